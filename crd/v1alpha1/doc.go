@@ -1,0 +1,33 @@
+// Package v1alpha1 is the API of MCPServer, group toolhive.stacklok.dev, version v1alpha1. The comments on its fields
+// are the user's manual: kubectl explain prints them.
+//
+// +kubebuilder:object:generate=true
+// +kubebuilder:ac:generate=true
+// +kubebuilder:ac:output:package=../../applyconfigs
+// +groupName=toolhive.stacklok.dev
+// +versionName=v1alpha1
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+var (
+	// GroupVersion is the group and version of MCPServer.
+	GroupVersion = schema.GroupVersion{Group: "toolhive.stacklok.dev", Version: "v1alpha1"}
+
+	// SchemeGroupVersion is GroupVersion under the name that the generated apply configurations expect.
+	SchemeGroupVersion = GroupVersion
+
+	// SchemeBuilder collects what AddToScheme adds.
+	SchemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
+		scheme.AddKnownTypes(GroupVersion, &MCPServer{}, &MCPServerList{})
+		metav1.AddToGroupVersion(scheme, GroupVersion)
+		return nil
+	})
+
+	// AddToScheme adds MCPServer and MCPServerList to a scheme.
+	AddToScheme = SchemeBuilder.AddToScheme
+)

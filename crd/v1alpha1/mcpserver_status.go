@@ -1,0 +1,144 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// DeclaredReplicasAnnotation, on the StatefulSet, is the value of spec.replicas that has been carried out. It is
+// written in the same request as the replicas themselves, so that neither a crash nor a stale cache can carry out one
+// declaration twice.
+const DeclaredReplicasAnnotation = "toolhive.stacklok.dev/declared-replicas"
+
+// Types of condition of an MCPServer. Ready, Reconciling and Stalled follow kstatus.
+const (
+	// ConditionReady is True when every pod that the StatefulSet asks for is ready and up to date.
+	ConditionReady = "Ready"
+	// ConditionReconciling is True while the observed state is on its way to the wanted one. Absent otherwise.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when the operator cannot go on without help. Absent otherwise.
+	ConditionStalled = "Stalled"
+	// ConditionScaleConflict is True while replicas are declared and someone else holds the scale at another value.
+	// Absent otherwise.
+	ConditionScaleConflict = "ScaleConflict"
+)
+
+// MCPServerStatus is what the operator saw and did.
+type MCPServerStatus struct {
+	// The generation of the MCPServer that this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Ready: every pod that the StatefulSet asks for is ready and up to date; when False, the message says what is
+	// missing. Reconciling: on the way. Stalled: cannot go on without help; the message says what help. ScaleConflict:
+	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
+	// All but Ready are present only while True.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0) or Terminating. Programs
+	// should read the conditions.
+	// +optional
+	Phase Phase `json:"phase,omitempty"`
+
+	// Ready pods of the pods that the StatefulSet asks for, for example 2/3.
+	// +optional
+	Ready string `json:"ready,omitempty"`
+
+	// The pods that the StatefulSet has. Part of the scale subresource.
+	// +optional
+	Replicas int32 `json:"replicas"`
+
+	// The pods that are ready.
+	// +optional
+	ReadyReplicas int32 `json:"readyReplicas"`
+
+	// The label selector of the pods, as a string. Part of the scale subresource.
+	// +optional
+	Selector string `json:"selector,omitempty"`
+
+	// Who decides the scale of the StatefulSet. Absent until the StatefulSet was seen once; while the StatefulSet is
+	// absent it stays as last seen, because a StatefulSet that comes back keeps its scale.
+	// +optional
+	Scale *ScaleStatus `json:"scale,omitempty"`
+
+	// Where clients connect.
+	// +optional
+	URL string `json:"url,omitempty"`
+}
+
+// Phase is a summary of the conditions in one word.
+//
+// +kubebuilder:validation:Enum=Pending;Ready;Failed;Stopped;Terminating
+type Phase string
+
+const (
+	// PhasePending is an MCPServer that is on its way.
+	PhasePending Phase = "Pending"
+	// PhaseReady is an MCPServer with all pods ready.
+	PhaseReady Phase = "Ready"
+	// PhaseFailed is an MCPServer that is Stalled.
+	PhaseFailed Phase = "Failed"
+	// PhaseStopped is an MCPServer scaled to 0.
+	PhaseStopped Phase = "Stopped"
+	// PhaseTerminating is an MCPServer that is being deleted.
+	PhaseTerminating Phase = "Terminating"
+)
+
+// ScaleOwnerMCPServer is the owner in ScaleStatus when the operator owns the scale because replicas are declared.
+const ScaleOwnerMCPServer = "MCPServer"
+
+// ScaleOwnerUnclaimed is the owner in ScaleStatus when no field manager owns the scale.
+const ScaleOwnerUnclaimed = "Unclaimed"
+
+// ScaleStatus is the scale of the StatefulSet and who decides it.
+type ScaleStatus struct {
+	// The replicas that the StatefulSet asks for.
+	Replicas int32 `json:"replicas"`
+
+	// Who decides the scale: MCPServer (replicas are declared here), the field manager that owns it, such as kubectl,
+	// kube-controller-manager (an autoscaler) or argocd-controller, or Unclaimed when Kubernetes recorded nobody.
+	Owner string `json:"owner"`
+
+	// The field manager that owns the replicas of the StatefulSet. Absent when Kubernetes recorded none.
+	// +optional
+	Manager string `json:"manager,omitempty"`
+
+	// The operation of that field manager: Apply or Update.
+	// +optional
+	Operation metav1.ManagedFieldsOperationType `json:"operation,omitempty"`
+
+	// The subresource through which that field manager wrote: scale for kubectl scale and autoscalers. Absent for a
+	// write of the StatefulSet itself.
+	// +optional
+	Subresource string `json:"subresource,omitempty"`
+
+	// The value of spec.replicas that was last carried out. Absent while replicas are not declared.
+	// +optional
+	DeclaredReplicas *int32 `json:"declaredReplicas,omitempty"`
+
+	// When the operator first saw this owner.
+	// +optional
+	Since metav1.Time `json:"since,omitzero"`
+
+	// The last five transfers of the scale from one owner to another, the newest first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=5
+	Transfers []ScaleTransfer `json:"transfers,omitempty"`
+}
+
+// ScaleTransfer is a change of the owner of the scale.
+type ScaleTransfer struct {
+	// When the operator saw it.
+	Time metav1.Time `json:"time"`
+	// The owner before.
+	From string `json:"from"`
+	// The owner after.
+	To string `json:"to"`
+	// The replicas before.
+	FromReplicas int32 `json:"fromReplicas"`
+	// The replicas after.
+	ToReplicas int32 `json:"toReplicas"`
+}

@@ -1,0 +1,139 @@
+// Command mcpserver-operator runs MCPServers as StatefulSets, and writes with server-side apply only.
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile"
+)
+
+// version is set by the linker (see the Makefile).
+var version = "development"
+
+// leaderElectionID names the Lease by which the replicas of the operator choose who acts.
+const leaderElectionID = "mcpserver-operator.toolhive.stacklok.dev"
+
+type options struct {
+	metricsAddress          string
+	probeAddress            string
+	leaderElect             bool
+	leaderElectionNamespace string
+	namespaces              string
+	concurrency             int
+	log                     zap.Options
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443",
+		"where metrics are served, over TLS and to authorized clients only; 0 for nowhere")
+	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 for nowhere")
+	flag.BoolVar(&o.leaderElect, "leader-elect", false, "act only while holding a lease; needed when more than one replica runs")
+	flag.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "",
+		"namespace of the lease; empty for the namespace that the operator runs in")
+	flag.StringVar(&o.namespaces, "namespaces", "", "namespaces to watch, separated by commas; empty for all")
+	flag.IntVar(&o.concurrency, "concurrency", 4, "how many MCPServers are reconciled at a time, at least 1")
+	o.log.BindFlags(flag.CommandLine)
+	showVersion := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	if *showVersion {
+		fmt.Println(version)
+		return
+	}
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.log)))
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "mcpserver-operator:", err)
+		os.Exit(1)
+	}
+}
+
+// run runs the operator until it is told to stop.
+func run(o options) error {
+	if o.concurrency < 1 {
+		return fmt.Errorf("--concurrency is %d: it has to be at least 1", o.concurrency)
+	}
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: all options are flags, see --help", flag.Arg(0))
+	}
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	config.QPS = -1 // no client-side rate limit: the priority and fairness of the API server decides
+	config.UserAgent = "mcpserver-operator/" + version
+
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme,
+		Cache:  cache.Options{DefaultNamespaces: watched(o.namespaces)},
+		Metrics: metricsserver.Options{
+			BindAddress:    o.metricsAddress,
+			SecureServing:  true,
+			FilterProvider: filters.WithAuthenticationAndAuthorization,
+			// HTTP/2 is off for the sake of its denial-of-service history; a scrape does not need it.
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }},
+		},
+		HealthProbeBindAddress:  o.probeAddress,
+		LeaderElection:          o.leaderElect,
+		LeaderElectionID:        leaderElectionID,
+		LeaderElectionNamespace: o.leaderElectionNamespace,
+		// The process ends right after the manager, so that giving the lease up early is safe.
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	reconciler := &reconcile.Reconciler{
+		Client:    mgr.GetClient(),
+		APIReader: mgr.GetAPIReader(),
+		Recorder:  mgr.GetEventRecorder("mcpserver-operator"),
+		Now:       time.Now,
+	}
+	if err := reconciler.SetupWithManager(mgr, o.concurrency); err != nil {
+		return err
+	}
+	if err := errors.Join(
+		mgr.AddHealthzCheck("ping", healthz.Ping),
+		mgr.AddReadyzCheck("ping", healthz.Ping),
+	); err != nil {
+		return fmt.Errorf("adding the probes: %w", err)
+	}
+	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
+		return fmt.Errorf("running: %w", err)
+	}
+	return nil
+}
+
+// watched turns the flag into what the cache takes; nil means all namespaces.
+func watched(namespaces string) map[string]cache.Config {
+	watched := map[string]cache.Config{}
+	for _, namespace := range strings.Split(namespaces, ",") {
+		if namespace = strings.TrimSpace(namespace); namespace != "" {
+			watched[namespace] = cache.Config{}
+		}
+	}
+	if len(watched) == 0 {
+		return nil
+	}
+	return watched
+}

@@ -1,0 +1,197 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/ownership"
+)
+
+// self is the operator as a field manager.
+var self = ownership.Applier(applyconfigs.FieldManager)
+
+var (
+	replicasPath   = fieldpath.MakePathOrDie("spec", "replicas")
+	annotationPath = fieldpath.MakePathOrDie("metadata", "annotations", v1alpha1.DeclaredReplicasAnnotation)
+)
+
+// children are the objects of the children's names: nil when absent, and nil when refused.
+type children struct {
+	statefulSet     *appsv1.StatefulSet
+	clientService   *corev1.Service
+	headlessService *corev1.Service
+	// scaleOwners own spec.replicas of the StatefulSet.
+	scaleOwners []ownership.Owner
+}
+
+// refusal is an object of a child's name that the MCPServer does not control. It is never written, not even one label.
+type refusal struct {
+	Kind, Name string
+	// Owner is the object that controls it, as KIND/NAME; empty when none does.
+	Owner string
+	// Managers are the field managers that wrote it.
+	Managers []string
+}
+
+// observe reads the children.
+func (r *Reconciler) observe(ctx context.Context, p *pass) error {
+	var err1, err2, err3 error
+	p.children.statefulSet, err1 = observeChild(ctx, r, p, applyconfigs.StatefulSetName(p.server.Name), &appsv1.StatefulSet{})
+	p.children.clientService, err2 = observeChild(ctx, r, p, applyconfigs.ClientServiceName(p.server.Name), &corev1.Service{})
+	p.children.headlessService, err3 = observeChild(ctx, r, p, applyconfigs.HeadlessServiceName(p.server.Name), &corev1.Service{})
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	if set := p.children.statefulSet; set != nil {
+		owners, err := ownership.OwnersOf(set, replicasPath)
+		if err != nil {
+			return fmt.Errorf("reading who owns the scale of StatefulSet %q: %w", set.Name, err)
+		}
+		p.children.scaleOwners = owners
+	}
+	return nil
+}
+
+// observeChild reads one child into object. It returns nil when there is none, or when it is someone else's. When the
+// cache says that it is absent, the API server is asked: what is not in the cache yet may be someone else's, and a
+// forced apply onto it would succeed silently.
+func observeChild[L liveObject](ctx context.Context, r *Reconciler, p *pass, name string, object L) (L, error) {
+	var none L
+	key := client.ObjectKey{Namespace: p.server.Namespace, Name: name}
+	err := r.Client.Get(ctx, key, object)
+	if apierrors.IsNotFound(err) {
+		err = r.APIReader.Get(ctx, key, object)
+	}
+	if apierrors.IsNotFound(err) {
+		return none, nil
+	}
+	if err != nil {
+		return none, fmt.Errorf("reading the child %q: %w", name, err)
+	}
+	if !metav1.IsControlledBy(object, p.server) {
+		gvk, err := apiutil.GVKForObject(object, r.Client.Scheme())
+		if err != nil {
+			return none, fmt.Errorf("naming the kind of %q: %w", name, err)
+		}
+		p.refusals = append(p.refusals, refusalOf(gvk.Kind, object))
+		return none, nil
+	}
+	return object, nil
+}
+
+func refusalOf(kind string, object client.Object) refusal {
+	refused := refusal{Kind: kind, Name: object.GetName()}
+	if owner := metav1.GetControllerOf(object); owner != nil {
+		refused.Owner = owner.Kind + "/" + owner.Name
+	}
+	seen := map[string]bool{}
+	for _, entry := range object.GetManagedFields() {
+		if !seen[entry.Manager] {
+			seen[entry.Manager] = true
+			refused.Managers = append(refused.Managers, entry.Manager)
+		}
+	}
+	return refused
+}
+
+// refused reports whether the object of a child's name is someone else's.
+func (p *pass) refused(kind, name string) bool {
+	for _, refusal := range p.refusals {
+		if refusal.Kind == kind && refusal.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// scaleInput collects what the decision about the scale may look at.
+func (p *pass) scaleInput() scaleInput {
+	in := scaleInput{Declared: p.server.Spec.Replicas, Policy: p.server.Spec.ReplicasConflictPolicy}
+	if set := p.children.statefulSet; set != nil {
+		in.Live = &liveScale{
+			Replicas:   replicasOf(set),
+			Ours:       ownership.Owns(p.children.scaleOwners, self),
+			CarriedOut: carriedOut(set),
+		}
+	}
+	if last := p.server.Status.Scale; last != nil {
+		in.Last = &lastScale{Replicas: last.Replicas, CarriedOut: last.DeclaredReplicas}
+	}
+	return in
+}
+
+// replicasOf returns spec.replicas. The server defaults it to 1, so that it is nil only in objects that no server has
+// seen.
+func replicasOf(set *appsv1.StatefulSet) int32 {
+	if set.Spec.Replicas == nil {
+		return 1
+	}
+	return *set.Spec.Replicas
+}
+
+// carriedOut returns the declaration that has been carried out on a StatefulSet; nil when there is none, or when what
+// the annotation holds is no number.
+func carriedOut(set *appsv1.StatefulSet) *int32 {
+	n, err := strconv.ParseInt(set.Annotations[v1alpha1.DeclaredReplicasAnnotation], 10, 32)
+	if err != nil {
+		return nil
+	}
+	value := int32(n)
+	return &value
+}
+
+// serverNameOf returns the name of the MCPServer whose child would have the name of this object.
+func serverNameOf(child client.Object) (string, bool) {
+	if _, isService := child.(*corev1.Service); !isService {
+		return child.GetName(), true
+	}
+	name, ok := strings.CutPrefix(child.GetName(), "mcp-")
+	if !ok {
+		return "", false
+	}
+	if server, ok := strings.CutSuffix(name, "-proxy"); ok {
+		return server, true
+	}
+	return strings.CutSuffix(name, "-headless")
+}
+
+// currentScaleOwner returns who decides the scale: the operator if it owns it, else whoever of the owners wrote last;
+// nil when nobody owns it.
+func (c *children) currentScaleOwner() *ownership.Owner {
+	var current *ownership.Owner
+	for i, owner := range c.scaleOwners {
+		if owner.Manager == self {
+			return &c.scaleOwners[i]
+		}
+		if current == nil || current.Time.Before(owner.Time) {
+			current = &c.scaleOwners[i]
+		}
+	}
+	return current
+}
+
+// scaleOwner names who decides the scale, for a sentence.
+func (c *children) scaleOwner() string {
+	owner := c.currentScaleOwner()
+	switch {
+	case owner == nil:
+		return "someone unrecorded"
+	case owner.Manager == self:
+		return "this MCPServer"
+	default:
+		return fmt.Sprintf("%q", owner.Name)
+	}
+}

@@ -1,0 +1,125 @@
+// Package ownership reads and edits metadata.managedFields: who owns a field of an object, and how to give up a claim
+// to it without touching its value. It is pure and knows nothing of any particular kind.
+package ownership
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+// Manager identifies a field manager: one entry of managedFields.
+type Manager struct {
+	// Name is the name under which it writes, for example kubectl.
+	Name string
+	// Operation is Apply for server-side apply, Update for everything else.
+	Operation metav1.ManagedFieldsOperationType
+	// Subresource through which it writes; empty for the object itself.
+	Subresource string
+}
+
+// Applier returns the manager that applies an object itself, not a subresource, under the given name.
+func Applier(name string) Manager {
+	return Manager{Name: name, Operation: metav1.ManagedFieldsOperationApply}
+}
+
+// Owner is a manager that owns a field.
+type Owner struct {
+	Manager
+	// Time of the last write of this manager to any of its fields, not only to the one that was asked about. Nil when
+	// it was not recorded.
+	Time *metav1.Time
+}
+
+// OwnersOf returns the managers that own the field at path, in the order of managedFields. There is none when nobody
+// claimed it, and more than one when several wrote the same value. It fails when an entry cannot be parsed.
+func OwnersOf(object metav1.Object, path fieldpath.Path) ([]Owner, error) {
+	var owners []Owner
+	for _, entry := range object.GetManagedFields() {
+		set, err := fieldsOf(entry)
+		if err != nil {
+			return nil, err
+		}
+		if set.Has(path) {
+			owners = append(owners, Owner{Manager: managerOf(entry), Time: entry.Time})
+		}
+	}
+	return owners, nil
+}
+
+// Owns reports whether manager is among owners.
+func Owns(owners []Owner, manager Manager) bool {
+	for _, owner := range owners {
+		if owner.Manager == manager {
+			return true
+		}
+	}
+	return false
+}
+
+// Operation is one operation of a JSON patch (RFC 6902).
+type Operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value,omitempty"`
+}
+
+// Release returns a JSON patch that takes the given paths out of what manager owns in object. The values stay as they
+// are; only the claim goes. The patch tests resourceVersion, so the server refuses it when the object has changed since
+// it was read. It is nil when manager owns none of the paths. It fails when the object has no resourceVersion or the
+// manager's entry cannot be parsed.
+func Release(object metav1.Object, manager Manager, paths ...fieldpath.Path) ([]Operation, error) {
+	if object.GetResourceVersion() == "" {
+		return nil, fmt.Errorf("releasing a claim on %q: it has no resourceVersion to guard the patch with", object.GetName())
+	}
+	for i, entry := range object.GetManagedFields() {
+		if managerOf(entry) != manager {
+			continue
+		}
+		owned, err := fieldsOf(entry)
+		if err != nil {
+			return nil, err
+		}
+		kept := owned.Difference(fieldpath.NewSet(paths...))
+		if kept.Equals(owned) {
+			return nil, nil
+		}
+		patch := []Operation{{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()}}
+		entryPath := fmt.Sprintf("/metadata/managedFields/%d", i)
+		if kept.Empty() {
+			return append(patch, Operation{Op: "remove", Path: entryPath}), nil
+		}
+		fields, err := kept.ToJSON()
+		if err != nil {
+			return nil, fmt.Errorf("writing the fields owned by %s: %w", manager.Name, err)
+		}
+		return append(patch, Operation{Op: "replace", Path: entryPath + "/fieldsV1", Value: json.RawMessage(fields)}), nil
+	}
+	return nil, nil
+}
+
+func managerOf(entry metav1.ManagedFieldsEntry) Manager {
+	return Manager{Name: entry.Manager, Operation: entry.Operation, Subresource: entry.Subresource}
+}
+
+// fieldsOf parses the fields of an entry. An entry without fields owns nothing.
+func fieldsOf(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
+	set := fieldpath.NewSet()
+	if entry.FieldsV1 == nil {
+		return set, nil
+	}
+	raw := entry.FieldsV1.GetRawBytes()
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return set, nil
+	}
+	if entry.FieldsType != "FieldsV1" {
+		return nil, fmt.Errorf("fields of manager %q have the unknown format %q", entry.Manager, entry.FieldsType)
+	}
+	if err := set.FromJSON(bytes.NewReader(raw)); err != nil {
+		return nil, fmt.Errorf("parsing the fields owned by manager %q: %w", entry.Manager, err)
+	}
+	return set, nil
+}

@@ -1,0 +1,135 @@
+// Package reconcile brings the children of an MCPServer to what it asks for, with server-side apply only, and reports
+// on it. A pass goes one way: observe, decide, apply, report.
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// The permissions of the operator: what a pass reads and writes, and nothing else. Secrets are not among them.
+//
+// +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers/status,verbs=patch
+// +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers/finalizers,verbs=update
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+const (
+	// settleAfter is when a pass is repeated that wrote something or met a newer version of an object than the cache
+	// had. Its watch event nearly always repeats the pass sooner; this is for the case that the event came before.
+	settleAfter = time.Second
+
+	// Failed passes are repeated after retryFirst, doubling to retryMost: what makes one fail, such as a quota, an
+	// admission webhook or an API server that restarts, is often gone within minutes.
+	retryFirst = 100 * time.Millisecond
+	retryMost  = time.Minute
+)
+
+// Reconciler reconciles MCPServers. All fields are required.
+type Reconciler struct {
+	// Client reads from the cache and writes to the API server.
+	Client client.Client
+	// APIReader reads from the API server, where a decision may not rest on a cache that lags.
+	APIReader client.Reader
+	// Recorder records the events of MCPServers.
+	Recorder events.EventRecorder
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// SetupWithManager adds the controller to a manager. Concurrency is how many MCPServers are reconciled at a time, at
+// least 1.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, concurrency int) error {
+	err := ctrl.NewControllerManagedBy(mgr).
+		Named("mcpserver").
+		For(&v1alpha1.MCPServer{}, builder.WithPredicates(predicate.Or(
+			// Not our own writes of the status.
+			predicate.GenerationChangedPredicate{},
+			predicate.LabelChangedPredicate{},
+			predicate.AnnotationChangedPredicate{},
+		))).
+		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
+		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: concurrency,
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
+				retryFirst, retryMost),
+		}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("setting up the controller: %w", err)
+	}
+	return nil
+}
+
+// Reconcile makes one pass over one MCPServer.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	server := &v1alpha1.MCPServer{}
+	if err := r.Client.Get(ctx, request.NamespacedName, server); err != nil {
+		if apierrors.IsNotFound(err) {
+			return reconcile.Result{}, nil // the garbage collector deletes the children
+		}
+		return reconcile.Result{}, fmt.Errorf("reading the MCPServer: %w", err)
+	}
+	if !server.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, r.reportTerminating(ctx, server)
+	}
+
+	pass := pass{server: server}
+	err := r.observe(ctx, &pass)
+	if err == nil {
+		pass.verdict = decideScale(pass.scaleInput())
+		err = r.apply(ctx, &pass)
+	}
+	if isStale(err) || (err == nil && pass.wrote) {
+		// What was seen is out of date. The next pass sees it anew, and reports.
+		return reconcile.Result{RequeueAfter: settleAfter}, nil
+	}
+	if isTerminating(err) {
+		return reconcile.Result{}, nil // the namespace goes, and the MCPServer with it
+	}
+	if reportErr := r.report(ctx, &pass, err); reportErr != nil && err == nil {
+		return reconcile.Result{}, reportErr
+	}
+	return reconcile.Result{}, err
+}
+
+// pass is what one pass saw and did.
+type pass struct {
+	server   *v1alpha1.MCPServer
+	children children
+	// refusals are the objects of a child's name that are not ours.
+	refusals []refusal
+	verdict  scaleVerdict
+	// wrote is true when a child was changed.
+	wrote bool
+}
+
+// serversOfChild maps a child to its MCPServer by name, not by owner reference: the name of an MCPServer decides the
+// names of its children, and an object of such a name that is not ours has to be noticed when it goes away.
+func serversOfChild(_ context.Context, child client.Object) []reconcile.Request {
+	name, ok := serverNameOf(child)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: child.GetNamespace(), Name: name}}}
+}

@@ -1,0 +1,116 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+	crdac "mcpserver-operator/applyconfigs/crd/v1alpha1"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// report writes the status once, at the end of a pass, if it differs, and records what is new in it.
+func (r *Reconciler) report(ctx context.Context, p *pass, passErr error) error {
+	return r.writeStatus(ctx, p.server, nextStatus(p, passErr, r.now()))
+}
+
+// reportTerminating reports on an MCPServer that waits for its children to be deleted.
+func (r *Reconciler) reportTerminating(ctx context.Context, server *v1alpha1.MCPServer) error {
+	return r.writeStatus(ctx, server, terminatingStatus(server, r.now()))
+}
+
+// now returns the time as it reads back from the server, in whole seconds.
+func (r *Reconciler) now() metav1.Time {
+	return metav1.NewTime(r.Now()).Rfc3339Copy()
+}
+
+func (r *Reconciler) writeStatus(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
+	if equality.Semantic.DeepEqual(server.Status, status) {
+		return nil
+	}
+	want := crdac.MCPServer(server.Name, server.Namespace).
+		WithUID(server.UID). // an MCPServer of the same name that was created meanwhile is another one
+		WithStatus(statusConfiguration(&status))
+	err := r.Client.Status().Apply(ctx, want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership)
+	if apierrors.IsNotFound(err) || isStale(err) {
+		return nil // it was deleted meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status: %w", err)
+	}
+	r.recordNewConditions(server, status)
+	return nil
+}
+
+// recordNewConditions records an event for each condition that needs a person and was not there, or not so, before.
+func (r *Reconciler) recordNewConditions(server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) {
+	for _, conditionType := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionScaleConflict} {
+		now := apimeta.FindStatusCondition(status.Conditions, conditionType)
+		before := apimeta.FindStatusCondition(server.Status.Conditions, conditionType)
+		if now == nil || (before != nil && before.Reason == now.Reason && before.Message == now.Message) {
+			continue
+		}
+		r.Recorder.Eventf(server, nil, corev1.EventTypeWarning, now.Reason, "Report", "%s", now.Message)
+	}
+}
+
+func statusConfiguration(status *v1alpha1.MCPServerStatus) *crdac.MCPServerStatusApplyConfiguration {
+	to := crdac.MCPServerStatus().
+		WithObservedGeneration(status.ObservedGeneration).
+		WithPhase(status.Phase).
+		WithReady(status.Ready).
+		WithReplicas(status.Replicas).
+		WithReadyReplicas(status.ReadyReplicas).
+		WithSelector(status.Selector).
+		WithURL(status.URL)
+	if status.Scale != nil {
+		to.WithScale(scaleConfiguration(status.Scale))
+	}
+	for _, condition := range status.Conditions {
+		if !slices.Contains(ownConditions, condition.Type) {
+			continue
+		}
+		to.WithConditions(metav1ac.Condition().
+			WithType(condition.Type).
+			WithStatus(condition.Status).
+			WithObservedGeneration(condition.ObservedGeneration).
+			WithLastTransitionTime(condition.LastTransitionTime).
+			WithReason(condition.Reason).
+			WithMessage(condition.Message))
+	}
+	return to
+}
+
+func scaleConfiguration(scale *v1alpha1.ScaleStatus) *crdac.ScaleStatusApplyConfiguration {
+	to := crdac.ScaleStatus().
+		WithReplicas(scale.Replicas).
+		WithOwner(scale.Owner).
+		WithSince(scale.Since)
+	if scale.Manager != "" {
+		to.WithManager(scale.Manager).WithOperation(scale.Operation)
+	}
+	if scale.Subresource != "" {
+		to.WithSubresource(scale.Subresource)
+	}
+	if scale.DeclaredReplicas != nil {
+		to.WithDeclaredReplicas(*scale.DeclaredReplicas)
+	}
+	for _, transfer := range scale.Transfers {
+		to.WithTransfers(crdac.ScaleTransfer().
+			WithTime(transfer.Time).
+			WithFrom(transfer.From).
+			WithTo(transfer.To).
+			WithFromReplicas(transfer.FromReplicas).
+			WithToReplicas(transfer.ToReplicas))
+	}
+	return to
+}

@@ -1,0 +1,222 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// Reasons of the conditions.
+const (
+	reasonNotControlled = "NotControlled"
+	reasonRejected      = "Rejected"
+	reasonPassFailed    = "PassFailed"
+	reasonTerminating   = "Terminating"
+	reasonProgressing   = "Progressing"
+	reasonPodsNotReady  = "PodsNotReady"
+	reasonPodsReady     = "PodsReady"
+	reasonScaledToZero  = "ScaledToZero"
+	reasonScaleYielded  = "ScaleYielded"
+)
+
+// transfersKept is how many transfers of the scale the status remembers.
+const transfersKept = 5
+
+// ownConditions are the types of condition that the operator sets. Conditions of other types belong to others.
+var ownConditions = []string{
+	v1alpha1.ConditionReady,
+	v1alpha1.ConditionReconciling,
+	v1alpha1.ConditionStalled,
+	v1alpha1.ConditionScaleConflict,
+}
+
+// nextStatus says what a pass saw and did. It starts from the status there is: what was not seen stays as last seen.
+func nextStatus(p *pass, passErr error, now metav1.Time) v1alpha1.MCPServerStatus {
+	status := *p.server.Status.DeepCopy()
+	status.ObservedGeneration = p.server.Generation
+	status.URL = applyconfigs.URL(p.server)
+	status.Selector = metav1.FormatLabelSelector(metav1.SetAsLabelSelector(applyconfigs.SelectorLabels(p.server.Name)))
+	status.Replicas, status.ReadyReplicas, status.Ready = 0, 0, "0/0"
+	if set := p.children.statefulSet; set != nil {
+		status.Replicas, status.ReadyReplicas = set.Status.Replicas, set.Status.ReadyReplicas
+		status.Ready = fmt.Sprintf("%d/%d", set.Status.ReadyReplicas, replicasOf(set))
+		status.Scale = nextScale(p, now)
+	}
+	conditions := healthConditions(p, passErr)
+	if conflict := scaleConflict(p); conflict != nil {
+		conditions = append(conditions, *conflict)
+	}
+	setConditions(&status, conditions, now)
+	status.Phase = phaseOf(p, status.Conditions)
+	return status
+}
+
+// terminatingStatus is the status of an MCPServer that waits for its children to be deleted.
+func terminatingStatus(server *v1alpha1.MCPServer, now metav1.Time) v1alpha1.MCPServerStatus {
+	status := *server.Status.DeepCopy()
+	status.ObservedGeneration = server.Generation
+	status.Phase = v1alpha1.PhaseTerminating
+	setConditions(&status, reconciling(reasonTerminating, "the MCPServer and its children are being deleted"), now)
+	return status
+}
+
+// setConditions makes the given conditions the only ones of the operator, and leaves those of others alone.
+func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Condition, now metav1.Time) {
+	for _, own := range ownConditions {
+		if !slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Type == own }) {
+			apimeta.RemoveStatusCondition(&status.Conditions, own)
+		}
+	}
+	for _, condition := range conditions {
+		condition.ObservedGeneration = status.ObservedGeneration
+		condition.LastTransitionTime = now // counts only if the status changes
+		apimeta.SetStatusCondition(&status.Conditions, condition)
+	}
+}
+
+// healthConditions are Ready and, while it is False, one of Reconciling and Stalled (the convention of kstatus).
+func healthConditions(p *pass, passErr error) []metav1.Condition {
+	switch {
+	case len(p.refusals) > 0:
+		return stalled(reasonNotControlled, refusalMessage(p.refusals))
+	case apierrors.IsInvalid(passErr) || apierrors.IsForbidden(passErr):
+		return stalled(reasonRejected, passErr.Error())
+	case passErr != nil:
+		return reconciling(reasonPassFailed, passErr.Error())
+	}
+	if reason, message := unreadiness(p.children.statefulSet); reason != "" {
+		return reconciling(reason, message)
+	}
+	replicas := replicasOf(p.children.statefulSet)
+	if replicas == 0 {
+		return ready(reasonScaledToZero, "scaled to 0: no pod runs")
+	}
+	return ready(reasonPodsReady, fmt.Sprintf("%d of %d pods are ready", replicas, replicas))
+}
+
+// unreadiness says what a StatefulSet lacks until every pod that it asks for is ready and up to date.
+func unreadiness(set *appsv1.StatefulSet) (reason, message string) {
+	switch {
+	case set == nil:
+		return reasonProgressing, "the StatefulSet does not exist yet"
+	case !set.DeletionTimestamp.IsZero():
+		return reasonProgressing, "the StatefulSet is being deleted, and comes back when it is gone"
+	case set.Status.ObservedGeneration < set.Generation:
+		return reasonProgressing, "the StatefulSet has a change that its controller has not seen yet"
+	}
+	wanted := replicasOf(set)
+	switch {
+	case set.Status.Replicas != wanted:
+		return reasonProgressing, fmt.Sprintf("%d pods exist, %d are asked for", set.Status.Replicas, wanted)
+	case set.Status.UpdatedReplicas < wanted:
+		return reasonProgressing, fmt.Sprintf("%d of %d pods are up to date", set.Status.UpdatedReplicas, wanted)
+	case set.Status.ReadyReplicas < wanted:
+		return reasonPodsNotReady, fmt.Sprintf("%d of %d pods are ready", set.Status.ReadyReplicas, wanted)
+	}
+	return "", ""
+}
+
+func ready(reason, message string) []metav1.Condition {
+	return []metav1.Condition{
+		{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: reason, Message: message},
+	}
+}
+
+func reconciling(reason, message string) []metav1.Condition {
+	return []metav1.Condition{
+		{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: message},
+		{Type: v1alpha1.ConditionReconciling, Status: metav1.ConditionTrue, Reason: reason, Message: message},
+	}
+}
+
+func stalled(reason, message string) []metav1.Condition {
+	return []metav1.Condition{
+		{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: message},
+		{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reason, Message: message},
+	}
+}
+
+func refusalMessage(refusals []refusal) string {
+	var all []string
+	for _, refused := range refusals {
+		whose := "nothing controls it"
+		if refused.Owner != "" {
+			whose = refused.Owner + " controls it"
+		}
+		if len(refused.Managers) > 0 {
+			whose += ", written by " + strings.Join(refused.Managers, ", ")
+		}
+		all = append(all, fmt.Sprintf("%s %q exists and is not of this MCPServer (%s)", refused.Kind, refused.Name, whose))
+	}
+	return strings.Join(all, "; ") + ": left untouched. Delete it, or give this MCPServer another name; " +
+		"the operator goes on by itself when the name is free"
+}
+
+// scaleConflict is present while a declared scale is held by someone else at another value.
+func scaleConflict(p *pass) *metav1.Condition {
+	if p.verdict.Action != scaleYield || replicasOf(p.children.statefulSet) == *p.server.Spec.Replicas {
+		return nil
+	}
+	return &metav1.Condition{
+		Type:   v1alpha1.ConditionScaleConflict,
+		Status: metav1.ConditionTrue,
+		Reason: reasonScaleYielded,
+		Message: fmt.Sprintf("spec.replicas declares %d, and %s has scaled the StatefulSet to %d since; whoever scaled "+
+			"last keeps it. To take the scale back, change spec.replicas or set replicasConflictPolicy to %s; to leave it "+
+			"for good, remove spec.replicas",
+			*p.server.Spec.Replicas, p.children.scaleOwner(), replicasOf(p.children.statefulSet),
+			v1alpha1.ReplicasConflictForce),
+	}
+}
+
+// nextScale says who decides the scale, and remembers who did before.
+func nextScale(p *pass, now metav1.Time) *v1alpha1.ScaleStatus {
+	scale := &v1alpha1.ScaleStatus{
+		Replicas:         replicasOf(p.children.statefulSet),
+		Owner:            v1alpha1.ScaleOwnerUnclaimed,
+		DeclaredReplicas: carriedOut(p.children.statefulSet),
+		Since:            now,
+	}
+	if owner := p.children.currentScaleOwner(); owner != nil {
+		scale.Owner = owner.Name
+		if owner.Manager == self {
+			scale.Owner = v1alpha1.ScaleOwnerMCPServer
+		}
+		scale.Manager, scale.Operation, scale.Subresource = owner.Name, owner.Operation, owner.Subresource
+	}
+	last := p.server.Status.Scale
+	if last == nil {
+		return scale
+	}
+	scale.Transfers = last.Transfers
+	if last.Owner == scale.Owner {
+		scale.Since = last.Since
+		return scale
+	}
+	scale.Transfers = append([]v1alpha1.ScaleTransfer{{
+		Time: now, From: last.Owner, To: scale.Owner, FromReplicas: last.Replicas, ToReplicas: scale.Replicas,
+	}}, scale.Transfers...)
+	scale.Transfers = scale.Transfers[:min(len(scale.Transfers), transfersKept)]
+	return scale
+}
+
+func phaseOf(p *pass, conditions []metav1.Condition) v1alpha1.Phase {
+	switch {
+	case apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionStalled):
+		return v1alpha1.PhaseFailed
+	case !apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReady):
+		return v1alpha1.PhasePending
+	case replicasOf(p.children.statefulSet) == 0:
+		return v1alpha1.PhaseStopped
+	default:
+		return v1alpha1.PhaseReady
+	}
+}

@@ -1,0 +1,54 @@
+// Command controlplane runs a real Kubernetes control plane on this machine until it is interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"mcpserver-operator/tests/controlplane"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "controlplane:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	kubeconfig := flag.String("kubeconfig", "", "write the kubeconfig of an administrator to this `file`")
+	components := flag.String("components",
+		strings.Join([]string{controlplane.KubeControllerManager, controlplane.KubeScheduler}, ","),
+		"what to run besides etcd and kube-apiserver, separated by commas: kube-controller-manager, "+
+			"kube-scheduler (with a node played by kwok), metrics-server; empty for nothing else")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+
+	cp, err := controlplane.Start(ctx, controlplane.Options{
+		Components: strings.FieldsFunc(*components, func(r rune) bool { return r == ',' }),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cp.Stop(false)) }()
+
+	if *kubeconfig == "" {
+		*kubeconfig = cp.Kubeconfig
+	} else if err := controlplane.WriteKubeconfig(*kubeconfig, cp.Config); err != nil {
+		return err
+	}
+	fmt.Printf("The control plane is ready. In another terminal:\n\n  export KUBECONFIG=%s\n  %s get pods --all-namespaces\n\nCtrl-C stops it.\n",
+		*kubeconfig, cp.Kubectl())
+	<-ctx.Done()
+	return nil
+}

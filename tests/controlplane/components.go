@@ -1,0 +1,137 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// auditPolicy records every request once, without its body: who did what to which object.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- level: Metadata
+`
+
+// startServing starts etcd and kube-apiserver and sets up the credentials of the administrator.
+func (cp *ControlPlane) startServing(ctx context.Context, extraArgs []string) error {
+	ports, err := freePorts(3)
+	if err != nil {
+		return err
+	}
+	etcdClient, etcdPeer := "http://127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1]
+	if err := cp.run(ctx, Etcd, answersOK(http.DefaultClient, etcdClient+"/health"),
+		"--data-dir="+filepath.Join(cp.Dir, "etcd"),
+		"--listen-client-urls="+etcdClient, "--advertise-client-urls="+etcdClient,
+		"--listen-peer-urls="+etcdPeer, "--initial-advertise-peer-urls="+etcdPeer,
+		"--initial-cluster=default="+etcdPeer,
+		"--unsafe-no-fsync", // the state does not outlive a run
+	); err != nil {
+		return err
+	}
+
+	serving, err := cp.authority.issue(KubeAPIServer, "kube-apiserver")
+	if err != nil {
+		return err
+	}
+	// The identity under which kube-apiserver speaks for a user to an aggregated API server.
+	frontProxy, err := cp.authority.issue("front-proxy", "front-proxy-client")
+	if err != nil {
+		return err
+	}
+	if _, _, err := newKey(cp.serviceAccountKey()); err != nil {
+		return err
+	}
+	policy := filepath.Join(cp.Dir, "audit-policy.yaml")
+	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
+		return fmt.Errorf("writing the audit policy: %w", err)
+	}
+	cp.address = "https://127.0.0.1:" + ports[2]
+	if cp.Kubeconfig, err = cp.kubeconfigFor("admin", "admin", "system:masters"); err != nil {
+		return err
+	}
+	if cp.Config, err = clientcmd.BuildConfigFromFlags("", cp.Kubeconfig); err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	cp.Config.QPS = -1 // the server's priority and fairness decides
+	client, err := rest.HTTPClientFor(cp.Config)
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	return cp.run(ctx, KubeAPIServer, answersOK(client, cp.address+"/readyz"), append([]string{
+		"--etcd-servers=" + etcdClient,
+		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + ports[2],
+		"--tls-cert-file=" + serving.cert, "--tls-private-key-file=" + serving.key,
+		"--client-ca-file=" + cp.authority.file(),
+		"--authorization-mode=RBAC",
+		// An owner reference that blocks deletion needs a permission of its own on some distributions.
+		"--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+		"--endpoint-reconciler-type=none", // an Endpoints object may not hold a loopback address
+		"--service-cluster-ip-range=10.96.0.0/16",
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + cp.serviceAccountKey(),
+		"--service-account-signing-key-file=" + cp.serviceAccountKey(),
+		"--proxy-client-cert-file=" + frontProxy.cert, "--proxy-client-key-file=" + frontProxy.key,
+		"--requestheader-client-ca-file=" + cp.authority.file(),
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--audit-policy-file=" + policy, "--audit-log-path=" + cp.AuditLog,
+		"--audit-log-maxsize=10000", // megabytes: never rotated, so that a reader sees all of it
+	}, extraArgs...)...)
+}
+
+func (cp *ControlPlane) serviceAccountKey() string {
+	return filepath.Join(cp.Dir, "service-account.key")
+}
+
+// startControllerManager starts kube-controller-manager with an autoscaler that reacts within seconds.
+func (cp *ControlPlane) startControllerManager(ctx context.Context) error {
+	return cp.runClient(ctx, KubeControllerManager, "system:kube-controller-manager",
+		"--use-service-account-credentials=true",
+		"--service-account-private-key-file="+cp.serviceAccountKey(),
+		"--root-ca-file="+cp.authority.file(),
+		"--horizontal-pod-autoscaler-sync-period=2s",
+		"--horizontal-pod-autoscaler-downscale-stabilization=5s",
+		"--horizontal-pod-autoscaler-initial-readiness-delay=1s",
+		"--horizontal-pod-autoscaler-cpu-initialization-period=1s")
+}
+
+func (cp *ControlPlane) startScheduler(ctx context.Context) error {
+	return cp.runClient(ctx, KubeScheduler, "system:kube-scheduler")
+}
+
+// runClient starts a component that serves its health on a port and talks to kube-apiserver as user.
+func (cp *ControlPlane) runClient(ctx context.Context, name, user string, args ...string) error {
+	kubeconfig, err := cp.kubeconfigFor(name, user)
+	if err != nil {
+		return err
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	serving := pair{
+		cert: strings.TrimSuffix(kubeconfig, ".kubeconfig") + ".crt",
+		key:  strings.TrimSuffix(kubeconfig, ".kubeconfig") + ".key",
+	}
+	client, err := rest.HTTPClientFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: cp.authority.certPEM}})
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	return cp.run(ctx, name, answersOK(client, "https://127.0.0.1:"+ports[0]+"/healthz"), append([]string{
+		"--kubeconfig=" + kubeconfig,
+		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+		"--bind-address=127.0.0.1", "--secure-port=" + ports[0],
+		"--tls-cert-file=" + serving.cert, "--tls-private-key-file=" + serving.key,
+		"--leader-elect=false", // there is one of each
+	}, args...)...)
+}

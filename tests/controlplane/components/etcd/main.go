@@ -1,0 +1,15 @@
+// Command etcd is the store of the embedded control plane.
+package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+
+	"mcpserver-operator/tests/controlplane/components/internal/parent"
+)
+
+func main() {
+	parent.ExitWith()
+	etcdmain.Main(os.Args)
+}

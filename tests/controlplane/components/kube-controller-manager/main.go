@@ -1,0 +1,18 @@
+// Command kube-controller-manager is the Kubernetes component of that name, under the name that it records in managedFields.
+package main
+
+import (
+	"os"
+
+	"k8s.io/component-base/cli"
+	_ "k8s.io/component-base/metrics/prometheus/clientgo" // registers the client metrics
+	_ "k8s.io/component-base/metrics/prometheus/version"  // registers the version metric
+	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
+
+	"mcpserver-operator/tests/controlplane/components/internal/parent"
+)
+
+func main() {
+	parent.ExitWith()
+	os.Exit(cli.Run(app.NewControllerManagerCommand()))
+}

@@ -1,0 +1,54 @@
+package controlplane
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// kubeconfigFor issues a client certificate and writes a kubeconfig NAME.kubeconfig that uses it.
+func (cp *ControlPlane) kubeconfigFor(name, user string, groups ...string) (string, error) {
+	files, err := cp.authority.issue(name, user, groups...)
+	if err != nil {
+		return "", err
+	}
+	certPEM, err := os.ReadFile(files.cert)
+	if err != nil {
+		return "", fmt.Errorf("reading the certificate of %s: %w", user, err)
+	}
+	keyPEM, err := os.ReadFile(files.key)
+	if err != nil {
+		return "", fmt.Errorf("reading the key of %s: %w", user, err)
+	}
+	path := filepath.Join(cp.Dir, name+".kubeconfig")
+	return path, WriteKubeconfig(path, &rest.Config{
+		Host: cp.address,
+		TLSClientConfig: rest.TLSClientConfig{
+			CAData: cp.authority.certPEM, CertData: certPEM, KeyData: keyPEM,
+		},
+	})
+}
+
+// WriteKubeconfig writes a file for kubectl --kubeconfig with the server and the credentials of config: its client
+// certificate or its bearer token.
+func WriteKubeconfig(path string, config *rest.Config) error {
+	const name = "controlplane"
+	err := clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters: map[string]*clientcmdapi.Cluster{name: {
+			Server: config.Host, CertificateAuthorityData: config.CAData, CertificateAuthority: config.CAFile,
+		}},
+		AuthInfos: map[string]*clientcmdapi.AuthInfo{name: {
+			ClientCertificateData: config.CertData, ClientKeyData: config.KeyData, Token: config.BearerToken,
+		}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name}},
+		CurrentContext: name,
+	}, path)
+	if err != nil {
+		return fmt.Errorf("writing the kubeconfig %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// parentFDVariable is read by package parent of the components: the descriptor of a pipe that closes when this process
+// ends, however it ends.
+const parentFDVariable = "CONTROLPLANE_PARENT_FD"
+
+// stopGrace is how long a component may take to end after SIGTERM before it is killed.
+const stopGrace = 15 * time.Second
+
+// process is a component that was started.
+type process struct {
+	name    string
+	log     string
+	cmd     *exec.Cmd
+	alive   *os.File // the write end of the pipe that the component watches
+	exited  chan struct{}
+	exitErr error // set before exited is closed
+}
+
+// run starts a component and returns when ready returns nil.
+func (cp *ControlPlane) run(ctx context.Context, name string, ready func(context.Context) error, args ...string) error {
+	p, err := startProcess(filepath.Join(cp.assets, name), filepath.Join(cp.Dir, name+".log"), args...)
+	if err != nil {
+		return err
+	}
+	cp.processes = append(cp.processes, p)
+	return p.waitReady(ctx, ready)
+}
+
+func startProcess(path, logPath string, args ...string) (*process, error) {
+	name := filepath.Base(path)
+	log, err := os.Create(logPath)
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	defer log.Close()
+	watched, alive, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	defer watched.Close()
+
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{watched} // descriptor 3: ExtraFiles follow standard input, output and error
+	cmd.Env = append(os.Environ(), parentFDVariable+"=3")
+	// A group of its own, so that Ctrl-C in a terminal reaches only us and components are stopped in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting %s: %w", name, err), alive.Close())
+	}
+	p := &process{name: name, log: logPath, cmd: cmd, alive: alive, exited: make(chan struct{})}
+	go func() {
+		p.exitErr = cmd.Wait()
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+func (p *process) waitReady(ctx context.Context, ready func(context.Context) error) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, startTimeout, true,
+		func(ctx context.Context) (bool, error) {
+			select {
+			case <-p.exited:
+				return false, fmt.Errorf("it ended: %v", p.exitErr)
+			default:
+			}
+			last = ready(ctx)
+			return last == nil, nil
+		})
+	if err == nil {
+		return nil
+	}
+	if last != nil {
+		err = fmt.Errorf("%w; last answer: %w", err, last)
+	}
+	return fmt.Errorf("starting %s: %w\nIts log is %s and ends with:\n%s", p.name, err, p.log, tail(p.log))
+}
+
+func (p *process) stop() error {
+	defer p.alive.Close()
+	select {
+	case <-p.exited:
+		return nil
+	default:
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping %s: %w", p.name, err)
+	}
+	select {
+	case <-p.exited:
+		return nil
+	case <-time.After(stopGrace):
+	}
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("killing %s: %w", p.name, err)
+	}
+	<-p.exited
+	return nil
+}
+
+// tail returns the last lines of a log, for an error message.
+func tail(path string) string {
+	const most = 2000
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	if len(content) > most {
+		content = content[len(content)-most:]
+		if _, rest, found := bytes.Cut(content, []byte("\n")); found {
+			content = rest
+		}
+	}
+	return string(content)
+}
+
+// freePorts returns n ports of 127.0.0.1 that nothing listens on, all different.
+func freePorts(n int) ([]string, error) {
+	ports := make([]string, n)
+	for i := range ports {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("looking for a free port: %w", err)
+		}
+		defer listener.Close() // held until all are chosen
+		ports[i] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// answersOK returns a readiness check: a GET of url is answered with 200.
+func answersOK(client *http.Client, url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("GET %s: %s", url, response.Status)
+		}
+		return nil
+	}
+}
