@@ -23,8 +23,8 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`,priority=1,description="Summary of the conditions"
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1,description="Reason of the condition Ready"
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50",messageExpression="'metadata.name \"' + self.metadata.name + '\" has ' + string(self.metadata.name.size()) + ' characters, the most is 50: the name of its headless Service, mcp-NAME-headless, may not be longer than 63'"
-// +kubebuilder:validation:XValidation:rule="!self.metadata.name.contains('.')",messageExpression="'metadata.name \"' + self.metadata.name + '\" has a dot: it becomes part of the name of a Service, which may hold only lower case letters, digits and dashes'"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50",message="metadata.name must have at most 50 characters: the name of its headless Service, mcp-NAME-headless, may not be longer than 63"
+// +kubebuilder:validation:XValidation:rule="!self.metadata.name.contains('.')",message="metadata.name must not contain a dot: it becomes part of the name of a Service, which may have only lower case letters, digits and dashes"
 type MCPServer struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

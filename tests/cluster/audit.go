@@ -1,0 +1,104 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+)
+
+// Request is a request to the API server, from its audit log.
+type Request struct {
+	Verb        string
+	Group       string
+	Resource    string
+	Subresource string
+	Namespace   string
+	Name        string
+	// Code is the HTTP status of the answer.
+	Code int
+	Time time.Time
+}
+
+// String names the request in the way of kubectl auth can-i.
+func (r Request) String() string {
+	resource := r.Resource
+	if r.Subresource != "" {
+		resource += "/" + r.Subresource
+	}
+	return fmt.Sprintf("%s %s %s/%s: %d", r.Verb, resource, r.Namespace, r.Name, r.Code)
+}
+
+// IsWrite reports whether the request could change an object. Leases and the reviews by which the operator checks who
+// scrapes its metrics are no writes in this sense.
+func (r Request) IsWrite() bool {
+	if slices.Contains([]string{"authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io"}, r.Group) {
+		return false
+	}
+	return slices.Contains([]string{"create", "update", "patch", "delete", "deletecollection"}, r.Verb)
+}
+
+// ErrNoAuditLog is returned for an existing cluster, whose audit log is not within reach.
+var ErrNoAuditLog = errors.New("the audit log is known only for a control plane that the suite started")
+
+// AuditMark returns the end of the audit log as it is now. The API server writes a request to it before it answers.
+func (c *Cluster) AuditMark() (int64, error) {
+	if c.controlPlane == nil {
+		return 0, ErrNoAuditLog
+	}
+	info, err := os.Stat(c.controlPlane.AuditLog)
+	if err != nil {
+		return 0, fmt.Errorf("looking at the audit log: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// RequestsSince returns the requests of a user after a mark in the audit log.
+func (c *Cluster) RequestsSince(mark int64, user string) ([]Request, error) {
+	if c.controlPlane == nil {
+		return nil, ErrNoAuditLog
+	}
+	file, err := os.Open(c.controlPlane.AuditLog)
+	if err != nil {
+		return nil, fmt.Errorf("opening the audit log: %w", err)
+	}
+	defer file.Close()
+	if _, err := file.Seek(mark, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("reading the audit log: %w", err)
+	}
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the audit log: %w", err)
+	}
+	var requests []Request
+	for line := range bytes.Lines(content) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // being written
+		}
+		var event struct {
+			Verb      string
+			User      struct{ Username string }
+			ObjectRef struct{ APIGroup, Resource, Subresource, Namespace, Name string }
+
+			ResponseStatus           struct{ Code int }
+			RequestReceivedTimestamp time.Time
+		}
+		if err := json.Unmarshal(line, &event); err != nil {
+			return nil, fmt.Errorf("parsing the audit log: %w", err)
+		}
+		if event.User.Username != user {
+			continue
+		}
+		requests = append(requests, Request{
+			Verb:  event.Verb,
+			Group: event.ObjectRef.APIGroup, Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,
+			Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name,
+			Code: event.ResponseStatus.Code, Time: event.RequestReceivedTimestamp,
+		})
+	}
+	return requests, nil
+}

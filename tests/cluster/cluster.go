@@ -1,0 +1,166 @@
+// Package cluster gives the suites and the demo a cluster with the operator installed from deploy/: a control plane of
+// its own, or an existing cluster when told so. The operator runs as a process of its own, as its own ServiceAccount and
+// with the permissions of deploy/, so that a missing or an excess permission shows.
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/controlplane"
+)
+
+// ExistingVariable names the environment variable that, set to true, makes Start use the cluster of KUBECONFIG. It is a
+// switch of its own so that nobody runs the suites on a cluster by accident: they install and delete things.
+const ExistingVariable = "USE_EXISTING_CLUSTER"
+
+// Cluster is a cluster to test on.
+type Cluster struct {
+	// Kubeconfig is a file with the credentials of an administrator.
+	Kubeconfig string
+	// Config has the same credentials, and no client-side rate limit.
+	Config *rest.Config
+	// Client is the administrator's client for typed objects, MCPServers among them.
+	Client client.WithWatch
+	// Clients is the administrator's client for subresources.
+	Clients kubernetes.Interface
+
+	controlPlane *controlplane.ControlPlane // nil for an existing cluster
+	kubectl      string
+	root         string // of the repository
+	dir          string // for files that do not outlive the run
+	scraper      struct {
+		sync.Mutex
+		token string
+	}
+}
+
+// Start starts a control plane with the given components, or connects to the cluster of KUBECONFIG when
+// ExistingVariable is true.
+func Start(ctx context.Context, components ...string) (*Cluster, error) {
+	root, err := repositoryRoot()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "mcpserver-operator-")
+	if err != nil {
+		return nil, fmt.Errorf("making a folder: %w", err)
+	}
+	c := &Cluster{root: root, dir: dir}
+	if err := c.connect(ctx, components); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	c.Client, err = client.NewWithWatch(c.Config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("making a client: %w", err), c.Stop(true))
+	}
+	c.Clients, err = kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("making a client: %w", err), c.Stop(true))
+	}
+	return c, nil
+}
+
+func (c *Cluster) connect(ctx context.Context, components []string) error {
+	if os.Getenv(ExistingVariable) == "true" {
+		c.Kubeconfig, c.kubectl = os.Getenv(clientcmd.RecommendedConfigPathEnvVar), "kubectl"
+		if c.Kubeconfig == "" {
+			return fmt.Errorf("%s is true, but KUBECONFIG does not say which cluster", ExistingVariable)
+		}
+		config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
+		if err != nil {
+			return fmt.Errorf("reading KUBECONFIG: %w", err)
+		}
+		config.QPS = -1
+		c.Config = config
+		return nil
+	}
+	cp, err := controlplane.Start(ctx, controlplane.Options{Components: components})
+	if err != nil {
+		return err
+	}
+	c.controlPlane, c.Kubeconfig, c.Config, c.kubectl = cp, cp.Kubeconfig, cp.Config, cp.Kubectl()
+	return nil
+}
+
+// Stop stops the control plane, if it was started. With failed it keeps the logs and says where they are.
+func (c *Cluster) Stop(failed bool) error {
+	var errs []error
+	if c.controlPlane != nil {
+		errs = append(errs, c.controlPlane.Stop(failed))
+	}
+	if failed {
+		fmt.Fprintf(os.Stderr, "The logs of the operator are in %s\n", c.dir)
+	} else {
+		errs = append(errs, os.RemoveAll(c.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// Kubectl runs the real kubectl as the administrator and returns what it printed.
+func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
+	return c.KubectlWithInput(ctx, "", args...)
+}
+
+// KubectlWithInput runs kubectl with the given standard input.
+func (c *Cluster) KubectlWithInput(ctx context.Context, input string, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, c.kubectl, args...)
+	command.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig)
+	command.Stdin = strings.NewReader(input)
+	command.Dir = c.root
+	var out bytes.Buffer
+	command.Stdout, command.Stderr = &out, &out
+	if err := command.Run(); err != nil {
+		return out.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(out.String()))
+	}
+	return out.String(), nil
+}
+
+// Install installs the API, the identity and the permissions of the operator from deploy/, without its Deployment.
+func (c *Cluster) Install(ctx context.Context) error {
+	for _, part := range []string{"deploy/crd", "deploy/rbac"} {
+		if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", part); err != nil {
+			return err
+		}
+	}
+	_, err := c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s",
+		"crd/mcpservers.toolhive.stacklok.dev")
+	return err
+}
+
+// repositoryRoot is the nearest folder above the working directory with a go.mod.
+func repositoryRoot() (string, error) {
+	at, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("looking for the repository: %w", err)
+	}
+	for ; at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return at, nil
+		}
+	}
+	return "", errors.New("looking for the repository: no go.mod in or above the working directory")
+}
+
+// pollInterval is how often a condition is looked at that no watch can tell.
+const pollInterval = 50 * time.Millisecond

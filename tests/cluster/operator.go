@@ -1,0 +1,255 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+
+	"mcpserver-operator/tests/controlplane"
+)
+
+// OperatorNamespace is where deploy/ puts the operator.
+const OperatorNamespace = "mcpserver-operator-system"
+
+// operatorAccount is the ServiceAccount that deploy/ makes for the operator.
+const operatorAccount = "mcpserver-operator"
+
+// OperatorUser is the user as which the operator talks to the API server.
+const OperatorUser = "system:serviceaccount:" + OperatorNamespace + ":" + operatorAccount
+
+// operatorTimeout is how long the operator may take to start or to stop.
+const operatorTimeout = time.Minute
+
+// Operator is the operator as a process.
+type Operator struct {
+	cluster        *Cluster
+	kubeconfig     string
+	binary         string
+	args           []string
+	metricsAddress string
+	probeAddress   string
+	log            string
+
+	command *exec.Cmd
+	exited  chan struct{}
+}
+
+// StartOperator builds the operator from the source as it is now, starts it as its ServiceAccount, and returns when it
+// is ready. Args are added to its flags.
+func (c *Cluster) StartOperator(ctx context.Context, args ...string) (*Operator, error) {
+	o := &Operator{cluster: c, args: args}
+	id := strconv.FormatInt(time.Now().UnixNano(), 36)
+	o.binary = filepath.Join(c.dir, "mcpserver-operator")
+	o.kubeconfig = filepath.Join(c.dir, "operator-"+id+".kubeconfig")
+	o.log = filepath.Join(c.dir, "operator-"+id+".log")
+
+	build := exec.CommandContext(ctx, "go", "build", "-o", o.binary+"-"+id, ".")
+	build.Dir = c.root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building the operator: %w: %s", err, out)
+	}
+	o.binary += "-" + id
+	token, err := c.token(ctx, operatorAccount)
+	if err != nil {
+		return nil, err
+	}
+	if err := controlplane.WriteKubeconfig(o.kubeconfig, &rest.Config{
+		Host: c.Config.Host, TLSClientConfig: rest.TLSClientConfig{CAData: c.Config.CAData, CAFile: c.Config.CAFile},
+		BearerToken: token,
+	}); err != nil {
+		return nil, err
+	}
+	return o, o.start(ctx)
+}
+
+// token returns a token of a ServiceAccount in the operator's namespace.
+func (c *Cluster) token(ctx context.Context, account string) (string, error) {
+	day := int64((24 * time.Hour).Seconds())
+	request, err := c.Clients.CoreV1().ServiceAccounts(OperatorNamespace).CreateToken(ctx, account,
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &day}},
+		metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("asking for a token of %s: %w", account, err)
+	}
+	return request.Status.Token, nil
+}
+
+func (o *Operator) start(ctx context.Context) error {
+	var err error
+	if o.metricsAddress, err = freeAddress(); err != nil {
+		return err
+	}
+	if o.probeAddress, err = freeAddress(); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(o.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the operator's log: %w", err)
+	}
+	defer log.Close()
+	o.command = exec.Command(o.binary, append([]string{
+		"--kubeconfig=" + o.kubeconfig,
+		"--metrics-bind-address=" + o.metricsAddress,
+		"--health-probe-bind-address=" + o.probeAddress,
+	}, o.args...)...)
+	o.command.Stdout, o.command.Stderr = log, log
+	o.exited = make(chan struct{})
+	if err := o.command.Start(); err != nil {
+		return fmt.Errorf("starting the operator: %w", err)
+	}
+	go func() {
+		_ = o.command.Wait() // how it ended shows in its log
+		close(o.exited)
+	}()
+	err = wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
+		select {
+		case <-o.exited:
+			return false, errors.New("it ended")
+		default:
+		}
+		response, err := http.Get("http://" + o.probeAddress + "/readyz")
+		if err != nil {
+			return false, nil //nolint:nilerr // not yet
+		}
+		defer response.Body.Close()
+		return response.StatusCode == http.StatusOK, nil
+	})
+	if err != nil {
+		content, _ := os.ReadFile(o.log)
+		return fmt.Errorf("starting the operator: %w\n%s", err, content)
+	}
+	return nil
+}
+
+// Stop ends the operator as Kubernetes would: SIGTERM, and SIGKILL if that does not help.
+func (o *Operator) Stop() error {
+	if err := o.command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping the operator: %w", err)
+	}
+	select {
+	case <-o.exited:
+		return nil
+	case <-time.After(operatorTimeout):
+		return errors.Join(errors.New("the operator did not stop"), o.command.Process.Kill())
+	}
+}
+
+// Restart stops the operator, starts it again, and returns when it has gone over every MCPServer once.
+func (o *Operator) Restart(ctx context.Context) error {
+	if err := o.Stop(); err != nil {
+		return err
+	}
+	if err := o.start(ctx); err != nil {
+		return err
+	}
+	servers, err := o.cluster.count(ctx)
+	if err != nil {
+		return err
+	}
+	return o.WaitForPasses(ctx, 0, servers)
+}
+
+// LogFile is the file with what the operator has logged since its first start.
+func (o *Operator) LogFile() string { return o.log }
+
+// MetricsURL is where the operator serves its metrics.
+func (o *Operator) MetricsURL() string { return "https://" + o.metricsAddress + "/metrics" }
+
+// Passes returns how many passes over MCPServers the operator has finished since it started.
+func (o *Operator) Passes(ctx context.Context) (int, error) {
+	families, err := o.Metrics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var passes float64
+	for _, metric := range families["controller_runtime_reconcile_total"].GetMetric() {
+		passes += metric.GetCounter().GetValue()
+	}
+	return int(passes), nil
+}
+
+// WaitForPasses waits until the operator has finished more passes than since by the given number.
+func (o *Operator) WaitForPasses(ctx context.Context, since, number int) error {
+	var last int
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
+		var err error
+		last, err = o.Passes(ctx)
+		return err == nil && last >= since+number, nil //nolint:nilerr // it may be starting
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %d passes of the operator after %d, there were %d: %w", number, since, last, err)
+	}
+	return nil
+}
+
+// metricsAccount is the ServiceAccount that scrapes.
+const metricsAccount = "metrics-scraper"
+
+// Metrics scrapes the operator as a client that may.
+func (o *Operator) Metrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
+	token, err := o.cluster.scraperToken(ctx)
+	if err != nil {
+		return nil, err
+	}
+	status, body, err := o.Scrape(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("scraping the operator: status %d", status)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(body)
+	if err != nil {
+		return nil, fmt.Errorf("parsing the metrics: %w", err)
+	}
+	return families, nil
+}
+
+// Scrape asks for the metrics with a bearer token; with an empty one, without credentials.
+func (o *Operator) Scrape(ctx context.Context, token string) (status int, body io.ReadCloser, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, o.MetricsURL(), nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("scraping the operator: %w", err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	// The operator signs its own certificate when it starts; there is nothing to verify it against.
+	response, err := (&http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
+	}}).Do(request)
+	if err != nil {
+		return 0, nil, fmt.Errorf("scraping the operator: %w", err)
+	}
+	return response.StatusCode, response.Body, nil
+}
+
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("looking for a free port: %w", err)
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
+}

@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Recorder remembers every scale that a StatefulSet had, from the API server's watch: what was there only for an
+// instant shows as well.
+type Recorder struct {
+	cluster *Cluster
+	key     client.ObjectKey
+	watch   watch.Interface
+	done    chan struct{}
+
+	mutex    sync.Mutex
+	replicas []int32 // each change once, in order
+	version  string  // the newest resourceVersion seen
+	deleted  bool
+	err      error
+}
+
+// RecordScale starts to record the scale of a StatefulSet, from the state that it has now.
+func (c *Cluster) RecordScale(ctx context.Context, key client.ObjectKey) (*Recorder, error) {
+	w, err := c.Client.Watch(ctx, &appsv1.StatefulSetList{}, &client.ListOptions{
+		Namespace: key.Namespace, FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, key.Name),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watching StatefulSet %s: %w", key, err)
+	}
+	r := &Recorder{cluster: c, key: key, watch: w, done: make(chan struct{})}
+	go r.record()
+	return r, nil
+}
+
+func (r *Recorder) record() {
+	defer close(r.done)
+	for event := range r.watch.ResultChan() {
+		r.mutex.Lock()
+		switch object := event.Object.(type) {
+		case *appsv1.StatefulSet:
+			r.version, r.deleted = object.ResourceVersion, event.Type == watch.Deleted
+			if event.Type != watch.Deleted && (len(r.replicas) == 0 || r.replicas[len(r.replicas)-1] != *object.Spec.Replicas) {
+				r.replicas = append(r.replicas, *object.Spec.Replicas)
+			}
+		default:
+			r.err = apierrors.FromObject(event.Object)
+		}
+		r.mutex.Unlock()
+	}
+}
+
+// Stop waits until everything that happened so far is recorded, stops, and returns the scales in order, each change
+// once.
+func (r *Recorder) Stop(ctx context.Context) ([]int32, error) {
+	defer func() {
+		r.watch.Stop()
+		<-r.done
+	}()
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
+		set := &appsv1.StatefulSet{}
+		err := r.cluster.Client.Get(ctx, r.key, set)
+		if client.IgnoreNotFound(err) != nil {
+			return false, err
+		}
+		r.mutex.Lock()
+		defer r.mutex.Unlock()
+		if r.err != nil {
+			return false, r.err
+		}
+		select {
+		case <-r.done:
+			return false, errors.New("the watch ended")
+		default:
+		}
+		if apierrors.IsNotFound(err) {
+			return r.deleted || r.version == "", nil
+		}
+		return r.version == set.ResourceVersion, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("recording the scale of StatefulSet %s: %w", r.key, err)
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return slices.Clone(r.replicas), nil
+}

@@ -1,0 +1,103 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/tests/cluster"
+)
+
+// TestConvergedServersCostNoWrite: what is as it should be is not written again, by no pass and by no restart.
+func TestConvergedServersCostNoWrite(t *testing.T) {
+	testEnv.Test(t, feature("a converged MCPServer").
+		Assess("one write for each child to create it", createdWithOneWritePerChild()).
+		Assess("20 s of forced passes write nothing", writesNothing(passesFor(quietTime))).
+		Assess("declared", all(apply(declared(2)), scaleIs(2))).
+		Assess("forced passes write nothing", writesNothing(passesAreForced(10))).
+		Assess("a restart writes nothing", writesNothing(all(operatorRestarts(), passesAreForced(1)))).
+		Assess("yielded", all(kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
+		Assess("a restart writes nothing then either", writesNothing(all(operatorRestarts(), passesAreForced(1)))).
+		Feature())
+}
+
+// TestMetricsNeedAuthorization: nobody reads the metrics without credentials, or with those of someone who may not.
+func TestMetricsNeedAuthorization(t *testing.T) {
+	testEnv.Test(t, feature("the metrics").
+		Assess("are refused without credentials", step(func(ctx context.Context, t *testing.T) {
+			status, body, err := operator.Scrape(ctx, "")
+			must(t, err)
+			must(t, body.Close())
+			if status != http.StatusUnauthorized {
+				t.Fatalf("status %d", status)
+			}
+		})).
+		Assess("are served to whom the role mcpserver-operator-metrics-reader is bound", step(
+			func(ctx context.Context, t *testing.T) {
+				families, err := operator.Metrics(ctx)
+				must(t, err)
+				if families["controller_runtime_reconcile_total"] == nil {
+					t.Fatalf("no controller_runtime_reconcile_total among %d metrics", len(families))
+				}
+			})).
+		Feature())
+}
+
+// createdWithOneWritePerChild also shows that the audit log, on which the rest of the test rests, has the writes.
+func createdWithOneWritePerChild() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		mark, err := theCluster.AuditMark()
+		if errors.Is(err, cluster.ErrNoAuditLog) {
+			t.Skip(err)
+		}
+		must(t, err)
+		all(apply(undeclared), scaleIs(1))(ctx, t, nil)
+		requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+		must(t, err)
+		writes := map[string]int{}
+		for _, request := range requests {
+			if request.IsWrite() && request.Namespace == in(ctx) {
+				writes[request.Resource]++
+			}
+		}
+		t.Logf("writes from creation to Ready: %v", writes)
+		if writes["statefulsets"] != 1 || writes["services"] != 2 {
+			t.Errorf("%v: wanted one of the StatefulSet and one of each Service", writes)
+		}
+	})
+}
+
+// passesFor forces passes for a time.
+func passesFor(duration time.Duration) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		for end := time.Now().Add(duration); time.Now().Before(end); {
+			passesAreForced(1)(ctx, t, nil)
+		}
+	})
+}
+
+// writesNothing fails if the operator sends any write to the namespace of the test while the step runs. The API server's audit log tells.
+func writesNothing(during features.Func) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		// What is under way may end first: an event about the pass before, the status of a rollout.
+		passesAreForced(2)(ctx, t, nil)
+		mark, err := theCluster.AuditMark()
+		if errors.Is(err, cluster.ErrNoAuditLog) {
+			t.Skip(err)
+		}
+		must(t, err)
+		during(ctx, t, nil)
+		requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+		must(t, err)
+		for _, request := range requests {
+			if request.IsWrite() && request.Namespace == in(ctx) {
+				t.Errorf("%s: %s", request.Time.Format(time.StampMilli), request)
+			}
+		}
+	})
+}

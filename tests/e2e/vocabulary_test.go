@@ -1,0 +1,356 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/envconf"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/ownership"
+)
+
+const (
+	// deadline is how long something may take that has to happen.
+	deadline = 90 * time.Second
+	// interval is how often it is looked for.
+	interval = 50 * time.Millisecond
+	// server is the name of the MCPServer in each test.
+	server = "web"
+)
+
+// undeclared and declared are manifests of the MCPServer of a test.
+const undeclared = `
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "registry.example/server:1"}
+`
+
+func declared(replicas int32) string { return declaredWith(replicas, v1alpha1.ReplicasConflictYield) }
+
+func declaredWith(replicas int32, policy v1alpha1.ReplicasConflictPolicy) string {
+	return fmt.Sprintf(`
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "registry.example/server:1", replicas: %d, replicasConflictPolicy: %s}
+`, replicas, policy)
+}
+
+type namespaceKey struct{}
+
+// in returns the namespace of the test.
+func in(ctx context.Context) string { return ctx.Value(namespaceKey{}).(string) }
+
+// feature begins a promise in a namespace of its own, which goes away with it.
+func feature(name string) *features.FeatureBuilder {
+	return features.New(name).
+		Setup(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
+			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+				GenerateName: "e2e-",
+				// The pods have to be admitted where the standard is enforced.
+				Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+			}}
+			must(t, theCluster.Client.Create(ctx, namespace))
+			return context.WithValue(ctx, namespaceKey{}, namespace.Name)
+		}).
+		Teardown(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
+			must(t, theCluster.Client.Delete(ctx,
+				&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: in(ctx)}},
+				client.PropagationPolicy(metav1.DeletePropagationForeground)))
+			return ctx
+		})
+}
+
+// step is a features.Func without the parts that most of ours do not need.
+func step(do func(ctx context.Context, t *testing.T)) features.Func {
+	return func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
+		t.Helper()
+		do(ctx, t)
+		return ctx
+	}
+}
+
+// all runs steps one after the other.
+func all(steps ...features.Func) features.Func {
+	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+		t.Helper()
+		for _, do := range steps {
+			ctx = do(ctx, t, config)
+		}
+		return ctx
+	}
+}
+
+// apply applies a manifest as a user does, who also takes the image back that imageChanges has patched.
+func apply(manifest string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		_, err := theCluster.KubectlWithInput(ctx, manifest,
+			"apply", "--server-side", "--force-conflicts", "-n", in(ctx), "-f", "-")
+		must(t, err)
+	})
+}
+
+// applyAs applies a manifest as another field manager, without forcing conflicts.
+func applyAs(manager, manifest string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		_, err := theCluster.KubectlWithInput(ctx, manifest,
+			"apply", "--server-side", "--field-manager="+manager, "-n", in(ctx), "-f", "-")
+		must(t, err)
+	})
+}
+
+// kubectl runs kubectl in the namespace of the test.
+func kubectl(args ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		_, err := theCluster.Kubectl(ctx, append([]string{"-n", in(ctx)}, args...)...)
+		must(t, err)
+	})
+}
+
+// clusterKubectl runs kubectl without a namespace of its own choice.
+func clusterKubectl(args ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		_, err := theCluster.Kubectl(ctx, args...)
+		must(t, err)
+	})
+}
+
+// scaleIs waits until the StatefulSet asks for n pods, all of them are ready, and the MCPServer says so.
+func scaleIs(n int32) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, fmt.Sprintf("%d replicas, all ready", n), func(ctx context.Context) (string, bool) {
+			set, mcp := statefulSet(ctx, t), mcpServer(ctx, t)
+			state := fmt.Sprintf("StatefulSet %d (%d ready), MCPServer %s, conditions %v",
+				replicas(set), set.Status.ReadyReplicas, mcp.Status.Ready, mcp.Status.Conditions)
+			return state, replicas(set) == n && set.Status.ReadyReplicas == n && set.Status.Replicas == n &&
+				mcp.Status.Ready == fmt.Sprintf("%d/%d", n, n) && ready(mcp)
+		})
+	})
+}
+
+// holds runs steps, and fails if the StatefulSet has any other scale than n at any instant from before the first to
+// after the last. What happened in between is known from the watch.
+func holds(n int32, steps ...features.Func) features.Func {
+	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+		t.Helper()
+		recorder, err := theCluster.RecordScale(ctx, client.ObjectKey{Namespace: in(ctx), Name: server})
+		must(t, err)
+		ctx = all(steps...)(ctx, t, config)
+		seen, err := recorder.Stop(ctx)
+		must(t, err)
+		if !slices.Equal(seen, []int32{n}) {
+			t.Fatalf("the scale has to stay at %d, but was %v", n, seen)
+		}
+		return ctx
+	}
+}
+
+// everythingThatMustNotMoveTheScale forces ten passes, changes the image, and restarts the operator.
+func everythingThatMustNotMoveTheScale() features.Func {
+	return all(passesAreForced(10), imageChanges("registry.example/server:2"), operatorRestarts(), passesAreForced(1))
+}
+
+// passesAreForced touches the MCPServer and waits for the pass, the given number of times.
+func passesAreForced(times int) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		for i := range times {
+			before, err := operator.Passes(ctx)
+			must(t, err)
+			_, err = theCluster.Kubectl(ctx, "-n", in(ctx), "annotate", "mcpserver", server, "--overwrite",
+				fmt.Sprintf("e2e/touched=%d-%d", time.Now().UnixNano(), i))
+			must(t, err)
+			must(t, operator.WaitForPasses(ctx, before, 1))
+		}
+	})
+}
+
+// imageChanges changes the image and waits until the pods run it.
+func imageChanges(image string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		_, err := theCluster.Kubectl(ctx, "-n", in(ctx), "patch", "mcpserver", server, "--type=merge",
+			"-p", fmt.Sprintf(`{"spec":{"image":%q}}`, image))
+		must(t, err)
+		eventually(ctx, t, "the pods run "+image, func(ctx context.Context) (string, bool) {
+			var pods corev1.PodList
+			must(t, theCluster.Client.List(ctx, &pods, client.InNamespace(in(ctx))))
+			var images []string
+			done := int32(len(pods.Items)) == replicas(statefulSet(ctx, t))
+			for _, pod := range pods.Items {
+				images = append(images, pod.Spec.Containers[0].Image)
+				done = done && pod.Spec.Containers[0].Image == image
+			}
+			return strings.Join(images, " "), done && ready(mcpServer(ctx, t))
+		})
+	})
+}
+
+func operatorRestarts() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Restart(ctx))
+	})
+}
+
+// operatorDoesNotOwnTheScale looks into managedFields, where ownership is.
+func operatorDoesNotOwnTheScale() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		if ownsScale(ctx, t) {
+			t.Fatal("the operator owns spec.replicas of the StatefulSet")
+		}
+	})
+}
+
+func operatorOwnsTheScale() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		if !ownsScale(ctx, t) {
+			t.Fatal("the operator does not own spec.replicas of the StatefulSet")
+		}
+	})
+}
+
+func ownsScale(ctx context.Context, t *testing.T) bool {
+	t.Helper()
+	owners, err := ownership.OwnersOf(statefulSet(ctx, t), fieldpath.MakePathOrDie("spec", "replicas"))
+	must(t, err)
+	return slices.ContainsFunc(owners, func(o ownership.Owner) bool { return o.Name == applyconfigs.FieldManager })
+}
+
+// conditionSays waits for a condition that is True and whose message has all the given words.
+func conditionSays(conditionType, reason string, words ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, fmt.Sprintf("condition %s with reason %s and %q", conditionType, reason, words),
+			func(ctx context.Context) (string, bool) {
+				condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, conditionType)
+				if condition == nil {
+					return "absent", false
+				}
+				return condition.Reason + ": " + condition.Message, condition.Status == metav1.ConditionTrue &&
+					condition.Reason == reason && containsAll(condition.Message, words)
+			})
+	})
+}
+
+// conditionIsGone waits until a condition is absent.
+func conditionIsGone(conditionType string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "no condition "+conditionType, func(ctx context.Context) (string, bool) {
+			condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, conditionType)
+			return fmt.Sprint(condition), condition == nil
+		})
+	})
+}
+
+// eventSays waits for an event on the MCPServer whose note has all the given words.
+func eventSays(reason string, words ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, fmt.Sprintf("an event %s with %q", reason, words), func(ctx context.Context) (string, bool) {
+			list, err := theCluster.Clients.EventsV1().Events(in(ctx)).List(ctx, metav1.ListOptions{})
+			must(t, err)
+			var notes []string
+			for _, event := range list.Items {
+				if event.Regarding.Kind != "MCPServer" {
+					continue
+				}
+				notes = append(notes, event.Reason+": "+event.Note)
+				if event.Reason == reason && containsAll(event.Note, words) {
+					return "", true
+				}
+			}
+			return strings.Join(notes, "\n"), false
+		})
+	})
+}
+
+// printed runs kubectl and fails unless its output has all the given words.
+func printed(words []string, args ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		out, err := theCluster.Kubectl(ctx, append([]string{"-n", in(ctx)}, args...)...)
+		must(t, err)
+		if !containsAll(out, words) {
+			t.Fatalf("kubectl %s has to print %q, but printed:\n%s", strings.Join(args, " "), words, out)
+		}
+	})
+}
+
+func statefulSet(ctx context.Context, t *testing.T) *appsv1.StatefulSet {
+	t.Helper()
+	return get(ctx, t, server, &appsv1.StatefulSet{})
+}
+
+func mcpServer(ctx context.Context, t *testing.T) *v1alpha1.MCPServer {
+	t.Helper()
+	return get(ctx, t, server, &v1alpha1.MCPServer{})
+}
+
+// get reads an object; one that is absent is left as it is.
+func get[O client.Object](ctx context.Context, t *testing.T, name string, object O) O {
+	t.Helper()
+	must(t, client.IgnoreNotFound(theCluster.Client.Get(ctx, client.ObjectKey{Namespace: in(ctx), Name: name}, object)))
+	return object
+}
+
+func replicas(set *appsv1.StatefulSet) int32 {
+	if set.Spec.Replicas == nil {
+		return -1
+	}
+	return *set.Spec.Replicas
+}
+
+// ready reports whether the MCPServer is Ready in its present generation.
+func ready(mcp *v1alpha1.MCPServer) bool {
+	condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+	return condition != nil && condition.Status == metav1.ConditionTrue && condition.ObservedGeneration == mcp.Generation
+}
+
+func containsAll(text string, words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
+}
+
+// eventually fails if something does not become true, and says how it was last.
+func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
+	t.Helper()
+	var last string
+	err := wait.PollUntilContextTimeout(ctx, interval, deadline, true, func(ctx context.Context) (bool, error) {
+		state, done := is(ctx)
+		last = state
+		return done, nil
+	})
+	if err != nil {
+		t.Fatalf("waiting for %s: %v; last: %s", what, err, last)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
