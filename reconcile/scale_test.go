@@ -24,7 +24,9 @@ func TestDecideScale(t *testing.T) {
 		return &liveScale{Replicas: replicas, CarriedOut: carriedOut}
 	}
 	n := ptr.To[int32]
-	claim := func(replicas int32) applyconfigs.Scale { return applyconfigs.Scale{Replicas: n(replicas), Declared: n(replicas)} }
+	claim := func(replicas int32) applyconfigs.Scale {
+		return applyconfigs.Scale{Replicas: n(replicas), Declared: n(replicas)}
+	}
 	leave := func(declared int32) applyconfigs.Scale { return applyconfigs.Scale{Declared: n(declared)} }
 
 	for _, row := range []struct {

@@ -4,7 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// DeclaredReplicasAnnotation, on the StatefulSet, is the value of spec.replicas that has been carried out. It is
+// DeclaredReplicasAnnotation is the annotation, on the StatefulSet, with the value of spec.replicas that has been carried out. It is
 // written in the same request as the replicas themselves, so that neither a crash nor a stale cache can carry out one
 // declaration twice.
 const DeclaredReplicasAnnotation = "toolhive.stacklok.dev/declared-replicas"

@@ -117,6 +117,9 @@ func (c *Cluster) Stop(failed bool) error {
 	return errors.Join(errs...)
 }
 
+// KubectlPath is the kubectl that belongs to the cluster.
+func (c *Cluster) KubectlPath() string { return c.kubectl }
+
 // Kubectl runs the real kubectl as the administrator and returns what it printed.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return c.KubectlWithInput(ctx, "", args...)

@@ -126,9 +126,13 @@ func (o *Operator) start(ctx context.Context) error {
 			return false, errors.New("it ended")
 		default:
 		}
-		response, err := http.Get("http://" + o.probeAddress + "/readyz")
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.probeAddress+"/readyz", nil)
 		if err != nil {
-			return false, nil //nolint:nilerr // not yet
+			return false, err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return false, nil // not yet
 		}
 		defer response.Body.Close()
 		return response.StatusCode == http.StatusOK, nil
@@ -193,7 +197,7 @@ func (o *Operator) WaitForPasses(ctx context.Context, since, number int) error {
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
 		var err error
 		last, err = o.Passes(ctx)
-		return err == nil && last >= since+number, nil //nolint:nilerr // it may be starting
+		return err == nil && last >= since+number, nil
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for %d passes of the operator after %d, there were %d: %w", number, since, last, err)

@@ -32,7 +32,7 @@ type authority struct {
 type pair struct{ cert, key string }
 
 func newAuthority(dir string) (*authority, error) {
-	key, _, err := newKey(filepath.Join(dir, "ca.key"))
+	key, err := newKey(filepath.Join(dir, "ca.key"))
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (a *authority) file() string { return filepath.Join(a.dir, "ca.crt") }
 // NAME.crt and NAME.key.
 func (a *authority) issue(name, user string, groups ...string) (pair, error) {
 	files := pair{cert: filepath.Join(a.dir, name+".crt"), key: filepath.Join(a.dir, name+".key")}
-	key, _, err := newKey(files.key)
+	key, err := newKey(files.key)
 	if err != nil {
 		return pair{}, err
 	}
@@ -88,21 +88,21 @@ func (a *authority) issue(name, user string, groups ...string) (pair, error) {
 }
 
 // newKey makes a private key and writes it to a file.
-func newKey(path string) (crypto.Signer, []byte, error) {
+func newKey(path string) (crypto.Signer, error) {
 	encoded, err := keyutil.MakeEllipticPrivateKeyPEM()
 	if err != nil {
-		return nil, nil, fmt.Errorf("making a key: %w", err)
+		return nil, fmt.Errorf("making a key: %w", err)
 	}
 	if err := os.WriteFile(path, encoded, 0o600); err != nil {
-		return nil, nil, fmt.Errorf("writing a key: %w", err)
+		return nil, fmt.Errorf("writing a key: %w", err)
 	}
 	parsed, err := keyutil.ParsePrivateKeyPEM(encoded)
 	if err != nil {
-		return nil, nil, fmt.Errorf("parsing a key: %w", err)
+		return nil, fmt.Errorf("parsing a key: %w", err)
 	}
 	signer, ok := parsed.(crypto.Signer)
 	if !ok {
-		return nil, nil, fmt.Errorf("a key of type %T cannot sign", parsed)
+		return nil, fmt.Errorf("a key of type %T cannot sign", parsed)
 	}
-	return signer, encoded, nil
+	return signer, nil
 }

@@ -46,7 +46,7 @@ func (cp *ControlPlane) startServing(ctx context.Context, extraArgs []string) er
 	if err != nil {
 		return err
 	}
-	if _, _, err := newKey(cp.serviceAccountKey()); err != nil {
+	if _, err := newKey(cp.serviceAccountKey()); err != nil {
 		return err
 	}
 	policy := filepath.Join(cp.Dir, "audit-policy.yaml")

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +81,7 @@ func (p *process) waitReady(ctx context.Context, ready func(context.Context) err
 		func(ctx context.Context) (bool, error) {
 			select {
 			case <-p.exited:
-				return false, fmt.Errorf("it ended: %v", p.exitErr)
+				return false, fmt.Errorf("it ended: %w", cmp.Or(p.exitErr, errors.New("without an error")))
 			default:
 			}
 			last = ready(ctx)

@@ -31,7 +31,7 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 		{"with negative replicas", mcpServer("web", `{image: a, replicas: -1}`),
 			[]string{"spec.replicas", "-1", "greater than or equal to 0"}},
 		{"with replicas that are no number", mcpServer("web", `{image: a, replicas: three}`),
-			[]string{"spec.replicas", "string", "integer"}},
+			[]string{"spec.replicas", "string"}},
 		{"with an unknown policy", mcpServer("web", `{image: a, replicasConflictPolicy: Fight}`),
 			[]string{"spec.replicasConflictPolicy", "Fight", "Yield", "Force"}},
 		{"with an unknown transport", mcpServer("web", `{image: a, transport: smoke-signals}`),

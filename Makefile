@@ -1,0 +1,106 @@
+# The operator, its tests, and the control plane that they run on. Everything but Go and make is built from Go modules.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED := 0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+KUBERNETES_VERSION := 1.36.3
+
+COMPONENTS_DIR := tests/controlplane/components
+COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
+COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
+
+# The real components report the version that is linked into them.
+version_package = -X $(1).gitVersion=v$(KUBERNETES_VERSION) -X $(1).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitTreeState=clean
+COMPONENTS_LDFLAGS := -s -w $(call version_package,k8s.io/component-base/version) $(call version_package,k8s.io/client-go/pkg/version)
+
+GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
+
+##@ Use
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: control-plane ## Tell the story of the bug report on a real control plane.
+	@go run ./tests/demo
+
+.PHONY: run
+run: control-plane ## Run the operator on a control plane of its own, until Ctrl-C.
+	@go build -o bin/playground ./tests/playground
+	@exec bin/playground
+
+.PHONY: deploy
+deploy: ## Install the CRD, the permissions and the Deployment on the cluster of your kubeconfig.
+	kubectl apply --server-side -k deploy
+
+##@ Develop
+
+.PHONY: build
+build: ## Build the operator into bin/.
+	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mcpserver-operator .
+
+.PHONY: test
+test: control-plane ## Run every test.
+	go test -count=1 -timeout=60m ./...
+
+.PHONY: lint
+lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
+	bin/tools/golangci-lint run ./...
+	cd $(COMPONENTS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
+
+.PHONY: generate
+generate: ## Generate deep copies, apply configurations, the CRD and the permissions from the Go types and markers.
+	go tool controller-gen object crd applyconfiguration paths=./crd/... output:crd:dir=deploy/crd
+	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
+
+.PHONY: verify
+verify: ## Fail when generated files, go.mod files or formatting are not current.
+	@before="$$(git status --porcelain; git diff)"; \
+	$(MAKE) --no-print-directory generate; \
+	if [ "$$before" != "$$(git status --porcelain; git diff)" ]; then \
+	  git --no-pager diff --stat; \
+	  echo "verify: generated files were not current; they are now: look at them and commit them" >&2; exit 1; \
+	fi
+	go mod tidy -diff
+	cd $(COMPONENTS_DIR) && go mod tidy -diff
+	cd .ci/tools && go mod tidy -diff
+	@unformatted="$$(gofmt -l $(GO_FILES))"; \
+	if [ -n "$$unformatted" ]; then echo "verify: run gofmt -w on" $$unformatted >&2; exit 1; fi
+	@echo "verify: generated files, go.mod files and formatting are current"
+
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities (needs the network: it asks vuln.go.dev).
+	cd .ci/tools && go build -trimpath -o ../../bin/tools/govulncheck golang.org/x/vuln/cmd/govulncheck
+	bin/tools/govulncheck ./...
+
+.PHONY: control-plane
+control-plane: $(COMPONENTS_BUILT) bin/controlplane ## Build the control plane: long the first time, nothing afterwards.
+
+# Two minutes of silence look like a hang: go names each package that it has compiled, awk counts them.
+$(COMPONENTS_BUILT): $(COMPONENTS_DIR)/go.mod $(COMPONENTS_DIR)/go.sum $(wildcard $(COMPONENTS_DIR)/*/main.go) $(wildcard $(COMPONENTS_DIR)/internal/*/*.go)
+	@echo "Building $(COMPONENTS) from Go modules. The first time this downloads them and takes several minutes."
+	@mkdir -p bin/components
+	@cd $(COMPONENTS_DIR) && go build -v -trimpath -ldflags "$(COMPONENTS_LDFLAGS)" -o ../../../bin/components/ \
+	  $(addprefix ./,$(COMPONENTS)) 2>&1 \
+	  | awk '/^go: downloading/ { if (++d % 50 == 0) print "  downloaded " d " modules"; fflush(); next } \
+	         /^[a-z0-9.-]+(\/[^ ]*)?$$/ { if (++n % 100 == 0) print "  compiled " n " packages"; fflush(); next } \
+	         { print; fflush() }'
+	@rm -f bin/components/.built-*
+	@touch $@
+
+bin/controlplane: $(wildcard tests/controlplane/*.go) $(wildcard tests/controlplane/cmd/controlplane/*.go) go.mod go.sum
+	@go build -o $@ ./tests/controlplane/cmd/controlplane
+
+bin/tools/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
+	@echo "Building golangci-lint. The first time this takes a few minutes."
+	@mkdir -p bin/tools
+	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what was built.
+	rm -rf bin
