@@ -125,23 +125,19 @@ func envVar(from *corev1.EnvVar) *corev1ac.EnvVarApplyConfiguration {
 	return to
 }
 
-// envVarSource copies exactly the fields that are set.
+// envVarSource copies exactly the fields that are set. The references are atomic, so that their defaults are owned with
+// them: what is left out here would look like a difference at every pass.
 func envVarSource(from *corev1.EnvVarSource) *corev1ac.EnvVarSourceApplyConfiguration {
 	to := corev1ac.EnvVarSource()
 	if ref := from.FieldRef; ref != nil {
-		// apiVersion is defaulted in the pod template as well; claiming the default keeps what is owned equal to
-		// what is built.
 		to.WithFieldRef(corev1ac.ObjectFieldSelector().
 			WithAPIVersion(cmp.Or(ref.APIVersion, "v1")).
 			WithFieldPath(ref.FieldPath))
 	}
 	if ref := from.ResourceFieldRef; ref != nil {
-		selector := corev1ac.ResourceFieldSelector().WithResource(ref.Resource)
+		selector := corev1ac.ResourceFieldSelector().WithResource(ref.Resource).WithDivisor(ref.Divisor)
 		if ref.ContainerName != "" {
 			selector.WithContainerName(ref.ContainerName)
-		}
-		if !ref.Divisor.IsZero() {
-			selector.WithDivisor(ref.Divisor)
 		}
 		to.WithResourceFieldRef(selector)
 	}

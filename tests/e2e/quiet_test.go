@@ -12,11 +12,35 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
+// everything has every field but replicas, with values that the API server writes in another way than we do: a CPU
+// quantity, a field reference without its version, an empty value.
+const everything = `
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec:
+  image: registry.example/server:3
+  transport: sse
+  proxyPort: 80
+  mcpPort: 9000
+  args: [--verbose, ""]
+  env:
+  - {name: EMPTY, value: ""}
+  - {name: MCP_HOST, value: 127.0.0.1}
+  - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+  - {name: CPUS, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1000m}}}
+  - {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory}}}
+  - {name: CONFIG, valueFrom: {configMapKeyRef: {name: settings, key: config, optional: true}}}
+  - {name: TOKEN, valueFrom: {secretKeyRef: {name: credentials, key: token}}}
+`
+
 // TestConvergedServersCostNoWrite: what is as it should be is not written again, by no pass and by no restart.
 func TestConvergedServersCostNoWrite(t *testing.T) {
 	testEnv.Test(t, feature("a converged MCPServer").
 		Assess("one write for each child to create it", createdWithOneWritePerChild()).
 		Assess("20 s of forced passes write nothing", writesNothing(passesFor(quietTime))).
+		Assess("with every field that there is", all(apply(everything), imageIs("registry.example/server:3"), scaleIs(1))).
+		Assess("forced passes write nothing", writesNothing(passesAreForced(10))).
 		Assess("declared", all(apply(declared(2)), scaleIs(2))).
 		Assess("forced passes write nothing", writesNothing(passesAreForced(10))).
 		Assess("a restart writes nothing", writesNothing(all(operatorRestarts(), passesAreForced(1)))).

@@ -192,6 +192,14 @@ func imageChanges(image string) features.Func {
 		_, err := theCluster.Kubectl(ctx, "-n", in(ctx), "patch", "mcpserver", server, "--type=merge",
 			"-p", fmt.Sprintf(`{"spec":{"image":%q}}`, image))
 		must(t, err)
+		imageIs(image)(ctx, t, nil)
+	})
+}
+
+// imageIs waits until every pod runs an image.
+func imageIs(image string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
 		eventually(ctx, t, "the pods run "+image, func(ctx context.Context) (string, bool) {
 			var pods corev1.PodList
 			must(t, theCluster.Client.List(ctx, &pods, client.InNamespace(in(ctx))))

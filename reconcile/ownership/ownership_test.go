@@ -1,0 +1,156 @@
+package ownership
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+var replicas = fieldpath.MakePathOrDie("spec", "replicas")
+
+func entry(manager string, operation metav1.ManagedFieldsOperationType, subresource, fields string) metav1.ManagedFieldsEntry {
+	return metav1.ManagedFieldsEntry{
+		Manager: manager, Operation: operation, Subresource: subresource,
+		FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields),
+	}
+}
+
+func object(entries ...metav1.ManagedFieldsEntry) *appsv1.StatefulSet {
+	return &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "web", ResourceVersion: "7", ManagedFields: entries}}
+}
+
+func TestOwnersOfAreTheManagersThatHaveThePath(t *testing.T) {
+	set := object(
+		entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{},"f:template":{}}}`),
+		entry("kubectl", metav1.ManagedFieldsOperationUpdate, "scale", `{"f:spec":{"f:replicas":{}}}`),
+		entry("other", metav1.ManagedFieldsOperationUpdate, "", `{"f:metadata":{"f:labels":{"f:replicas":{}}}}`),
+		metav1.ManagedFieldsEntry{Manager: "empty", Operation: metav1.ManagedFieldsOperationUpdate},
+	)
+	owners, err := OwnersOf(set, replicas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(owners) != 2 || owners[0].Manager != Applier("operator") ||
+		owners[1].Manager != (Manager{"kubectl", metav1.ManagedFieldsOperationUpdate, "scale"}) {
+		t.Errorf("got %+v", owners)
+	}
+	if !Owns(owners, Applier("operator")) {
+		t.Error("the operator owns it")
+	}
+	// The same name through another operation is another manager.
+	if Owns(owners, Manager{Name: "operator", Operation: metav1.ManagedFieldsOperationUpdate}) || Owns(owners, Applier("kubectl")) {
+		t.Error("name, operation and subresource identify a manager together")
+	}
+}
+
+func TestMalformedFieldsAreAnErrorThatNamesTheManager(t *testing.T) {
+	for _, fields := range []string{`{`, `[]`, `"x"`, `{"f:spec":3}`, `{"k:{":{}}`} {
+		set := object(entry("broken", metav1.ManagedFieldsOperationApply, "", fields))
+		if _, err := OwnersOf(set, replicas); err == nil || !strings.Contains(err.Error(), `"broken"`) {
+			t.Errorf("%s: OwnersOf: %v", fields, err)
+		}
+		if _, err := Release(set, Applier("broken"), replicas); err == nil || !strings.Contains(err.Error(), `"broken"`) {
+			t.Errorf("%s: Release: %v", fields, err)
+		}
+	}
+	set := object(metav1.ManagedFieldsEntry{Manager: "future", FieldsType: "FieldsV2", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)})
+	if _, err := OwnersOf(set, replicas); err == nil || !strings.Contains(err.Error(), "FieldsV2") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReleaseTakesOnlyThePathsOutOfOnlyThatManager(t *testing.T) {
+	set := object(
+		entry("kubectl", metav1.ManagedFieldsOperationUpdate, "", `{"f:spec":{"f:replicas":{}}}`),
+		entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:metadata":{"f:labels":{"f:a":{}}},"f:spec":{"f:replicas":{},"f:template":{}}}`),
+	)
+	patch, err := Release(set, Applier("operator"), replicas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[{"op":"test","path":"/metadata/resourceVersion","value":"7"},` +
+		`{"op":"replace","path":"/metadata/managedFields/1/fieldsV1","value":` +
+		`{"f:metadata":{"f:labels":{"f:a":{}}},"f:spec":{"f:template":{}}}}]`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestReleaseOfTheLastPathRemovesTheEntry(t *testing.T) {
+	set := object(entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`))
+	patch, err := Release(set, Applier("operator"), replicas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(patch) != 2 || patch[1] != (Operation{Op: "remove", Path: "/metadata/managedFields/0"}) {
+		t.Errorf("got %+v", patch)
+	}
+}
+
+func TestReleaseOfWhatIsNotOwnedIsNothing(t *testing.T) {
+	for name, set := range map[string]*appsv1.StatefulSet{
+		"no entry":       object(),
+		"other manager":  object(entry("kubectl", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`)),
+		"other paths":    object(entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:template":{}}}`)),
+		"no fields":      object(metav1.ManagedFieldsEntry{Manager: "operator", Operation: metav1.ManagedFieldsOperationApply}),
+		"by an update":   object(entry("operator", metav1.ManagedFieldsOperationUpdate, "", `{"f:spec":{"f:replicas":{}}}`)),
+		"on subresource": object(entry("operator", metav1.ManagedFieldsOperationApply, "scale", `{"f:spec":{"f:replicas":{}}}`)),
+	} {
+		if patch, err := Release(set, Applier("operator"), replicas); err != nil || patch != nil {
+			t.Errorf("%s: got %v, %v", name, patch, err)
+		}
+	}
+}
+
+func TestReleaseWithoutAResourceVersionIsRefused(t *testing.T) {
+	set := object(entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`))
+	set.ResourceVersion = ""
+	if _, err := Release(set, Applier("operator"), replicas); err == nil {
+		t.Error("a patch that nothing guards")
+	}
+}
+
+// FuzzFields: whatever managedFields hold, the answer is an answer or an error; and what Release leaves is what was
+// there, less what was released.
+func FuzzFields(f *testing.F) {
+	for _, seed := range []string{
+		``, `{}`, `{"f:spec":{"f:replicas":{}}}`, `{"f:spec":{".":{},"f:replicas":{}}}`,
+		`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"mcp\"}":{".":{},"f:env":{"k:{\"name\":\"A\"}":{".":{},"f:name":{},"f:value":{}}},"f:image":{},"f:name":{}}}}}}}`,
+		`{"f:metadata":{"f:ownerReferences":{"k:{\"uid\":\"00000000-0000-0000-0000-000000000001\"}":{}},"f:finalizers":{"v:\"a\"":{}}}}`,
+		`{"f:spec":{"f:list":{"i:0":{}}}}`, `{"k:{}":{}}`, `null`, `{"f:":{}}`, `{"v:":{}}`, `{"i:x":{}}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, fields string) {
+		set := object(entry("operator", metav1.ManagedFieldsOperationApply, "", fields))
+		owners, err := OwnersOf(set, replicas)
+		patch, releaseErr := Release(set, Applier("operator"), replicas)
+		if (err == nil) != (releaseErr == nil) {
+			t.Fatalf("OwnersOf: %v, Release: %v", err, releaseErr)
+		}
+		if err != nil {
+			return
+		}
+		if (len(owners) == 1) != (patch != nil) {
+			t.Fatalf("owners %v, patch %v", owners, patch)
+		}
+		if len(patch) == 2 && patch[1].Op == "replace" {
+			raw, ok := patch[1].Value.(json.RawMessage)
+			if !ok {
+				t.Fatalf("the patch has a %T", patch[1].Value)
+			}
+			released := object(entry("operator", metav1.ManagedFieldsOperationApply, "", string(raw)))
+			if left, err := OwnersOf(released, replicas); err != nil || len(left) > 0 {
+				t.Fatalf("after the release: %v, %v", left, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,186 @@
+package controlplane
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/kubernetes"
+)
+
+// holderVariable makes this test binary start a control plane, say which processes it has, and wait: a caller that can
+// be killed.
+const holderVariable = "CONTROLPLANE_TEST_HOLDER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(holderVariable) != "" {
+		hold()
+	}
+	os.Exit(m.Run())
+}
+
+func hold() {
+	cp, err := Start(context.Background(), Options{})
+	if err != nil {
+		panic(err)
+	}
+	for _, p := range cp.processes {
+		_, _ = os.Stdout.WriteString("started " + p.cmd.Path + "\n")
+	}
+	_, _ = os.Stdout.WriteString("dir " + cp.Dir + "\nready\n")
+	select {}
+}
+
+func TestStartServesARealAPIAndStopLeavesNothing(t *testing.T) {
+	cp, err := Start(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	processes := cp.processes
+	version, err := discovery.NewDiscoveryClientForConfigOrDie(cp.Config).ServerVersion()
+	if err != nil {
+		t.Error(err)
+	} else if version.GitVersion != "v1.36.3" {
+		t.Errorf("the server says that it is %s", version.GitVersion)
+	}
+	out, err := exec.CommandContext(t.Context(), cp.Kubectl(), "--kubeconfig="+cp.Kubeconfig, "version").Output()
+	if err != nil {
+		t.Error(err)
+	} else if strings.Count(string(out), "v1.36.3") != 2 {
+		t.Errorf("kubectl version says:\n%s", out)
+	}
+
+	if err := cp.Stop(false); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes {
+		if err := syscall.Kill(p.cmd.Process.Pid, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("%s still runs: %v", p.name, err)
+		}
+	}
+	if _, err := os.Stat(cp.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", cp.Dir, err)
+	}
+}
+
+func TestRBACIsOn(t *testing.T) {
+	cp, err := Start(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := cp.Stop(t.Failed()); err != nil {
+			t.Error(err)
+		}
+	}()
+	config := *cp.Config
+	config.Impersonate.UserName = "nobody-in-particular"
+	_, err = kubernetes.NewForConfigOrDie(&config).CoreV1().Secrets("default").List(t.Context(), metav1.ListOptions{})
+	if err == nil || !strings.Contains(err.Error(), "forbidden") {
+		t.Errorf("a user without permissions lists Secrets: %v", err)
+	}
+}
+
+func TestAFailedStartNamesTheLogAndLeavesNothingRunning(t *testing.T) {
+	_, err := Start(t.Context(), Options{APIServerArgs: []string{"--no-such-flag"}})
+	if err == nil {
+		t.Fatal("it started")
+	}
+	message := err.Error()
+	for _, part := range []string{"starting kube-apiserver", "kube-apiserver.log", "unknown flag: --no-such-flag"} {
+		if !strings.Contains(message, part) {
+			t.Errorf("the error does not say %q: %s", part, message)
+		}
+	}
+	_, after, _ := strings.Cut(message, "Its log is ")
+	log, _, _ := strings.Cut(after, " ")
+	if _, err := os.Stat(log); err != nil {
+		t.Errorf("the log was not kept: %v", err)
+	}
+	waitUntilUnused(t, filepath.Dir(log))
+	if err := os.RemoveAll(filepath.Dir(log)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnknownComponentIsRefused(t *testing.T) {
+	_, err := Start(t.Context(), Options{Components: []string{"kube-proxy"}})
+	if err == nil || !strings.Contains(err.Error(), `"kube-proxy"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestComponentsEndWithTheirStarter: not even kill -9 of the process that started them leaves components behind.
+func TestComponentsEndWithTheirStarter(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := exec.CommandContext(t.Context(), self)
+	holder.Env = append(os.Environ(), holderVariable+"=1")
+	holder.Stderr = os.Stderr
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var dir string
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "ready" {
+		if found, ok := strings.CutPrefix(lines.Text(), "dir "); ok {
+			dir = found
+		}
+	}
+	if dir == "" {
+		t.Fatal("the holder did not start a control plane")
+	}
+	if len(using(t, dir)) != 2 {
+		t.Fatalf("etcd and kube-apiserver should run, but there is %v", using(t, dir))
+	}
+	if err := holder.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = holder.Wait() // it was killed
+	waitUntilUnused(t, dir)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// waitUntilUnused waits until no process has the folder of a control plane among its arguments.
+func waitUntilUnused(t *testing.T, dir string) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true,
+		func(context.Context) (bool, error) { return len(using(t, dir)) == 0, nil })
+	if err != nil {
+		t.Errorf("still running: %v", using(t, dir))
+	}
+}
+
+// using returns the command lines that name a folder.
+func using(t *testing.T, dir string) []string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "ps", "-e", "-ww", "-o", "args=").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, dir) {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
+}
