@@ -346,8 +346,8 @@ func containsAll(text string, words []string) bool {
 func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
 	t.Helper()
 	var last string
-	err := wait.PollUntilContextTimeout(ctx, interval, deadline, true, func(ctx context.Context) (bool, error) {
-		state, done := is(ctx)
+	err := wait.PollUntilContextTimeout(ctx, interval, deadline, true, func(context.Context) (bool, error) {
+		state, done := is(ctx) // not the context of the poll: at the deadline its requests would fail before it does
 		last = state
 		return done, nil
 	})
