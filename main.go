@@ -109,7 +109,8 @@ func run(o options) error {
 		Recorder:  mgr.GetEventRecorder("mcpserver-operator"),
 		Now:       time.Now,
 	}
-	if err := reconciler.SetupWithManager(mgr, o.concurrency); err != nil {
+	ctx := ctrl.SetupSignalHandler()
+	if err := reconciler.SetupWithManager(ctx, mgr, o.concurrency); err != nil {
 		return err
 	}
 	if err := errors.Join(
@@ -118,7 +119,7 @@ func run(o options) error {
 	); err != nil {
 		return fmt.Errorf("adding the probes: %w", err)
 	}
-	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
+	if err := mgr.Start(ctx); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
 	return nil

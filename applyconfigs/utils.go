@@ -25,6 +25,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &crdv1alpha1.MCPServerStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ScaleStatus"):
 		return &crdv1alpha1.ScaleStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ScaleTakeBacks"):
+		return &crdv1alpha1.ScaleTakeBacksApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ScaleTransfer"):
 		return &crdv1alpha1.ScaleTransferApplyConfiguration{}
 

@@ -18,6 +18,7 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
@@ -43,7 +44,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 func (r *Reconciler) applyService(
 	ctx context.Context, p *pass, want *corev1ac.ServiceApplyConfiguration, live *corev1.Service,
 ) error {
-	if p.refused("Service", *want.Name) {
+	if p.refused("Service", *want.Name) || (live != nil && !live.DeletionTimestamp.IsZero()) {
 		return nil
 	}
 	wrote, err := converge(ctx, r.Client, want, live, corev1ac.ExtractService)
@@ -56,6 +57,9 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	want, live := applyconfigs.StatefulSet(p.server, p.verdict.Apply), p.children.statefulSet
 	if p.refused("StatefulSet", *want.Name) {
 		return nil
+	}
+	if live != nil && !live.DeletionTimestamp.IsZero() {
+		return nil // it comes back when it is gone
 	}
 	if p.verdict.writesScale() {
 		if err := r.confirm(ctx, p.server); err != nil {
@@ -74,10 +78,18 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		return err
 	}
 	p.wrote = p.wrote || wrote
-	if wrote {
-		r.recordScaleWrite(p)
+	if !wrote || !p.verdict.writesScale() {
+		return nil
 	}
-	return nil
+	logf.FromContext(ctx).Info("Carried out a decision about the scale", "action", p.verdict.Action, "reason", p.verdict.Reason)
+	if p.server.Status.Scale == nil {
+		r.recordScaleWrite(p, nil)
+		return nil // the first one: there is nothing that could be forgotten
+	}
+	status := *p.server.Status.DeepCopy()
+	status.Scale = scaleAfterWrite(p)
+	r.recordScaleWrite(p, status.Scale)
+	return r.writeStatus(ctx, p.server, status)
 }
 
 // confirm fails with a conflict when the MCPServer is not what the cache shows. Who decides the scale is not changed on
@@ -117,9 +129,6 @@ func converge[C applyConfiguration[C], L liveObject](
 	var absent L
 	version := neverVersion
 	if live != absent {
-		if !live.GetDeletionTimestamp().IsZero() {
-			return false, nil // it comes back when it is gone
-		}
 		owned, err := extract(live, applyconfigs.FieldManager)
 		if err != nil {
 			return false, fmt.Errorf("reading what the operator owns in %q: %w", live.GetName(), err)
@@ -131,10 +140,16 @@ func converge[C applyConfiguration[C], L liveObject](
 		want.WithUID(live.GetUID())
 	}
 	want.WithResourceVersion(version)
-	kind, name := describe(want)
+	object := metadataOf(want)
 	if err := c.Apply(ctx, want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership); err != nil {
-		return false, fmt.Errorf("applying %s %q: %w", kind, name, err)
+		result := "error"
+		if isStale(err) {
+			result = "conflict"
+		}
+		applies.WithLabelValues(object.GetKind(), result).Inc()
+		return false, fmt.Errorf("applying %s %q: %w", object.GetKind(), object.GetName(), err)
 	}
+	applies.WithLabelValues(object.GetKind(), "applied").Inc()
 	// Apply has decoded the answer into want. The server drops a write that changes nothing.
 	return metadataOf(want).GetResourceVersion() != version, nil
 }
@@ -167,11 +182,6 @@ func (r *Reconciler) release(ctx context.Context, set *appsv1.StatefulSet, annot
 		return fmt.Errorf("releasing the scale of StatefulSet %q: %w", set.Name, err)
 	}
 	return nil
-}
-
-func describe(config runtime.ApplyConfiguration) (kind, name string) {
-	object := metadataOf(config)
-	return object.GetKind(), object.GetName()
 }
 
 // metadataOf reads the metadata of an apply configuration, which has no accessors that all kinds share.

@@ -2,27 +2,41 @@ package reconcile
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Reasons of the events on an MCPServer. There is one event for each time it happens, never one for each pass.
+// Reasons of the events on an MCPServer. Conditions that need a person are events as well, under their own reason. There
+// is one event for each time that something happens, never one for each pass.
 const (
-	eventScaleDeclared  = "ScaleDeclared"
-	eventScaleTakenBack = "ScaleTakenBack"
-	eventScaleReleased  = "ScaleReleased"
-	eventScaleRestored  = "ScaleRestored"
+	eventScaleDeclared    = "ScaleDeclared"
+	eventScaleTakenBack   = "ScaleTakenBack"
+	eventScaleReleased    = "ScaleReleased"
+	eventScaleRestored    = "ScaleRestored"
+	eventScaleTransferred = "ScaleTransferred"
 )
 
-// recordScaleWrite records the event of a verdict that was just carried out.
-func (r *Reconciler) recordScaleWrite(p *pass) {
+// The action of an event says what the operator was doing.
+const (
+	actionScale  = "Scale"
+	actionReport = "Report"
+)
+
+// recordScaleWrite records what a verdict that was just carried out did, as an event and in the metrics. After is the
+// scale in the status afterwards; nil when there was none before.
+func (r *Reconciler) recordScaleWrite(p *pass, after *v1alpha1.ScaleStatus) {
 	kind, reason, note := scaleEvent(p)
 	if reason == "" {
 		return
 	}
-	r.Recorder.Eventf(p.server, nil, kind, reason, string(p.verdict.Action), "%s", note)
+	r.Recorder.Eventf(p.server, nil, kind, reason, actionScale, "%s", note)
+	if after != nil && p.verdict.Action == scaleTakeBack && isFight(after.TakeBacks, p.now.Time) {
+		scaleFights.Inc()
+	}
 }
 
 // scaleEvent says what a verdict changed; the reason is empty when it changed nothing about the scale.
@@ -30,17 +44,17 @@ func scaleEvent(p *pass) (kind, reason, note string) {
 	set := p.children.statefulSet
 	switch p.verdict.Action {
 	case scaleDeclare:
-		if set == nil {
-			return "", "", "" // a new StatefulSet: there is nobody it was taken from
+		if set == nil || p.scaleOwner() == v1alpha1.ScaleOwnerMCPServer {
+			return "", "", "" // there is nobody it was taken from
 		}
 		return corev1.EventTypeNormal, eventScaleDeclared, fmt.Sprintf(
 			"spec.replicas declares %d: scaled StatefulSet %q from %d, taken over from %s",
-			*p.verdict.Apply.Replicas, set.Name, replicasOf(set), p.children.scaleOwner())
+			*p.verdict.Apply.Replicas, set.Name, replicasOf(set), describeOwner(p.scaleOwner()))
 	case scaleTakeBack:
 		return corev1.EventTypeWarning, eventScaleTakenBack, fmt.Sprintf(
 			"%s had scaled StatefulSet %q to %d: put back to the declared %d, because replicasConflictPolicy is %s. "+
 				"To let others scale it, remove spec.replicas or set replicasConflictPolicy to %s",
-			p.children.scaleOwner(), set.Name, replicasOf(set), *p.verdict.Apply.Replicas,
+			describeOwner(p.scaleOwner()), set.Name, replicasOf(set), *p.verdict.Apply.Replicas,
 			v1alpha1.ReplicasConflictForce, v1alpha1.ReplicasConflictYield)
 	case scaleRelease:
 		return corev1.EventTypeNormal, eventScaleReleased, fmt.Sprintf(
@@ -48,8 +62,56 @@ func scaleEvent(p *pass) (kind, reason, note string) {
 			set.Name, replicasOf(set))
 	case scaleRestore:
 		return corev1.EventTypeNormal, eventScaleRestored, fmt.Sprintf(
-			"StatefulSet was gone: created it at the %d replicas that it had", *p.verdict.Apply.Replicas)
-	case scaleKeep, scaleLeave, scaleYield:
+			"the StatefulSet was gone: created it at the %d replicas that it had", *p.verdict.Apply.Replicas)
+	default:
+		return "", "", ""
 	}
-	return "", "", ""
+}
+
+// recordNews records an event for what is new in the status: a condition that needs a person, or a transfer of the
+// scale that was not the operator's own doing, which has its event already.
+func (r *Reconciler) recordNews(server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) {
+	for _, conditionType := range []string{
+		v1alpha1.ConditionStalled, v1alpha1.ConditionScaleConflict, v1alpha1.ConditionAutoscalerProblem,
+	} {
+		now := apimeta.FindStatusCondition(status.Conditions, conditionType)
+		before := apimeta.FindStatusCondition(server.Status.Conditions, conditionType)
+		if now != nil && (before == nil || before.Reason != now.Reason || before.Message != now.Message) {
+			r.Recorder.Eventf(server, nil, corev1.EventTypeWarning, now.Reason, actionReport, "%s", now.Message)
+		}
+	}
+	before, now := server.Status.Scale, status.Scale
+	if before == nil || now == nil {
+		return
+	}
+	if before.Owner != now.Owner {
+		scaleTransfers.WithLabelValues(ownerKind(before.Owner), ownerKind(now.Owner)).Inc()
+	}
+	if note := transferNote(before, now); note != "" && server.Spec.Replicas == nil {
+		r.Recorder.Eventf(server, nil, corev1.EventTypeNormal, eventScaleTransferred, actionReport, "%s", note)
+	}
+}
+
+// transferNote says how a delegated scale went from one owner to another. A write that Kubernetes records no owner of
+// is one as well.
+func transferNote(before, now *v1alpha1.ScaleStatus) string {
+	switch {
+	case now.Owner == v1alpha1.ScaleOwnerMCPServer, before.Owner == v1alpha1.ScaleOwnerMCPServer:
+		return "" // a declaration, a restore, a release
+	case before.Owner != now.Owner:
+		return fmt.Sprintf("%s scaled the StatefulSet from %d to %d; before, its scale belonged to %s",
+			describeOwner(now.Owner), before.Replicas, now.Replicas, describeOwner(before.Owner))
+	case now.Owner == v1alpha1.ScaleOwnerUnclaimed && before.Replicas != now.Replicas:
+		return fmt.Sprintf("the StatefulSet was scaled from %d to %d through /scale (kubectl scale, an autoscaler); "+
+			"Kubernetes records no owner for that, because nobody owned the scale", before.Replicas, now.Replicas)
+	default:
+		return ""
+	}
+}
+
+// ownerKind is the owner of a scale without its name, so that a metric by owner has few series: the kind of an
+// autoscaler, or the field manager.
+func ownerKind(owner string) string {
+	kind, _, _ := strings.Cut(owner, "/")
+	return kind
 }

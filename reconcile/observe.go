@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -35,6 +36,8 @@ type children struct {
 	headlessService *corev1.Service
 	// scaleOwners own spec.replicas of the StatefulSet.
 	scaleOwners []ownership.Owner
+	// orphans is what the pods say that a deleted StatefulSet left behind; see observeOrphans.
+	orphans *int32
 }
 
 // refusal is an object of a child's name that the MCPServer does not control. It is never written, not even one label.
@@ -46,7 +49,7 @@ type refusal struct {
 	Managers []string
 }
 
-// observe reads the children.
+// observe reads the children, and what else has a say in their scale.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 	var err1, err2, err3 error
 	p.children.statefulSet, err1 = observeChild(ctx, r, p, applyconfigs.StatefulSetName(p.server.Name), &appsv1.StatefulSet{})
@@ -61,8 +64,16 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 			return fmt.Errorf("reading who owns the scale of StatefulSet %q: %w", set.Name, err)
 		}
 		p.children.scaleOwners = owners
+	} else if p.server.Status.Scale != nil {
+		orphans, err := r.observeOrphans(ctx, p.server)
+		if err != nil {
+			return err
+		}
+		p.children.orphans = orphans
 	}
-	return nil
+	var err error
+	p.autoscalers, err = r.observeAutoscalers(ctx, p.server)
+	return err
 }
 
 // observeChild reads one child into object. It returns nil when there is none, or when it is someone else's. When the
@@ -119,16 +130,18 @@ func (p *pass) refused(kind, name string) bool {
 
 // scaleInput collects what the decision about the scale may look at.
 func (p *pass) scaleInput() scaleInput {
-	in := scaleInput{Declared: p.server.Spec.Replicas, Policy: p.server.Spec.ReplicasConflictPolicy}
+	in := scaleInput{Declared: p.server.Spec.Replicas, Policy: p.server.Spec.ReplicasConflictPolicy, Now: p.now.Time}
 	if set := p.children.statefulSet; set != nil {
 		in.Live = &liveScale{
 			Replicas:   replicasOf(set),
 			Ours:       ownership.Owns(p.children.scaleOwners, self),
-			CarriedOut: carriedOut(set),
+			Owner:      p.scaleOwner(),
+			CarriedOut: p.carriedOut(),
 		}
 	}
 	if last := p.server.Status.Scale; last != nil {
-		in.Last = &lastScale{Replicas: last.Replicas, CarriedOut: last.DeclaredReplicas}
+		in.Last = &lastScale{Replicas: last.Replicas, CarriedOut: last.DeclaredReplicas, Orphans: p.children.orphans}
+		in.TakeBacks = last.TakeBacks
 	}
 	return in
 }
@@ -142,15 +155,21 @@ func replicasOf(set *appsv1.StatefulSet) int32 {
 	return *set.Spec.Replicas
 }
 
-// carriedOut returns the declaration that has been carried out on a StatefulSet; nil when there is none, or when what
-// the annotation holds is no number.
-func carriedOut(set *appsv1.StatefulSet) *int32 {
-	n, err := strconv.ParseInt(set.Annotations[v1alpha1.DeclaredReplicasAnnotation], 10, 32)
-	if err != nil {
+// carriedOut returns the declaration that has been carried out; nil when none has. The annotation on the StatefulSet
+// says so, because it was written together with the scale. Should somebody have edited or removed it, it is no longer
+// ours, and what the status remembers counts; the next apply puts it right.
+func (p *pass) carriedOut() *int32 {
+	set := p.children.statefulSet
+	owners, err := ownership.OwnersOf(set, annotationPath)
+	if err == nil && ownership.Owns(owners, self) {
+		if n, err := strconv.ParseInt(set.Annotations[v1alpha1.DeclaredReplicasAnnotation], 10, 32); err == nil {
+			return ptr.To(int32(n))
+		}
+	}
+	if p.server.Status.Scale == nil {
 		return nil
 	}
-	value := int32(n)
-	return &value
+	return p.server.Status.Scale.DeclaredReplicas
 }
 
 // serverNameOf returns the name of the MCPServer whose child would have the name of this object.
@@ -166,32 +185,4 @@ func serverNameOf(child client.Object) (string, bool) {
 		return server, true
 	}
 	return strings.CutSuffix(name, "-headless")
-}
-
-// currentScaleOwner returns who decides the scale: the operator if it owns it, else whoever of the owners wrote last;
-// nil when nobody owns it.
-func (c *children) currentScaleOwner() *ownership.Owner {
-	var current *ownership.Owner
-	for i, owner := range c.scaleOwners {
-		if owner.Manager == self {
-			return &c.scaleOwners[i]
-		}
-		if current == nil || current.Time.Before(owner.Time) {
-			current = &c.scaleOwners[i]
-		}
-	}
-	return current
-}
-
-// scaleOwner names who decides the scale, for a sentence.
-func (c *children) scaleOwner() string {
-	owner := c.currentScaleOwner()
-	switch {
-	case owner == nil:
-		return "someone unrecorded"
-	case owner.Manager == self:
-		return "this MCPServer"
-	default:
-		return fmt.Sprintf("%q", owner.Name)
-	}
 }

@@ -8,8 +8,11 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -17,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -31,6 +35,8 @@ import (
 // +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list
+// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 const (
@@ -58,7 +64,10 @@ type Reconciler struct {
 
 // SetupWithManager adds the controller to a manager. Concurrency is how many MCPServers are reconciled at a time, at
 // least 1.
-func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, concurrency int) error {
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, concurrency int) error {
+	if err := indexAutoscalers(ctx, mgr); err != nil {
+		return err
+	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
 		For(&v1alpha1.MCPServer{}, builder.WithPredicates(predicate.Or(
@@ -69,6 +78,8 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, concurrency int) error {
 		))).
 		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
+		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(serversOfAutoscaler),
+			builder.WithPredicates(autoscalerChanged)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: concurrency,
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
@@ -81,11 +92,21 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, concurrency int) error {
 	return nil
 }
 
+// autoscalerChanged ignores updates of the status of an autoscaler, which changes all the time.
+var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, isBefore := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
+	after, isAfter := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
+	return !isBefore || !isAfter ||
+		!equality.Semantic.DeepEqual(before.Spec, after.Spec) ||
+		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences)
+}}
+
 // Reconcile makes one pass over one MCPServer.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	server := &v1alpha1.MCPServer{}
 	if err := r.Client.Get(ctx, request.NamespacedName, server); err != nil {
 		if apierrors.IsNotFound(err) {
+			forgetScaleOwner(request.Namespace, request.Name)
 			return reconcile.Result{}, nil // the garbage collector deletes the children
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the MCPServer: %w", err)
@@ -94,7 +115,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, r.reportTerminating(ctx, server)
 	}
 
-	pass := pass{server: server}
+	pass := pass{server: server, now: metav1.NewTime(r.Now()).Rfc3339Copy()}
 	err := r.observe(ctx, &pass)
 	if err == nil {
 		pass.verdict = decideScale(pass.scaleInput())
@@ -110,18 +131,34 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if reportErr := r.report(ctx, &pass, err); reportErr != nil && err == nil {
 		return reconcile.Result{}, reportErr
 	}
-	return reconcile.Result{}, err
+	return reconcile.Result{RequeueAfter: pass.nextLook()}, err
 }
 
 // pass is what one pass saw and did.
 type pass struct {
-	server   *v1alpha1.MCPServer
-	children children
+	server *v1alpha1.MCPServer
+	// now is the time of the pass in whole seconds, as it reads back from the server.
+	now         metav1.Time
+	children    children
+	autoscalers autoscalers
 	// refusals are the objects of a child's name that are not ours.
 	refusals []refusal
 	verdict  scaleVerdict
 	// wrote is true when a child was changed.
 	wrote bool
+}
+
+// nextLook is when a fight has to be looked at again, which no watch tells: to take the scale back after a delay, or to
+// say that it is over. Zero for never.
+func (p *pass) nextLook() time.Duration {
+	if scale := p.server.Status.Scale; scale != nil && isFight(scale.TakeBacks, p.now.Time) {
+		at := fightEnds(scale.TakeBacks)
+		if p.verdict.Action == scaleBackOff {
+			at = p.verdict.RetryAt
+		}
+		return max(at.Sub(p.now.Time), settleAfter)
+	}
+	return 0
 }
 
 // serversOfChild maps a child to its MCPServer by name, not by owner reference: the name of an MCPServer decides the
@@ -132,4 +169,20 @@ func serversOfChild(_ context.Context, child client.Object) []reconcile.Request 
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: child.GetNamespace(), Name: name}}}
+}
+
+// serversOfAutoscaler maps an autoscaler to the MCPServer that it scales: directly, or through its StatefulSet, which
+// has the same name.
+func serversOfAutoscaler(_ context.Context, object client.Object) []reconcile.Request {
+	hpa, ok := object.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !ok {
+		return nil
+	}
+	name := hpa.Spec.ScaleTargetRef.Name
+	switch targetOf(hpa) {
+	case targetName(statefulSetKind, name), targetName(mcpServerKind, name):
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: hpa.Namespace, Name: name}}}
+	default:
+		return nil
+	}
 }

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,17 +18,17 @@ import (
 
 // report writes the status once, at the end of a pass, if it differs, and records what is new in it.
 func (r *Reconciler) report(ctx context.Context, p *pass, passErr error) error {
-	return r.writeStatus(ctx, p.server, nextStatus(p, passErr, r.now()))
+	status := nextStatus(p, passErr)
+	if err := r.writeStatus(ctx, p.server, status); err != nil {
+		return err
+	}
+	observeScaleOwner(p.server, status.Scale)
+	return nil
 }
 
 // reportTerminating reports on an MCPServer that waits for its children to be deleted.
 func (r *Reconciler) reportTerminating(ctx context.Context, server *v1alpha1.MCPServer) error {
-	return r.writeStatus(ctx, server, terminatingStatus(server, r.now()))
-}
-
-// now returns the time as it reads back from the server, in whole seconds.
-func (r *Reconciler) now() metav1.Time {
-	return metav1.NewTime(r.Now()).Rfc3339Copy()
+	return r.writeStatus(ctx, server, terminatingStatus(server, metav1.NewTime(r.Now()).Rfc3339Copy()))
 }
 
 func (r *Reconciler) writeStatus(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
@@ -47,20 +45,8 @@ func (r *Reconciler) writeStatus(ctx context.Context, server *v1alpha1.MCPServer
 	if err != nil {
 		return fmt.Errorf("writing the status: %w", err)
 	}
-	r.recordNewConditions(server, status)
+	r.recordNews(server, status)
 	return nil
-}
-
-// recordNewConditions records an event for each condition that needs a person and was not there, or not so, before.
-func (r *Reconciler) recordNewConditions(server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) {
-	for _, conditionType := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionScaleConflict} {
-		now := apimeta.FindStatusCondition(status.Conditions, conditionType)
-		before := apimeta.FindStatusCondition(server.Status.Conditions, conditionType)
-		if now == nil || (before != nil && before.Reason == now.Reason && before.Message == now.Message) {
-			continue
-		}
-		r.Recorder.Eventf(server, nil, corev1.EventTypeWarning, now.Reason, "Report", "%s", now.Message)
-	}
 }
 
 func statusConfiguration(status *v1alpha1.MCPServerStatus) *crdac.MCPServerStatusApplyConfiguration {
@@ -103,6 +89,9 @@ func scaleConfiguration(scale *v1alpha1.ScaleStatus) *crdac.ScaleStatusApplyConf
 	}
 	if scale.DeclaredReplicas != nil {
 		to.WithDeclaredReplicas(*scale.DeclaredReplicas)
+	}
+	if t := scale.TakeBacks; t != nil {
+		to.WithTakeBacks(crdac.ScaleTakeBacks().WithFrom(t.From).WithCount(t.Count).WithSince(t.Since).WithLast(t.Last))
 	}
 	for _, transfer := range scale.Transfers {
 		to.WithTransfers(crdac.ScaleTransfer().

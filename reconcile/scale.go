@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"time"
+
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 )
@@ -15,6 +17,10 @@ type scaleInput struct {
 	Live *liveScale
 	// Last is the scale that was last seen; nil when none ever was. It counts only while the StatefulSet is absent.
 	Last *lastScale
+	// TakeBacks is how often the declared number was put back already; nil when it was not.
+	TakeBacks *v1alpha1.ScaleTakeBacks
+	// Now is the time of the pass.
+	Now time.Time
 }
 
 // liveScale is the scale of a StatefulSet that exists.
@@ -23,14 +29,21 @@ type liveScale struct {
 	Replicas int32
 	// Ours is true when the operator owns spec.replicas.
 	Ours bool
-	// CarriedOut is the declaration in v1alpha1.DeclaredReplicasAnnotation; nil when there is none.
+	// Owner is who decides the scale, as in status.scale.owner.
+	Owner string
+	// CarriedOut is the declaration that was carried out last; nil when none was.
 	CarriedOut *int32
 }
 
 // lastScale is the scale of a StatefulSet that existed.
 type lastScale struct {
-	Replicas   int32
+	// Replicas is spec.replicas as last seen.
+	Replicas int32
+	// CarriedOut is the declaration that was carried out last; nil when none was.
 	CarriedOut *int32
+	// Orphans is how many pods a StatefulSet would have to ask for to keep the pods that one left behind; nil when it
+	// left none, or when they are the ones that were there when the scale was last seen.
+	Orphans *int32
 }
 
 // scaleAction names what a pass does about the scale.
@@ -47,90 +60,120 @@ const (
 	scaleLeave scaleAction = "Leave"
 	// scaleYield leaves the scale out of the apply: it is declared, carried out, and someone else wrote afterwards.
 	scaleYield scaleAction = "Yield"
+	// scaleBackOff leaves the scale out of the apply for a while: taking it back again and again would make pods flap.
+	scaleBackOff scaleAction = "BackOff"
 	// scaleRelease gives up the claim without touching the value. An apply that leaves the scale out would reset it.
 	scaleRelease scaleAction = "Release"
-	// scaleRestore creates the StatefulSet at the scale that was last seen.
+	// scaleRestore creates the StatefulSet at the scale that it had.
 	scaleRestore scaleAction = "Restore"
 )
 
 // scaleVerdict is the decision about the scale.
 type scaleVerdict struct {
 	Action scaleAction
+	// Reason is why, in words for the log.
+	Reason string
 	// Apply is what the apply of the StatefulSet says about the scale. For scaleRelease it says what the applies
 	// afterwards will; nothing is applied before the claim is gone.
 	Apply applyconfigs.Scale
+	// RetryAt is when scaleBackOff ends.
+	RetryAt time.Time
 }
 
 // writesScale reports whether carrying the verdict out changes the scale or who owns it.
 func (v scaleVerdict) writesScale() bool {
 	switch v.Action {
-	case scaleDeclare, scaleTakeBack, scaleRelease, scaleRestore:
-		return true
-	case scaleKeep, scaleLeave, scaleYield:
+	case scaleKeep, scaleLeave, scaleYield, scaleBackOff:
 		return false
+	default:
+		return true
 	}
-	return true
 }
 
 // decideScale is the scale protocol (docs/field-ownership.md): the operator never changes the scale except to what a
 // user declares, and carries a declaration out once.
 func decideScale(in scaleInput) scaleVerdict {
 	switch {
+	case in.Live == nil && in.Declared == nil:
+		return decideAbsentDelegated(in.Last)
 	case in.Live == nil:
-		return decideAbsent(in)
+		return decideAbsentDeclared(*in.Declared, in.Policy, in.Last)
 	case in.Declared == nil:
 		return decideDelegated(*in.Live)
 	default:
-		return decideDeclared(*in.Declared, in.Policy, *in.Live)
+		return decideDeclared(*in.Declared, *in.Live, in)
 	}
 }
 
 // decideDelegated: nobody declared a scale, so the operator may not own it.
 func decideDelegated(live liveScale) scaleVerdict {
 	if live.Ours {
-		return scaleVerdict{Action: scaleRelease}
+		return scaleVerdict{Action: scaleRelease, Reason: "the scale is delegated, but still claimed"}
 	}
-	return scaleVerdict{Action: scaleLeave}
+	return scaleVerdict{Action: scaleLeave, Reason: "the scale is delegated"}
 }
 
 // decideDeclared: a declaration is carried out once; what comes after it is a matter of policy.
-func decideDeclared(declared int32, policy v1alpha1.ReplicasConflictPolicy, live liveScale) scaleVerdict {
+func decideDeclared(declared int32, live liveScale, in scaleInput) scaleVerdict {
 	claim := applyconfigs.Scale{Replicas: &declared, Declared: &declared}
 	leave := applyconfigs.Scale{Declared: &declared}
 	switch {
 	case live.CarriedOut == nil || *live.CarriedOut != declared:
-		return scaleVerdict{Action: scaleDeclare, Apply: claim}
+		return scaleVerdict{Action: scaleDeclare, Apply: claim, Reason: "the declaration is new, or was changed"}
 	case live.Ours && live.Replicas == declared:
-		return scaleVerdict{Action: scaleKeep, Apply: claim}
-	case policy == v1alpha1.ReplicasConflictForce:
-		return scaleVerdict{Action: scaleTakeBack, Apply: claim}
+		return scaleVerdict{Action: scaleKeep, Apply: claim, Reason: "the declaration is carried out"}
+	case in.Policy == v1alpha1.ReplicasConflictForce:
+		if next := nextTakeBack(in.TakeBacks, live.Owner, in.Now); !next.IsZero() {
+			return scaleVerdict{Action: scaleBackOff, Apply: leave, RetryAt: next, Reason: "someone scales it each time it is put back"}
+		}
+		return scaleVerdict{Action: scaleTakeBack, Apply: claim, Reason: "someone scaled after the declaration, and the policy is Force"}
 	case live.Ours:
-		// A restored scale that is not the declaration: it belongs to whoever had set it.
-		return scaleVerdict{Action: scaleRelease, Apply: leave}
+		// It belongs to whoever had set it before the StatefulSet was deleted.
+		return scaleVerdict{Action: scaleRelease, Apply: leave, Reason: "the restored scale is not the declared one"}
 	default:
-		return scaleVerdict{Action: scaleYield, Apply: leave}
+		return scaleVerdict{Action: scaleYield, Apply: leave, Reason: "someone scaled after the declaration, and the policy is Yield"}
 	}
 }
 
-// decideAbsent: a StatefulSet that comes back keeps its scale, unless a declaration says otherwise.
-func decideAbsent(in scaleInput) scaleVerdict {
-	if in.Declared == nil {
-		if in.Last == nil {
-			return scaleVerdict{Action: scaleLeave}
-		}
-		return scaleVerdict{Action: scaleRestore, Apply: applyconfigs.Scale{Replicas: &in.Last.Replicas}}
+// decideAbsentDelegated: a StatefulSet that comes back keeps its scale.
+func decideAbsentDelegated(last *lastScale) scaleVerdict {
+	if last == nil {
+		return scaleVerdict{Action: scaleLeave, Reason: "a new StatefulSet starts with the default of Kubernetes"}
 	}
-	yielded := in.Policy != v1alpha1.ReplicasConflictForce &&
-		in.Last != nil && in.Last.CarriedOut != nil && *in.Last.CarriedOut == *in.Declared &&
-		in.Last.Replicas != *in.Declared
-	if yielded {
-		return scaleVerdict{
-			Action: scaleRestore,
-			Apply:  applyconfigs.Scale{Replicas: &in.Last.Replicas, Declared: in.Declared},
-		}
+	replicas := last.replicas()
+	return scaleVerdict{
+		Action: scaleRestore,
+		Apply:  applyconfigs.Scale{Replicas: &replicas},
+		Reason: "a StatefulSet that comes back keeps its scale",
+	}
+}
+
+// decideAbsentDeclared: a StatefulSet that comes back keeps its scale if that had been yielded to someone; otherwise it
+// is as declared.
+func decideAbsentDeclared(declared int32, policy v1alpha1.ReplicasConflictPolicy, last *lastScale) scaleVerdict {
+	declare := scaleVerdict{
+		Action: scaleDeclare,
+		Apply:  applyconfigs.Scale{Replicas: &declared, Declared: &declared},
+		Reason: "a new StatefulSet is as declared",
+	}
+	if policy == v1alpha1.ReplicasConflictForce || last == nil || last.CarriedOut == nil || *last.CarriedOut != declared {
+		return declare
+	}
+	replicas := last.replicas()
+	if replicas == declared {
+		return declare
 	}
 	return scaleVerdict{
-		Action: scaleDeclare,
-		Apply:  applyconfigs.Scale{Replicas: in.Declared, Declared: in.Declared},
+		Action: scaleRestore,
+		Apply:  applyconfigs.Scale{Replicas: &replicas, Declared: &declared},
+		Reason: "a StatefulSet that comes back keeps the scale that had been yielded",
 	}
+}
+
+// replicas is the scale to restore: the one last seen, unless pods that were left behind show that it rose since.
+func (l *lastScale) replicas() int32 {
+	if l.Orphans != nil {
+		return max(l.Replicas, *l.Orphans)
+	}
+	return l.Replicas
 }

@@ -25,10 +25,8 @@ const (
 	reasonPodsReady     = "PodsReady"
 	reasonScaledToZero  = "ScaledToZero"
 	reasonScaleYielded  = "ScaleYielded"
+	reasonScaleFight    = "ScaleFight"
 )
-
-// transfersKept is how many transfers of the scale the status remembers.
-const transfersKept = 5
 
 // ownConditions are the types of condition that the operator sets. Conditions of other types belong to others.
 var ownConditions = []string{
@@ -36,10 +34,11 @@ var ownConditions = []string{
 	v1alpha1.ConditionReconciling,
 	v1alpha1.ConditionStalled,
 	v1alpha1.ConditionScaleConflict,
+	v1alpha1.ConditionAutoscalerProblem,
 }
 
 // nextStatus says what a pass saw and did. It starts from the status there is: what was not seen stays as last seen.
-func nextStatus(p *pass, passErr error, now metav1.Time) v1alpha1.MCPServerStatus {
+func nextStatus(p *pass, passErr error) v1alpha1.MCPServerStatus {
 	status := *p.server.Status.DeepCopy()
 	status.ObservedGeneration = p.server.Generation
 	status.URL = applyconfigs.URL(p.server)
@@ -48,13 +47,12 @@ func nextStatus(p *pass, passErr error, now metav1.Time) v1alpha1.MCPServerStatu
 	if set := p.children.statefulSet; set != nil {
 		status.Replicas, status.ReadyReplicas = set.Status.Replicas, set.Status.ReadyReplicas
 		status.Ready = fmt.Sprintf("%d/%d", set.Status.ReadyReplicas, replicasOf(set))
-		status.Scale = nextScale(p, now)
+		status.Scale = nextScale(p)
 	}
 	conditions := healthConditions(p, passErr)
-	if conflict := scaleConflict(p); conflict != nil {
-		conditions = append(conditions, *conflict)
-	}
-	setConditions(&status, conditions, now)
+	conditions = append(conditions, scaleConflict(p)...)
+	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(p.server, p.children.statefulSet, p.autoscalers))...)
+	setConditions(&status, conditions, p.now)
 	status.Phase = phaseOf(p, status.Conditions)
 	return status
 }
@@ -158,54 +156,6 @@ func refusalMessage(refusals []refusal) string {
 	}
 	return strings.Join(all, "; ") + ": left untouched. Delete it, or give this MCPServer another name; " +
 		"the operator goes on by itself when the name is free"
-}
-
-// scaleConflict is present while a declared scale is held by someone else at another value.
-func scaleConflict(p *pass) *metav1.Condition {
-	if p.verdict.Action != scaleYield || replicasOf(p.children.statefulSet) == *p.server.Spec.Replicas {
-		return nil
-	}
-	return &metav1.Condition{
-		Type:   v1alpha1.ConditionScaleConflict,
-		Status: metav1.ConditionTrue,
-		Reason: reasonScaleYielded,
-		Message: fmt.Sprintf("spec.replicas declares %d, and %s has scaled the StatefulSet to %d since; whoever scaled "+
-			"last keeps it. To take the scale back, change spec.replicas or set replicasConflictPolicy to %s; to leave it "+
-			"for good, remove spec.replicas",
-			*p.server.Spec.Replicas, p.children.scaleOwner(), replicasOf(p.children.statefulSet),
-			v1alpha1.ReplicasConflictForce),
-	}
-}
-
-// nextScale says who decides the scale, and remembers who did before.
-func nextScale(p *pass, now metav1.Time) *v1alpha1.ScaleStatus {
-	scale := &v1alpha1.ScaleStatus{
-		Replicas:         replicasOf(p.children.statefulSet),
-		Owner:            v1alpha1.ScaleOwnerUnclaimed,
-		DeclaredReplicas: carriedOut(p.children.statefulSet),
-		Since:            now,
-	}
-	if owner := p.children.currentScaleOwner(); owner != nil {
-		scale.Owner = owner.Name
-		if owner.Manager == self {
-			scale.Owner = v1alpha1.ScaleOwnerMCPServer
-		}
-		scale.Manager, scale.Operation, scale.Subresource = owner.Name, owner.Operation, owner.Subresource
-	}
-	last := p.server.Status.Scale
-	if last == nil {
-		return scale
-	}
-	scale.Transfers = last.Transfers
-	if last.Owner == scale.Owner {
-		scale.Since = last.Since
-		return scale
-	}
-	scale.Transfers = append([]v1alpha1.ScaleTransfer{{
-		Time: now, From: last.Owner, To: scale.Owner, FromReplicas: last.Replicas, ToReplicas: scale.Replicas,
-	}}, scale.Transfers...)
-	scale.Transfers = scale.Transfers[:min(len(scale.Transfers), transfersKept)]
-	return scale
 }
 
 func phaseOf(p *pass, conditions []metav1.Condition) v1alpha1.Phase {

@@ -400,12 +400,30 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: subresource
       type:
         scalar: string
+    - name: takeBacks
+      type:
+        namedType: mcpserver-operator.crd.v1alpha1.ScaleTakeBacks
     - name: transfers
       type:
         list:
           elementType:
             namedType: mcpserver-operator.crd.v1alpha1.ScaleTransfer
           elementRelationship: atomic
+- name: mcpserver-operator.crd.v1alpha1.ScaleTakeBacks
+  map:
+    fields:
+    - name: count
+      type:
+        scalar: numeric
+    - name: from
+      type:
+        scalar: string
+    - name: last
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: since
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: mcpserver-operator.crd.v1alpha1.ScaleTransfer
   map:
     fields:

@@ -20,6 +20,9 @@ const (
 	// ConditionScaleConflict is True while replicas are declared and someone else holds the scale at another value.
 	// Absent otherwise.
 	ConditionScaleConflict = "ScaleConflict"
+	// ConditionAutoscalerProblem is True while an autoscaler that targets the server cannot do what it is meant to.
+	// Absent otherwise.
+	ConditionAutoscalerProblem = "AutoscalerProblem"
 )
 
 // MCPServerStatus is what the operator saw and did.
@@ -31,6 +34,7 @@ type MCPServerStatus struct {
 	// Ready: every pod that the StatefulSet asks for is ready and up to date; when False, the message says what is
 	// missing. Reconciling: on the way. Stalled: cannot go on without help; the message says what help. ScaleConflict:
 	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
+	// AutoscalerProblem: an autoscaler that targets the server cannot do what it is meant to; the message has the fix.
 	// All but Ready are present only while True.
 	// +optional
 	// +listType=map
@@ -97,8 +101,9 @@ type ScaleStatus struct {
 	// The replicas that the StatefulSet asks for.
 	Replicas int32 `json:"replicas"`
 
-	// Who decides the scale: MCPServer (replicas are declared here), the field manager that owns it, such as kubectl,
-	// kube-controller-manager (an autoscaler) or argocd-controller, or Unclaimed when Kubernetes recorded nobody.
+	// Who decides the scale: MCPServer (replicas are declared here); HorizontalPodAutoscaler/NAME; ScaledObject/NAME for
+	// an autoscaler that KEDA made; the field manager that owns it, such as kubectl or argocd-controller; or Unclaimed
+	// when Kubernetes recorded nobody, as it does for a write through /scale on a field that nobody owns.
 	Owner string `json:"owner"`
 
 	// The field manager that owns the replicas of the StatefulSet. Absent when Kubernetes recorded none.
@@ -118,6 +123,10 @@ type ScaleStatus struct {
 	// +optional
 	DeclaredReplicas *int32 `json:"declaredReplicas,omitempty"`
 
+	// How often the declared number had to be put back (policy Force). Absent while it was not.
+	// +optional
+	TakeBacks *ScaleTakeBacks `json:"takeBacks,omitempty"`
+
 	// When the operator first saw this owner.
 	// +optional
 	Since metav1.Time `json:"since,omitzero"`
@@ -127,6 +136,19 @@ type ScaleStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=5
 	Transfers []ScaleTransfer `json:"transfers,omitempty"`
+}
+
+// ScaleTakeBacks counts how often the declared number was put back against the same writer. From the third time within
+// a minute on it is a fight, and the operator waits longer each time: 10 s, doubling to 5 min.
+type ScaleTakeBacks struct {
+	// Who had changed the scale.
+	From string `json:"from"`
+	// How often it was put back since then.
+	Count int32 `json:"count"`
+	// When it was put back for the first time.
+	Since metav1.Time `json:"since"`
+	// When it was put back last.
+	Last metav1.Time `json:"last"`
 }
 
 // ScaleTransfer is a change of the owner of the scale.

@@ -68,17 +68,26 @@ func (c *Cluster) StartOperator(ctx context.Context, args ...string) (*Operator,
 		return nil, fmt.Errorf("building the operator: %w: %s", err, out)
 	}
 	o.binary += "-" + id
+	config, err := c.OperatorConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := controlplane.WriteKubeconfig(o.kubeconfig, config); err != nil {
+		return nil, err
+	}
+	return o, o.start(ctx)
+}
+
+// OperatorConfig returns the credentials of the operator's ServiceAccount, without a client-side rate limit.
+func (c *Cluster) OperatorConfig(ctx context.Context) (*rest.Config, error) {
 	token, err := c.token(ctx, operatorAccount)
 	if err != nil {
 		return nil, err
 	}
-	if err := controlplane.WriteKubeconfig(o.kubeconfig, &rest.Config{
+	return &rest.Config{
 		Host: c.Config.Host, TLSClientConfig: rest.TLSClientConfig{CAData: c.Config.CAData, CAFile: c.Config.CAFile},
-		BearerToken: token,
-	}); err != nil {
-		return nil, err
-	}
-	return o, o.start(ctx)
+		BearerToken: token, QPS: -1,
+	}, nil
 }
 
 // token returns a token of a ServiceAccount in the operator's namespace.

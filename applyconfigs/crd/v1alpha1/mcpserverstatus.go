@@ -18,6 +18,7 @@ type MCPServerStatusApplyConfiguration struct {
 	// Ready: every pod that the StatefulSet asks for is ready and up to date; when False, the message says what is
 	// missing. Reconciling: on the way. Stalled: cannot go on without help; the message says what help. ScaleConflict:
 	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
+	// AutoscalerProblem: an autoscaler that targets the server cannot do what it is meant to; the message has the fix.
 	// All but Ready are present only while True.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0) or Terminating. Programs

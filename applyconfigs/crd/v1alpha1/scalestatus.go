@@ -13,8 +13,9 @@ import (
 type ScaleStatusApplyConfiguration struct {
 	// The replicas that the StatefulSet asks for.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// Who decides the scale: MCPServer (replicas are declared here), the field manager that owns it, such as kubectl,
-	// kube-controller-manager (an autoscaler) or argocd-controller, or Unclaimed when Kubernetes recorded nobody.
+	// Who decides the scale: MCPServer (replicas are declared here); HorizontalPodAutoscaler/NAME; ScaledObject/NAME for
+	// an autoscaler that KEDA made; the field manager that owns it, such as kubectl or argocd-controller; or Unclaimed
+	// when Kubernetes recorded nobody, as it does for a write through /scale on a field that nobody owns.
 	Owner *string `json:"owner,omitempty"`
 	// The field manager that owns the replicas of the StatefulSet. Absent when Kubernetes recorded none.
 	Manager *string `json:"manager,omitempty"`
@@ -25,6 +26,8 @@ type ScaleStatusApplyConfiguration struct {
 	Subresource *string `json:"subresource,omitempty"`
 	// The value of spec.replicas that was last carried out. Absent while replicas are not declared.
 	DeclaredReplicas *int32 `json:"declaredReplicas,omitempty"`
+	// How often the declared number had to be put back (policy Force). Absent while it was not.
+	TakeBacks *ScaleTakeBacksApplyConfiguration `json:"takeBacks,omitempty"`
 	// When the operator first saw this owner.
 	Since *v1.Time `json:"since,omitempty"`
 	// The last five transfers of the scale from one owner to another, the newest first.
@@ -82,6 +85,14 @@ func (b *ScaleStatusApplyConfiguration) WithSubresource(value string) *ScaleStat
 // If called multiple times, the DeclaredReplicas field is set to the value of the last call.
 func (b *ScaleStatusApplyConfiguration) WithDeclaredReplicas(value int32) *ScaleStatusApplyConfiguration {
 	b.DeclaredReplicas = &value
+	return b
+}
+
+// WithTakeBacks sets the TakeBacks field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TakeBacks field is set to the value of the last call.
+func (b *ScaleStatusApplyConfiguration) WithTakeBacks(value *ScaleTakeBacksApplyConfiguration) *ScaleStatusApplyConfiguration {
+	b.TakeBacks = value
 	return b
 }
 

@@ -1,0 +1,62 @@
+// Package storm drives the operator through random sequences of what users, autoscalers and other controllers do, on a
+// real API server, and holds what happens against a model of the scale protocol. The passes of the operator are run one
+// by one, so that a sequence is the same each time: a failure shrinks, and its seed replays it.
+//
+//	go test ./tests/storm -run TestStorm -rapid.checks=1000           # the long run
+//	go test ./tests/storm -run TestStorm -rapid.seed=SEED             # one that failed
+package storm
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"k8s.io/client-go/rest"
+
+	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/controlplane"
+)
+
+var (
+	theCluster     *cluster.Cluster
+	operatorConfig *rest.Config
+)
+
+func TestMain(m *testing.M) {
+	// Few sequences with a fixed seed, unless the command line says otherwise.
+	for name, value := range map[string]string{"rapid.checks": "15", "rapid.steps": "30", "rapid.seed": "20260101", "rapid.shrinktime": "2m", "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	flag.Parse()
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "storm:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	theCluster, err = cluster.Start(ctx, controlplane.KubeControllerManager)
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, theCluster.Stop(code != 0 || err != nil)) }()
+	if err := theCluster.Install(ctx); err != nil {
+		return 1, err
+	}
+	operatorConfig, err = theCluster.OperatorConfig(ctx)
+	if err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}

@@ -1,0 +1,130 @@
+package storm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile"
+)
+
+// errCutOff is what a request gets whose operator has crashed.
+var errCutOff = errors.New("the operator crashed")
+
+// operatorUnderTest is the reconciler of the product with the operator's own credentials. What it reads from its cache
+// lags as the test says; what it writes, and reads past the cache, is real.
+type operatorUnderTest struct {
+	reconciler *reconcile.Reconciler
+	recorder   *events.FakeRecorder
+	lag        int
+	shownSet   int
+	shownMCP   int
+
+	writes  atomic.Int32
+	crashIn atomic.Int32 // requests until it crashes; 0 for never
+	crashed atomic.Bool
+}
+
+// newOperator starts an operator, whose cache is as empty as that of any that just started.
+func newOperator(w *world) (*operatorUnderTest, error) {
+	o := &operatorUnderTest{recorder: events.NewFakeRecorder(1000), shownSet: -1, shownMCP: -1}
+	config := rest.CopyConfig(operatorConfig)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &meter{operator: o, next: next} })
+	live, err := client.NewWithWatch(config, client.Options{Scheme: theCluster.Client.Scheme(), Mapper: theCluster.Client.RESTMapper()})
+	if err != nil {
+		return nil, fmt.Errorf("making the operator's client: %w", err)
+	}
+	cached := interceptor.NewClient(live, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+			switch into := object.(type) {
+			case *appsv1.StatefulSet:
+				if version, found := w.sets.at(&o.shownSet, o.lag); found {
+					version.DeepCopyInto(into)
+					return nil
+				}
+				return notFound(appsv1.SchemeGroupVersion.WithResource("statefulsets"), key)
+			case *v1alpha1.MCPServer:
+				if version, found := w.servers.at(&o.shownMCP, o.lag); found {
+					version.DeepCopyInto(into)
+					return nil
+				}
+				return notFound(v1alpha1.GroupVersion.WithResource("mcpservers"), key)
+			default:
+				return c.Get(ctx, key, object, opts...)
+			}
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if _, isAutoscalers := list.(*autoscalingv2.HorizontalPodAutoscalerList); isAutoscalers {
+				return nil // there is none in a storm; a live list cannot use the index of the cache
+			}
+			return c.List(ctx, list, opts...)
+		},
+	})
+	o.reconciler = &reconcile.Reconciler{Client: cached, APIReader: live, Recorder: o.recorder, Now: func() time.Time { return w.now }}
+	return o, nil
+}
+
+func notFound(resource schema.GroupVersionResource, key client.ObjectKey) error {
+	return apierrors.NewNotFound(resource.GroupResource(), key.Name)
+}
+
+// pass makes one pass with a cache that lags by a number of events, and returns how many writes it sent.
+func (o *operatorUnderTest) pass(ctx context.Context, w *world, lag int) (writes int, err error) {
+	if err := errors.Join(w.sets.sync(ctx), w.servers.sync(ctx)); err != nil {
+		return 0, err
+	}
+	o.lag = lag
+	before := o.writes.Load()
+	_, err = o.reconciler.Reconcile(ctx, ctrlreconcile.Request{NamespacedName: w.key})
+	if o.crashed.Load() {
+		err = errCutOff
+	}
+	for len(o.recorder.Events) > 0 {
+		<-o.recorder.Events
+	}
+	return int(o.writes.Load() - before), err
+}
+
+// meter counts the writes of an operator, and cuts it off after a number of requests: the request reaches the API
+// server, the answer does not reach the operator, and nothing does afterwards.
+type meter struct {
+	operator *operatorUnderTest
+	next     http.RoundTripper
+}
+
+func (m *meter) RoundTrip(request *http.Request) (*http.Response, error) {
+	if m.operator.crashed.Load() {
+		return nil, errCutOff
+	}
+	if request.Method != http.MethodGet {
+		m.operator.writes.Add(1)
+	}
+	response, err := m.next.RoundTrip(request)
+	if left := m.operator.crashIn.Load(); left > 0 {
+		if m.operator.crashIn.Add(-1) == 0 {
+			m.operator.crashed.Store(true)
+			if err == nil {
+				_ = response.Body.Close()
+			}
+			return nil, errCutOff
+		}
+	}
+	return response, err
+}
+
+var _ runtime.Object = &v1alpha1.MCPServer{}
