@@ -36,8 +36,6 @@ type children struct {
 	headlessService *corev1.Service
 	// scaleOwners own spec.replicas of the StatefulSet.
 	scaleOwners []ownership.Owner
-	// orphans is what the pods say that a deleted StatefulSet left behind; see observeOrphans.
-	orphans *int32
 }
 
 // refusal is an object of a child's name that the MCPServer does not control. It is never written, not even one label.
@@ -64,12 +62,6 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 			return fmt.Errorf("reading who owns the scale of StatefulSet %q: %w", set.Name, err)
 		}
 		p.children.scaleOwners = owners
-	} else if p.server.Status.Scale != nil {
-		orphans, err := r.observeOrphans(ctx, p.server)
-		if err != nil {
-			return err
-		}
-		p.children.orphans = orphans
 	}
 	var err error
 	p.autoscalers, err = r.observeAutoscalers(ctx, p.server)
@@ -140,7 +132,7 @@ func (p *pass) scaleInput() scaleInput {
 		}
 	}
 	if last := p.server.Status.Scale; last != nil {
-		in.Last = &lastScale{Replicas: last.Replicas, CarriedOut: last.DeclaredReplicas, Orphans: p.children.orphans}
+		in.Last = &lastScale{Replicas: last.Replicas, CarriedOut: last.DeclaredReplicas}
 		in.TakeBacks = last.TakeBacks
 	}
 	return in

@@ -41,9 +41,6 @@ type lastScale struct {
 	Replicas int32
 	// CarriedOut is the declaration that was carried out last; nil when none was.
 	CarriedOut *int32
-	// Orphans is how many pods a StatefulSet would have to ask for to keep the pods that one left behind; nil when it
-	// left none, or when they are the ones that were there when the scale was last seen.
-	Orphans *int32
 }
 
 // scaleAction names what a pass does about the scale.
@@ -140,10 +137,9 @@ func decideAbsentDelegated(last *lastScale) scaleVerdict {
 	if last == nil {
 		return scaleVerdict{Action: scaleLeave, Reason: "a new StatefulSet starts with the default of Kubernetes"}
 	}
-	replicas := last.replicas()
 	return scaleVerdict{
 		Action: scaleRestore,
-		Apply:  applyconfigs.Scale{Replicas: &replicas},
+		Apply:  applyconfigs.Scale{Replicas: &last.Replicas},
 		Reason: "a StatefulSet that comes back keeps its scale",
 	}
 }
@@ -156,24 +152,14 @@ func decideAbsentDeclared(declared int32, policy v1alpha1.ReplicasConflictPolicy
 		Apply:  applyconfigs.Scale{Replicas: &declared, Declared: &declared},
 		Reason: "a new StatefulSet is as declared",
 	}
-	if policy == v1alpha1.ReplicasConflictForce || last == nil || last.CarriedOut == nil || *last.CarriedOut != declared {
-		return declare
-	}
-	replicas := last.replicas()
-	if replicas == declared {
+	yielded := policy != v1alpha1.ReplicasConflictForce && last != nil &&
+		last.CarriedOut != nil && *last.CarriedOut == declared && last.Replicas != declared
+	if !yielded {
 		return declare
 	}
 	return scaleVerdict{
 		Action: scaleRestore,
-		Apply:  applyconfigs.Scale{Replicas: &replicas, Declared: &declared},
+		Apply:  applyconfigs.Scale{Replicas: &last.Replicas, Declared: &declared},
 		Reason: "a StatefulSet that comes back keeps the scale that had been yielded",
 	}
-}
-
-// replicas is the scale to restore: the one last seen, unless pods that were left behind show that it rose since.
-func (l *lastScale) replicas() int32 {
-	if l.Orphans != nil {
-		return max(l.Replicas, *l.Orphans)
-	}
-	return l.Replicas
 }

@@ -34,7 +34,6 @@ func TestPermissions(t *testing.T) {
 				"toolhive.stacklok.dev/mcpservers/status":     {"patch"},
 				"toolhive.stacklok.dev/mcpservers/finalizers": {"update"},
 				"apps/statefulsets":                           {"create", "get", "list", "patch", "watch"},
-				"/pods":                                       {"list"},
 				"autoscaling/horizontalpodautoscalers":        {"get", "list", "watch"},
 				"/services":                                   {"create", "get", "list", "patch", "watch"},
 				"events.k8s.io/events":                        {"create", "patch"},

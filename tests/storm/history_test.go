@@ -14,8 +14,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// object is a pointer to a typed object.
+type object interface {
+	client.Object
+	comparable
+}
+
 // history is every version that one object has had, from the API server's watch. A nil version means that it was gone.
-type history[O client.Object] struct {
+type history[O object] struct {
 	key   client.ObjectKey
 	empty O
 	watch watch.Interface
@@ -26,7 +32,7 @@ type history[O client.Object] struct {
 	version  string // the newest resourceVersion; empty when it is gone
 }
 
-func newHistory[O client.Object](ctx context.Context, key client.ObjectKey, empty O, list client.ObjectList) (*history[O], error) {
+func newHistory[O object](ctx context.Context, key client.ObjectKey, empty O, list client.ObjectList) (*history[O], error) {
 	w, err := theCluster.Client.Watch(ctx, list, &client.ListOptions{
 		Namespace: key.Namespace, FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, key.Name),
 	})
@@ -97,13 +103,13 @@ func (h *history[O]) since(index int) []O {
 
 // at returns the version that a cache shows which is lag events behind, but never behind what it showed before. Found is
 // false when the object does not exist there.
-func (h *history[O]) at(shown *int, lag int) (object O, found bool) {
+func (h *history[O]) at(shown *int, lag int) (version O, found bool) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	*shown = max(*shown, len(h.versions)-1-lag)
-	if *shown < 0 || len(h.versions) == 0 {
-		return object, false
+	var gone O
+	if *shown < 0 {
+		return gone, false
 	}
-	object = h.versions[*shown]
-	return object, object.GetName() != ""
+	return h.versions[*shown], h.versions[*shown] != gone
 }

@@ -11,7 +11,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
@@ -126,5 +125,3 @@ func (m *meter) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	return response, err
 }
-
-var _ runtime.Object = &v1alpha1.MCPServer{}

@@ -1,0 +1,234 @@
+package storm
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// actions is all that may happen.
+func (w *world) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"kubectl scale (PATCH of /scale)":       w.scalePatch,
+		"autoscaler (GET and PUT of /scale)":    w.scalePut,
+		"kubectl patch":                         w.patch,
+		"kubectl apply --server-side":           w.apply,
+		"JSON patch that removes replicas":      w.removeReplicas,
+		"kubectl rollout restart":               w.rolloutRestart,
+		"labels and annotations of others":      w.label,
+		"sidecar and env of an injector":        w.inject,
+		"declare":                               w.declare,
+		"undeclare":                             w.undeclare,
+		"change the policy":                     w.changePolicy,
+		"change the image":                      w.changeImage,
+		"edit or remove the record annotation":  w.editRecord,
+		"delete the StatefulSet":                w.delete,
+		"delete and recreate the MCPServer":     w.recreate,
+		"restart the operator":                  w.restart,
+		"change the leader, both still running": w.changeLeader,
+		"the operator goes down":                w.goDown,
+		"the operator comes up":                 w.comeUp,
+	}
+}
+
+func (w *world) scalePatch(t *rapid.T) {
+	replicas := drawReplicas(t)
+	check(t, theCluster.Client.SubResource("scale").Patch(w.ctx, w.statefulSet(t),
+		mergePatch(`{"spec":{"replicas":%d}}`, replicas), client.FieldOwner("kubectl")))
+	w.someoneScales(t, replicas)
+}
+
+func (w *world) scalePut(t *rapid.T) {
+	replicas, set, scale := drawReplicas(t), w.statefulSet(t), &autoscalingv1.Scale{}
+	check(t, theCluster.Client.SubResource("scale").Get(w.ctx, set, scale))
+	scale.Spec.Replicas = replicas
+	err := theCluster.Client.SubResource("scale").Update(w.ctx, set, client.WithSubResourceBody(scale),
+		client.FieldOwner("kube-controller-manager"))
+	if apierrors.IsConflict(err) {
+		return // the StatefulSet controller was faster
+	}
+	check(t, err)
+	w.someoneScales(t, replicas)
+}
+
+func (w *world) patch(t *rapid.T) {
+	replicas := drawReplicas(t)
+	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), mergePatch(`{"spec":{"replicas":%d}}`, replicas),
+		client.FieldOwner("kubectl-patch")))
+	w.someoneScales(t, replicas)
+}
+
+func (w *world) apply(t *rapid.T) {
+	replicas := drawReplicas(t)
+	options := []client.ApplyOption{client.FieldOwner("argocd-controller")}
+	force := rapid.Bool().Draw(t, "force")
+	if force {
+		options = append(options, client.ForceOwnership)
+	}
+	err := theCluster.Client.Apply(w.ctx, appsv1ac.StatefulSet(w.key.Name, w.key.Namespace).
+		WithSpec(appsv1ac.StatefulSetSpec().WithReplicas(replicas)), options...)
+	if apierrors.IsConflict(err) && !force {
+		w.settle(t)
+		return // someone else owns the scale
+	}
+	check(t, err)
+	w.someoneScales(t, replicas)
+}
+
+func (w *world) removeReplicas(t *rapid.T) {
+	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), jsonPatch(`[{"op":"remove","path":"/spec/replicas"}]`),
+		client.FieldOwner("someone")))
+	w.someoneScales(t, 1) // the default of Kubernetes
+}
+
+func (w *world) rolloutRestart(t *rapid.T) {
+	at := fmt.Sprint(w.now.UnixNano())
+	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), mergePatch(
+		`{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, at),
+		client.FieldOwner("kubectl-rollout")))
+	w.foreign["kubectl rollout restart"] = func(set *appsv1.StatefulSet) bool {
+		return set.Spec.Template.Annotations["kubectl.kubernetes.io/restartedAt"] == at
+	}
+	w.settle(t)
+}
+
+func (w *world) label(t *rapid.T) {
+	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), mergePatch(
+		`{"metadata":{"labels":{"team":"platform"},"annotations":{"note":"kept"}}}`), client.FieldOwner("kubectl-label")))
+	w.foreign["a label and an annotation"] = func(set *appsv1.StatefulSet) bool {
+		return set.Labels["team"] == "platform" && set.Annotations["note"] == "kept"
+	}
+	w.settle(t)
+}
+
+func (w *world) inject(t *rapid.T) {
+	check(t, theCluster.Client.Apply(w.ctx, appsv1ac.StatefulSet(w.key.Name, w.key.Namespace).WithSpec(
+		appsv1ac.StatefulSetSpec().WithTemplate(corev1ac.PodTemplateSpec().WithSpec(corev1ac.PodSpec().WithContainers(
+			corev1ac.Container().WithName("sidecar").WithImage("registry.example/sidecar:1"),
+			corev1ac.Container().WithName("mcp").WithEnv(corev1ac.EnvVar().WithName("INJECTED").WithValue("yes")),
+		)))), client.FieldOwner("injector")))
+	w.foreign["a sidecar and a variable"] = func(set *appsv1.StatefulSet) bool {
+		var sidecar, variable bool
+		for _, container := range set.Spec.Template.Spec.Containers {
+			sidecar = sidecar || container.Name == "sidecar"
+			for _, env := range container.Env {
+				variable = variable || env.Name == "INJECTED"
+			}
+		}
+		return sidecar && variable
+	}
+	w.settle(t)
+}
+
+func (w *world) declare(t *rapid.T) {
+	replicas := drawReplicas(t)
+	w.patchServer(t, `{"spec":{"replicas":%d}}`, replicas)
+	w.model.declared = &replicas
+	w.settle(t)
+}
+
+func (w *world) undeclare(t *rapid.T) {
+	w.patchServer(t, `{"spec":{"replicas":null}}`)
+	w.model.declared = nil
+	w.settle(t)
+}
+
+func (w *world) changePolicy(t *rapid.T) {
+	w.model.policy = drawPolicy(t)
+	w.patchServer(t, `{"spec":{"replicasConflictPolicy":%q}}`, w.model.policy)
+	w.settle(t)
+}
+
+func (w *world) changeImage(t *rapid.T) {
+	w.patchServer(t, `{"spec":{"image":"registry.example/server:%d"}}`, rapid.IntRange(1, 9).Draw(t, "image"))
+	w.settle(t)
+}
+
+func (w *world) patchServer(t *rapid.T, format string, args ...any) {
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name}}
+	check(t, theCluster.Client.Patch(w.ctx, server, mergePatch(format, args...), client.FieldOwner("user")))
+}
+
+// editRecord: neither an edit nor the removal of the annotation is a declaration, or makes one count again.
+func (w *world) editRecord(t *rapid.T) {
+	value := fmt.Sprintf("%q", rapid.SampledFrom([]string{"0", "1", "2", "3", "many", ""}).Draw(t, "value"))
+	if rapid.Bool().Draw(t, "remove") {
+		value = "null"
+	}
+	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), mergePatch(
+		`{"metadata":{"annotations":{%q:%s}}}`, v1alpha1.DeclaredReplicasAnnotation, value), client.FieldOwner("meddler")))
+	w.settle(t)
+}
+
+// delete: a StatefulSet that comes back keeps its scale. What nobody has seen cannot be kept, so that the operator sees
+// it first.
+func (w *world) delete(t *rapid.T) {
+	w.comeUp(t)
+	w.deleteStatefulSet(t, rapid.SampledFrom([]metav1.DeletionPropagation{
+		metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan,
+	}).Draw(t, "propagation"))
+	if w.model.policy == v1alpha1.ReplicasConflictForce && w.model.declared != nil {
+		w.model.ours = false // as declared
+	}
+	w.settle(t)
+}
+
+// recreate: a new MCPServer knows nothing of the one before it.
+func (w *world) recreate(t *rapid.T) {
+	w.comeUp(t)
+	set := w.statefulSet(t)
+	check(t, theCluster.Client.Delete(w.ctx, &v1alpha1.MCPServer{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
+	}))
+	if rapid.Bool().Draw(t, "at once") {
+		before := w.model.replicas
+		w.createServer(t)
+		w.allowed = append(w.allowed, before)
+		_, err := w.operators[0].pass(w.ctx, w, 0) // what is there still belongs to the one before
+		checkPass(t, err)
+		w.waitGone(t, set.UID)
+	} else {
+		w.waitGone(t, set.UID)
+		w.createServer(t)
+	}
+	clear(w.foreign)
+	w.settle(t)
+}
+
+func (w *world) restart(t *rapid.T) {
+	o, err := newOperator(w)
+	check(t, err)
+	w.operators = []*operatorUnderTest{o}
+	w.settle(t)
+}
+
+// changeLeader: the new leader begins while the old one has a pass under way still.
+func (w *world) changeLeader(t *rapid.T) {
+	o, err := newOperator(w)
+	check(t, err)
+	w.operators = append([]*operatorUnderTest{o}, w.operators...)
+	w.settle(t)
+}
+
+func (w *world) goDown(t *rapid.T) {
+	if w.down {
+		t.Skip("it is down")
+	}
+	w.down = true
+}
+
+func (w *world) comeUp(t *rapid.T) {
+	if w.down {
+		w.down = false
+		w.settle(t)
+	}
+}

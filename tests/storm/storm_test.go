@@ -1,0 +1,238 @@
+package storm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// mostLag is how many events a cache may be behind.
+const mostLag = 4
+
+// TestStorm: whatever happens in whatever order, the scale is what the model says after every step, and never anything
+// else in between.
+func TestStorm(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		defer w.close(t)
+		w.begin(t)
+		t.Repeat(w.actions())
+		w.foreignFieldsAreThere(t)
+	})
+}
+
+// world is one MCPServer, what is around it, and what the model says of it.
+type world struct {
+	ctx       context.Context
+	key       client.ObjectKey
+	model     model
+	sets      *history[*appsv1.StatefulSet]
+	servers   *history[*v1alpha1.MCPServer]
+	now       time.Time
+	operators []*operatorUnderTest // the one that leads comes first; the other may act once more
+	down      bool                 // the operator is not running
+	judged    int                  // the versions of the StatefulSet that have been judged
+	foreign   map[string]func(*appsv1.StatefulSet) bool
+	allowed   []int32 // the scales that the present step may show
+}
+
+func newWorld(t *rapid.T) *world {
+	ctx := context.Background()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "storm-"}}
+	check(t, theCluster.Client.Create(ctx, namespace))
+	w := &world{
+		ctx: ctx, key: client.ObjectKey{Namespace: namespace.Name, Name: "web"},
+		now: time.Now(), foreign: map[string]func(*appsv1.StatefulSet) bool{},
+	}
+	var err error
+	w.sets, err = newHistory(ctx, w.key, &appsv1.StatefulSet{}, &appsv1.StatefulSetList{})
+	check(t, err)
+	w.servers, err = newHistory(ctx, w.key, &v1alpha1.MCPServer{}, &v1alpha1.MCPServerList{})
+	check(t, err)
+	return w
+}
+
+// close forgets the world. Its namespace is not waited for.
+func (w *world) close(t *rapid.T) {
+	w.sets.stop()
+	w.servers.stop()
+	check(t, theCluster.Client.Delete(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.key.Namespace}}))
+}
+
+// begin creates the MCPServer and lets the operator have its passes.
+func (w *world) begin(t *rapid.T) {
+	o, err := newOperator(w)
+	check(t, err)
+	w.operators = []*operatorUnderTest{o}
+	w.createServer(t)
+	w.settle(t)
+}
+
+func (w *world) createServer(t *rapid.T) {
+	declared := drawDeclared(t)
+	policy := drawPolicy(t)
+	w.model = model{declared: declared, policy: policy, fresh: true, replicas: -1}
+	check(t, theCluster.Client.Create(w.ctx, &v1alpha1.MCPServer{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
+		Spec:       v1alpha1.MCPServerSpec{Image: "registry.example/server:1", Replicas: declared, ReplicasConflictPolicy: policy},
+	}))
+}
+
+// settle lets the operators act: first on a cache that lags, then on a fresh one until there is nothing left to write.
+// Then the scale has to be what the model says, and must not have been anything else meanwhile.
+func (w *world) settle(t *rapid.T) {
+	if w.down {
+		return
+	}
+	w.now = w.now.Add(2 * time.Minute) // longer than what counts as a fight
+	before := w.model.replicas
+	w.model.operatorActs()
+	w.allowed = append(w.allowed, before, w.model.replicas)
+
+	for range rapid.IntRange(0, 2).Draw(t, "passes on a lagging cache") {
+		o := w.operators[rapid.IntRange(0, len(w.operators)-1).Draw(t, "operator")]
+		_, err := o.pass(w.ctx, w, rapid.IntRange(1, mostLag).Draw(t, "lag"))
+		checkPass(t, err)
+	}
+	w.run(t, w.operators[0])
+	w.judge(t)
+	w.operators = w.operators[:1]
+}
+
+// run lets an operator act on a fresh cache until it is quiet, and shows that it then stays quiet.
+func (w *world) run(t *rapid.T, o *operatorUnderTest) {
+	const most = 40
+	for pass, quiet := 0, 0; quiet < 2; pass++ {
+		writes, err := o.pass(w.ctx, w, 0)
+		checkPass(t, err)
+		if writes == 0 && w.exists(t) {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		if pass == most {
+			t.Fatalf("the operator still writes after %d passes (%s)", pass, &w.model)
+		}
+	}
+}
+
+// exists reports whether the StatefulSet is there, owned by the present MCPServer, and not on its way out.
+func (w *world) exists(t *rapid.T) bool {
+	set, server := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
+	check(t, client.IgnoreNotFound(theCluster.Client.Get(w.ctx, w.key, set)))
+	check(t, theCluster.Client.Get(w.ctx, w.key, server))
+	if set.UID == "" || set.DeletionTimestamp != nil || !metav1.IsControlledBy(set, server) {
+		time.Sleep(10 * time.Millisecond) // the garbage collector is not in our hands
+		return false
+	}
+	return true
+}
+
+// judge holds every version of the StatefulSet that there has been since the last time against what is allowed.
+func (w *world) judge(t *rapid.T) {
+	check(t, w.sets.sync(w.ctx))
+	versions := w.sets.since(w.judged)
+	for _, set := range versions {
+		if set != nil && !slices.Contains(w.allowed, *set.Spec.Replicas) {
+			t.Fatalf("the StatefulSet was at %d in between, allowed was %v (%s)", *set.Spec.Replicas, w.allowed, &w.model)
+		}
+	}
+	w.judged += len(versions)
+	live := w.statefulSet(t)
+	if got := *live.Spec.Replicas; got != w.model.replicas {
+		t.Fatalf("the StatefulSet is at %d, wanted %d (%s)", got, w.model.replicas, &w.model)
+	}
+	w.allowed = []int32{w.model.replicas}
+}
+
+// someoneScales is a step in which someone else writes the scale.
+func (w *world) someoneScales(t *rapid.T, replicas int32) {
+	w.allowed = append(w.allowed, replicas)
+	w.model.someoneScales(replicas)
+	w.settle(t)
+}
+
+func (w *world) statefulSet(t *rapid.T) *appsv1.StatefulSet {
+	set := &appsv1.StatefulSet{}
+	check(t, theCluster.Client.Get(w.ctx, w.key, set))
+	return set
+}
+
+// foreignFieldsAreThere: what others have added to the StatefulSet as it is now is still on it.
+func (w *world) foreignFieldsAreThere(t *rapid.T) {
+	set := w.statefulSet(t)
+	for what, there := range w.foreign {
+		if !there(set) {
+			t.Fatalf("%s is gone", what)
+		}
+	}
+}
+
+// deleteStatefulSet deletes it and waits until it is gone. What others added to it goes with it.
+func (w *world) deleteStatefulSet(t *rapid.T, propagation metav1.DeletionPropagation) {
+	set := w.statefulSet(t)
+	check(t, theCluster.Client.Delete(w.ctx, set, client.PropagationPolicy(propagation)))
+	_, err := w.operators[0].pass(w.ctx, w, rapid.IntRange(0, mostLag).Draw(t, "lag"))
+	checkPass(t, err)
+	w.waitGone(t, set.UID)
+	clear(w.foreign)
+}
+
+func (w *world) waitGone(t *rapid.T, uid types.UID) {
+	err := wait.PollUntilContextTimeout(w.ctx, 10*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		set := &appsv1.StatefulSet{}
+		err := theCluster.Client.Get(ctx, w.key, set)
+		return apierrors.IsNotFound(err) || set.UID != uid, client.IgnoreNotFound(err)
+	})
+	check(t, err)
+}
+
+// checkPass fails on an error of a pass, but for those that the next pass does away with.
+func checkPass(t *rapid.T, err error) {
+	if err != nil {
+		t.Fatalf("a pass failed: %v", err)
+	}
+}
+
+func check(t *rapid.T, err error) {
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func drawReplicas(t *rapid.T) int32 { return rapid.Int32Range(0, 7).Draw(t, "replicas") }
+
+func drawDeclared(t *rapid.T) *int32 {
+	if !rapid.Bool().Draw(t, "declared") {
+		return nil
+	}
+	replicas := drawReplicas(t)
+	return &replicas
+}
+
+func drawPolicy(t *rapid.T) v1alpha1.ReplicasConflictPolicy {
+	return rapid.SampledFrom([]v1alpha1.ReplicasConflictPolicy{
+		v1alpha1.ReplicasConflictYield, v1alpha1.ReplicasConflictForce,
+	}).Draw(t, "policy")
+}
+
+func jsonPatch(format string, args ...any) client.Patch {
+	return client.RawPatch(types.JSONPatchType, fmt.Appendf(nil, format, args...))
+}
+
+func mergePatch(format string, args ...any) client.Patch {
+	return client.RawPatch(types.MergePatchType, fmt.Appendf(nil, format, args...))
+}
