@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -194,23 +195,20 @@ func metadataOf(config runtime.ApplyConfiguration) *unstructured.Unstructured {
 }
 
 // isStale reports whether err says that an object was not what the cache showed: an everyday outcome of optimistic
-// concurrency, not a failure. An object that was deleted and created anew meanwhile fails the check of its UID, which
-// the server reports as an invalid object.
+// concurrency, not a failure. Two such answers are no 409 but a 422: that of an apply to an object that was deleted and
+// created anew, which has another UID; and that of a JSON patch whose test of the resourceVersion fails.
 func isStale(err error) bool {
-	return apierrors.IsConflict(err) || hasFieldCause(err, "metadata.uid")
-}
-
-func hasFieldCause(err error, field string) bool {
+	if apierrors.IsConflict(err) {
+		return true
+	}
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) || status.Status().Details == nil {
+	if !errors.As(err, &status) || !apierrors.IsInvalid(err) || status.Status().Details == nil {
 		return false
 	}
-	for _, cause := range status.Status().Details.Causes {
-		if cause.Field == field && cause.Type == metav1.CauseTypeFieldValueInvalid {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(status.Status().Details.Causes, func(cause metav1.StatusCause) bool {
+		return cause.Field == "metadata.uid" ||
+			(cause.Type == metav1.CauseTypeUnexpectedServerResponse && strings.Contains(cause.Message, "/metadata/resourceVersion"))
+	})
 }
 
 // isTerminating reports whether err says that the namespace is being deleted.

@@ -153,7 +153,7 @@ func (w *world) changeImage(t *rapid.T) {
 	w.settle(t)
 }
 
-func (w *world) patchServer(t *rapid.T, format string, args ...any) {
+func (w *world) patchServer(t rapid.TB, format string, args ...any) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name}}
 	check(t, theCluster.Client.Patch(w.ctx, server, mergePatch(format, args...), client.FieldOwner("user")))
 }

@@ -16,7 +16,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
@@ -35,6 +37,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	flag.Parse()
+	logf.SetLogger(logr.Discard())
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "storm:", err)

@@ -35,7 +35,7 @@ type operatorUnderTest struct {
 	shownMCP   int
 
 	writes  atomic.Int32
-	crashIn atomic.Int32 // requests until it crashes; 0 for never
+	crashIn atomic.Int32 // writes until it crashes; 0 for never
 	crashed atomic.Bool
 }
 
@@ -99,8 +99,9 @@ func (o *operatorUnderTest) pass(ctx context.Context, w *world, lag int) (writes
 	return int(o.writes.Load() - before), err
 }
 
-// meter counts the writes of an operator, and cuts it off after a number of requests: the request reaches the API
-// server, the answer does not reach the operator, and nothing does afterwards.
+// meter counts the writes of an operator, and cuts it off after a number of them: the request reaches the API server,
+// the answer does not reach the operator, and nothing does afterwards. A crash after a read leaves the world as a crash
+// after the write before it does.
 type meter struct {
 	operator *operatorUnderTest
 	next     http.RoundTripper
@@ -114,14 +115,12 @@ func (m *meter) RoundTrip(request *http.Request) (*http.Response, error) {
 		m.operator.writes.Add(1)
 	}
 	response, err := m.next.RoundTrip(request)
-	if left := m.operator.crashIn.Load(); left > 0 {
-		if m.operator.crashIn.Add(-1) == 0 {
-			m.operator.crashed.Store(true)
-			if err == nil {
-				_ = response.Body.Close()
-			}
-			return nil, errCutOff
-		}
+	if request.Method == http.MethodGet || m.operator.crashIn.Load() == 0 || m.operator.crashIn.Add(-1) > 0 {
+		return response, err
 	}
-	return response, err
+	m.operator.crashed.Store(true)
+	if err == nil {
+		_ = response.Body.Close()
+	}
+	return nil, errCutOff
 }

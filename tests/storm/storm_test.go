@@ -49,7 +49,7 @@ type world struct {
 	allowed   []int32 // the scales that the present step may show
 }
 
-func newWorld(t *rapid.T) *world {
+func newWorld(t rapid.TB) *world {
 	ctx := context.Background()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "storm-"}}
 	check(t, theCluster.Client.Create(ctx, namespace))
@@ -66,7 +66,7 @@ func newWorld(t *rapid.T) *world {
 }
 
 // close forgets the world. Its namespace is not waited for.
-func (w *world) close(t *rapid.T) {
+func (w *world) close(t rapid.TB) {
 	w.sets.stop()
 	w.servers.stop()
 	check(t, theCluster.Client.Delete(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.key.Namespace}}))
@@ -113,7 +113,7 @@ func (w *world) settle(t *rapid.T) {
 }
 
 // run lets an operator act on a fresh cache until it is quiet, and shows that it then stays quiet.
-func (w *world) run(t *rapid.T, o *operatorUnderTest) {
+func (w *world) run(t rapid.TB, o *operatorUnderTest) {
 	const most = 40
 	for pass, quiet := 0, 0; quiet < 2; pass++ {
 		writes, err := o.pass(w.ctx, w, 0)
@@ -130,7 +130,7 @@ func (w *world) run(t *rapid.T, o *operatorUnderTest) {
 }
 
 // exists reports whether the StatefulSet is there, owned by the present MCPServer, and not on its way out.
-func (w *world) exists(t *rapid.T) bool {
+func (w *world) exists(t rapid.TB) bool {
 	set, server := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
 	check(t, client.IgnoreNotFound(theCluster.Client.Get(w.ctx, w.key, set)))
 	check(t, theCluster.Client.Get(w.ctx, w.key, server))
@@ -142,7 +142,7 @@ func (w *world) exists(t *rapid.T) bool {
 }
 
 // judge holds every version of the StatefulSet that there has been since the last time against what is allowed.
-func (w *world) judge(t *rapid.T) {
+func (w *world) judge(t rapid.TB) {
 	check(t, w.sets.sync(w.ctx))
 	versions := w.sets.since(w.judged)
 	for _, set := range versions {
@@ -165,14 +165,14 @@ func (w *world) someoneScales(t *rapid.T, replicas int32) {
 	w.settle(t)
 }
 
-func (w *world) statefulSet(t *rapid.T) *appsv1.StatefulSet {
+func (w *world) statefulSet(t rapid.TB) *appsv1.StatefulSet {
 	set := &appsv1.StatefulSet{}
 	check(t, theCluster.Client.Get(w.ctx, w.key, set))
 	return set
 }
 
 // foreignFieldsAreThere: what others have added to the StatefulSet as it is now is still on it.
-func (w *world) foreignFieldsAreThere(t *rapid.T) {
+func (w *world) foreignFieldsAreThere(t rapid.TB) {
 	set := w.statefulSet(t)
 	for what, there := range w.foreign {
 		if !there(set) {
@@ -191,7 +191,7 @@ func (w *world) deleteStatefulSet(t *rapid.T, propagation metav1.DeletionPropaga
 	clear(w.foreign)
 }
 
-func (w *world) waitGone(t *rapid.T, uid types.UID) {
+func (w *world) waitGone(t rapid.TB, uid types.UID) {
 	err := wait.PollUntilContextTimeout(w.ctx, 10*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		set := &appsv1.StatefulSet{}
 		err := theCluster.Client.Get(ctx, w.key, set)
@@ -201,13 +201,13 @@ func (w *world) waitGone(t *rapid.T, uid types.UID) {
 }
 
 // checkPass fails on an error of a pass, but for those that the next pass does away with.
-func checkPass(t *rapid.T, err error) {
+func checkPass(t rapid.TB, err error) {
 	if err != nil {
 		t.Fatalf("a pass failed: %v", err)
 	}
 }
 
-func check(t *rapid.T, err error) {
+func check(t rapid.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
