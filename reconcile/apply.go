@@ -196,19 +196,19 @@ func metadataOf(config runtime.ApplyConfiguration) *unstructured.Unstructured {
 
 // isStale reports whether err says that an object was not what the cache showed: an everyday outcome of optimistic
 // concurrency, not a failure. Two such answers are no 409 but a 422: that of an apply to an object that was deleted and
-// created anew, which has another UID; and that of a JSON patch whose test of the resourceVersion fails.
+// created anew, which names the UID; and that of a JSON patch whose test of the resourceVersion fails, which, unlike an
+// object that is invalid, names nothing.
 func isStale(err error) bool {
 	if apierrors.IsConflict(err) {
 		return true
 	}
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) || !apierrors.IsInvalid(err) || status.Status().Details == nil {
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) {
 		return false
 	}
-	return slices.ContainsFunc(status.Status().Details.Causes, func(cause metav1.StatusCause) bool {
-		return cause.Field == "metadata.uid" ||
-			(cause.Type == metav1.CauseTypeUnexpectedServerResponse && strings.Contains(cause.Message, "/metadata/resourceVersion"))
-	})
+	details := status.Status().Details
+	return details == nil || len(details.Causes) == 0 ||
+		slices.ContainsFunc(details.Causes, func(cause metav1.StatusCause) bool { return cause.Field == "metadata.uid" })
 }
 
 // isTerminating reports whether err says that the namespace is being deleted.

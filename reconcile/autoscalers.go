@@ -158,7 +158,9 @@ func declaresByForce(server *v1alpha1.MCPServer) bool {
 // missingRequest returns the first container, in the template as it is, that does not request a resource by whose
 // utilization an autoscaler scales. The autoscaler cannot compute a utilization of nothing.
 func missingRequest(hpa *autoscalingv2.HorizontalPodAutoscaler, set *appsv1.StatefulSet) (container string, resource corev1.ResourceName) {
-	if set == nil {
+	// Minimum and maximum are enforced before metrics are looked at.
+	needsMetrics := hpa.Spec.MinReplicas == nil || *hpa.Spec.MinReplicas != hpa.Spec.MaxReplicas
+	if set == nil || !needsMetrics {
 		return "", ""
 	}
 	for _, metric := range hpa.Spec.Metrics {

@@ -3,7 +3,9 @@ package reconcile
 import (
 	"fmt"
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/applyconfigs"
@@ -22,6 +24,13 @@ func TestDecideScale(t *testing.T) {
 	}
 	theirs := func(replicas int32, carriedOut *int32) *liveScale {
 		return &liveScale{Replicas: replicas, CarriedOut: carriedOut}
+	}
+	fighter := func(replicas int32, carriedOut *int32) *liveScale {
+		return &liveScale{Replicas: replicas, Owner: "HorizontalPodAutoscaler/web", CarriedOut: carriedOut}
+	}
+	now := time.Now()
+	fight := &v1alpha1.ScaleTakeBacks{
+		From: "HorizontalPodAutoscaler/web", Count: fightAfter, Since: metav1.NewTime(now), Last: metav1.NewTime(now),
 	}
 	n := ptr.To[int32]
 	claim := func(replicas int32) applyconfigs.Scale {
@@ -63,6 +72,10 @@ func TestDecideScale(t *testing.T) {
 		{"others own what is declared under Force: taken", n(3), force, theirs(3, n(3)), nil, scaleTakeBack, claim(3)},
 		{"restored at a scale that is not declared: released", n(3), yield, ours(5, n(3)), nil, scaleRelease, leave(3)},
 		{"ours at another value under Force: put back", n(3), force, ours(5, n(3)), nil, scaleTakeBack, claim(3)},
+		{"taken back three times from the same writer: backs off", n(3), force, fighter(5, n(3)), nil, scaleBackOff, leave(3)},
+		{"a changed declaration does not wait for that", n(4), force, fighter(5, n(3)), nil, scaleDeclare, claim(4)},
+		{"nor does Yield", n(3), yield, fighter(5, n(3)), nil, scaleYield, leave(3)},
+		{"nor does another writer", n(3), force, theirs(5, n(3)), nil, scaleTakeBack, claim(3)},
 
 		// No StatefulSet.
 		{"new, delegated: starts at the default of Kubernetes", nil, yield, nil, nil, scaleLeave, applyconfigs.Scale{}},
@@ -78,7 +91,12 @@ func TestDecideScale(t *testing.T) {
 		{"gone, and the declaration removed meanwhile: comes back as it was", nil, yield, nil, &lastScale{Replicas: 5, CarriedOut: n(3)}, scaleRestore, applyconfigs.Scale{Replicas: n(5)}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			got := decideScale(scaleInput{Declared: row.declared, Policy: row.policy, Live: row.live, Last: row.last})
+			got := decideScale(scaleInput{
+				Declared: row.declared, Policy: row.policy, Live: row.live, Last: row.last, TakeBacks: fight, Now: now,
+			})
+			if got.Reason == "" {
+				t.Error("a decision without a reason")
+			}
 			if got.Action != row.action || !ptr.Equal(got.Apply.Replicas, row.apply.Replicas) ||
 				!ptr.Equal(got.Apply.Declared, row.apply.Declared) {
 				t.Errorf("got %s, wanted %s", sentence(got), sentence(scaleVerdict{Action: row.action, Apply: row.apply}))

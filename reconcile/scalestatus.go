@@ -62,7 +62,10 @@ func remember(last, next *v1alpha1.ScaleStatus, now metav1.Time) *v1alpha1.Scale
 		return next
 	}
 	next.Transfers = last.Transfers
-	if last.Owner == next.Owner {
+	// An autoscaler that is deleted, or adopted by KEDA, changes the name of the owner, but not who wrote.
+	renamed := last.Manager == next.Manager && last.Operation == next.Operation &&
+		last.Subresource == next.Subresource && last.Replicas == next.Replicas
+	if last.Owner == next.Owner || renamed {
 		next.Since = last.Since
 		return next
 	}

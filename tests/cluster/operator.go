@@ -75,7 +75,7 @@ func (c *Cluster) StartOperator(ctx context.Context, args ...string) (*Operator,
 	if err := controlplane.WriteKubeconfig(o.kubeconfig, config); err != nil {
 		return nil, err
 	}
-	return o, o.start(ctx)
+	return o, o.Start(ctx)
 }
 
 // OperatorConfig returns the credentials of the operator's ServiceAccount, without a client-side rate limit.
@@ -102,7 +102,8 @@ func (c *Cluster) token(ctx context.Context, account string) (string, error) {
 	return request.Status.Token, nil
 }
 
-func (o *Operator) start(ctx context.Context) error {
+// Start starts the operator again after Stop, and returns when it is ready.
+func (o *Operator) Start(ctx context.Context) error {
 	var err error
 	if o.metricsAddress, err = freeAddress(); err != nil {
 		return err
@@ -171,7 +172,7 @@ func (o *Operator) Restart(ctx context.Context) error {
 	if err := o.Stop(); err != nil {
 		return err
 	}
-	if err := o.start(ctx); err != nil {
+	if err := o.Start(ctx); err != nil {
 		return err
 	}
 	servers, err := o.cluster.count(ctx)

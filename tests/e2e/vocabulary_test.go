@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
+	apiwait "k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/features"
@@ -102,6 +102,16 @@ func apply(manifest string) features.Func {
 		t.Helper()
 		_, err := theCluster.KubectlWithInput(ctx, manifest,
 			"apply", "--server-side", "--force-conflicts", "-n", in(ctx), "-f", "-")
+		must(t, err)
+	})
+}
+
+// applyForcedAs applies a manifest as another field manager, which takes what it meets conflicts on.
+func applyForcedAs(manager, manifest string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		_, err := theCluster.KubectlWithInput(ctx, manifest,
+			"apply", "--server-side", "--force-conflicts", "--field-manager="+manager, "-n", in(ctx), "-f", "-")
 		must(t, err)
 	})
 }
@@ -346,7 +356,7 @@ func containsAll(text string, words []string) bool {
 func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
 	t.Helper()
 	var last string
-	err := wait.PollUntilContextTimeout(ctx, interval, deadline, true, func(context.Context) (bool, error) {
+	err := apiwait.PollUntilContextTimeout(ctx, interval, deadline, true, func(context.Context) (bool, error) {
 		state, done := is(ctx) // not the context of the poll: at the deadline its requests would fail before it does
 		last = state
 		return done, nil

@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+)
+
+// TestAStatefulSetThatComesBackKeepsItsScale: however it was deleted, and also when the operator was not running.
+func TestAStatefulSetThatComesBackKeepsItsScale(t *testing.T) {
+	for _, propagation := range []string{"background", "foreground", "orphan"} {
+		for _, scale := range []int32{0, 1, 7} {
+			test := feature(fmt.Sprintf("deleted with --cascade=%s at %d", propagation, scale))
+			var before []types.UID
+			test = test.
+				Assess("scaled", all(apply(undeclared), scaleIs(1),
+					kubectl("scale", "statefulset", server, fmt.Sprintf("--replicas=%d", scale)), scaleIs(scale),
+					step(func(ctx context.Context, t *testing.T) { before = podUIDs(ctx, t) }))).
+				Assess("never at another scale", holds(scale,
+					kubectl("delete", "statefulset", server, "--cascade="+propagation), childrenAreThere(), scaleIs(scale))).
+				Assess("nor with the operator down", holds(scale,
+					withoutOperator(kubectl("delete", "statefulset", server, "--cascade="+propagation)),
+					childrenAreThere(), scaleIs(scale), passesAreForced(1))).
+				Assess("and not owned by the operator", operatorDoesNotOwnTheScale())
+			if propagation == "orphan" {
+				test = test.Assess("its pods are adopted, none is deleted", step(func(ctx context.Context, t *testing.T) {
+					if after := podUIDs(ctx, t); !slices.Equal(before, after) {
+						t.Fatalf("the pods were %v and are %v", before, after)
+					}
+				}))
+			}
+			testEnv.Test(t, test.Feature())
+		}
+	}
+}
+
+// TestAYieldedScaleComesBackYielded: the one who held it is asked no second time, and the declaration does not count
+// again.
+func TestAYieldedScaleComesBackYielded(t *testing.T) {
+	testEnv.Test(t, feature("declared 3, scaled to 5, deleted").
+		Assess("yielded", all(apply(declared(3)), scaleIs(3),
+			kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
+		Assess("comes back at 5", holds(5,
+			kubectl("delete", "statefulset", server, "--cascade=orphan"), childrenAreThere(), scaleIs(5), passesAreForced(2))).
+		Assess("under Force it comes back as declared", all(
+			apply(declaredWith(3, "Force")), scaleIs(3),
+			holds(3, kubectl("delete", "statefulset", server, "--cascade=orphan"), childrenAreThere(), scaleIs(3)))).
+		Feature())
+}
+
+// withoutOperator stops the operator, runs a step, and starts it again.
+func withoutOperator(during features.Func) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Stop())
+		defer func() { must(t, operator.Start(ctx)) }()
+		during(ctx, t, nil)
+	})
+}
+
+func podUIDs(ctx context.Context, t *testing.T) []types.UID {
+	t.Helper()
+	var pods corev1.PodList
+	must(t, theCluster.Client.List(ctx, &pods, client.InNamespace(in(ctx))))
+	uids := []types.UID{}
+	for _, pod := range pods.Items {
+		uids = append(uids, pod.UID)
+	}
+	slices.Sort(uids)
+	return uids
+}
