@@ -8,6 +8,9 @@ export CGO_ENABLED := 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 KUBERNETES_VERSION := 1.36.3
 
+STORM_SEQUENCES ?= 1000
+STORM_SEED ?= 0
+
 COMPONENTS_DIR := tests/controlplane/components
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
@@ -46,6 +49,14 @@ build: ## Build the operator into bin/.
 .PHONY: test
 test: control-plane ## Run every test.
 	go test -count=1 -timeout=60m ./...
+
+.PHONY: storm
+storm: control-plane ## Run 1,000 random sequences against the model of the scale protocol (about half an hour).
+	go test ./tests/storm -count=1 -run TestStorm -v -timeout=120m -rapid.checks=$(STORM_SEQUENCES) -rapid.seed=$(STORM_SEED)
+
+.PHONY: fuzz
+fuzz: ## Fuzz the reading of managedFields for a minute.
+	go test ./reconcile/ownership -run='^$$' -fuzz=FuzzFields -fuzztime=60s
 
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Check the code with golangci-lint.

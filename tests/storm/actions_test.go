@@ -193,7 +193,7 @@ func (w *world) recreate(t *rapid.T) {
 		before := w.model.replicas
 		w.createServer(t)
 		w.allowed = append(w.allowed, before)
-		_, err := w.operators[0].pass(w.ctx, w, 0) // what is there still belongs to the one before
+		_, err := w.operators[0].pass(w.ctx, w, 0, 0) // what is there still belongs to the one before
 		checkPass(t, err)
 		w.waitGone(t, set.UID)
 	} else {

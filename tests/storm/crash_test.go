@@ -107,7 +107,7 @@ func crashOnce(t rapid.TB, tr transition, after int32) bool {
 
 	o.crashIn.Store(after)
 	for quiet := 0; quiet < 2 && !o.crashed.Load(); {
-		writes, err := o.pass(w.ctx, w, 0)
+		writes, err := o.pass(w.ctx, w, 0, 0)
 		if err != nil && !errors.Is(err, errCutOff) {
 			t.Fatal(err)
 		}

@@ -30,9 +30,9 @@ var errCutOff = errors.New("the operator crashed")
 type operatorUnderTest struct {
 	reconciler *reconcile.Reconciler
 	recorder   *events.FakeRecorder
-	lag        int
-	shownSet   int
-	shownMCP   int
+	// How far the cache lags in this pass, and the version that it has shown last; it never goes back.
+	lagSet, lagMCP     int
+	shownSet, shownMCP int
 
 	writes  atomic.Int32
 	crashIn atomic.Int32 // writes until it crashes; 0 for never
@@ -52,13 +52,13 @@ func newOperator(w *world) (*operatorUnderTest, error) {
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
 			switch into := object.(type) {
 			case *appsv1.StatefulSet:
-				if version, found := w.sets.at(&o.shownSet, o.lag); found {
+				if version, found := w.sets.at(&o.shownSet, o.lagSet); found {
 					version.DeepCopyInto(into)
 					return nil
 				}
 				return notFound(appsv1.SchemeGroupVersion.WithResource("statefulsets"), key)
 			case *v1alpha1.MCPServer:
-				if version, found := w.servers.at(&o.shownMCP, o.lag); found {
+				if version, found := w.servers.at(&o.shownMCP, o.lagMCP); found {
 					version.DeepCopyInto(into)
 					return nil
 				}
@@ -82,12 +82,12 @@ func notFound(resource schema.GroupVersionResource, key client.ObjectKey) error 
 	return apierrors.NewNotFound(resource.GroupResource(), key.Name)
 }
 
-// pass makes one pass with a cache that lags by a number of events, and returns how many writes it sent.
-func (o *operatorUnderTest) pass(ctx context.Context, w *world, lag int) (writes int, err error) {
+// pass makes one pass with a cache that lags by a number of events for each kind, and returns how many writes it sent.
+func (o *operatorUnderTest) pass(ctx context.Context, w *world, lagMCP, lagSet int) (writes int, err error) {
 	if err := errors.Join(w.sets.sync(ctx), w.servers.sync(ctx)); err != nil {
 		return 0, err
 	}
-	o.lag = lag
+	o.lagMCP, o.lagSet = lagMCP, lagSet
 	before := o.writes.Load()
 	_, err = o.reconciler.Reconcile(ctx, ctrlreconcile.Request{NamespacedName: w.key})
 	if o.crashed.Load() {
