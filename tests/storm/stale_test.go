@@ -1,0 +1,36 @@
+package storm
+
+import (
+	"testing"
+)
+
+// TestEveryStaleCache: after each transition an operator makes a pass for every pair of versions that its cache could
+// show of the MCPServer and of the StatefulSet, from the first to the last. Whatever it shows, the scale stays.
+func TestEveryStaleCache(t *testing.T) {
+	for _, tr := range transitions {
+		t.Run(tr.name, func(t *testing.T) {
+			w := newWorld(t)
+			defer w.close(t)
+			w.run(t, tr.happen(t, w))
+			w.model.replicas, w.allowed = tr.wanted, tr.allowed
+			w.judge(t)
+
+			servers, sets := w.servers.length(), w.sets.length()
+			for server := range servers {
+				for set := -1; set < sets; set++ { // before the first there was none
+					stale, err := newOperator(w)
+					check(t, err)
+					_, err = stale.pass(w.ctx, w, w.servers.length()-1-server, w.sets.length()-1-set)
+					checkPass(t, err)
+					w.judge(t)
+					if t.Failed() {
+						t.Fatalf("with version %d of the MCPServer and version %d of the StatefulSet", server, set)
+					}
+				}
+			}
+			w.run(t, w.operators[0])
+			w.judge(t)
+			t.Logf("%d versions of the MCPServer, %d of the StatefulSet", servers, sets)
+		})
+	}
+}
