@@ -85,10 +85,11 @@ func apply(t *testing.T, as string, config *appsv1ac.StatefulSetApplyConfigurati
 	return theCluster.Client.Apply(t.Context(), config, append(options, client.FieldOwner(as))...)
 }
 
-func scale(t *testing.T, as string, replicas int32) {
+// scale is kubectl scale.
+func scale(t *testing.T, replicas int32) {
 	t.Helper()
 	must(t, theCluster.Client.SubResource("scale").Patch(t.Context(), get(t),
-		client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)), client.FieldOwner(as)))
+		client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)), client.FieldOwner("kubectl")))
 }
 
 func wantReplicas(t *testing.T, want int32) {
@@ -123,14 +124,14 @@ func must(t *testing.T, err error) {
 func TestScaleOfAnUnownedFieldRecordsNoOwner(t *testing.T) {
 	must(t, apply(t, manager, set(t, -1)))
 	wantReplicas(t, 1)
-	scale(t, "kubectl", 5)
+	scale(t, 5)
 	wantReplicas(t, 5)
 	wantOwners(t)
 }
 
 func TestScaleOfAnOwnedFieldIsRecorded(t *testing.T) {
 	must(t, apply(t, manager, set(t, 3)))
-	scale(t, "kubectl", 5)
+	scale(t, 5)
 	wantOwners(t, "kubectl/Update/scale")
 	live, current := get(t), &autoscalingv1.Scale{}
 	must(t, theCluster.Client.SubResource("scale").Get(t.Context(), live, current))
@@ -149,7 +150,7 @@ func TestPatchOfTheObjectIsRecorded(t *testing.T) {
 
 func TestScaleToTheSameValueTakesNoOwnership(t *testing.T) {
 	must(t, apply(t, manager, set(t, 3)))
-	scale(t, "kubectl", 3)
+	scale(t, 3)
 	wantOwners(t, manager+"/Apply/")
 }
 
@@ -161,7 +162,7 @@ func TestOnlyApplierLeavingItOutResetsIt(t *testing.T) {
 
 func TestExplicitNullClaimsAndResets(t *testing.T) {
 	must(t, apply(t, manager, set(t, -1)))
-	scale(t, "kubectl", 5)
+	scale(t, 5)
 	body, err := json.Marshal(set(t, -1))
 	must(t, err)
 	body = []byte(strings.Replace(string(body), `"spec":{`, `"spec":{"replicas":null,`, 1))
@@ -172,7 +173,7 @@ func TestExplicitNullClaimsAndResets(t *testing.T) {
 
 func TestApplyLeavesAFieldAloneThatItDoesNotOwn(t *testing.T) {
 	must(t, apply(t, manager, set(t, -1)))
-	scale(t, "kubectl", 5)
+	scale(t, 5)
 	must(t, apply(t, manager, set(t, -1).WithLabels(map[string]string{"changed": "yes"}), client.ForceOwnership))
 	wantReplicas(t, 5)
 }
@@ -180,7 +181,7 @@ func TestApplyLeavesAFieldAloneThatItDoesNotOwn(t *testing.T) {
 func TestStaleResourceVersionIsAConflict(t *testing.T) {
 	must(t, apply(t, manager, set(t, 3)))
 	stale := get(t)
-	scale(t, "kubectl", 5)
+	scale(t, 5)
 	err := apply(t, manager, set(t, -1).WithUID(stale.UID).WithResourceVersion(stale.ResourceVersion), client.ForceOwnership)
 	if !apierrors.IsConflict(err) {
 		t.Fatalf("got %v", err)
@@ -228,7 +229,7 @@ func TestReleaseKeepsTheValueAndFreesTheField(t *testing.T) {
 func TestReleaseOfAStaleVersionIsInvalidWithoutACause(t *testing.T) {
 	must(t, apply(t, manager, set(t, 5)))
 	stale := get(t)
-	scale(t, "kubectl", 6)
+	scale(t, 6)
 	err := tryRelease(t, stale)
 	if !apierrors.IsInvalid(err) {
 		t.Fatalf("got %v", err)
