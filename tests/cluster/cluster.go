@@ -151,6 +151,15 @@ func (c *Cluster) Install(ctx context.Context) error {
 	return err
 }
 
+// count returns how many MCPServers there are.
+func (c *Cluster) count(ctx context.Context) (int, error) {
+	var servers v1alpha1.MCPServerList
+	if err := c.Client.List(ctx, &servers); err != nil {
+		return 0, fmt.Errorf("listing the MCPServers: %w", err)
+	}
+	return len(servers.Items), nil
+}
+
 // repositoryRoot is the nearest folder above the working directory with a go.mod.
 func repositoryRoot() (string, error) {
 	at, err := os.Getwd()

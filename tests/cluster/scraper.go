@@ -2,24 +2,20 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"net/http"
 
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"mcpserver-operator/crd/v1alpha1"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
-
-// count returns how many MCPServers there are.
-func (c *Cluster) count(ctx context.Context) (int, error) {
-	var servers v1alpha1.MCPServerList
-	if err := c.Client.List(ctx, &servers); err != nil {
-		return 0, fmt.Errorf("listing the MCPServers: %w", err)
-	}
-	return len(servers.Items), nil
-}
 
 // scraperToken returns a token of a ServiceAccount that may read the operator's metrics and nothing else.
 func (c *Cluster) scraperToken(ctx context.Context) (string, error) {
@@ -43,4 +39,78 @@ func (c *Cluster) scraperToken(ctx context.Context) (string, error) {
 	token, err := c.token(ctx, metricsAccount)
 	c.scraper.token = token
 	return token, err
+}
+
+// MetricsURL is where the operator serves its metrics.
+func (o *Operator) MetricsURL() string { return "https://" + o.metricsAddress + "/metrics" }
+
+// Passes returns how many passes over MCPServers the operator has finished since it started.
+func (o *Operator) Passes(ctx context.Context) (int, error) {
+	families, err := o.Metrics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var passes float64
+	for _, metric := range families["controller_runtime_reconcile_total"].GetMetric() {
+		passes += metric.GetCounter().GetValue()
+	}
+	return int(passes), nil
+}
+
+// WaitForPasses waits until the operator has finished more passes than since by the given number.
+func (o *Operator) WaitForPasses(ctx context.Context, since, number int) error {
+	var last int
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
+		var err error
+		last, err = o.Passes(ctx)
+		return err == nil && last >= since+number, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %d passes of the operator after %d, there were %d: %w", number, since, last, err)
+	}
+	return nil
+}
+
+// metricsAccount is the ServiceAccount that scrapes.
+const metricsAccount = "metrics-scraper"
+
+// Metrics scrapes the operator as a client that may.
+func (o *Operator) Metrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
+	token, err := o.cluster.scraperToken(ctx)
+	if err != nil {
+		return nil, err
+	}
+	status, body, err := o.Scrape(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("scraping the operator: status %d", status)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(body)
+	if err != nil {
+		return nil, fmt.Errorf("parsing the metrics: %w", err)
+	}
+	return families, nil
+}
+
+// Scrape asks for the metrics with a bearer token; with an empty one, without credentials.
+func (o *Operator) Scrape(ctx context.Context, token string) (status int, body io.ReadCloser, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, o.MetricsURL(), nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("scraping the operator: %w", err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	// The operator signs its own certificate when it starts; there is nothing to verify it against.
+	response, err := (&http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
+	}}).Do(request)
+	if err != nil {
+		return 0, nil, fmt.Errorf("scraping the operator: %w", err)
+	}
+	return response.StatusCode, response.Body, nil
 }

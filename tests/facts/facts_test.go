@@ -329,3 +329,30 @@ func TestScaleOfAnUndeclaredMCPServerCannotBeReadButSet(t *testing.T) {
 	_, err = theCluster.Kubectl(t.Context(), "scale", "mcpserver/"+name, "--replicas=2")
 	must(t, err)
 }
+
+func TestEntriesOfKeyedListsSurviveAForcedApply(t *testing.T) {
+	must(t, apply(t, manager, set(t, 1)))
+	must(t, apply(t, "injector", appsv1ac.StatefulSet(nameOf(t), "default").WithSpec(appsv1ac.StatefulSetSpec().
+		WithTemplate(corev1ac.PodTemplateSpec().WithSpec(corev1ac.PodSpec().WithContainers(
+			corev1ac.Container().WithName("sidecar").WithImage("registry.example/sidecar:1"),
+			corev1ac.Container().WithName("a").WithEnv(corev1ac.EnvVar().WithName("INJECTED").WithValue("yes"))))))))
+	changed := set(t, 1)
+	changed.Spec.Template.Spec.Containers[0].WithImage("registry.example/a:2").WithEnv(corev1ac.EnvVar().WithName("OURS").WithValue("yes"))
+	must(t, apply(t, manager, changed, client.ForceOwnership))
+	containers := get(t).Spec.Template.Spec.Containers
+	if len(containers) != 2 || len(containers[0].Env)+len(containers[1].Env) != 2 {
+		t.Fatalf("the containers are %+v", containers)
+	}
+}
+
+func TestDefaultsOfAtomicReferencesAreOwned(t *testing.T) {
+	config := set(t, 1)
+	config.Spec.Template.Spec.Containers[0].WithEnv(corev1ac.EnvVar().WithName("CPUS").WithValueFrom(corev1ac.EnvVarSource().
+		WithResourceFieldRef(corev1ac.ResourceFieldSelector().WithResource("limits.cpu"))))
+	must(t, apply(t, manager, config))
+	owned, err := appsv1ac.ExtractStatefulSet(get(t), manager)
+	must(t, err)
+	if ref := owned.Spec.Template.Spec.Containers[0].Env[0].ValueFrom.ResourceFieldRef; ref.Divisor == nil {
+		t.Fatal("the divisor is not, so that the builder could leave it out")
+	}
+}

@@ -1,0 +1,112 @@
+package reconcile
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestHealth: Ready tells the truth, and says what is missing.
+func TestHealth(t *testing.T) {
+	set := func(wanted, existing, updated, ready int32) *appsv1.StatefulSet {
+		return &appsv1.StatefulSet{
+			ObjectMeta: metav1.ObjectMeta{Generation: 2},
+			Spec:       appsv1.StatefulSetSpec{Replicas: ptr.To(wanted)},
+			Status: appsv1.StatefulSetStatus{
+				ObservedGeneration: 2, Replicas: existing, UpdatedReplicas: updated, ReadyReplicas: ready,
+			},
+		}
+	}
+	unseen := set(3, 3, 3, 3)
+	unseen.Generation = 3
+	deleted := set(3, 3, 3, 3)
+	deleted.DeletionTimestamp = ptr.To(metav1.NewTime(start))
+	refused := []refusal{{Kind: "Service", Name: "mcp-web-proxy", Managers: []string{"kubectl"}}}
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "statefulsets"}, "web", errors.New("exceeded quota"))
+
+	for _, row := range []struct {
+		name     string
+		set      *appsv1.StatefulSet
+		refusals []refusal
+		err      error
+		phase    v1alpha1.Phase
+		reason   string
+	}{
+		{"no StatefulSet yet", nil, nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"a change that its controller has not seen", unseen, nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"being deleted", deleted, nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"pods are missing", set(3, 2, 2, 2), nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"pods are too many", set(3, 4, 3, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"pods of an old template", set(3, 3, 1, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"pods that are not ready", set(3, 3, 3, 2), nil, nil, v1alpha1.PhasePending, reasonPodsNotReady},
+		{"all ready", set(3, 3, 3, 3), nil, nil, v1alpha1.PhaseReady, reasonPodsReady},
+		{"scaled to 0", set(0, 0, 0, 0), nil, nil, v1alpha1.PhaseStopped, reasonScaledToZero},
+		{"a child is someone else's", set(3, 3, 3, 3), refused, nil, v1alpha1.PhaseFailed, reasonNotControlled},
+		{"a child is rejected", set(3, 3, 3, 3), nil, forbidden, v1alpha1.PhaseFailed, reasonRejected},
+		{"the API server is away", set(3, 3, 3, 3), nil, errors.New("connection refused"), v1alpha1.PhasePending, reasonPassFailed},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			p := &pass{
+				server: &v1alpha1.MCPServer{}, now: metav1.NewTime(start), refusals: row.refusals, children: children{statefulSet: row.set},
+			}
+			status := nextStatus(p, row.err)
+			ready := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+			if ready == nil || ready.Reason != row.reason || status.Phase != row.phase {
+				t.Fatalf("phase %s, Ready %+v", status.Phase, ready)
+			}
+			// Ready is True, or exactly one of the others says why not.
+			var why []string
+			for _, condition := range status.Conditions {
+				if condition.Type != v1alpha1.ConditionReady && condition.Status == metav1.ConditionTrue {
+					why = append(why, condition.Type)
+				}
+			}
+			if isReady := ready.Status == metav1.ConditionTrue; isReady == (len(why) == 1) || len(why) > 1 {
+				t.Errorf("Ready is %s, and %v", ready.Status, why)
+			}
+		})
+	}
+}
+
+// TestTransfersKeepTheLastFive: the newest first, and no rename of the same writer.
+func TestTransfersKeepTheLastFive(t *testing.T) {
+	scale := &v1alpha1.ScaleStatus{Owner: "0", Manager: "0"}
+	for _, owner := range []string{"1", "2", "3", "4", "5", "6", "7"} {
+		scale = remember(scale, &v1alpha1.ScaleStatus{Owner: owner, Manager: owner}, metav1.NewTime(start))
+	}
+	scale = remember(scale, &v1alpha1.ScaleStatus{Owner: "renamed", Manager: "7"}, metav1.NewTime(start))
+	var to []string
+	for _, transfer := range scale.Transfers {
+		to = append(to, transfer.To)
+	}
+	if !slices.Equal(to, []string{"7", "6", "5", "4", "3"}) {
+		t.Errorf("the transfers are to %v", to)
+	}
+}
+
+// TestConditionsOfOthersAreLeftAlone: the list belongs to all who set one in it.
+func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
+	server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Conditions: []metav1.Condition{
+		{Type: "Scanned", Status: metav1.ConditionTrue, Reason: "Clean"},
+		{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reasonNotControlled},
+	}}}
+	status := nextStatus(&pass{server: server, now: metav1.NewTime(start)}, nil)
+	if apimeta.FindStatusCondition(status.Conditions, "Scanned") == nil {
+		t.Error("the condition of someone else is gone")
+	}
+	if apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled) != nil {
+		t.Error("a condition of ours that no longer holds is still there")
+	}
+	if applied := statusConfiguration(&status); len(applied.Conditions) != 2 {
+		t.Errorf("applied are %d conditions, wanted Ready and Reconciling", len(applied.Conditions))
+	}
+}
