@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -33,13 +34,21 @@ import (
 const neverVersion = "1"
 
 // apply brings every child that is ours to what the MCPServer asks for. A child that cannot be written does not keep
-// the others from being written.
+// the others from being written. A child of which the cache shows another version is no error: the pass is stale.
 func (r *Reconciler) apply(ctx context.Context, p *pass) error {
-	return errors.Join(
+	var failed []error
+	for _, err := range []error{
 		r.applyService(ctx, p, applyconfigs.HeadlessService(p.server), p.children.headlessService),
 		r.applyService(ctx, p, applyconfigs.ClientService(p.server), p.children.clientService),
 		r.applyStatefulSet(ctx, p),
-	)
+	} {
+		if isStale(err) {
+			p.stale = true
+		} else {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
 }
 
 func (r *Reconciler) applyService(
@@ -62,7 +71,7 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	if live != nil && !live.DeletionTimestamp.IsZero() {
 		return nil // it comes back when it is gone
 	}
-	if p.verdict.writesScale() {
+	if live == nil || p.verdict.writesScale() || recordDiffers(live, p.verdict.Apply.Declared) {
 		if err := r.confirm(ctx, p.server); err != nil {
 			return err
 		}
@@ -79,6 +88,7 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		return err
 	}
 	p.wrote = p.wrote || wrote
+	p.wroteStatefulSet = wrote
 	if !wrote || !p.verdict.writesScale() {
 		return nil
 	}
@@ -93,15 +103,25 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	return r.writeStatus(ctx, p.server, status)
 }
 
-// confirm fails with a conflict when the MCPServer is not what the cache shows. Who decides the scale is not changed on
-// the word of a cache: after a change of the leader it can be older than what was already carried out.
+// recordDiffers reports whether an apply would change the annotation that records the declaration.
+func recordDiffers(live *appsv1.StatefulSet, declared *int32) bool {
+	record, recorded := live.Annotations[v1alpha1.DeclaredReplicasAnnotation]
+	if declared == nil {
+		return recorded
+	}
+	return record != strconv.FormatInt(int64(*declared), 10)
+}
+
+// confirm fails with a conflict when the MCPServer, its status included, is not what the cache shows. Who decides the
+// scale, and the record of it, are not changed on the word of a cache: after a change of the leader it can be older than
+// what was already carried out.
 func (r *Reconciler) confirm(ctx context.Context, cached *v1alpha1.MCPServer) error {
 	current := &v1alpha1.MCPServer{}
 	err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("reading the MCPServer again: %w", err)
 	}
-	if current.UID == cached.UID && current.Generation == cached.Generation {
+	if current.UID == cached.UID && current.ResourceVersion == cached.ResourceVersion {
 		return nil
 	}
 	return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("mcpservers").GroupResource(), cached.Name,
@@ -179,6 +199,10 @@ func (r *Reconciler) release(ctx context.Context, set *appsv1.StatefulSet, annot
 	// The patch decodes the answer into the object, which belongs to the cache.
 	err = r.Client.Patch(ctx, set.DeepCopy(), client.RawPatch(types.JSONPatchType, body),
 		client.FieldOwner(applyconfigs.FieldManager))
+	if apierrors.IsInvalid(err) && !hasCause(err, func(metav1.StatusCause) bool { return true }) {
+		// A failed test of a JSON patch is no 409; unlike an object that is invalid, it has no cause.
+		err = apierrors.NewConflict(appsv1.Resource("statefulsets"), set.Name, err)
+	}
 	if err != nil {
 		return fmt.Errorf("releasing the scale of StatefulSet %q: %w", set.Name, err)
 	}
@@ -195,20 +219,22 @@ func metadataOf(config runtime.ApplyConfiguration) *unstructured.Unstructured {
 }
 
 // isStale reports whether err says that an object was not what the cache showed: an everyday outcome of optimistic
-// concurrency, not a failure. Two such answers are no 409 but a 422: that of an apply to an object that was deleted and
-// created anew, which names the UID; and that of a JSON patch whose test of the resourceVersion fails, which, unlike an
-// object that is invalid, names nothing.
+// concurrency, not a failure. An object that was deleted and created anew meanwhile fails the check of its UID, which
+// the server reports as an invalid object.
 func isStale(err error) bool {
 	if apierrors.IsConflict(err) {
 		return true
 	}
+	return hasCause(err, func(cause metav1.StatusCause) bool { return cause.Field == "metadata.uid" })
+}
+
+// hasCause reports whether err is an answer of the API server that an object is invalid, for such a cause.
+func hasCause(err error, is func(metav1.StatusCause) bool) bool {
 	var status apierrors.APIStatus
-	if !apierrors.IsInvalid(err) || !errors.As(err, &status) {
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
 		return false
 	}
-	details := status.Status().Details
-	return details == nil || len(details.Causes) == 0 ||
-		slices.ContainsFunc(details.Causes, func(cause metav1.StatusCause) bool { return cause.Field == "metadata.uid" })
+	return slices.ContainsFunc(status.Status().Details.Causes, is)
 }
 
 // isTerminating reports whether err says that the namespace is being deleted.

@@ -33,7 +33,7 @@ func (r *Reconciler) recordScaleWrite(p *pass, after *v1alpha1.ScaleStatus) {
 	if reason == "" {
 		return
 	}
-	r.Recorder.Eventf(p.server, nil, kind, reason, actionScale, "%s", note)
+	r.event(p.server, kind, reason, actionScale, note)
 	if after != nil && p.verdict.Action == scaleTakeBack && isFight(after.TakeBacks, p.now.Time) {
 		scaleFights.Inc()
 	}
@@ -77,31 +77,34 @@ func (r *Reconciler) recordNews(server *v1alpha1.MCPServer, status v1alpha1.MCPS
 		now := apimeta.FindStatusCondition(status.Conditions, conditionType)
 		before := apimeta.FindStatusCondition(server.Status.Conditions, conditionType)
 		if now != nil && (before == nil || before.Reason != now.Reason || before.Message != now.Message) {
-			r.Recorder.Eventf(server, nil, corev1.EventTypeWarning, now.Reason, actionReport, "%s", now.Message)
+			r.event(server, corev1.EventTypeWarning, now.Reason, actionReport, now.Message)
 		}
 	}
 	before, now := server.Status.Scale, status.Scale
 	if before == nil || now == nil {
 		return
 	}
-	if before.Owner != now.Owner {
+	transferred := len(now.Transfers) > 0 && (len(before.Transfers) == 0 || before.Transfers[0] != now.Transfers[0])
+	if transferred {
 		scaleTransfers.WithLabelValues(ownerKind(before.Owner), ownerKind(now.Owner)).Inc()
 	}
-	if note := transferNote(before, now); note != "" && server.Spec.Replicas == nil {
-		r.Recorder.Eventf(server, nil, corev1.EventTypeNormal, eventScaleTransferred, actionReport, "%s", note)
+	if note := transferNote(before, now, transferred); note != "" && server.Spec.Replicas == nil {
+		r.event(server, corev1.EventTypeNormal, eventScaleTransferred, actionReport, note)
 	}
 }
 
 // transferNote says how a delegated scale went from one owner to another. A write that Kubernetes records no owner of
 // is one as well.
-func transferNote(before, now *v1alpha1.ScaleStatus) string {
+func transferNote(before, now *v1alpha1.ScaleStatus, transferred bool) string {
 	switch {
 	case now.Owner == v1alpha1.ScaleOwnerMCPServer, before.Owner == v1alpha1.ScaleOwnerMCPServer:
 		return "" // a declaration, a restore, a release
-	case before.Owner != now.Owner:
+	case now.Owner == v1alpha1.ScaleOwnerUnclaimed && before.Replicas == now.Replicas:
+		return "" // it was restored
+	case transferred:
 		return fmt.Sprintf("%s scaled the StatefulSet from %d to %d; before, its scale belonged to %s",
 			describeOwner(now.Owner), before.Replicas, now.Replicas, describeOwner(before.Owner))
-	case now.Owner == v1alpha1.ScaleOwnerUnclaimed && before.Replicas != now.Replicas:
+	case now.Owner == v1alpha1.ScaleOwnerUnclaimed && before.Owner == now.Owner:
 		return fmt.Sprintf("the StatefulSet was scaled from %d to %d through /scale (kubectl scale, an autoscaler); "+
 			"Kubernetes records no owner for that, because nobody owned the scale", before.Replicas, now.Replicas)
 	default:
@@ -114,4 +117,15 @@ func transferNote(before, now *v1alpha1.ScaleStatus) string {
 func ownerKind(owner string) string {
 	kind, _, _ := strings.Cut(owner, "/")
 	return kind
+}
+
+// mostNote is the length up to which the API server accepts the note of an event; the condition has it in full.
+const mostNote = 1024
+
+// event records an event on an MCPServer.
+func (r *Reconciler) event(server *v1alpha1.MCPServer, kind, reason, action, note string) {
+	if len(note) > mostNote {
+		note = strings.ToValidUTF8(note[:mostNote-len("…")], "") + "…"
+	}
+	r.Recorder.Eventf(server, nil, kind, reason, action, "%s", note)
 }

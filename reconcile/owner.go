@@ -12,16 +12,26 @@ import (
 // through /scale.
 const horizontalPodAutoscalerManager = "kube-controller-manager"
 
-// currentScaleOwner returns the field manager that decides the scale: the operator if it owns it, else whoever of the
-// owners wrote last; nil when nobody owns it.
-func (c *children) currentScaleOwner() *ownership.Owner {
+// currentScaleOwner returns the field manager that decides the scale; nil when nobody owns it. When several own it, at
+// the same value, it is the operator, else the one it was before, else the one that wrote to the object last: the time
+// in managedFields is not that of a field.
+func (p *pass) currentScaleOwner() *ownership.Owner {
 	var current *ownership.Owner
-	for i, owner := range c.scaleOwners {
-		if owner.Manager == self {
-			return &c.scaleOwners[i]
+	rank := func(owner ownership.Owner) int {
+		last := p.server.Status.Scale
+		switch {
+		case owner.Manager == self:
+			return 2
+		case last != nil && owner.Manager == ownership.Manager{Name: last.Manager, Operation: last.Operation, Subresource: last.Subresource}:
+			return 1
+		default:
+			return 0
 		}
-		if current == nil || current.Time.Before(owner.Time) {
-			current = &c.scaleOwners[i]
+	}
+	for i, owner := range p.children.scaleOwners {
+		if current == nil || rank(owner) > rank(*current) ||
+			(rank(owner) == rank(*current) && current.Time.Before(owner.Time)) {
+			current = &p.children.scaleOwners[i]
 		}
 	}
 	return current
@@ -29,7 +39,7 @@ func (c *children) currentScaleOwner() *ownership.Owner {
 
 // scaleOwner names who decides the scale, as in status.scale.owner.
 func (p *pass) scaleOwner() string {
-	owner := p.children.currentScaleOwner()
+	owner := p.currentScaleOwner()
 	switch {
 	case owner == nil:
 		return v1alpha1.ScaleOwnerUnclaimed

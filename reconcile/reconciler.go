@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -120,17 +121,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		pass.verdict = decideScale(pass.scaleInput())
 		err = r.apply(ctx, &pass)
 	}
-	if isStale(err) || (err == nil && pass.wrote) {
-		// What was seen is out of date. The next pass sees it anew, and reports.
-		return reconcile.Result{RequeueAfter: settleAfter}, nil
-	}
 	if isTerminating(err) {
 		return reconcile.Result{}, nil // the namespace goes, and the MCPServer with it
 	}
-	if reportErr := r.report(ctx, &pass, err); reportErr != nil && err == nil {
-		return reconcile.Result{}, reportErr
+	if err == nil && pass.isOutdated() {
+		return reconcile.Result{RequeueAfter: settleAfter}, nil
 	}
-	return reconcile.Result{RequeueAfter: pass.nextLook()}, err
+	reportErr := r.report(ctx, &pass, err)
+	if isStale(reportErr) {
+		return reconcile.Result{RequeueAfter: settleAfter}, err
+	}
+	return reconcile.Result{RequeueAfter: pass.nextLook()}, errors.Join(err, reportErr)
 }
 
 // pass is what one pass saw and did.
@@ -143,13 +144,24 @@ type pass struct {
 	// refusals are the objects of a child's name that are not ours.
 	refusals []refusal
 	verdict  scaleVerdict
-	// wrote is true when a child was changed.
-	wrote bool
+	// stale is true when the API server holds another version of something than the cache.
+	stale bool
+	// wrote is true when a child was changed, wroteStatefulSet when it was the StatefulSet.
+	wrote, wroteStatefulSet bool
 }
 
-// nextLook is when a fight has to be looked at again, which no watch tells: to take the scale back after a delay, or to
-// say that it is over. Zero for never.
+// isOutdated reports whether the next pass, which is due at once, has more to report than this one: the StatefulSet was
+// created, or its scale changed, which the status remembers already, or the cache was behind.
+func (p *pass) isOutdated() bool {
+	return p.stale || (p.wroteStatefulSet && (p.children.statefulSet == nil || p.verdict.writesScale()))
+}
+
+// nextLook is when to make another pass that no watch may ask for: after a write, or in a fight, to take the scale back
+// after a delay or to say that it is over. Zero for never.
 func (p *pass) nextLook() time.Duration {
+	if p.wrote {
+		return settleAfter
+	}
 	if scale := p.server.Status.Scale; scale != nil && isFight(scale.TakeBacks, p.now.Time) {
 		at := fightEnds(scale.TakeBacks)
 		if p.verdict.Action == scaleBackOff {

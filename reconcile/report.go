@@ -16,7 +16,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// report writes the status once, at the end of a pass, if it differs, and records what is new in it.
+// report writes the status once, at the end of a pass, if it differs, and records what is new in it. It fails with a
+// conflict when the cache holds another version of the MCPServer than the API server.
 func (r *Reconciler) report(ctx context.Context, p *pass, passErr error) error {
 	status := nextStatus(p, passErr)
 	if err := r.writeStatus(ctx, p.server, status); err != nil {
@@ -36,10 +37,12 @@ func (r *Reconciler) writeStatus(ctx context.Context, server *v1alpha1.MCPServer
 		return nil
 	}
 	want := crdac.MCPServer(server.Name, server.Namespace).
-		WithUID(server.UID). // an MCPServer of the same name that was created meanwhile is another one
+		WithUID(server.UID).
+		// What the status remembers of the scale must not be replaced by what an older cache remembered.
+		WithResourceVersion(server.ResourceVersion).
 		WithStatus(statusConfiguration(&status))
 	err := r.Client.Status().Apply(ctx, want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership)
-	if apierrors.IsNotFound(err) || isStale(err) {
+	if apierrors.IsNotFound(err) {
 		return nil // it was deleted meanwhile
 	}
 	if err != nil {

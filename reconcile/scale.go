@@ -120,7 +120,8 @@ func decideDeclared(declared int32, live liveScale, in scaleInput) scaleVerdict 
 	case live.Ours && live.Replicas == declared:
 		return scaleVerdict{Action: scaleKeep, Apply: claim, Reason: "the declaration is carried out"}
 	case in.Policy == v1alpha1.ReplicasConflictForce:
-		if next := nextTakeBack(in.TakeBacks, live.Owner, in.Now); !next.IsZero() {
+		// What the operator owns itself it may not leave out: that would reset it.
+		if next := nextTakeBack(in.TakeBacks, live.Owner, in.Now); !next.IsZero() && !live.Ours {
 			return scaleVerdict{Action: scaleBackOff, Apply: leave, RetryAt: next, Reason: "someone scales it each time it is put back"}
 		}
 		return scaleVerdict{Action: scaleTakeBack, Apply: claim, Reason: "someone scaled after the declaration, and the policy is Force"}

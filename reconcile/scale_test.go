@@ -114,11 +114,18 @@ func TestDecideScaleNeverMovesWhatNobodyDeclared(t *testing.T) {
 			for _, live := range numbers {
 				for _, isOurs := range []bool{false, true} {
 					for _, carriedOut := range numbers {
-						in := scaleInput{Declared: declared, Policy: policy}
-						if live != nil {
-							in.Live = &liveScale{Replicas: *live, Ours: isOurs, CarriedOut: carriedOut}
+						for _, fights := range []bool{false, true} {
+							in := scaleInput{Declared: declared, Policy: policy, Now: start}
+							if fights {
+								in.TakeBacks = &v1alpha1.ScaleTakeBacks{
+									From: "x", Count: fightAfter, Since: metav1.NewTime(start), Last: metav1.NewTime(start),
+								}
+							}
+							if live != nil {
+								in.Live = &liveScale{Replicas: *live, Ours: isOurs, Owner: "x", CarriedOut: carriedOut}
+							}
+							checkScaleRules(t, in, decideScale(in))
 						}
-						checkScaleRules(t, in, decideScale(in))
 					}
 				}
 			}

@@ -16,7 +16,7 @@ func nextScale(p *pass) *v1alpha1.ScaleStatus {
 		Replicas: replicasOf(p.children.statefulSet),
 		Owner:    p.scaleOwner(),
 	}
-	if owner := p.children.currentScaleOwner(); owner != nil {
+	if owner := p.currentScaleOwner(); owner != nil {
 		next.Manager, next.Operation, next.Subresource = owner.Name, owner.Operation, owner.Subresource
 	}
 	if p.server.Spec.Replicas != nil {

@@ -90,6 +90,9 @@ func healthConditions(p *pass, passErr error) []metav1.Condition {
 	case passErr != nil:
 		return reconciling(reasonPassFailed, passErr.Error())
 	}
+	if p.wroteStatefulSet {
+		return reconciling(reasonProgressing, "the StatefulSet has a change that its controller has not seen yet")
+	}
 	if reason, message := unreadiness(p.children.statefulSet); reason != "" {
 		return reconciling(reason, message)
 	}

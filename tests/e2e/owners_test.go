@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ spec:
 }
 
 const (
+	threeReplicas = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web}, spec: {replicas: 3}}"
 	onStatefulSet = "apiVersion: apps/v1, kind: StatefulSet"
 	onMCPServer   = "apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer"
 )
@@ -33,12 +35,10 @@ const (
 func TestTheOwnerOfTheScaleHasAName(t *testing.T) {
 	testEnv.Test(t, feature("declared 2 with Yield").
 		Assess("MCPServer", all(apply(declared(2)), scaleIs(2), ownerIs("MCPServer"))).
-		Assess("argocd-controller", all(applyForcedAs("argocd-controller", `
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: web}
-spec: {replicas: 3}
-`), scaleIs(3), ownerIs("argocd-controller"))).
+		Assess("argocd-controller", all(applyForcedAs("argocd-controller", threeReplicas), scaleIs(3), ownerIs("argocd-controller"))).
+		Assess("helm", all(applyForcedAs("helm", strings.ReplaceAll(threeReplicas, "3", "4")), scaleIs(4), ownerIs("helm"))).
+		Assess("kustomize-controller", all(
+			applyForcedAs("kustomize-controller", threeReplicas), scaleIs(3), ownerIs("kustomize-controller"))).
 		Assess("kubectl", all(kubectl("scale", "statefulset", server, "--replicas=1"), scaleIs(1), ownerIs("kubectl"))).
 		Assess("HorizontalPodAutoscaler/web", all(
 			apply(autoscaler("web", onStatefulSet, 4)), scaleIs(4), ownerIs("HorizontalPodAutoscaler/web"),
@@ -51,7 +51,7 @@ spec: {replicas: 3}
 				"uid":"00000000-0000-0000-0000-00000000000a"}]}}`),
 			scaleIs(5), ownerIs("ScaledObject/mcp"))).
 		Assess("and the status remembers the last transfers", printed(
-			[]string{"argocd-controller", "kubectl", "HorizontalPodAutoscaler/web"},
+			[]string{"kustomize-controller", "kubectl", "HorizontalPodAutoscaler/web"},
 			"get", "mcpserver", server, "-o", "jsonpath={.status.scale.transfers[*].to}")).
 		Feature())
 }

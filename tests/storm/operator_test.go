@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ var errCutOff = errors.New("the operator crashed")
 type operatorUnderTest struct {
 	reconciler *reconcile.Reconciler
 	recorder   *events.FakeRecorder
+	events     []string // the reasons of what it has recorded
 	// How far the cache lags in this pass, and the version that it has shown last; it never goes back.
 	lagSet, lagMCP     int
 	shownSet, shownMCP int
@@ -94,7 +96,9 @@ func (o *operatorUnderTest) pass(ctx context.Context, w *world, lagMCP, lagSet i
 		err = errCutOff
 	}
 	for len(o.recorder.Events) > 0 {
-		<-o.recorder.Events
+		if fields := strings.Fields(<-o.recorder.Events); len(fields) > 1 {
+			o.events = append(o.events, fields[1]) // TYPE REASON NOTE
+		}
 	}
 	return int(o.writes.Load() - before), err
 }

@@ -21,6 +21,8 @@ type transition struct {
 	wanted int32
 	// allowed are the scales in between.
 	allowed []int32
+	// events are the reasons of all events, from the creation to the end.
+	events []string
 }
 
 // change is something that somebody does.
@@ -48,28 +50,29 @@ func editServer(patch string) change {
 func changes(all ...change) []change { return all }
 
 var transitions = []transition{
-	{"creation, delegated", nil, v1alpha1.ReplicasConflictYield, nil, 1, []int32{1}},
-	{"creation, declared", ptr.To[int32](3), v1alpha1.ReplicasConflictYield, nil, 3, []int32{3}},
+	{"creation, delegated", nil, v1alpha1.ReplicasConflictYield, nil, 1, []int32{1}, nil},
+	{"creation, declared", ptr.To[int32](3), v1alpha1.ReplicasConflictYield, nil, 3, []int32{3}, nil},
 	{"delegated, then declared", nil, v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5), editServer(`{"spec":{"replicas":2}}`)), 2, []int32{1, 5, 2}},
+		changes(scaleTo(5), editServer(`{"spec":{"replicas":2}}`)), 2, []int32{1, 5, 2}, []string{"ScaleTransferred", "ScaleDeclared"}},
 	{"declared, then released", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(editServer(`{"spec":{"replicas":null}}`)), 3, []int32{3}},
+		changes(editServer(`{"spec":{"replicas":null}}`)), 3, []int32{3}, []string{"ScaleReleased"}},
 	{"declared, then released and another image", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(editServer(`{"spec":{"replicas":null,"image":"registry.example/server:2"}}`)), 3, []int32{3}},
+		changes(editServer(`{"spec":{"replicas":null,"image":"registry.example/server:2"}}`)), 3, []int32{3}, []string{"ScaleReleased"}},
 	{"delegated, then another image and declared", nil, v1alpha1.ReplicasConflictYield,
-		changes(editServer(`{"spec":{"image":"registry.example/server:2"}}`).and(editServer(`{"spec":{"replicas":5}}`))), 5, []int32{1, 5}},
+		changes(editServer(`{"spec":{"image":"registry.example/server:2"}}`).and(editServer(`{"spec":{"replicas":5}}`))), 5, []int32{1, 5}, []string{"ScaleDeclared"}},
 	{"declared, then changed", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(editServer(`{"spec":{"replicas":4}}`)), 4, []int32{3, 4}},
+		changes(editServer(`{"spec":{"replicas":4}}`)), 4, []int32{3, 4}, nil},
 	{"declared, then yielded", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5)), 5, []int32{3, 5}},
+		changes(scaleTo(5)), 5, []int32{3, 5}, []string{"ScaleYielded"}},
 	{"declared, then taken back", ptr.To[int32](3), v1alpha1.ReplicasConflictForce,
-		changes(scaleTo(5)), 3, []int32{3, 5}},
+		changes(scaleTo(5)), 3, []int32{3, 5}, []string{"ScaleTakenBack"}},
 	{"yielded, then Force", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5), editServer(`{"spec":{"replicasConflictPolicy":"Force"}}`)), 3, []int32{3, 5}},
+		changes(scaleTo(5), editServer(`{"spec":{"replicasConflictPolicy":"Force"}}`)), 3, []int32{3, 5}, []string{"ScaleYielded", "ScaleTakenBack"}},
 	{"delegated, deleted, restored", nil, v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(7), deleteTheStatefulSet), 7, []int32{1, 7}},
+		changes(scaleTo(7), deleteTheStatefulSet), 7, []int32{1, 7}, []string{"ScaleTransferred", "ScaleRestored", "ScaleReleased"}},
 	{"yielded, deleted, restored", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5), deleteTheStatefulSet), 5, []int32{3, 5}},
+		changes(scaleTo(5), deleteTheStatefulSet), 5, []int32{3, 5}, // The last one is another conflict: nobody on record holds the restored scale.
+		[]string{"ScaleYielded", "ScaleRestored", "ScaleReleased", "ScaleYielded"}},
 }
 
 func deleteTheStatefulSet(t rapid.TB, w *world) {
