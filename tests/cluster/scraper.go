@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,13 +61,22 @@ func (o *Operator) Passes(ctx context.Context) (int, error) {
 // WaitForPasses waits until the operator has finished more passes than since by the given number.
 func (o *Operator) WaitForPasses(ctx context.Context, since, number int) error {
 	var last int
+	var lastErr error
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
-		var err error
-		last, err = o.Passes(ctx)
-		return err == nil && last >= since+number, nil
+		select {
+		case <-o.exited:
+			return false, errors.New("it ended")
+		default:
+		}
+		var passes int
+		if passes, lastErr = o.Passes(ctx); lastErr == nil {
+			last = passes
+		}
+		return last >= since+number, nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for %d passes of the operator after %d, there were %d: %w", number, since, last, err)
+		return fmt.Errorf("waiting for %d passes of the operator after %d, there were %d: %w; its log is %s",
+			number, since, last, errors.Join(err, lastErr), o.log)
 	}
 	return nil
 }
