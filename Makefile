@@ -66,7 +66,8 @@ lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 
 .PHONY: generate
 generate: ## Generate deep copies, apply configurations, the CRD and the permissions from the Go types and markers.
-	go tool controller-gen object crd applyconfiguration paths=./crd/... output:crd:dir=deploy/crd
+	go tool controller-gen object crd applyconfiguration paths=./crd/v1alpha1 output:crd:dir=deploy/crd
+	go run ./crd/podtemplate deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
 
 .PHONY: verify

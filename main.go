@@ -85,7 +85,7 @@ func run(o options) error {
 
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
-		Cache:  cache.Options{DefaultNamespaces: watched(o.namespaces)},
+		Cache:  cache.Options{DefaultNamespaces: watched(o.namespaces), ByObject: reconcile.CachedObjects()},
 		Metrics: metricsserver.Options{
 			BindAddress:    o.metricsAddress,
 			SecureServing:  true,

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,12 +19,10 @@ var update = flag.Bool("update", false, "write what the builders make to the gol
 // TestBuilders compares what is made of each MCPServer in testdata with the golden file beside it. The golden files are
 // also documentation: every field in them is a field that the operator claims.
 func TestBuilders(t *testing.T) {
-	for _, name := range []string{"minimal", "everything"} {
+	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			server := read(t, name)
-			got := marshal(t,
-				StatefulSet(server, Scale{Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas}),
-				ClientService(server), HeadlessService(server))
+			got := marshal(t, build(t, server, Scale{Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas})...)
 			golden := filepath.Join("testdata", name+".golden.yaml")
 			if *update {
 				if err := os.WriteFile(golden, got, 0o600); err != nil {
@@ -48,40 +47,86 @@ func TestReplicasAreLeftOutUnlessClaimed(t *testing.T) {
 	for name, scale := range map[string]Scale{
 		"delegated": {}, "yielded": {Declared: &declared},
 	} {
-		if set := marshal(t, StatefulSet(server, scale)); bytes.Contains(set, []byte("\n  replicas:")) {
+		if set := marshal(t, build(t, server, scale)[0]); bytes.Contains(set, []byte("\n  replicas:")) {
 			t.Errorf("%s: the apply has replicas:\n%s", name, set)
 		}
 	}
-	if set := marshal(t, StatefulSet(server, Scale{Replicas: &declared})); !bytes.Contains(set, []byte("\n  replicas: 3\n")) {
+	if set := marshal(t, build(t, server, Scale{Replicas: &declared})[0]); !bytes.Contains(set, []byte("\n  replicas: 3\n")) {
 		t.Errorf("claimed 3, the apply is\n%s", set)
 	}
 }
 
 func TestURLFollowsTheTransport(t *testing.T) {
-	server := read(t, "minimal")
-	for transport, want := range map[v1alpha1.Transport]string{
-		"":                               "http://mcp-web-proxy.team.svc.cluster.local:8080/mcp",
-		v1alpha1.TransportStdio:          "http://mcp-web-proxy.team.svc.cluster.local:8080/mcp",
-		v1alpha1.TransportStreamableHTTP: "http://mcp-web-proxy.team.svc.cluster.local:8080/mcp",
-		v1alpha1.TransportSSE:            "http://mcp-web-proxy.team.svc.cluster.local:8080/sse",
+	for _, test := range []struct {
+		transport, proxyMode v1alpha1.Transport
+		path                 string
+	}{
+		{"", "", "/mcp"},
+		{v1alpha1.TransportStdio, "", "/mcp"},
+		{v1alpha1.TransportStdio, v1alpha1.TransportStreamableHTTP, "/mcp"},
+		{v1alpha1.TransportStdio, v1alpha1.TransportSSE, "/sse"},
+		{v1alpha1.TransportStreamableHTTP, "", "/mcp"},
+		{v1alpha1.TransportStreamableHTTP, v1alpha1.TransportSSE, "/mcp"},
+		{v1alpha1.TransportSSE, "", "/sse"},
 	} {
-		server.Spec.Transport = transport
-		if got := URL(server); got != want {
-			t.Errorf("%q: got %s, wanted %s", transport, got, want)
+		server := read(t, "minimal")
+		server.Spec.Transport, server.Spec.ProxyMode = test.transport, test.proxyMode
+		if got, want := URL(server), "http://mcp-web-proxy.team.svc.cluster.local:8080"+test.path; got != want {
+			t.Errorf("%q, %q: got %s, wanted %s", test.transport, test.proxyMode, got, want)
 		}
 	}
 }
 
 // TestBuildersLeaveTheMCPServerAlone: it belongs to the cache.
 func TestBuildersLeaveTheMCPServerAlone(t *testing.T) {
-	server := read(t, "everything")
-	before := server.DeepCopy()
-	StatefulSet(server, Scale{Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas})
-	ClientService(server)
-	HeadlessService(server)
-	if diff := cmp.Diff(before, server); diff != "" {
-		t.Errorf("changed (-before +after):\n%s", diff)
+	for _, name := range cases(t) {
+		server := read(t, name)
+		before := server.DeepCopy()
+		build(t, server, Scale{Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas})
+		if diff := cmp.Diff(before, server); diff != "" {
+			t.Errorf("%s changed (-before +after):\n%s", name, diff)
+		}
 	}
+}
+
+// build makes all children of an MCPServer, the StatefulSet first.
+func build(t *testing.T, server *v1alpha1.MCPServer, scale Scale) []any {
+	t.Helper()
+	fixed, err := FixedFor(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := StatefulSet(server, scale, fixed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []any{set, ClientService(server, fixed), HeadlessService(server, fixed)}
+	if account := ServiceAccount(server); account != nil {
+		all = append(all, account)
+	}
+	if policy := NetworkPolicy(server, fixed); policy != nil {
+		all = append(all, policy)
+	}
+	if budget := PodDisruptionBudget(server, fixed); budget != nil {
+		all = append(all, budget)
+	}
+	return all
+}
+
+// cases returns the names of the MCPServers in testdata.
+func cases(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range files {
+		if name := strings.TrimSuffix(filepath.Base(file), ".yaml"); !strings.HasSuffix(name, ".golden") {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func read(t *testing.T, name string) *v1alpha1.MCPServer {

@@ -21,6 +21,15 @@ func ClientServiceName(server string) string { return "mcp-" + server + "-proxy"
 // HeadlessServiceName returns the name of the Service that gives each pod of an MCPServer a DNS name.
 func HeadlessServiceName(server string) string { return "mcp-" + server + "-headless" }
 
+// ServiceAccountName returns the name of the ServiceAccount that is made for an MCPServer that names none.
+func ServiceAccountName(server string) string { return "mcp-" + server }
+
+// NetworkPolicyName returns the name of the NetworkPolicy of an MCPServer.
+func NetworkPolicyName(server string) string { return "mcp-" + server }
+
+// PodDisruptionBudgetName returns the name of the PodDisruptionBudget of an MCPServer.
+func PodDisruptionBudgetName(server string) string { return "mcp-" + server }
+
 // SelectorLabels returns the labels that select the pods of an MCPServer. They are immutable in a StatefulSet.
 func SelectorLabels(server string) map[string]string {
 	return map[string]string{
@@ -29,10 +38,13 @@ func SelectorLabels(server string) map[string]string {
 	}
 }
 
+// ManagedByLabel is the label, with the value FieldManager, of every child and of the pods.
+const ManagedByLabel = "app.kubernetes.io/managed-by"
+
 // labels returns the labels that every child carries. They include the selector labels.
 func labels(server string) map[string]string {
 	all := maps.Clone(SelectorLabels(server))
-	all["app.kubernetes.io/managed-by"] = FieldManager
+	all[ManagedByLabel] = FieldManager
 	return all
 }
 

@@ -11,28 +11,55 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// ClientService returns the apply configuration of the Service that clients connect to. Its type and its addresses are
-// not claimed: they are ClusterIP by default and whatever someone makes of them afterwards.
-func ClientService(server *v1alpha1.MCPServer) *corev1ac.ServiceApplyConfiguration {
-	return service(server, ClientServiceName(server.Name), corev1ac.ServiceSpec())
+// ClientService returns the apply configuration of the Service that clients connect to. What the MCPServer does not
+// declare of it, such as its type, its addresses and its node ports, is not claimed.
+func ClientService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
+	spec := corev1ac.ServiceSpec().
+		WithSessionAffinity(cmp.Or(server.Spec.SessionAffinity, corev1.ServiceAffinityClientIP))
+	if seconds := server.Spec.SessionAffinityTimeoutSeconds; seconds != nil {
+		spec.WithSessionAffinityConfig(corev1ac.SessionAffinityConfig().
+			WithClientIP(corev1ac.ClientIPConfig().WithTimeoutSeconds(*seconds)))
+	}
+	if from := server.Spec.Service; from != nil {
+		if from.Type != "" {
+			spec.WithType(from.Type)
+		}
+		spec.WithIPFamilies(from.IPFamilies...)
+		if len(from.IPFamilies) > 1 {
+			spec.WithIPFamilyPolicy(corev1.IPFamilyPolicyRequireDualStack)
+		}
+		spec.LoadBalancerClass = from.LoadBalancerClass
+		spec.TrafficDistribution = from.TrafficDistribution
+	}
+	var overrides *v1alpha1.MetadataOverrides
+	if server.Spec.ResourceOverrides != nil {
+		overrides = server.Spec.ResourceOverrides.ProxyService
+	}
+	return service(server, fixed, ClientServiceName(server.Name), overrides, spec)
 }
 
 // HeadlessService returns the apply configuration of the Service that the StatefulSet names as its serviceName. It
 // lists pods before they are ready, so that pods can find each other while they start.
-func HeadlessService(server *v1alpha1.MCPServer) *corev1ac.ServiceApplyConfiguration {
-	return service(server, HeadlessServiceName(server.Name), corev1ac.ServiceSpec().
+func HeadlessService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
+	var overrides *v1alpha1.MetadataOverrides
+	if server.Spec.ResourceOverrides != nil {
+		overrides = server.Spec.ResourceOverrides.HeadlessService
+	}
+	return service(server, fixed, HeadlessServiceName(server.Name), overrides, corev1ac.ServiceSpec().
 		WithClusterIP(corev1.ClusterIPNone).
 		WithPublishNotReadyAddresses(true))
 }
 
 func service(
-	server *v1alpha1.MCPServer, name string, spec *corev1ac.ServiceSpecApplyConfiguration,
+	server *v1alpha1.MCPServer, fixed Fixed, name string, overrides *v1alpha1.MetadataOverrides,
+	spec *corev1ac.ServiceSpecApplyConfiguration,
 ) *corev1ac.ServiceApplyConfiguration {
 	return corev1ac.Service(name, server.Namespace).
-		WithLabels(labels(server.Name)).
+		WithLabels(labelsWith(server.Name, overrides)).
+		WithAnnotations(annotationsOf(overrides)).
 		WithOwnerReferences(controllerReference(server)).
 		WithSpec(spec.
-			WithSelector(SelectorLabels(server.Name)).
+			WithSelector(fixed.PodLabels).
 			WithPorts(corev1ac.ServicePort().
 				WithName(portName).
 				WithPort(ProxyPort(server)).
@@ -40,19 +67,26 @@ func service(
 				WithTargetPort(intstr.FromString(portName))))
 }
 
-// defaultProxyPort repeats the default of the schema, for an MCPServer that did not pass through an API server.
+// defaultProxyPort is the port on which clients connect to an MCPServer that says nothing about it.
 const defaultProxyPort = 8080
 
 // ProxyPort returns the port on which clients connect.
 func ProxyPort(server *v1alpha1.MCPServer) int32 {
-	return cmp.Or(server.Spec.ProxyPort, defaultProxyPort)
+	for _, port := range []*int32{server.Spec.ProxyPort, server.Spec.Port} {
+		if port != nil {
+			return *port
+		}
+	}
+	return defaultProxyPort
 }
 
 // ContainerPort returns the port on which the server listens in its container: mcpPort, or else the port on which
 // clients connect.
 func ContainerPort(server *v1alpha1.MCPServer) int32 {
-	if server.Spec.McpPort != nil {
-		return *server.Spec.McpPort
+	for _, port := range []*int32{server.Spec.McpPort, server.Spec.TargetPort} {
+		if port != nil {
+			return *port
+		}
 	}
 	return ProxyPort(server)
 }
@@ -64,8 +98,12 @@ func Transport(server *v1alpha1.MCPServer) v1alpha1.Transport {
 
 // URL returns where clients connect.
 func URL(server *v1alpha1.MCPServer) string {
+	transport := Transport(server)
+	if transport == v1alpha1.TransportStdio {
+		transport = server.Spec.ProxyMode
+	}
 	path := "mcp"
-	if Transport(server) == v1alpha1.TransportSSE {
+	if transport == v1alpha1.TransportSSE {
 		path = "sse"
 	}
 	return fmt.Sprintf("http://%s.%s.svc.cluster.local:%d/%s",

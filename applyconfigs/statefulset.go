@@ -1,23 +1,17 @@
 package applyconfigs
 
 import (
-	"cmp"
+	"encoding/json"
+	"fmt"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"mcpserver-operator/crd/v1alpha1"
 )
-
-// ContainerName is the name of the container that runs the server.
-const ContainerName = "mcp"
-
-// portName names the container port, so that the Services need not follow a change of its number.
-const portName = "mcp"
 
 // Scale is what an apply of the StatefulSet says about its scale.
 type Scale struct {
@@ -29,132 +23,128 @@ type Scale struct {
 	Declared *int32
 }
 
-// StatefulSet returns the apply configuration of the StatefulSet that runs an MCPServer.
-func StatefulSet(server *v1alpha1.MCPServer, scale Scale) *appsv1ac.StatefulSetApplyConfiguration {
-	spec := appsv1ac.StatefulSetSpec().
-		WithServiceName(HeadlessServiceName(server.Name)).
+// Fixed are the fields of a StatefulSet that the API server lets nobody change. Once it exists they follow it, so that
+// neither a new version of the operator nor a StatefulSet that another operator made is ever refused.
+type Fixed struct {
+	// Selector selects the pods.
+	Selector *metav1ac.LabelSelectorApplyConfiguration
+	// PodLabels are labels that all pods have and that select them: those of the selector, if it goes by labels.
+	PodLabels map[string]string
+	// ServiceName is the name of the headless Service.
+	ServiceName string
+	// PodManagementPolicy is how pods are started and stopped.
+	PodManagementPolicy appsv1.PodManagementPolicyType
+	// VolumeClaimTemplates are the claims that each pod gets. The list has one owner as a whole.
+	VolumeClaimTemplates []corev1ac.PersistentVolumeClaimApplyConfiguration
+}
+
+// FixedFor returns what a StatefulSet is created with.
+func FixedFor(server *v1alpha1.MCPServer) (Fixed, error) {
+	fixed := Fixed{
+		Selector:    metav1ac.LabelSelector().WithMatchLabels(SelectorLabels(server.Name)),
+		PodLabels:   SelectorLabels(server.Name),
+		ServiceName: HeadlessServiceName(server.Name),
 		// MCP servers do not order themselves, and with OrderedReady a broken rollout is not repaired by fixing the
 		// template (kubernetes/kubernetes#67250).
-		WithPodManagementPolicy(appsv1.ParallelPodManagement).
-		WithSelector(metav1ac.LabelSelector().WithMatchLabels(SelectorLabels(server.Name))).
-		WithTemplate(podTemplate(server))
+		PodManagementPolicy: appsv1.ParallelPodManagement,
+	}
+	for _, template := range server.Spec.VolumeClaimTemplates {
+		spec, err := configurationOf[corev1ac.PersistentVolumeClaimSpecApplyConfiguration](template.Spec)
+		if err != nil {
+			return Fixed{}, fmt.Errorf("reading spec.volumeClaimTemplates %q: %w", template.Metadata.Name, err)
+		}
+		claim := corev1ac.PersistentVolumeClaimApplyConfiguration{Spec: spec}
+		claim.WithName(template.Metadata.Name).WithLabels(template.Metadata.Labels).WithAnnotations(template.Metadata.Annotations)
+		fixed.VolumeClaimTemplates = append(fixed.VolumeClaimTemplates, claim)
+	}
+	return fixed, nil
+}
+
+// FixedBy returns what a StatefulSet that exists was created with. Of the claims, it is what the operator owns: what it
+// does not own it need not repeat.
+func FixedBy(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) (Fixed, error) {
+	selector, err := configurationOf[metav1ac.LabelSelectorApplyConfiguration](live.Spec.Selector)
+	if err != nil {
+		return Fixed{}, fmt.Errorf("reading the selector of StatefulSet %q: %w", live.Name, err)
+	}
+	owned, err := appsv1ac.ExtractStatefulSet(live, FieldManager)
+	if err != nil {
+		return Fixed{}, fmt.Errorf("reading what the operator owns in StatefulSet %q: %w", live.Name, err)
+	}
+	fixed := Fixed{
+		Selector: selector, PodLabels: selector.MatchLabels, ServiceName: live.Spec.ServiceName, PodManagementPolicy: live.Spec.PodManagementPolicy,
+	}
+	if len(fixed.PodLabels) == 0 {
+		fixed.PodLabels = SelectorLabels(server.Name)
+	}
+	if owned.Spec != nil {
+		fixed.VolumeClaimTemplates = owned.Spec.VolumeClaimTemplates
+	}
+	return fixed, nil
+}
+
+// StatefulSet returns the apply configuration of the StatefulSet that runs an MCPServer. It fails when
+// spec.podTemplateSpec, or another field that is copied as it is, is not what its type takes.
+func StatefulSet(
+	server *v1alpha1.MCPServer, scale Scale, fixed Fixed,
+) (*appsv1ac.StatefulSetApplyConfiguration, error) {
+	template, err := podTemplate(server, fixed)
+	if err != nil {
+		return nil, err
+	}
+	spec := appsv1ac.StatefulSetSpec().
+		WithServiceName(fixed.ServiceName).
+		WithPodManagementPolicy(fixed.PodManagementPolicy).
+		WithSelector(fixed.Selector).
+		WithTemplate(template)
+	spec.VolumeClaimTemplates = fixed.VolumeClaimTemplates
+	if seconds := server.Spec.MinReadySeconds; seconds != nil && *seconds > 0 {
+		spec.WithMinReadySeconds(*seconds) // 0 reads back without the key
+	}
 	if scale.Replicas != nil {
 		spec.WithReplicas(*scale.Replicas)
 	}
+	if from := server.Spec.UpdateStrategy; from != nil {
+		strategy, err := configurationOf[appsv1ac.StatefulSetUpdateStrategyApplyConfiguration](from)
+		if err != nil {
+			return nil, fmt.Errorf("reading spec.updateStrategy: %w", err)
+		}
+		spec.WithUpdateStrategy(strategy)
+	}
+	if from := server.Spec.PersistentVolumeClaimRetentionPolicy; from != nil {
+		policy, err := configurationOf[appsv1ac.StatefulSetPersistentVolumeClaimRetentionPolicyApplyConfiguration](from)
+		if err != nil {
+			return nil, fmt.Errorf("reading spec.persistentVolumeClaimRetentionPolicy: %w", err)
+		}
+		spec.WithPersistentVolumeClaimRetentionPolicy(policy)
+	}
 
 	set := appsv1ac.StatefulSet(StatefulSetName(server.Name), server.Namespace).
-		WithLabels(labels(server.Name)).
 		WithOwnerReferences(controllerReference(server)).
 		WithSpec(spec)
+	var overrides *v1alpha1.MetadataOverrides
+	if server.Spec.ResourceOverrides != nil {
+		overrides = server.Spec.ResourceOverrides.StatefulSet
+	}
+	set.WithLabels(labelsWith(server.Name, overrides)).WithAnnotations(annotationsOf(overrides))
 	if scale.Declared != nil {
 		set.WithAnnotations(map[string]string{
 			v1alpha1.DeclaredReplicasAnnotation: strconv.FormatInt(int64(*scale.Declared), 10),
 		})
 	}
-	return set
+	return set, nil
 }
 
-// podTemplate meets the restricted Pod Security Standard.
-func podTemplate(server *v1alpha1.MCPServer) *corev1ac.PodTemplateSpecApplyConfiguration {
-	return corev1ac.PodTemplateSpec().
-		WithLabels(labels(server.Name)).
-		WithSpec(corev1ac.PodSpec().
-			// The server is not a client of Kubernetes; a token it does not need is one it can leak.
-			WithAutomountServiceAccountToken(false).
-			WithSecurityContext(corev1ac.PodSecurityContext().
-				WithRunAsNonRoot(true).
-				WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
-			WithContainers(container(server)))
-}
-
-func container(server *v1alpha1.MCPServer) *corev1ac.ContainerApplyConfiguration {
-	c := corev1ac.Container().
-		WithName(ContainerName).
-		WithImage(server.Spec.Image).
-		WithArgs(server.Spec.Args...).
-		WithEnv(environment(server)...).
-		WithPorts(corev1ac.ContainerPort().
-			WithName(portName).
-			WithContainerPort(ContainerPort(server)).
-			WithProtocol(corev1.ProtocolTCP)).
-		WithSecurityContext(corev1ac.SecurityContext().
-			WithAllowPrivilegeEscalation(false).
-			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL")))
-	if Transport(server) == v1alpha1.TransportStdio {
-		// A stdio server ends when its input does.
-		c.WithStdin(true)
+// configurationOf copies an object of an API type into its apply configuration: the fields that its type writes, which
+// are those that are set.
+func configurationOf[C any](from any) (*C, error) {
+	content, err := json.Marshal(from)
+	if err != nil {
+		return nil, fmt.Errorf("reading it: %w", err)
 	}
-	return c
-}
-
-// environment is the operator's variables, then the user's. A user's variable replaces the operator's of the same name.
-func environment(server *v1alpha1.MCPServer) []*corev1ac.EnvVarApplyConfiguration {
-	port := strconv.FormatInt(int64(ContainerPort(server)), 10)
-	own := []*corev1ac.EnvVarApplyConfiguration{
-		corev1ac.EnvVar().WithName("MCP_TRANSPORT").WithValue(string(Transport(server))),
-		corev1ac.EnvVar().WithName("MCP_PORT").WithValue(port),
-		corev1ac.EnvVar().WithName("FASTMCP_PORT").WithValue(port),
-		corev1ac.EnvVar().WithName("MCP_HOST").WithValue("0.0.0.0"),
+	to := new(C)
+	if err := json.Unmarshal(content, to); err != nil {
+		return nil, fmt.Errorf("converting it: %w", err)
 	}
-	theirs := make(map[string]bool, len(server.Spec.Env))
-	for _, variable := range server.Spec.Env {
-		theirs[variable.Name] = true
-	}
-	var all []*corev1ac.EnvVarApplyConfiguration
-	for _, variable := range own {
-		if !theirs[*variable.Name] {
-			all = append(all, variable)
-		}
-	}
-	for i := range server.Spec.Env {
-		all = append(all, envVar(&server.Spec.Env[i]))
-	}
-	return all
-}
-
-// envVar copies an environment variable field by field. An empty value is left out: it reads back without the key, so
-// that claiming it would look like a difference at every pass.
-func envVar(from *corev1.EnvVar) *corev1ac.EnvVarApplyConfiguration {
-	to := corev1ac.EnvVar().WithName(from.Name)
-	if from.Value != "" {
-		to.WithValue(from.Value)
-	}
-	if from.ValueFrom != nil {
-		to.WithValueFrom(envVarSource(from.ValueFrom))
-	}
-	return to
-}
-
-// envVarSource copies exactly the fields that are set. The references are atomic, so that their defaults are owned with
-// them: what is left out here would look like a difference at every pass.
-func envVarSource(from *corev1.EnvVarSource) *corev1ac.EnvVarSourceApplyConfiguration {
-	to := corev1ac.EnvVarSource()
-	if ref := from.FieldRef; ref != nil {
-		to.WithFieldRef(corev1ac.ObjectFieldSelector().
-			WithAPIVersion(cmp.Or(ref.APIVersion, "v1")).
-			WithFieldPath(ref.FieldPath))
-	}
-	if ref := from.ResourceFieldRef; ref != nil {
-		selector := corev1ac.ResourceFieldSelector().WithResource(ref.Resource).WithDivisor(ref.Divisor)
-		if ref.ContainerName != "" {
-			selector.WithContainerName(ref.ContainerName)
-		}
-		to.WithResourceFieldRef(selector)
-	}
-	if ref := from.ConfigMapKeyRef; ref != nil {
-		selector := corev1ac.ConfigMapKeySelector().WithName(ref.Name).WithKey(ref.Key)
-		selector.Optional = ref.Optional
-		to.WithConfigMapKeyRef(selector)
-	}
-	if ref := from.SecretKeyRef; ref != nil {
-		selector := corev1ac.SecretKeySelector().WithName(ref.Name).WithKey(ref.Key)
-		selector.Optional = ref.Optional
-		to.WithSecretKeyRef(selector)
-	}
-	if ref := from.FileKeyRef; ref != nil {
-		selector := corev1ac.FileKeySelector().WithVolumeName(ref.VolumeName).WithPath(ref.Path).WithKey(ref.Key)
-		selector.Optional = ref.Optional
-		to.WithFileKeyRef(selector)
-	}
-	return to
+	return to, nil
 }

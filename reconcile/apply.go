@@ -5,20 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -28,21 +24,41 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// neverVersion is a resourceVersion that no object has: the store counts writes up from 1, and the first is older than
-// any object. An apply that carries it creates an absent object and is refused with 409 by one that exists. It closes
-// the gap between the look that found nothing and the apply that creates.
-const neverVersion = "1"
-
 // apply brings every child that is ours to what the MCPServer asks for. A child that cannot be written does not keep
-// the others from being written. A child of which the cache shows another version is no error: the pass is stale.
+// the others from being written. A child of which the cache shows another version is no error: the pass is stale. What
+// the pods refer to comes before the StatefulSet, and what they no longer refer to goes after it.
 func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	var failed []error
-	for _, err := range []error{
-		r.applyService(ctx, p, applyconfigs.HeadlessService(p.server), p.children.headlessService),
-		r.applyService(ctx, p, applyconfigs.ClientService(p.server), p.children.clientService),
-		r.applyStatefulSet(ctx, p),
+	for _, child := range []func() error{
+		func() error {
+			return applyChild(ctx, r, p, applyconfigs.ServiceAccount(p.server), p.children.serviceAccount, corev1ac.ExtractServiceAccount)
+		},
+		func() error {
+			return applyChild(ctx, r, p, applyconfigs.HeadlessService(p.server, p.fixed), p.children.headlessService, corev1ac.ExtractService)
+		},
+		func() error {
+			return applyChild(ctx, r, p, applyconfigs.ClientService(p.server, p.fixed), p.children.clientService, corev1ac.ExtractService)
+		},
+		func() error {
+			return applyChild(ctx, r, p, applyconfigs.NetworkPolicy(p.server, p.fixed), p.children.networkPolicy,
+				networkingv1ac.ExtractNetworkPolicy)
+		},
+		func() error {
+			return applyChild(ctx, r, p, applyconfigs.PodDisruptionBudget(p.server, p.fixed), p.children.podDisruptionBudget,
+				policyv1ac.ExtractPodDisruptionBudget)
+		},
+		func() error { return r.applyStatefulSet(ctx, p) },
+		func() error {
+			return dropChild(ctx, r, p, applyconfigs.WantsServiceAccount(p.server), p.children.serviceAccount)
+		},
+		func() error {
+			return dropChild(ctx, r, p, applyconfigs.WantsNetworkPolicy(p.server), p.children.networkPolicy)
+		},
+		func() error {
+			return dropChild(ctx, r, p, applyconfigs.WantsPodDisruptionBudget(p.server), p.children.podDisruptionBudget)
+		},
 	} {
-		if isStale(err) {
+		if err := child(); isStale(err) {
 			p.stale = true
 		} else {
 			failed = append(failed, err)
@@ -51,25 +67,20 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	return errors.Join(failed...)
 }
 
-func (r *Reconciler) applyService(
-	ctx context.Context, p *pass, want *corev1ac.ServiceApplyConfiguration, live *corev1.Service,
-) error {
-	if p.refused("Service", *want.Name) || (live != nil && !live.DeletionTimestamp.IsZero()) {
-		return nil
-	}
-	wrote, err := converge(ctx, r.Client, want, live, corev1ac.ExtractService)
-	p.wrote = p.wrote || wrote
-	return err
-}
-
 // applyStatefulSet carries out the verdict about the scale, and applies everything else with it.
 func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
-	want, live := applyconfigs.StatefulSet(p.server, p.verdict.Apply), p.children.statefulSet
-	if p.refused("StatefulSet", *want.Name) {
+	live := p.children.statefulSet
+	if p.refused(statefulSetKind.Kind, applyconfigs.StatefulSetName(p.server.Name)) || isGoing(live) {
 		return nil
 	}
-	if live != nil && !live.DeletionTimestamp.IsZero() {
-		return nil // it comes back when it is gone
+	want, err := applyconfigs.StatefulSet(p.server, p.verdict.Apply, p.fixed)
+	if err != nil {
+		return &invalidSpecError{err}
+	}
+	if live != nil {
+		if migrated, err := migrate(ctx, r.Client, p, live, replicasPath); migrated || err != nil {
+			return err
+		}
 	}
 	if live == nil || p.verdict.writesScale() || recordDiffers(live, p.verdict.Apply.Declared) {
 		if err := r.confirm(ctx, p.server); err != nil {
@@ -77,12 +88,11 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		}
 	}
 	var wrote bool
-	var err error
 	if p.verdict.Action == scaleRelease {
 		// The apply that leaves the scale out comes with the next pass, when the claim is seen to be gone.
 		wrote, err = true, r.release(ctx, live, p.server.Spec.Replicas == nil)
 	} else {
-		wrote, err = converge(ctx, r.Client, want, live, appsv1ac.ExtractStatefulSet)
+		wrote, err = converge(ctx, r, p, want, live, appsv1ac.ExtractStatefulSet)
 	}
 	if err != nil {
 		return err
@@ -128,52 +138,10 @@ func (r *Reconciler) confirm(ctx context.Context, cached *v1alpha1.MCPServer) er
 		errors.New("the cache holds another version of it"))
 }
 
-// applyConfiguration is what all generated apply configurations have in common.
-type applyConfiguration[C any] interface {
-	runtime.ApplyConfiguration
-	WithUID(types.UID) C
-	WithResourceVersion(string) C
-}
+// invalidSpecError is something in the spec of an MCPServer that the schema of the CRD cannot tell.
+type invalidSpecError struct{ error }
 
-// liveObject is a pointer to a typed object; nil when it is absent.
-type liveObject interface {
-	client.Object
-	comparable
-}
-
-// converge applies want, unless what the operator owns in live is exactly that. The apply counts only for the very
-// version that was looked at: were the operator to claim or drop a field on the word of a stale cache, it could take
-// what it must not, and dropping a field that it still owns would reset it.
-func converge[C applyConfiguration[C], L liveObject](
-	ctx context.Context, c client.Client, want C, live L, extract func(L, string) (C, error),
-) (wrote bool, err error) {
-	var absent L
-	version := neverVersion
-	if live != absent {
-		owned, err := extract(live, applyconfigs.FieldManager)
-		if err != nil {
-			return false, fmt.Errorf("reading what the operator owns in %q: %w", live.GetName(), err)
-		}
-		if equality.Semantic.DeepEqual(owned, want) {
-			return false, nil
-		}
-		version = live.GetResourceVersion()
-		want.WithUID(live.GetUID())
-	}
-	want.WithResourceVersion(version)
-	object := metadataOf(want)
-	if err := c.Apply(ctx, want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership); err != nil {
-		result := "error"
-		if isStale(err) {
-			result = "conflict"
-		}
-		applies.WithLabelValues(object.GetKind(), result).Inc()
-		return false, fmt.Errorf("applying %s %q: %w", object.GetKind(), object.GetName(), err)
-	}
-	applies.WithLabelValues(object.GetKind(), "applied").Inc()
-	// Apply has decoded the answer into want. The server drops a write that changes nothing.
-	return metadataOf(want).GetResourceVersion() != version, nil
-}
+func (e *invalidSpecError) Unwrap() error { return e.error }
 
 // release gives up the claim on the scale without touching its value. With annotation it also takes the record of the
 // declaration away, which goes with the declaration.
@@ -199,45 +167,8 @@ func (r *Reconciler) release(ctx context.Context, set *appsv1.StatefulSet, annot
 	// The patch decodes the answer into the object, which belongs to the cache.
 	err = r.Client.Patch(ctx, set.DeepCopy(), client.RawPatch(types.JSONPatchType, body),
 		client.FieldOwner(applyconfigs.FieldManager))
-	if apierrors.IsInvalid(err) && !hasCause(err, func(metav1.StatusCause) bool { return true }) {
-		// A failed test of a JSON patch is no 409; unlike an object that is invalid, it has no cause.
-		err = apierrors.NewConflict(appsv1.Resource("statefulsets"), set.Name, err)
-	}
-	if err != nil {
+	if err = asConflict(err, set.Name); err != nil {
 		return fmt.Errorf("releasing the scale of StatefulSet %q: %w", set.Name, err)
 	}
 	return nil
-}
-
-// metadataOf reads the metadata of an apply configuration, which has no accessors that all kinds share.
-func metadataOf(config runtime.ApplyConfiguration) *unstructured.Unstructured {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(config)
-	if err != nil {
-		return &unstructured.Unstructured{} // no generated apply configuration fails to convert
-	}
-	return &unstructured.Unstructured{Object: content}
-}
-
-// isStale reports whether err says that an object was not what the cache showed: an everyday outcome of optimistic
-// concurrency, not a failure. An object that was deleted and created anew meanwhile fails the check of its UID, which
-// the server reports as an invalid object.
-func isStale(err error) bool {
-	if apierrors.IsConflict(err) {
-		return true
-	}
-	return hasCause(err, func(cause metav1.StatusCause) bool { return cause.Field == "metadata.uid" })
-}
-
-// hasCause reports whether err is an answer of the API server that an object is invalid, for such a cause.
-func hasCause(err error, is func(metav1.StatusCause) bool) bool {
-	var status apierrors.APIStatus
-	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
-		return false
-	}
-	return slices.ContainsFunc(status.Status().Details.Causes, is)
-}
-
-// isTerminating reports whether err says that the namespace is being deleted.
-func isTerminating(err error) bool {
-	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }

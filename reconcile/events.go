@@ -18,11 +18,13 @@ const (
 	eventScaleReleased    = "ScaleReleased"
 	eventScaleRestored    = "ScaleRestored"
 	eventScaleTransferred = "ScaleTransferred"
+	eventFieldTakenBack   = "FieldTakenBack"
 )
 
 // The action of an event says what the operator was doing.
 const (
 	actionScale  = "Scale"
+	actionApply  = "Apply"
 	actionReport = "Report"
 )
 

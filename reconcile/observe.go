@@ -9,6 +9,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -31,11 +33,16 @@ var (
 
 // children are the objects of the children's names: nil when absent, and nil when refused.
 type children struct {
-	statefulSet     *appsv1.StatefulSet
-	clientService   *corev1.Service
-	headlessService *corev1.Service
+	statefulSet         *appsv1.StatefulSet
+	clientService       *corev1.Service
+	headlessService     *corev1.Service
+	serviceAccount      *corev1.ServiceAccount
+	networkPolicy       *networkingv1.NetworkPolicy
+	podDisruptionBudget *policyv1.PodDisruptionBudget
 	// scaleOwners own spec.replicas of the StatefulSet.
 	scaleOwners []ownership.Owner
+	// unwell says what is wrong with the pods of the StatefulSet that do not work; empty while all are ready.
+	unwell []string
 }
 
 // refusal is an object of a child's name that the MCPServer does not control. It is never written, not even one label.
@@ -47,35 +54,60 @@ type refusal struct {
 	Managers []string
 }
 
-// observe reads the children, and what else has a say in their scale.
+// observe reads the children, and what else has a say in them.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
-	var err1, err2, err3 error
-	p.children.statefulSet, err1 = observeChild(ctx, r, p, applyconfigs.StatefulSetName(p.server.Name), &appsv1.StatefulSet{})
-	p.children.clientService, err2 = observeChild(ctx, r, p, applyconfigs.ClientServiceName(p.server.Name), &corev1.Service{})
-	p.children.headlessService, err3 = observeChild(ctx, r, p, applyconfigs.HeadlessServiceName(p.server.Name), &corev1.Service{})
-	if err := errors.Join(err1, err2, err3); err != nil {
+	name := p.server.Name
+	var errs [6]error
+	p.children.statefulSet, errs[0] = observeChild(ctx, r, p, applyconfigs.StatefulSetName(name), true, &appsv1.StatefulSet{})
+	p.children.clientService, errs[1] = observeChild(ctx, r, p, applyconfigs.ClientServiceName(name), true, &corev1.Service{})
+	p.children.headlessService, errs[2] = observeChild(ctx, r, p, applyconfigs.HeadlessServiceName(name), true, &corev1.Service{})
+	p.children.serviceAccount, errs[3] = observeChild(ctx, r, p, applyconfigs.ServiceAccountName(name),
+		applyconfigs.WantsServiceAccount(p.server), &corev1.ServiceAccount{})
+	p.children.networkPolicy, errs[4] = observeChild(ctx, r, p, applyconfigs.NetworkPolicyName(name),
+		applyconfigs.WantsNetworkPolicy(p.server), &networkingv1.NetworkPolicy{})
+	p.children.podDisruptionBudget, errs[5] = observeChild(ctx, r, p, applyconfigs.PodDisruptionBudgetName(name),
+		applyconfigs.WantsPodDisruptionBudget(p.server), &policyv1.PodDisruptionBudget{})
+	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
-	if set := p.children.statefulSet; set != nil {
-		owners, err := ownership.OwnersOf(set, replicasPath)
-		if err != nil {
-			return fmt.Errorf("reading who owns the scale of StatefulSet %q: %w", set.Name, err)
-		}
-		p.children.scaleOwners = owners
+	if err := r.observeStatefulSet(ctx, p); err != nil {
+		return err
 	}
 	var err error
 	p.autoscalers, err = r.observeAutoscalers(ctx, p.server)
 	return err
 }
 
+// observeStatefulSet looks into the StatefulSet, or into what it will be created with.
+func (r *Reconciler) observeStatefulSet(ctx context.Context, p *pass) error {
+	var err error
+	set := p.children.statefulSet
+	if set == nil {
+		p.fixed, err = applyconfigs.FixedFor(p.server)
+		return err
+	}
+	if p.fixed, err = applyconfigs.FixedBy(p.server, set); err != nil {
+		return err
+	}
+	if p.children.scaleOwners, err = ownership.OwnersOf(set, replicasPath); err != nil {
+		return fmt.Errorf("reading who owns the scale of StatefulSet %q: %w", set.Name, err)
+	}
+	if set.Status.ReadyReplicas < replicasOf(set) {
+		p.children.unwell, err = r.unwellPods(ctx, set)
+	}
+	return err
+}
+
 // observeChild reads one child into object. It returns nil when there is none, or when it is someone else's. When the
-// cache says that it is absent, the API server is asked: what is not in the cache yet may be someone else's, and a
-// forced apply onto it would succeed silently.
-func observeChild[L liveObject](ctx context.Context, r *Reconciler, p *pass, name string, object L) (L, error) {
+// cache says that one that is wanted is absent, the API server is asked: what is not in the cache yet may be someone
+// else's, and a forced apply onto it would succeed silently.
+func observeChild[L liveObject](
+	ctx context.Context, r *Reconciler, p *pass, name string, wanted bool, object L,
+) (L, error) {
 	var none L
 	key := client.ObjectKey{Namespace: p.server.Namespace, Name: name}
 	err := r.Client.Get(ctx, key, object)
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) && wanted {
 		err = r.APIReader.Get(ctx, key, object)
 	}
 	if apierrors.IsNotFound(err) {
@@ -84,15 +116,18 @@ func observeChild[L liveObject](ctx context.Context, r *Reconciler, p *pass, nam
 	if err != nil {
 		return none, fmt.Errorf("reading the child %q: %w", name, err)
 	}
-	if !metav1.IsControlledBy(object, p.server) {
-		gvk, err := apiutil.GVKForObject(object, r.Client.Scheme())
-		if err != nil {
-			return none, fmt.Errorf("naming the kind of %q: %w", name, err)
-		}
-		p.refusals = append(p.refusals, refusalOf(gvk.Kind, object))
-		return none, nil
+	if metav1.IsControlledBy(object, p.server) {
+		return object, nil
 	}
-	return object, nil
+	if !wanted {
+		return none, nil // it is none of our business
+	}
+	gvk, err := apiutil.GVKForObject(object, r.Client.Scheme())
+	if err != nil {
+		return none, fmt.Errorf("naming the kind of %q: %w", name, err)
+	}
+	p.refusals = append(p.refusals, refusalOf(gvk.Kind, object))
+	return none, nil
 }
 
 func refusalOf(kind string, object client.Object) refusal {
@@ -166,12 +201,12 @@ func (p *pass) carriedOut() *int32 {
 
 // serverNameOf returns the name of the MCPServer whose child would have the name of this object.
 func serverNameOf(child client.Object) (string, bool) {
-	if _, isService := child.(*corev1.Service); !isService {
+	if _, isStatefulSet := child.(*appsv1.StatefulSet); isStatefulSet {
 		return child.GetName(), true
 	}
 	name, ok := strings.CutPrefix(child.GetName(), "mcp-")
-	if !ok {
-		return "", false
+	if _, isService := child.(*corev1.Service); !isService || !ok {
+		return name, ok
 	}
 	if server, ok := strings.CutSuffix(name, "-proxy"); ok {
 		return server, true

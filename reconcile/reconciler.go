@@ -11,6 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 )
 
@@ -36,6 +39,10 @@ import (
 // +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
@@ -70,14 +77,14 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
-		For(&v1alpha1.MCPServer{}, builder.WithPredicates(predicate.Or(
-			// Not our own writes of the status.
-			predicate.GenerationChangedPredicate{},
-			predicate.LabelChangedPredicate{},
-			predicate.AnnotationChangedPredicate{},
-		))).
+		For(&v1alpha1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)). // not our own writes of the status
 		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
+		Watches(&corev1.ServiceAccount{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
+		Watches(&networkingv1.NetworkPolicy{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
+		Watches(&policyv1.PodDisruptionBudget{}, handler.EnqueueRequestsFromMapFunc(serversOfChild),
+			builder.WithPredicates(specOrMetadataChanged)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(serverOfPod), builder.WithPredicates(podProblemChanged)).
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(serversOfAutoscaler),
 			builder.WithPredicates(autoscalerChanged)).
 		WithOptions(controller.Options{
@@ -91,6 +98,13 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	}
 	return nil
 }
+
+// specOrMetadataChanged ignores updates of a status.
+var specOrMetadataChanged = predicate.Or(
+	predicate.GenerationChangedPredicate{},
+	predicate.LabelChangedPredicate{},
+	predicate.AnnotationChangedPredicate{},
+)
 
 // autoscalerChanged ignores updates of the status of an autoscaler, which changes all the time.
 var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
@@ -143,17 +157,21 @@ type pass struct {
 	autoscalers autoscalers
 	// refusals are the objects of a child's name that are not ours.
 	refusals []refusal
-	verdict  scaleVerdict
+	// fixed are the fields of the StatefulSet that follow it once it exists.
+	fixed   applyconfigs.Fixed
+	verdict scaleVerdict
 	// stale is true when the API server holds another version of something than the cache.
 	stale bool
 	// wrote is true when a child was changed, wroteStatefulSet when it was the StatefulSet.
 	wrote, wroteStatefulSet bool
+	// migrated is true when a child was taken over from another operator; it is applied with the next pass.
+	migrated bool
 }
 
 // isOutdated reports whether the next pass, which is due at once, has more to report than this one: the StatefulSet was
-// created, or its scale changed, which the status remembers already, or the cache was behind.
+// created or taken over, or its scale changed, which the status remembers already, or the cache was behind.
 func (p *pass) isOutdated() bool {
-	return p.stale || (p.wroteStatefulSet && (p.children.statefulSet == nil || p.verdict.writesScale()))
+	return p.stale || p.migrated || (p.wroteStatefulSet && (p.children.statefulSet == nil || p.verdict.writesScale()))
 }
 
 // nextLook is when to make another pass that no watch may ask for: after a write, or in a fight, to take the scale back

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
@@ -17,6 +19,8 @@ import (
 // Reasons of the conditions.
 const (
 	reasonNotControlled = "NotControlled"
+	reasonInvalidSpec   = "InvalidSpec"
+	reasonRecreate      = "RecreateRequired"
 	reasonRejected      = "Rejected"
 	reasonPassFailed    = "PassFailed"
 	reasonTerminating   = "Terminating"
@@ -42,7 +46,9 @@ func nextStatus(p *pass, passErr error) v1alpha1.MCPServerStatus {
 	status := *p.server.Status.DeepCopy()
 	status.ObservedGeneration = p.server.Generation
 	status.URL = applyconfigs.URL(p.server)
-	status.Selector = metav1.FormatLabelSelector(metav1.SetAsLabelSelector(applyconfigs.SelectorLabels(p.server.Name)))
+	if len(p.fixed.PodLabels) > 0 {
+		status.Selector = metav1.FormatLabelSelector(metav1.SetAsLabelSelector(p.fixed.PodLabels))
+	}
 	status.Replicas, status.ReadyReplicas, status.Ready = 0, 0, "0/0"
 	if set := p.children.statefulSet; set != nil {
 		status.Replicas, status.ReadyReplicas = set.Status.Replicas, set.Status.ReadyReplicas
@@ -82,19 +88,28 @@ func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Conditi
 
 // healthConditions are Ready and, while it is False, one of Reconciling and Stalled (the convention of kstatus).
 func healthConditions(p *pass, passErr error) []metav1.Condition {
+	var invalid *invalidSpecError
 	switch {
 	case len(p.refusals) > 0:
 		return stalled(reasonNotControlled, refusalMessage(p.refusals))
+	case errors.As(passErr, &invalid):
+		return stalled(reasonInvalidSpec, invalid.Error()+
+			". The StatefulSet stays as it is; the operator goes on by itself when the MCPServer is corrected")
 	case apierrors.IsInvalid(passErr) || apierrors.IsForbidden(passErr):
 		return stalled(reasonRejected, passErr.Error())
 	case passErr != nil:
 		return reconciling(reasonPassFailed, passErr.Error())
 	}
+	if set := p.children.statefulSet; set != nil {
+		if changed := applyconfigs.ChangedClaims(p.server, set); len(changed) > 0 {
+			return stalled(reasonRecreate, recreateMessage(set, changed))
+		}
+	}
 	if p.wroteStatefulSet {
 		return reconciling(reasonProgressing, "the StatefulSet has a change that its controller has not seen yet")
 	}
 	if reason, message := unreadiness(p.children.statefulSet); reason != "" {
-		return reconciling(reason, message)
+		return reconciling(reason, message+unwellMessage(p.children.unwell))
 	}
 	replicas := replicasOf(p.children.statefulSet)
 	if replicas == 0 {
@@ -114,15 +129,52 @@ func unreadiness(set *appsv1.StatefulSet) (reason, message string) {
 		return reasonProgressing, "the StatefulSet has a change that its controller has not seen yet"
 	}
 	wanted := replicasOf(set)
+	toUpdate := podsToUpdate(set)
 	switch {
 	case set.Status.Replicas != wanted:
 		return reasonProgressing, fmt.Sprintf("%d pods exist, %d are asked for", set.Status.Replicas, wanted)
-	case set.Status.UpdatedReplicas < wanted:
-		return reasonProgressing, fmt.Sprintf("%d of %d pods are up to date", set.Status.UpdatedReplicas, wanted)
+	case set.Status.UpdatedReplicas < toUpdate:
+		return reasonProgressing, fmt.Sprintf("%d of %d pods are up to date", set.Status.UpdatedReplicas, toUpdate)
 	case set.Status.ReadyReplicas < wanted:
 		return reasonPodsNotReady, fmt.Sprintf("%d of %d pods are ready", set.Status.ReadyReplicas, wanted)
+	case set.Spec.MinReadySeconds > 0 && set.Status.AvailableReplicas < wanted:
+		return reasonPodsNotReady, fmt.Sprintf("%d of %d pods have been ready for minReadySeconds", set.Status.AvailableReplicas, wanted)
 	}
 	return "", ""
+}
+
+// podsToUpdate returns how many pods the StatefulSet controller is to bring up to date by itself.
+func podsToUpdate(set *appsv1.StatefulSet) int32 {
+	strategy := set.Spec.UpdateStrategy
+	switch {
+	case strategy.Type == appsv1.OnDeleteStatefulSetStrategyType:
+		return 0
+	case strategy.RollingUpdate != nil:
+		return max(0, replicasOf(set)-ptr.Deref(strategy.RollingUpdate.Partition, 0))
+	default:
+		return replicasOf(set)
+	}
+}
+
+// unwellMessage continues a message with the pods that do not work.
+func unwellMessage(unwell []string) string {
+	if len(unwell) == 0 {
+		return ""
+	}
+	message := ": " + strings.Join(unwell[:min(len(unwell), mostUnwell)], "; ")
+	if more := len(unwell) - mostUnwell; more > 0 {
+		message += fmt.Sprintf("; and %d more", more)
+	}
+	return message
+}
+
+func recreateMessage(set *appsv1.StatefulSet, changed []string) string {
+	return fmt.Sprintf("spec.volumeClaimTemplates (%s) differ from those that StatefulSet %q was created with, and "+
+		"Kubernetes lets nobody change them; everything else is applied. To have the StatefulSet created anew while its "+
+		"pods, its volumes and its scale stay, run: kubectl -n %s delete statefulset %s --cascade=orphan. "+
+		"Claims that exist keep their size, and pods that exist get a new claim only when they are deleted. "+
+		"To keep it as it is, undo the change",
+		strings.Join(changed, ", "), set.Name, set.Namespace, set.Name)
 }
 
 func ready(reason, message string) []metav1.Condition {

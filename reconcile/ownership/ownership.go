@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -39,12 +40,12 @@ type Owner struct {
 func OwnersOf(object metav1.Object, path fieldpath.Path) ([]Owner, error) {
 	var owners []Owner
 	for _, entry := range object.GetManagedFields() {
-		set, err := fieldsOf(entry)
+		set, err := FieldsOf(entry)
 		if err != nil {
 			return nil, err
 		}
 		if set.Has(path) {
-			owners = append(owners, Owner{Manager: managerOf(entry), Time: entry.Time})
+			owners = append(owners, Owner{Manager: ManagerOf(entry), Time: entry.Time})
 		}
 	}
 	return owners, nil
@@ -76,10 +77,10 @@ func Release(object metav1.Object, manager Manager, paths ...fieldpath.Path) ([]
 		return nil, fmt.Errorf("releasing a claim on %q: it has no resourceVersion to guard the patch with", object.GetName())
 	}
 	for i, entry := range object.GetManagedFields() {
-		if managerOf(entry) != manager {
+		if ManagerOf(entry) != manager {
 			continue
 		}
-		owned, err := fieldsOf(entry)
+		owned, err := FieldsOf(entry)
 		if err != nil {
 			return nil, err
 		}
@@ -101,12 +102,58 @@ func Release(object metav1.Object, manager Manager, paths ...fieldpath.Path) ([]
 	return nil, nil
 }
 
-func managerOf(entry metav1.ManagedFieldsEntry) Manager {
+// Migrate returns a JSON patch that makes what the managers of the given names own in object, not in a subresource of
+// it, the property of another one, and gives the excepted paths up. The values stay as they are. The patch tests
+// resourceVersion. It is nil when those managers own nothing. It fails when the object has no resourceVersion or an
+// entry cannot be parsed.
+func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpath.Path) ([]Operation, error) {
+	var entries []metav1.ManagedFieldsEntry
+	migrated := fieldpath.NewSet()
+	var last *metav1.ManagedFieldsEntry // of those that are migrated
+	for _, entry := range object.GetManagedFields() {
+		isFrom := entry.Subresource == "" && slices.Contains(from, entry.Manager)
+		if !isFrom && ManagerOf(entry) != to {
+			entries = append(entries, entry)
+			continue
+		}
+		owned, err := FieldsOf(entry)
+		if err != nil {
+			return nil, err
+		}
+		if isFrom {
+			last, owned = &entry, owned.Difference(fieldpath.NewSet(except...))
+		}
+		migrated = migrated.Union(owned)
+	}
+	if last == nil {
+		return nil, nil
+	}
+	if object.GetResourceVersion() == "" {
+		return nil, fmt.Errorf("migrating the claims on %q: it has no resourceVersion to guard the patch with", object.GetName())
+	}
+	raw, err := migrated.ToJSON()
+	if err != nil {
+		return nil, fmt.Errorf("writing the fields owned by %s: %w", to.Name, err)
+	}
+	fields := &metav1.FieldsV1{}
+	fields.SetRawBytes(raw)
+	entries = append(entries, metav1.ManagedFieldsEntry{
+		Manager: to.Name, Operation: to.Operation, Subresource: to.Subresource, APIVersion: last.APIVersion,
+		FieldsType: "FieldsV1", FieldsV1: fields, Time: last.Time,
+	})
+	return []Operation{
+		{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()},
+		{Op: "replace", Path: "/metadata/managedFields", Value: entries},
+	}, nil
+}
+
+// ManagerOf returns the manager whose entry it is.
+func ManagerOf(entry metav1.ManagedFieldsEntry) Manager {
 	return Manager{Name: entry.Manager, Operation: entry.Operation, Subresource: entry.Subresource}
 }
 
-// fieldsOf parses the fields of an entry. An entry without fields owns nothing.
-func fieldsOf(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
+// FieldsOf parses the fields of an entry. An entry without fields owns nothing. It fails on an unknown format.
+func FieldsOf(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 	set := fieldpath.NewSet()
 	if entry.FieldsV1 == nil {
 		return set, nil

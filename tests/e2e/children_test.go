@@ -8,6 +8,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -84,7 +86,9 @@ spec: {selector: {app: other}, ports: [{port: 80}]}
 // TestDeletion: the children go with the MCPServer, and one that is deleted alone comes back.
 func TestDeletion(t *testing.T) {
 	test := feature("deletion").Assess("children are there", all(apply(declared(2)), scaleIs(2), childrenAreThere()))
-	for _, child := range []string{"statefulset/web", "service/mcp-web-proxy", "service/mcp-web-headless"} {
+	for _, child := range []string{
+		"statefulset/web", "service/mcp-web-proxy", "service/mcp-web-headless", "serviceaccount/mcp-web", "poddisruptionbudget/mcp-web",
+	} {
 		test = test.Assess(child+" comes back", all(kubectl("delete", child), childrenAreThere(), scaleIs(2)))
 	}
 	testEnv.Test(t, test.
@@ -116,9 +120,9 @@ func TestForegroundDeletion(t *testing.T) {
 func childrenAreThere() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		eventually(ctx, t, "three children", func(ctx context.Context) (string, bool) {
+		eventually(ctx, t, "five children", func(ctx context.Context) (string, bool) {
 			there := existing(ctx, t)
-			return fmt.Sprint(there), len(there) == 3
+			return fmt.Sprint(there), len(there) == 5
 		})
 	})
 }
@@ -127,21 +131,30 @@ func childrenAreThere() features.Func {
 func existing(ctx context.Context, t *testing.T) []string {
 	t.Helper()
 	var there []string
-	for name, object := range map[string]client.Object{
-		applyconfigs.StatefulSetName(server):     &appsv1.StatefulSet{},
-		applyconfigs.ClientServiceName(server):   &corev1.Service{},
-		applyconfigs.HeadlessServiceName(server): &corev1.Service{},
-	} {
-		err := theCluster.Client.Get(ctx, client.ObjectKey{Namespace: in(ctx), Name: name}, object)
+	for _, object := range children() {
+		err := theCluster.Client.Get(ctx, client.ObjectKey{Namespace: in(ctx), Name: object.GetName()}, object)
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		must(t, err)
 		if object.GetDeletionTimestamp().IsZero() {
-			there = append(there, name)
+			there = append(there, fmt.Sprintf("%T %s", object, object.GetName()))
 		}
 	}
 	return there
+}
+
+// children returns an empty object of the name of each child that the MCPServer of a test can have.
+func children() []client.Object {
+	named := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
+	return []client.Object{
+		&appsv1.StatefulSet{ObjectMeta: named(applyconfigs.StatefulSetName(server))},
+		&corev1.Service{ObjectMeta: named(applyconfigs.ClientServiceName(server))},
+		&corev1.Service{ObjectMeta: named(applyconfigs.HeadlessServiceName(server))},
+		&corev1.ServiceAccount{ObjectMeta: named(applyconfigs.ServiceAccountName(server))},
+		&networkingv1.NetworkPolicy{ObjectMeta: named(applyconfigs.NetworkPolicyName(server))},
+		&policyv1.PodDisruptionBudget{ObjectMeta: named(applyconfigs.PodDisruptionBudgetName(server))},
+	}
 }
 
 // annotationIsGone: with the declaration goes its record.

@@ -87,8 +87,12 @@ func createdWithOneWritePerChild() features.Func {
 			}
 		}
 		t.Logf("writes from creation to Ready: %v", writes)
-		if writes["statefulsets"] != 1 || writes["services"] != 2 {
-			t.Errorf("%v: wanted one of the StatefulSet and one of each Service", writes)
+		for resource, wanted := range map[string]int{
+			"statefulsets": 1, "services": 2, "serviceaccounts": 1, "poddisruptionbudgets": 1, "networkpolicies": 0,
+		} {
+			if writes[resource] != wanted {
+				t.Errorf("%d writes of %s, wanted %d: one for each child", writes[resource], resource, wanted)
+			}
 		}
 	})
 }

@@ -5,7 +5,9 @@ package v1alpha1
 import (
 	crdv1alpha1 "mcpserver-operator/crd/v1alpha1"
 
+	appsv1 "k8s.io/api/apps/v1"
 	v1 "k8s.io/api/core/v1"
+	runtime "k8s.io/apimachinery/pkg/runtime"
 )
 
 // MCPServerSpecApplyConfiguration represents a declarative configuration of the MCPServerSpec type for use
@@ -14,8 +16,12 @@ import (
 // MCPServerSpec is what a user asks for.
 type MCPServerSpecApplyConfiguration struct {
 	// The container image of the server, for example ghcr.io/example/server:1.2. It has to run as a user other than
-	// root, because the pods meet the restricted Pod Security Standard.
+	// root, because the pods meet the restricted Pod Security Standard; podTemplateSpec can say otherwise.
 	Image *string `json:"image,omitempty"`
+	// When the image is pulled: Always, IfNotPresent or Never. Left out, Kubernetes decides by the tag of the image.
+	ImagePullPolicy *v1.PullPolicy `json:"imagePullPolicy,omitempty"`
+	// Secrets in the namespace with which the image is pulled.
+	ImagePullSecrets []v1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
 	// The number of pods that you declare for the StatefulSet. Setting, leaving out and removing it are three different
 	// things:
 	//
@@ -42,19 +48,74 @@ type MCPServerSpecApplyConfiguration struct {
 	// nothing.
 	ReplicasConflictPolicy *crdv1alpha1.ReplicasConflictPolicy `json:"replicasConflictPolicy,omitempty"`
 	// How the server speaks MCP. It reaches the container as MCP_TRANSPORT and decides the path of status.url: /sse for
-	// sse, /mcp otherwise. With stdio the container's standard input is kept open; the operator adds no proxy, so
-	// clients can connect only if the image itself serves its stdio server over HTTP on mcpPort.
+	// sse, /mcp otherwise. A server that speaks over HTTP (streamable-http, sse) is probed on its port. With stdio the
+	// container's standard input is kept open; the operator adds no proxy, so clients can connect only if the image
+	// itself serves its stdio server over HTTP on mcpPort.
 	Transport *crdv1alpha1.Transport `json:"transport,omitempty"`
-	// The port of the Service mcp-NAME-proxy, where clients connect.
+	// How the image of a stdio server serves it to clients: sse or streamable-http, the default. It decides the path of
+	// status.url. Ignored with the other transports.
+	ProxyMode *crdv1alpha1.Transport `json:"proxyMode,omitempty"`
+	// The port of the Service mcp-NAME-proxy, where clients connect. Left out, it is 8080.
 	ProxyPort *int32 `json:"proxyPort,omitempty"`
+	// Deprecated: the former name of proxyPort.
+	Port *int32 `json:"port,omitempty"`
 	// The port on which the server listens in its container. It reaches the container as MCP_PORT and FASTMCP_PORT.
 	// Left out, it is proxyPort.
 	McpPort *int32 `json:"mcpPort,omitempty"`
-	// Arguments of the container, after the entrypoint of the image.
+	// Deprecated: the former name of mcpPort.
+	TargetPort *int32 `json:"targetPort,omitempty"`
+	// What the container runs instead of the entrypoint of the image.
+	Command []string `json:"command,omitempty"`
+	// Arguments of the container, after its command or the entrypoint of the image.
 	Args []string `json:"args,omitempty"`
 	// Environment variables of the container, as in a Pod; names are unique. One of the operator's own (MCP_TRANSPORT,
 	// MCP_PORT, FASTMCP_PORT, MCP_HOST) is replaced by yours of the same name.
 	Env []v1.EnvVar `json:"env,omitempty"`
+	// ConfigMaps and Secrets whose keys become environment variables of the container, as in a Pod.
+	EnvFrom []v1.EnvFromSource `json:"envFrom,omitempty"`
+	// Keys of Secrets that become environment variables of the container. The operator refers to them and never reads
+	// them.
+	Secrets []SecretRefApplyConfiguration `json:"secrets,omitempty"`
+	// Volumes, and where the container mounts them.
+	Volumes []VolumeApplyConfiguration `json:"volumes,omitempty"`
+	// Claims of storage that each pod gets one of its own of, as in a StatefulSet. The container mounts them by name
+	// through podTemplateSpec. They cannot be changed in place: see the condition Stalled for the way that keeps pods and
+	// volumes.
+	VolumeClaimTemplates []VolumeClaimTemplateApplyConfiguration `json:"volumeClaimTemplates,omitempty"`
+	// What happens with the claims of volumeClaimTemplates when the StatefulSet is deleted or scaled down, as in a
+	// StatefulSet. Left out, they are retained.
+	PersistentVolumeClaimRetentionPolicy *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy `json:"persistentVolumeClaimRetentionPolicy,omitempty"`
+	// CPU, memory and other resources that the container requests and is limited to, as in a Pod.
+	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
+	// The ServiceAccount that the pods run as. Left out, one is made for this MCPServer, without permissions and without
+	// a token in the pods.
+	ServiceAccount *string `json:"serviceAccount,omitempty"`
+	// What the server may reach over the network. Left out, the operator makes no NetworkPolicy.
+	PermissionProfile *PermissionProfileApplyConfiguration `json:"permissionProfile,omitempty"`
+	// Your own part of the template of the pods, as in a StatefulSet. It is merged with that of the operator as
+	// server-side apply would: what you set wins, and an entry of a list with the same name or key is merged. The
+	// container of the server is named mcp.
+	PodTemplateSpec *runtime.RawExtension `json:"podTemplateSpec,omitempty"`
+	// Labels and annotations of the objects that the operator makes.
+	ResourceOverrides *ResourceOverridesApplyConfiguration `json:"resourceOverrides,omitempty"`
+	// Whether the connections of a client reach the same pod: ClientIP, the default, or None.
+	SessionAffinity *v1.ServiceAffinity `json:"sessionAffinity,omitempty"`
+	// For how long the connections of a client reach the same pod, in seconds, at most one day. Left out, it is the
+	// default of Kubernetes, 3 hours.
+	SessionAffinityTimeoutSeconds *int32 `json:"sessionAffinityTimeoutSeconds,omitempty"`
+	// How the Service mcp-NAME-proxy is reached.
+	Service *ClientServiceApplyConfiguration `json:"service,omitempty"`
+	// How many pods may be evicted at a time, for example while a node is drained. Left out, it is 1.
+	PodDisruptionBudget *PodDisruptionBudgetApplyConfiguration `json:"podDisruptionBudget,omitempty"`
+	// How the pods are replaced when their template changes, as in a StatefulSet.
+	UpdateStrategy *appsv1.StatefulSetUpdateStrategy `json:"updateStrategy,omitempty"`
+	// For how many seconds a pod has to be ready until it counts as available. Left out, it is 0.
+	MinReadySeconds *int32 `json:"minReadySeconds,omitempty"`
+	// For how many seconds a pod that is told to stop may go on. Left out, it is the default of Kubernetes, 30.
+	TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds,omitempty"`
+	// How the pods are spread, as in a Pod; without a labelSelector, the pods of this MCPServer are meant. Left out, they
+	// are spread over hosts and zones where that is possible; an empty list spreads them not at all.
+	TopologySpreadConstraints []v1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 }
 
 // MCPServerSpecApplyConfiguration constructs a declarative configuration of the MCPServerSpec type for use with
@@ -68,6 +129,24 @@ func MCPServerSpec() *MCPServerSpecApplyConfiguration {
 // If called multiple times, the Image field is set to the value of the last call.
 func (b *MCPServerSpecApplyConfiguration) WithImage(value string) *MCPServerSpecApplyConfiguration {
 	b.Image = &value
+	return b
+}
+
+// WithImagePullPolicy sets the ImagePullPolicy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ImagePullPolicy field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithImagePullPolicy(value v1.PullPolicy) *MCPServerSpecApplyConfiguration {
+	b.ImagePullPolicy = &value
+	return b
+}
+
+// WithImagePullSecrets adds the given value to the ImagePullSecrets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ImagePullSecrets field.
+func (b *MCPServerSpecApplyConfiguration) WithImagePullSecrets(values ...v1.LocalObjectReference) *MCPServerSpecApplyConfiguration {
+	for i := range values {
+		b.ImagePullSecrets = append(b.ImagePullSecrets, values[i])
+	}
 	return b
 }
 
@@ -95,6 +174,14 @@ func (b *MCPServerSpecApplyConfiguration) WithTransport(value crdv1alpha1.Transp
 	return b
 }
 
+// WithProxyMode sets the ProxyMode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ProxyMode field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithProxyMode(value crdv1alpha1.Transport) *MCPServerSpecApplyConfiguration {
+	b.ProxyMode = &value
+	return b
+}
+
 // WithProxyPort sets the ProxyPort field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ProxyPort field is set to the value of the last call.
@@ -103,11 +190,37 @@ func (b *MCPServerSpecApplyConfiguration) WithProxyPort(value int32) *MCPServerS
 	return b
 }
 
+// WithPort sets the Port field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Port field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithPort(value int32) *MCPServerSpecApplyConfiguration {
+	b.Port = &value
+	return b
+}
+
 // WithMcpPort sets the McpPort field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the McpPort field is set to the value of the last call.
 func (b *MCPServerSpecApplyConfiguration) WithMcpPort(value int32) *MCPServerSpecApplyConfiguration {
 	b.McpPort = &value
+	return b
+}
+
+// WithTargetPort sets the TargetPort field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TargetPort field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithTargetPort(value int32) *MCPServerSpecApplyConfiguration {
+	b.TargetPort = &value
+	return b
+}
+
+// WithCommand adds the given value to the Command field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Command field.
+func (b *MCPServerSpecApplyConfiguration) WithCommand(values ...string) *MCPServerSpecApplyConfiguration {
+	for i := range values {
+		b.Command = append(b.Command, values[i])
+	}
 	return b
 }
 
@@ -127,6 +240,169 @@ func (b *MCPServerSpecApplyConfiguration) WithArgs(values ...string) *MCPServerS
 func (b *MCPServerSpecApplyConfiguration) WithEnv(values ...v1.EnvVar) *MCPServerSpecApplyConfiguration {
 	for i := range values {
 		b.Env = append(b.Env, values[i])
+	}
+	return b
+}
+
+// WithEnvFrom adds the given value to the EnvFrom field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the EnvFrom field.
+func (b *MCPServerSpecApplyConfiguration) WithEnvFrom(values ...v1.EnvFromSource) *MCPServerSpecApplyConfiguration {
+	for i := range values {
+		b.EnvFrom = append(b.EnvFrom, values[i])
+	}
+	return b
+}
+
+// WithSecrets adds the given value to the Secrets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Secrets field.
+func (b *MCPServerSpecApplyConfiguration) WithSecrets(values ...*SecretRefApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithSecrets")
+		}
+		b.Secrets = append(b.Secrets, *values[i])
+	}
+	return b
+}
+
+// WithVolumes adds the given value to the Volumes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Volumes field.
+func (b *MCPServerSpecApplyConfiguration) WithVolumes(values ...*VolumeApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithVolumes")
+		}
+		b.Volumes = append(b.Volumes, *values[i])
+	}
+	return b
+}
+
+// WithVolumeClaimTemplates adds the given value to the VolumeClaimTemplates field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the VolumeClaimTemplates field.
+func (b *MCPServerSpecApplyConfiguration) WithVolumeClaimTemplates(values ...*VolumeClaimTemplateApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithVolumeClaimTemplates")
+		}
+		b.VolumeClaimTemplates = append(b.VolumeClaimTemplates, *values[i])
+	}
+	return b
+}
+
+// WithPersistentVolumeClaimRetentionPolicy sets the PersistentVolumeClaimRetentionPolicy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PersistentVolumeClaimRetentionPolicy field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithPersistentVolumeClaimRetentionPolicy(value appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy) *MCPServerSpecApplyConfiguration {
+	b.PersistentVolumeClaimRetentionPolicy = &value
+	return b
+}
+
+// WithResources sets the Resources field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Resources field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithResources(value v1.ResourceRequirements) *MCPServerSpecApplyConfiguration {
+	b.Resources = &value
+	return b
+}
+
+// WithServiceAccount sets the ServiceAccount field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ServiceAccount field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithServiceAccount(value string) *MCPServerSpecApplyConfiguration {
+	b.ServiceAccount = &value
+	return b
+}
+
+// WithPermissionProfile sets the PermissionProfile field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PermissionProfile field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithPermissionProfile(value *PermissionProfileApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	b.PermissionProfile = value
+	return b
+}
+
+// WithPodTemplateSpec sets the PodTemplateSpec field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PodTemplateSpec field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithPodTemplateSpec(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.PodTemplateSpec = &value
+	return b
+}
+
+// WithResourceOverrides sets the ResourceOverrides field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ResourceOverrides field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithResourceOverrides(value *ResourceOverridesApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	b.ResourceOverrides = value
+	return b
+}
+
+// WithSessionAffinity sets the SessionAffinity field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SessionAffinity field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithSessionAffinity(value v1.ServiceAffinity) *MCPServerSpecApplyConfiguration {
+	b.SessionAffinity = &value
+	return b
+}
+
+// WithSessionAffinityTimeoutSeconds sets the SessionAffinityTimeoutSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SessionAffinityTimeoutSeconds field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithSessionAffinityTimeoutSeconds(value int32) *MCPServerSpecApplyConfiguration {
+	b.SessionAffinityTimeoutSeconds = &value
+	return b
+}
+
+// WithService sets the Service field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Service field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithService(value *ClientServiceApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	b.Service = value
+	return b
+}
+
+// WithPodDisruptionBudget sets the PodDisruptionBudget field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PodDisruptionBudget field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithPodDisruptionBudget(value *PodDisruptionBudgetApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	b.PodDisruptionBudget = value
+	return b
+}
+
+// WithUpdateStrategy sets the UpdateStrategy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UpdateStrategy field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithUpdateStrategy(value appsv1.StatefulSetUpdateStrategy) *MCPServerSpecApplyConfiguration {
+	b.UpdateStrategy = &value
+	return b
+}
+
+// WithMinReadySeconds sets the MinReadySeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MinReadySeconds field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithMinReadySeconds(value int32) *MCPServerSpecApplyConfiguration {
+	b.MinReadySeconds = &value
+	return b
+}
+
+// WithTerminationGracePeriodSeconds sets the TerminationGracePeriodSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TerminationGracePeriodSeconds field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithTerminationGracePeriodSeconds(value int64) *MCPServerSpecApplyConfiguration {
+	b.TerminationGracePeriodSeconds = &value
+	return b
+}
+
+// WithTopologySpreadConstraints adds the given value to the TopologySpreadConstraints field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the TopologySpreadConstraints field.
+func (b *MCPServerSpecApplyConfiguration) WithTopologySpreadConstraints(values ...v1.TopologySpreadConstraint) *MCPServerSpecApplyConfiguration {
+	for i := range values {
+		b.TopologySpreadConstraints = append(b.TopologySpreadConstraints, values[i])
 	}
 	return b
 }

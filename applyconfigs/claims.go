@@ -1,0 +1,41 @@
+package applyconfigs
+
+import (
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// ChangedClaims returns the names of the volumeClaimTemplates in which an MCPServer differs from its StatefulSet, which
+// cannot be changed in place: those that are new, gone or other than they were. A field that the MCPServer leaves out
+// has whatever value the API server gave it.
+func ChangedClaims(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) []string {
+	var changed []string
+	for _, wanted := range server.Spec.VolumeClaimTemplates {
+		i := slices.IndexFunc(live.Spec.VolumeClaimTemplates, func(claim corev1.PersistentVolumeClaim) bool {
+			return claim.Name == wanted.Metadata.Name
+		})
+		if i < 0 || !isClaim(wanted, &live.Spec.VolumeClaimTemplates[i]) {
+			changed = append(changed, wanted.Metadata.Name)
+		}
+	}
+	for i := range live.Spec.VolumeClaimTemplates {
+		name := live.Spec.VolumeClaimTemplates[i].Name
+		if !slices.ContainsFunc(server.Spec.VolumeClaimTemplates, func(wanted v1alpha1.VolumeClaimTemplate) bool {
+			return wanted.Metadata.Name == name
+		}) {
+			changed = append(changed, name)
+		}
+	}
+	return changed
+}
+
+func isClaim(wanted v1alpha1.VolumeClaimTemplate, live *corev1.PersistentVolumeClaim) bool {
+	return equality.Semantic.DeepDerivative(wanted.Spec, live.Spec) &&
+		equality.Semantic.DeepEqual(wanted.Metadata.Labels, live.Labels) &&
+		equality.Semantic.DeepEqual(wanted.Metadata.Annotations, live.Annotations)
+}

@@ -1,0 +1,276 @@
+package applyconfigs
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// ContainerName is the name of the container that runs the server.
+const ContainerName = "mcp"
+
+// portName names the container port, so that Services and probes need not follow a change of its number.
+const portName = "mcp"
+
+// A server that is slow to start, for example because it installs itself first, has five minutes.
+const (
+	startupPeriodSeconds = 2
+	startupFailures      = 150
+)
+
+// podTemplate returns the operator's template of the pods, which meets the restricted Pod Security Standard, merged with
+// the user's.
+func podTemplate(server *v1alpha1.MCPServer, fixed Fixed) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
+	container, err := container(server)
+	if err != nil {
+		return nil, err
+	}
+	pod := corev1ac.PodSpec().
+		// The server is not a client of Kubernetes; a token it does not need is one it can leak.
+		WithAutomountServiceAccountToken(false).
+		WithServiceAccountName(serviceAccountName(server)).
+		WithSecurityContext(corev1ac.PodSecurityContext().
+			WithRunAsNonRoot(true).
+			WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
+		WithContainers(container)
+	pod.TerminationGracePeriodSeconds = server.Spec.TerminationGracePeriodSeconds
+	for _, secret := range server.Spec.ImagePullSecrets {
+		pod.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(secret.Name))
+	}
+	for i := range server.Spec.Volumes {
+		volume, err := volume(&server.Spec.Volumes[i])
+		if err != nil {
+			return nil, err
+		}
+		pod.WithVolumes(volume)
+	}
+	constraints, err := topologySpread(server, fixed)
+	if err != nil {
+		return nil, err
+	}
+	pod.WithTopologySpreadConstraints(constraints...)
+
+	template := corev1ac.PodTemplateSpec().WithLabels(labels(server.Name)).WithSpec(pod)
+	if server.Spec.PodTemplateSpec != nil {
+		if template, err = mergePodTemplate(template, server.Spec.PodTemplateSpec.Raw); err != nil {
+			return nil, fmt.Errorf("spec.podTemplateSpec cannot be merged: %w", err)
+		}
+	}
+	// Last, because the API server refuses a template that the selector does not select.
+	template.WithLabels(fixed.PodLabels)
+	claimDefaults(template.Spec)
+	return template, nil
+}
+
+func container(server *v1alpha1.MCPServer) (*corev1ac.ContainerApplyConfiguration, error) {
+	c := corev1ac.Container().
+		WithName(ContainerName).
+		WithImage(server.Spec.Image).
+		WithCommand(server.Spec.Command...).
+		WithArgs(server.Spec.Args...).
+		WithPorts(corev1ac.ContainerPort().
+			WithName(portName).
+			WithContainerPort(ContainerPort(server)).
+			WithProtocol(corev1.ProtocolTCP)).
+		WithSecurityContext(corev1ac.SecurityContext().
+			WithAllowPrivilegeEscalation(false).
+			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL")))
+	if server.Spec.ImagePullPolicy != "" {
+		c.WithImagePullPolicy(server.Spec.ImagePullPolicy)
+	}
+	variables, err := environment(server)
+	if err != nil {
+		return nil, err
+	}
+	c.WithEnv(variables...)
+	for i := range server.Spec.EnvFrom {
+		source, err := configurationOf[corev1ac.EnvFromSourceApplyConfiguration](server.Spec.EnvFrom[i])
+		if err != nil {
+			return nil, fmt.Errorf("reading spec.envFrom: %w", err)
+		}
+		c.WithEnvFrom(source)
+	}
+	if server.Spec.Resources != nil {
+		resources, err := configurationOf[corev1ac.ResourceRequirementsApplyConfiguration](server.Spec.Resources)
+		if err != nil {
+			return nil, fmt.Errorf("reading spec.resources: %w", err)
+		}
+		c.WithResources(resources)
+	}
+	for _, volume := range server.Spec.Volumes {
+		mount := corev1ac.VolumeMount().WithName(volume.Name).WithMountPath(volume.MountPath)
+		if volume.ReadOnly {
+			mount.WithReadOnly(true) // false reads back without the key
+		}
+		c.WithVolumeMounts(mount)
+	}
+	if Transport(server) == v1alpha1.TransportStdio {
+		// A stdio server ends when its input does.
+		return c.WithStdin(true), nil
+	}
+	return c.
+		WithStartupProbe(tcpProbe().WithPeriodSeconds(startupPeriodSeconds).WithFailureThreshold(startupFailures)).
+		WithReadinessProbe(tcpProbe()), nil
+}
+
+func tcpProbe() *corev1ac.ProbeApplyConfiguration {
+	return corev1ac.Probe().WithTCPSocket(corev1ac.TCPSocketAction().WithPort(intstr.FromString(portName)))
+}
+
+// environment is the operator's variables, then the user's, then those from Secrets. A user's variable replaces the
+// operator's of the same name.
+func environment(server *v1alpha1.MCPServer) ([]*corev1ac.EnvVarApplyConfiguration, error) {
+	port := strconv.FormatInt(int64(ContainerPort(server)), 10)
+	var theirs []*corev1ac.EnvVarApplyConfiguration
+	for i := range server.Spec.Env {
+		variable, err := configurationOf[corev1ac.EnvVarApplyConfiguration](server.Spec.Env[i])
+		if err != nil {
+			return nil, fmt.Errorf("reading spec.env: %w", err)
+		}
+		theirs = append(theirs, variable)
+	}
+	for _, secret := range server.Spec.Secrets {
+		theirs = append(theirs, corev1ac.EnvVar().
+			WithName(cmp.Or(secret.TargetEnvName, secret.Key)).
+			WithValueFrom(corev1ac.EnvVarSource().
+				WithSecretKeyRef(corev1ac.SecretKeySelector().WithName(secret.Name).WithKey(secret.Key))))
+	}
+	replaced := make(map[string]bool, len(theirs))
+	for _, variable := range theirs {
+		replaced[*variable.Name] = true
+	}
+	var all []*corev1ac.EnvVarApplyConfiguration
+	for _, own := range []*corev1ac.EnvVarApplyConfiguration{
+		corev1ac.EnvVar().WithName("MCP_TRANSPORT").WithValue(string(Transport(server))),
+		corev1ac.EnvVar().WithName("MCP_PORT").WithValue(port),
+		corev1ac.EnvVar().WithName("FASTMCP_PORT").WithValue(port),
+		corev1ac.EnvVar().WithName("MCP_HOST").WithValue("0.0.0.0"),
+	} {
+		if !replaced[*own.Name] {
+			all = append(all, own)
+		}
+	}
+	return append(all, theirs...), nil
+}
+
+// volume returns a volume with the one source that the schema lets it have.
+func volume(from *v1alpha1.Volume) (*corev1ac.VolumeApplyConfiguration, error) {
+	source := corev1.VolumeSource{
+		PersistentVolumeClaim: from.PersistentVolumeClaim,
+		ConfigMap:             from.ConfigMap,
+		Secret:                from.Secret,
+		EmptyDir:              from.EmptyDir,
+		Projected:             from.Projected,
+	}
+	if from.HostPath != nil {
+		source.HostPath = &corev1.HostPathVolumeSource{Path: *from.HostPath}
+	}
+	to, err := configurationOf[corev1ac.VolumeApplyConfiguration](corev1.Volume{Name: from.Name, VolumeSource: source})
+	if err != nil {
+		return nil, fmt.Errorf("reading spec.volumes %q: %w", from.Name, err)
+	}
+	return to, nil
+}
+
+// topologySpread spreads the pods as the user says, and else over hosts and zones where that is possible.
+func topologySpread(
+	server *v1alpha1.MCPServer, fixed Fixed,
+) ([]*corev1ac.TopologySpreadConstraintApplyConfiguration, error) {
+	constraints := server.Spec.TopologySpreadConstraints
+	if constraints == nil {
+		constraints = []corev1.TopologySpreadConstraint{
+			{MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway},
+			{MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.ScheduleAnyway},
+		}
+	}
+	var all []*corev1ac.TopologySpreadConstraintApplyConfiguration
+	for _, from := range constraints {
+		to, err := configurationOf[corev1ac.TopologySpreadConstraintApplyConfiguration](from)
+		if err != nil {
+			return nil, fmt.Errorf("reading spec.topologySpreadConstraints: %w", err)
+		}
+		if to.LabelSelector == nil {
+			to.WithLabelSelector(metav1ac.LabelSelector().WithMatchLabels(fixed.PodLabels))
+		}
+		all = append(all, to)
+	}
+	return all, nil
+}
+
+// claimDefaults completes what has one owner as a whole with the values that the API server gives to what is left out:
+// the operator owns them with the rest, and an apply without them would look like a difference at every pass.
+func claimDefaults(pod *corev1ac.PodSpecApplyConfiguration) {
+	for _, containers := range [][]corev1ac.ContainerApplyConfiguration{pod.InitContainers, pod.Containers} {
+		for i := range containers {
+			for j := range containers[i].Env {
+				if source := containers[i].Env[j].ValueFrom; source != nil {
+					claimReferenceDefaults(source.FieldRef, source.ResourceFieldRef)
+				}
+			}
+		}
+	}
+	for i := range pod.Volumes {
+		if source := pod.Volumes[i].DownwardAPI; source != nil {
+			claimItemDefaults(source.Items)
+		}
+		if pod.Volumes[i].Projected == nil {
+			continue
+		}
+		for _, source := range pod.Volumes[i].Projected.Sources {
+			if source.DownwardAPI != nil {
+				claimItemDefaults(source.DownwardAPI.Items)
+			}
+			if token := source.ServiceAccountToken; token != nil && token.ExpirationSeconds == nil {
+				token.WithExpirationSeconds(3600)
+			}
+		}
+	}
+}
+
+func claimItemDefaults(items []corev1ac.DownwardAPIVolumeFileApplyConfiguration) {
+	for i := range items {
+		claimReferenceDefaults(items[i].FieldRef, items[i].ResourceFieldRef)
+	}
+}
+
+func claimReferenceDefaults(
+	field *corev1ac.ObjectFieldSelectorApplyConfiguration, resource *corev1ac.ResourceFieldSelectorApplyConfiguration,
+) {
+	if field != nil && field.APIVersion == nil {
+		field.WithAPIVersion("v1")
+	}
+	if resource != nil && resource.Divisor == nil {
+		resource.WithDivisor(apiresource.MustParse("0"))
+	}
+}
+
+// labelsWith returns the labels that every child carries, and those of the user.
+func labelsWith(server string, overrides *v1alpha1.MetadataOverrides) map[string]string {
+	all := labels(server)
+	if overrides == nil {
+		return all
+	}
+	// The schema refuses what would replace one of the operator's.
+	merged := maps.Clone(overrides.Labels)
+	if merged == nil {
+		merged = map[string]string{}
+	}
+	maps.Copy(merged, all)
+	return merged
+}
+
+func annotationsOf(overrides *v1alpha1.MetadataOverrides) map[string]string {
+	if overrides == nil {
+		return nil
+	}
+	return overrides.Annotations
+}

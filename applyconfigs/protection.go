@@ -1,0 +1,91 @@
+package applyconfigs
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// WantsNetworkPolicy reports whether an MCPServer is to have a NetworkPolicy.
+func WantsNetworkPolicy(server *v1alpha1.MCPServer) bool {
+	profile := server.Spec.PermissionProfile
+	return profile != nil && profile.Name == v1alpha1.PermissionProfileNone
+}
+
+// NetworkPolicy returns the apply configuration of the NetworkPolicy of an MCPServer; nil when it is to have none.
+func NetworkPolicy(server *v1alpha1.MCPServer, fixed Fixed) *networkingv1ac.NetworkPolicyApplyConfiguration {
+	if !WantsNetworkPolicy(server) {
+		return nil
+	}
+	port := func(protocol corev1.Protocol) *networkingv1ac.NetworkPolicyPortApplyConfiguration {
+		return networkingv1ac.NetworkPolicyPort().WithProtocol(protocol).WithPort(intstr.FromInt32(53))
+	}
+	return networkingv1ac.NetworkPolicy(NetworkPolicyName(server.Name), server.Namespace).
+		WithLabels(labels(server.Name)).
+		WithOwnerReferences(controllerReference(server)).
+		WithSpec(networkingv1ac.NetworkPolicySpec().
+			WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(fixed.PodLabels)).
+			WithPolicyTypes(networkingv1.PolicyTypeEgress).
+			// To anywhere: where DNS is differs from cluster to cluster, on a node or in a namespace.
+			WithEgress(networkingv1ac.NetworkPolicyEgressRule().
+				WithPorts(port(corev1.ProtocolUDP), port(corev1.ProtocolTCP))))
+}
+
+// WantsPodDisruptionBudget reports whether an MCPServer is to have a PodDisruptionBudget.
+func WantsPodDisruptionBudget(server *v1alpha1.MCPServer) bool {
+	return server.Spec.PodDisruptionBudget == nil || !server.Spec.PodDisruptionBudget.Disabled
+}
+
+// PodDisruptionBudget returns the apply configuration of the PodDisruptionBudget of an MCPServer; nil when it is to have
+// none.
+func PodDisruptionBudget(server *v1alpha1.MCPServer, fixed Fixed) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
+	if !WantsPodDisruptionBudget(server) {
+		return nil
+	}
+	spec := policyv1ac.PodDisruptionBudgetSpec().
+		WithSelector(metav1ac.LabelSelector().WithMatchLabels(fixed.PodLabels)).
+		// A pod that does not work must not keep a node from being drained.
+		WithUnhealthyPodEvictionPolicy(policyv1.AlwaysAllow)
+	if budget := server.Spec.PodDisruptionBudget; budget != nil {
+		spec.MaxUnavailable, spec.MinAvailable = budget.MaxUnavailable, budget.MinAvailable
+	}
+	if spec.MaxUnavailable == nil && spec.MinAvailable == nil {
+		spec.WithMaxUnavailable(intstr.FromInt32(1))
+	}
+	return policyv1ac.PodDisruptionBudget(PodDisruptionBudgetName(server.Name), server.Namespace).
+		WithLabels(labels(server.Name)).
+		WithOwnerReferences(controllerReference(server)).
+		WithSpec(spec)
+}
+
+// WantsServiceAccount reports whether a ServiceAccount is to be made for an MCPServer: it names none that exists.
+func WantsServiceAccount(server *v1alpha1.MCPServer) bool {
+	return serviceAccountName(server) == ServiceAccountName(server.Name)
+}
+
+// ServiceAccount returns the apply configuration of the ServiceAccount of an MCPServer, which has no permissions and
+// gives pods no token; nil when none is to be made.
+func ServiceAccount(server *v1alpha1.MCPServer) *corev1ac.ServiceAccountApplyConfiguration {
+	if !WantsServiceAccount(server) {
+		return nil
+	}
+	return corev1ac.ServiceAccount(ServiceAccountName(server.Name), server.Namespace).
+		WithLabels(labels(server.Name)).
+		WithOwnerReferences(controllerReference(server)).
+		WithAutomountServiceAccountToken(false)
+}
+
+// serviceAccountName returns what the pods run as.
+func serviceAccountName(server *v1alpha1.MCPServer) string {
+	if name := server.Spec.ServiceAccount; name != nil {
+		return *name
+	}
+	return ServiceAccountName(server.Name)
+}

@@ -1,0 +1,127 @@
+// Command podtemplate writes the schema of a PodTemplateSpec into the CRD of MCPServer.
+//
+// The Go type of spec.podTemplateSpec keeps what the user wrote as it is, because a typed one could not tell a value of
+// zero from none. The schema is there all the same, so that an unknown field is refused at admission, and so that two
+// appliers of one MCPServer can own different entries of a list. It has no descriptions: with them, the CRD would be
+// larger than what a client-side kubectl apply can record in an annotation.
+//
+//	go run ./crd/podtemplate deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/tools/go/packages"
+	apiext "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-tools/pkg/crd"
+	"sigs.k8s.io/controller-tools/pkg/loader"
+	"sigs.k8s.io/controller-tools/pkg/markers"
+	"sigs.k8s.io/yaml"
+)
+
+const corePackage = "k8s.io/api/core/v1"
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: podtemplate CRD.yaml")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "podtemplate:", err)
+		os.Exit(1)
+	}
+}
+
+func run(file string) error {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("reading the CRD: %w", err)
+	}
+	// Not the typed CRD, which would write its empty status as well.
+	var definition map[string]any
+	if err := yaml.Unmarshal(content, &definition); err != nil {
+		return fmt.Errorf("parsing the CRD: %w", err)
+	}
+	template, err := templateSchema()
+	if err != nil {
+		return err
+	}
+	properties, err := runtime.DefaultUnstructuredConverter.ToUnstructured(template)
+	if err != nil {
+		return fmt.Errorf("converting the schema: %w", err)
+	}
+	versions, _, err := unstructured.NestedSlice(definition, "spec", "versions")
+	if err != nil {
+		return fmt.Errorf("reading the versions of the CRD: %w", err)
+	}
+	for _, version := range versions {
+		version := version.(map[string]any)
+		at := []string{"schema", "openAPIV3Schema", "properties", "spec", "properties", "podTemplateSpec"}
+		unstructured.RemoveNestedField(version, append(at, "x-kubernetes-preserve-unknown-fields")...)
+		if err := unstructured.SetNestedField(version, properties["properties"], append(at, "properties")...); err != nil {
+			return fmt.Errorf("writing the schema into the CRD: %w", err)
+		}
+	}
+	if err := unstructured.SetNestedSlice(definition, versions, "spec", "versions"); err != nil {
+		return fmt.Errorf("writing the versions of the CRD: %w", err)
+	}
+	content, err = yaml.Marshal(definition)
+	if err != nil {
+		return fmt.Errorf("writing the CRD: %w", err)
+	}
+	if err := os.WriteFile(file, append([]byte("---\n"), content...), 0o600); err != nil {
+		return fmt.Errorf("writing the CRD: %w", err)
+	}
+	return nil
+}
+
+// templateSchema returns the schema of a partial PodTemplateSpec.
+func templateSchema() (*apiext.JSONSchemaProps, error) {
+	roots, err := loader.LoadRoots(corePackage)
+	if err != nil {
+		return nil, fmt.Errorf("loading %s: %w", corePackage, err)
+	}
+	registry := &markers.Registry{}
+	if err := (crd.Generator{}).RegisterMarkers(registry); err != nil {
+		return nil, fmt.Errorf("registering the markers: %w", err)
+	}
+	parser := &crd.Parser{
+		Collector:                  &markers.Collector{Registry: registry},
+		Checker:                    &loader.TypeChecker{NodeFilters: []loader.NodeFilter{(crd.Generator{}).CheckFilter()}},
+		GenerateEmbeddedObjectMeta: true,
+	}
+	crd.AddKnownTypes(parser)
+	parser.NeedPackage(roots[0])
+	name := crd.TypeIdent{Package: roots[0], Name: "PodTemplateSpec"}
+	parser.NeedFlattenedSchemaFor(name)
+	// Only the types that are needed are loaded: to the type checker, others are undefined.
+	if loader.PrintErrors(roots, packages.TypeError) {
+		return nil, errors.New("loading the types failed")
+	}
+	schema := parser.FlattenedSchemata[name]
+	withoutDescriptions(&schema)
+	// A partial template may leave the containers to the operator.
+	pod := schema.Properties["spec"]
+	pod.Required = slices.DeleteFunc(pod.Required, func(field string) bool { return field == "containers" })
+	schema.Properties["spec"] = pod
+	return &schema, nil
+}
+
+func withoutDescriptions(schema *apiext.JSONSchemaProps) {
+	schema.Description = ""
+	for name, property := range schema.Properties {
+		withoutDescriptions(&property)
+		schema.Properties[name] = property
+	}
+	if schema.Items != nil {
+		withoutDescriptions(schema.Items.Schema)
+	}
+	if schema.AdditionalProperties != nil && schema.AdditionalProperties.Schema != nil {
+		withoutDescriptions(schema.AdditionalProperties.Schema)
+	}
+}

@@ -1,0 +1,171 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+)
+
+// neverVersion is a resourceVersion that no object has: the store counts writes up from 1, and the first is older than
+// any object. An apply that carries it creates an absent object and is refused with 409 by one that exists. It closes
+// the gap between the look that found nothing and the apply that creates.
+const neverVersion = "1"
+
+// applyConfiguration is what all generated apply configurations have in common.
+type applyConfiguration[C any] interface {
+	runtime.ApplyConfiguration
+	comparable
+	WithUID(types.UID) C
+	WithResourceVersion(string) C
+}
+
+// liveObject is a pointer to a typed object; nil when it is absent.
+type liveObject interface {
+	client.Object
+	comparable
+}
+
+// applyChild converges one child, unless it is someone else's, is not wanted, or is being deleted: then it comes back
+// when it is gone.
+func applyChild[C applyConfiguration[C], L liveObject](
+	ctx context.Context, r *Reconciler, p *pass, want C, live L, extract func(L, string) (C, error),
+) error {
+	var none C
+	var absent L
+	if want == none || isGoing(live) {
+		return nil
+	}
+	if object := metadataOf(want); p.refused(object.GetKind(), object.GetName()) {
+		return nil
+	}
+	if live != absent {
+		if migrated, err := migrate(ctx, r.Client, p, live); migrated || err != nil {
+			return err
+		}
+	}
+	wrote, err := converge(ctx, r, p, want, live, extract)
+	p.wrote = p.wrote || wrote
+	return err
+}
+
+// dropChild deletes a child that is no longer wanted: the very object that was seen to be ours, or none.
+func dropChild[L liveObject](ctx context.Context, r *Reconciler, p *pass, wanted bool, live L) error {
+	var absent L
+	if wanted || live == absent || isGoing(live) {
+		return nil
+	}
+	err := r.Client.Delete(ctx, live, client.Preconditions{
+		UID: ptr.To(live.GetUID()), ResourceVersion: ptr.To(live.GetResourceVersion()),
+	})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting %T %q, which is no longer wanted: %w", live, live.GetName(), err)
+	}
+	p.wrote = true
+	return nil
+}
+
+// isGoing reports whether an object is there and is being deleted.
+func isGoing[L liveObject](live L) bool {
+	var absent L
+	return live != absent && !live.GetDeletionTimestamp().IsZero()
+}
+
+// converge applies want, unless what the operator owns in live is exactly that. The apply counts only for the very
+// version that was looked at: were the operator to claim or drop a field on the word of a stale cache, it could take
+// what it must not, and dropping a field that it still owns would reset it.
+func converge[C applyConfiguration[C], L liveObject](
+	ctx context.Context, r *Reconciler, p *pass, want C, live L, extract func(L, string) (C, error),
+) (wrote bool, err error) {
+	var absent L
+	version := neverVersion
+	if live != absent {
+		owned, err := extract(live, applyconfigs.FieldManager)
+		if err != nil {
+			return false, fmt.Errorf("reading what the operator owns in %q: %w", live.GetName(), err)
+		}
+		if equality.Semantic.DeepEqual(owned, want) {
+			return false, nil
+		}
+		version = live.GetResourceVersion()
+		want.WithUID(live.GetUID())
+	}
+	want.WithResourceVersion(version)
+	object := metadataOf(want)
+	var taken []takeover
+	if live != absent {
+		if taken, err = takeovers(object, live); err != nil {
+			return false, err
+		}
+	}
+	if err := r.Client.Apply(ctx, want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership); err != nil {
+		result := "error"
+		if isStale(err) {
+			result = "conflict"
+		}
+		applies.WithLabelValues(object.GetKind(), result).Inc()
+		return false, fmt.Errorf("applying %s %q: %w", object.GetKind(), object.GetName(), err)
+	}
+	applies.WithLabelValues(object.GetKind(), "applied").Inc()
+	// Apply has decoded the answer into want. The server drops a write that changes nothing.
+	if metadataOf(want).GetResourceVersion() == version {
+		return false, nil
+	}
+	r.recordTakeovers(p.server, object, taken)
+	return true, nil
+}
+
+// metadataOf reads the metadata of an apply configuration, which has no accessors that all kinds share.
+func metadataOf(config runtime.ApplyConfiguration) *unstructured.Unstructured {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(config)
+	if err != nil {
+		return &unstructured.Unstructured{} // no generated apply configuration fails to convert
+	}
+	return &unstructured.Unstructured{Object: content}
+}
+
+// isStale reports whether err says that an object was not what the cache showed: an everyday outcome of optimistic
+// concurrency, not a failure. An object that was deleted and created anew meanwhile fails the check of its UID, which
+// the server reports as an invalid object.
+func isStale(err error) bool {
+	if apierrors.IsConflict(err) {
+		return true
+	}
+	return hasCause(err, func(cause metav1.StatusCause) bool { return cause.Field == "metadata.uid" })
+}
+
+// asConflict turns the answer to a JSON patch whose test failed, which is no 409, into one. Unlike the answer that an
+// object is invalid, it has no cause.
+func asConflict(err error, name string) error {
+	if apierrors.IsInvalid(err) && !hasCause(err, func(metav1.StatusCause) bool { return true }) {
+		return apierrors.NewConflict(schema.GroupResource{}, name, err)
+	}
+	return err
+}
+
+// hasCause reports whether err is an answer of the API server that an object is invalid, for such a cause.
+func hasCause(err error, is func(metav1.StatusCause) bool) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Status().Details.Causes, is)
+}
+
+// isTerminating reports whether err says that the namespace is being deleted.
+func isTerminating(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}

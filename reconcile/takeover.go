@@ -1,0 +1,87 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/ownership"
+)
+
+// predecessors are the field managers of other operators that run MCPServers. A child that one of them made is of this
+// MCPServer, by its controller reference, and is taken over as it is.
+var predecessors = []string{"toolhive-container-manager"}
+
+// migrate makes what a predecessor owns in a child the operator's own, so that a field that the MCPServer drops later
+// goes away. No value changes. The given fields are not migrated: nobody owns them afterwards, so that an apply without
+// them leaves them as they are. It reports whether there was something to migrate; the apply comes with the next pass.
+func migrate(ctx context.Context, c client.Client, p *pass, live client.Object, except ...fieldpath.Path) (bool, error) {
+	patch, err := ownership.Migrate(live, predecessors, self, except...)
+	if err != nil || patch == nil {
+		return false, err
+	}
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return false, fmt.Errorf("writing the patch that takes %q over: %w", live.GetName(), err)
+	}
+	// The patch decodes the answer into the object, which belongs to the cache.
+	object, ok := live.DeepCopyObject().(client.Object)
+	if !ok {
+		return false, fmt.Errorf("taking over %q: %T is no object", live.GetName(), live)
+	}
+	err = c.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(applyconfigs.FieldManager))
+	if err = asConflict(err, live.GetName()); err != nil {
+		return false, fmt.Errorf("taking over %q: %w", live.GetName(), err)
+	}
+	p.wrote, p.migrated = true, true
+	return true, nil
+}
+
+// takeover is a value of someone else's that an apply replaces.
+type takeover struct {
+	manager string
+	fields  []string
+}
+
+// takeovers returns the fields that want would change in live and that others own. The scale has events of its own.
+func takeovers(want *unstructured.Unstructured, live client.Object) ([]takeover, error) {
+	changed, err := applyconfigs.ChangedFields(want, live)
+	if err != nil {
+		return nil, fmt.Errorf("comparing %q with what it should be: %w", live.GetName(), err)
+	}
+	changed = changed.Difference(fieldpath.NewSet(replicasPath, annotationPath))
+	var all []takeover
+	for _, entry := range live.GetManagedFields() {
+		manager := ownership.ManagerOf(entry)
+		if manager == self {
+			continue
+		}
+		owned, err := ownership.FieldsOf(entry)
+		if err != nil {
+			return nil, err
+		}
+		var fields []string
+		changed.Intersection(owned).Iterate(func(path fieldpath.Path) { fields = append(fields, path.String()) })
+		if len(fields) > 0 {
+			all = append(all, takeover{manager: manager.Name, fields: fields})
+		}
+	}
+	return all, nil
+}
+
+func (r *Reconciler) recordTakeovers(server *v1alpha1.MCPServer, object *unstructured.Unstructured, all []takeover) {
+	for _, taken := range all {
+		r.event(server, corev1.EventTypeWarning, eventFieldTakenBack, actionApply, fmt.Sprintf(
+			"%s had changed %s of %s %q: set to what the MCPServer asks for. To keep another value, declare it in the MCPServer",
+			taken.manager, strings.Join(taken.fields, ", "), object.GetKind(), object.GetName()))
+	}
+}
