@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestReadyTellsTheTruth: what kstatus, by which Flux, kpt and others judge, computes from the conditions is what is the
+// case, and the message names the pod and the reason.
+func TestReadyTellsTheTruth(t *testing.T) {
+	const noSuchNode = `
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec:
+  image: "registry.example/server:1"
+  podTemplateSpec: {spec: {nodeSelector: {disk: none}}}
+`
+	testEnv.Test(t, feature("Ready").
+		Assess("a pod that cannot be scheduled", all(apply(noSuchNode),
+			unready("web-0", "Unschedulable", "node affinity/selector"), kstatusIs(status.InProgressStatus))).
+		Assess("all pods ready", all(apply(declared(2)), scaleIs(2), kstatusIs(status.CurrentStatus))).
+		Assess("a pod that crashes again and again", all(
+			podWaits("web-1", "CrashLoopBackOff", "back-off 5m0s restarting failed container"),
+			unready("1 of 2 pods are ready", "web-1", "CrashLoopBackOff", "container mcp", "back-off"), kstatusIs(status.InProgressStatus),
+			phaseIs(v1alpha1.PhasePending))).
+		Assess("it is replaced", all(kubectl("delete", "pod", "web-1"), scaleIs(2), kstatusIs(status.CurrentStatus))).
+		Assess("an image that cannot be pulled", all(
+			podWaits("web-0", "ImagePullBackOff", "Back-off pulling image"),
+			unready("web-0", "ImagePullBackOff", "Back-off pulling image"), kstatusIs(status.InProgressStatus),
+			kubectl("delete", "pod", "web-0"), scaleIs(2))).
+		Assess("a rollout that is held half way", all(
+			apply(noSuchNode),
+			unready("pods", "web-1", "Unschedulable"), kstatusIs(status.InProgressStatus))).
+		Assess("fixing the template repairs it", all(apply(declared(2)), scaleIs(2), kstatusIs(status.CurrentStatus))).
+		Assess("stopped is Ready", all(apply(declared(0)), scaleIs(0), kstatusIs(status.CurrentStatus), phaseIs(v1alpha1.PhaseStopped))).
+		Feature())
+	testEnv.Test(t, feature("an MCPServer that cannot go on").
+		Assess("has failed", all(
+			applyAs("another-team", "{apiVersion: v1, kind: Service, metadata: {name: mcp-web-proxy}, spec: {ports: [{port: 80}]}}"),
+			apply(undeclared), conditionSays(v1alpha1.ConditionStalled, "NotControlled"),
+			kstatusIs(status.FailedStatus), phaseIs(v1alpha1.PhaseFailed))).
+		Feature())
+}
+
+// unready waits until Ready is False with a message that has all the given words.
+func unready(words ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, fmt.Sprintf("Ready False with %q", words), func(ctx context.Context) (string, bool) {
+			mcp := mcpServer(ctx, t)
+			condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+			return fmt.Sprint(condition), condition != nil && condition.Status == "False" &&
+				condition.ObservedGeneration == mcp.Generation && containsAll(condition.Message, words)
+		})
+	})
+}
+
+// podWaits makes the one container of a pod wait for a reason, as the kubelet of a real node would say it.
+func podWaits(name, reason, message string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "the pod to be written", func(ctx context.Context) (string, bool) {
+			pod := get(ctx, t, name, &corev1.Pod{})
+			pod.Status.ContainerStatuses[0].Ready = false
+			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{
+				Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message},
+			}
+			for i := range pod.Status.Conditions {
+				if kind := pod.Status.Conditions[i].Type; kind == corev1.PodReady || kind == corev1.ContainersReady {
+					pod.Status.Conditions[i].Status = corev1.ConditionFalse
+				}
+			}
+			err := theCluster.Client.Status().Update(ctx, pod)
+			return fmt.Sprint(err), err == nil
+		})
+	})
+}
+
+// kstatusIs waits until kstatus computes a status of the MCPServer.
+func kstatusIs(want status.Status) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "kstatus "+string(want), func(ctx context.Context) (string, bool) {
+			mcp := mcpServer(ctx, t)
+			mcp.GetObjectKind().SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("MCPServer"))
+			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(mcp)
+			must(t, err)
+			result, err := status.Compute(&unstructured.Unstructured{Object: content})
+			must(t, err)
+			return string(result.Status) + ": " + result.Message, result.Status == want
+		})
+	})
+}
+
+// phaseIs waits for a phase.
+func phaseIs(want v1alpha1.Phase) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "phase "+string(want), func(ctx context.Context) (string, bool) {
+			phase := mcpServer(ctx, t).Status.Phase
+			return string(phase), phase == want
+		})
+	})
+}
