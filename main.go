@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"flag"
@@ -13,8 +14,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
@@ -37,6 +40,7 @@ type options struct {
 	leaderElectionNamespace string
 	namespaces              string
 	concurrency             int
+	preview                 string
 	log                     zap.Options
 }
 
@@ -50,6 +54,8 @@ func main() {
 		"namespace of the lease; empty for the namespace that the operator runs in")
 	flag.StringVar(&o.namespaces, "namespaces", "", "namespaces to watch, separated by commas; empty for all")
 	flag.IntVar(&o.concurrency, "concurrency", 4, "how many MCPServers are reconciled at a time, at least 1")
+	flag.StringVar(&o.preview, "preview", "",
+		"NAMESPACE/NAME of an MCPServer: print what the operator would change in its children, and exit; nothing is written")
 	o.log.BindFlags(flag.CommandLine)
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -83,6 +89,10 @@ func run(o options) error {
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
 
+	ctx := ctrl.SetupSignalHandler()
+	if o.preview != "" {
+		return preview(ctx, config, scheme, o.preview)
+	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
 		Cache:  cache.Options{DefaultNamespaces: watched(o.namespaces), ByObject: reconcile.CachedObjects()},
@@ -109,7 +119,6 @@ func run(o options) error {
 		Recorder:  mgr.GetEventRecorder("mcpserver-operator"),
 		Now:       time.Now,
 	}
-	ctx := ctrl.SetupSignalHandler()
 	if err := reconciler.SetupWithManager(ctx, mgr, o.concurrency); err != nil {
 		return err
 	}
@@ -123,6 +132,20 @@ func run(o options) error {
 		return fmt.Errorf("running: %w", err)
 	}
 	return nil
+}
+
+// preview prints what a pass would change.
+func preview(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, server string) error {
+	namespace, name, found := strings.Cut(server, "/")
+	if !found {
+		return fmt.Errorf("--preview is %q: it has to be NAMESPACE/NAME", server)
+	}
+	live, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Now: time.Now}
+	return reconciler.Preview(ctx, client.ObjectKey{Namespace: namespace, Name: name}, os.Stdout)
 }
 
 // watched turns the flag into what the cache takes; nil means all namespaces.

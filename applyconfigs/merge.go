@@ -14,7 +14,6 @@ import (
 	"k8s.io/client-go/applyconfigurations"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
 )
 
@@ -22,34 +21,6 @@ import (
 var typeConverter = sync.OnceValue(func() managedfields.TypeConverter {
 	return applyconfigurations.NewTypeConverter(clientgoscheme.Scheme)
 })
-
-// ChangedFields returns the fields that have another value in want, an apply configuration as unstructured content, than
-// in the live object.
-func ChangedFields(want *unstructured.Unstructured, live runtime.Object) (*fieldpath.Set, error) {
-	typedWant, err := typeConverter().ObjectToTyped(want)
-	if err != nil {
-		return nil, fmt.Errorf("reading the apply configuration: %w", err)
-	}
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
-	if err != nil {
-		return nil, fmt.Errorf("reading the live object: %w", err)
-	}
-	object := &unstructured.Unstructured{Object: content}
-	object.SetGroupVersionKind(want.GroupVersionKind()) // an object that a typed client has read does not carry it
-	typedLive, err := typeConverter().ObjectToTyped(object)
-	if err != nil {
-		return nil, fmt.Errorf("reading the live object: %w", err)
-	}
-	merged, err := typedLive.Merge(typedWant)
-	if err != nil {
-		return nil, fmt.Errorf("merging them: %w", err)
-	}
-	comparison, err := typedLive.Compare(merged)
-	if err != nil {
-		return nil, fmt.Errorf("comparing them: %w", err)
-	}
-	return comparison.Modified, nil
-}
 
 // mergePodTemplate merges the user's partial PodTemplateSpec, as JSON, into the operator's by the schema, as server-side
 // apply does: the user's value wins, and entries of a list with the same key are merged. Where a field excludes another,

@@ -56,6 +56,15 @@ type refusal struct {
 
 // observe reads the children, and what else has a say in them.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
+	if err := r.observeChildren(ctx, p); err != nil {
+		return err
+	}
+	var err error
+	p.autoscalers, err = r.observeAutoscalers(ctx, p.server)
+	return err
+}
+
+func (r *Reconciler) observeChildren(ctx context.Context, p *pass) error {
 	name := p.server.Name
 	var errs [6]error
 	p.children.statefulSet, errs[0] = observeChild(ctx, r, p, applyconfigs.StatefulSetName(name), true, &appsv1.StatefulSet{})
@@ -70,12 +79,7 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
-	if err := r.observeStatefulSet(ctx, p); err != nil {
-		return err
-	}
-	var err error
-	p.autoscalers, err = r.observeAutoscalers(ctx, p.server)
-	return err
+	return r.observeStatefulSet(ctx, p)
 }
 
 // observeStatefulSet looks into the StatefulSet, or into what it will be created with.

@@ -177,6 +177,9 @@ func (o *Operator) Restart(ctx context.Context) error {
 	return o.WaitForPasses(ctx, 0, servers)
 }
 
+// Binary is the executable of the operator.
+func (o *Operator) Binary() string { return o.binary }
+
 // LogFile is the file with what the operator has logged since its first start.
 func (o *Operator) LogFile() string { return o.log }
 

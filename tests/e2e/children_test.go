@@ -144,9 +144,10 @@ func existing(ctx context.Context, t *testing.T) []string {
 	return there
 }
 
+func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
+
 // children returns an empty object of the name of each child that the MCPServer of a test can have.
 func children() []client.Object {
-	named := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 	return []client.Object{
 		&appsv1.StatefulSet{ObjectMeta: named(applyconfigs.StatefulSetName(server))},
 		&corev1.Service{ObjectMeta: named(applyconfigs.ClientServiceName(server))},

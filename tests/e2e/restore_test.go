@@ -64,6 +64,20 @@ func withoutOperator(during features.Func) features.Func {
 	})
 }
 
+func operatorStops() features.Func {
+	return step(func(_ context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Stop())
+	})
+}
+
+func operatorStarts() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Start(ctx))
+	})
+}
+
 func podUIDs(ctx context.Context, t *testing.T) []types.UID {
 	t.Helper()
 	var pods corev1.PodList

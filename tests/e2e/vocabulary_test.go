@@ -51,6 +51,16 @@ spec: {image: "registry.example/server:1", replicas: %d, replicasConflictPolicy:
 `, replicas, policy)
 }
 
+// withTemplate is a manifest with a podTemplateSpec.
+func withTemplate(template string) string {
+	return fmt.Sprintf(`
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "registry.example/server:1", podTemplateSpec: %s}
+`, template)
+}
+
 type namespaceKey struct{}
 
 // in returns the namespace of the test.
@@ -98,10 +108,24 @@ func all(steps ...features.Func) features.Func {
 
 // apply applies a manifest as a user does, who also takes the image back that imageChanges has patched.
 func apply(manifest string) features.Func {
+	return applyWith(func(context.Context) string { return manifest })
+}
+
+// applyWith applies a manifest that depends on the namespace of the test.
+func applyWith(manifest func(ctx context.Context) string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		_, err := theCluster.KubectlWithInput(ctx, manifest,
+		_, err := theCluster.KubectlWithInput(ctx, manifest(ctx),
 			"apply", "--server-side", "--force-conflicts", "-n", in(ctx), "-f", "-")
+		must(t, err)
+	})
+}
+
+// clusterApply applies objects that are in no namespace.
+func clusterApply(manifest string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		_, err := theCluster.KubectlWithInput(ctx, manifest, "apply", "--server-side", "-f", "-")
 		must(t, err)
 	})
 }
@@ -154,6 +178,17 @@ func scaleIs(n int32) features.Func {
 				replicas(set), set.Status.ReadyReplicas, mcp.Status.Ready, mcp.Status.Conditions)
 			return state, replicas(set) == n && set.Status.ReadyReplicas == n && set.Status.Replicas == n &&
 				mcp.Status.Ready == fmt.Sprintf("%d/%d", n, n) && ready(mcp)
+		})
+	})
+}
+
+// podsAreReady waits until the StatefulSet has n ready pods, whatever the MCPServer says.
+func podsAreReady(n int32) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, fmt.Sprintf("%d ready pods", n), func(ctx context.Context) (string, bool) {
+			set := statefulSet(ctx, t)
+			return fmt.Sprintf("%+v", set.Status), replicas(set) == n && set.Status.ReadyReplicas == n && set.Status.Replicas == n
 		})
 	})
 }

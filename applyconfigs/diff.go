@@ -1,0 +1,79 @@
+package applyconfigs
+
+import (
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
+)
+
+// The functions here compute what an apply would do without asking an API server. An apply configuration is given as
+// unstructured content with its kind.
+
+// FieldsOf returns the fields that an apply configuration claims.
+func FieldsOf(want *unstructured.Unstructured) (*fieldpath.Set, error) {
+	value, err := typeConverter().ObjectToTyped(want)
+	if err != nil {
+		return nil, fmt.Errorf("reading the apply configuration: %w", err)
+	}
+	fields, err := value.ToFieldSet()
+	if err != nil {
+		return nil, fmt.Errorf("reading the fields of the apply configuration: %w", err)
+	}
+	return fields, nil
+}
+
+// ChangedFields returns the fields that have another value in want than in the live object.
+func ChangedFields(want *unstructured.Unstructured, live runtime.Object) (*fieldpath.Set, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
+	if err != nil {
+		return nil, fmt.Errorf("reading the live object: %w", err)
+	}
+	object := &unstructured.Unstructured{Object: content}
+	object.SetGroupVersionKind(want.GroupVersionKind()) // an object that a typed client has read does not carry it
+	before, err := typeConverter().ObjectToTyped(object)
+	if err != nil {
+		return nil, fmt.Errorf("reading the live object: %w", err)
+	}
+	after, err := merged(want, before)
+	if err != nil {
+		return nil, err
+	}
+	comparison, err := before.Compare(after)
+	if err != nil {
+		return nil, fmt.Errorf("comparing them: %w", err)
+	}
+	return comparison.Modified, nil
+}
+
+// Applied returns the live object as it would be after an apply of want by an owner that drops the given fields.
+func Applied(want, live *unstructured.Unstructured, dropped *fieldpath.Set) (*unstructured.Unstructured, error) {
+	before, err := typeConverter().ObjectToTyped(live)
+	if err != nil {
+		return nil, fmt.Errorf("reading the live object: %w", err)
+	}
+	after, err := merged(want, before.RemoveItems(dropped))
+	if err != nil {
+		return nil, err
+	}
+	content, ok := after.AsValue().Unstructured().(map[string]any)
+	if !ok {
+		return nil, errors.New("the merged object is none")
+	}
+	return &unstructured.Unstructured{Object: content}, nil
+}
+
+func merged(want *unstructured.Unstructured, live *typed.TypedValue) (*typed.TypedValue, error) {
+	typedWant, err := typeConverter().ObjectToTyped(want)
+	if err != nil {
+		return nil, fmt.Errorf("reading the apply configuration: %w", err)
+	}
+	after, err := live.Merge(typedWant)
+	if err != nil {
+		return nil, fmt.Errorf("merging them: %w", err)
+	}
+	return after, nil
+}

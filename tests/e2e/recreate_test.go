@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestAChangeThatNeedsARecreate: says so, with the fields and the command, goes on with everything else, and the command
+// loses neither a pod nor a volume nor the scale.
+func TestAChangeThatNeedsARecreate(t *testing.T) {
+	withClaim := func(ctx context.Context, image, size string) string {
+		return fmt.Sprintf(`
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec:
+  image: %q
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], storageClassName: %s, resources: {requests: {storage: %s}}}
+  podTemplateSpec: {spec: {containers: [{name: mcp, volumeMounts: [{name: data, mountPath: /data}]}]}}
+`, image, in(ctx), size)
+	}
+	var pods, claims []types.UID
+	testEnv.Test(t, feature("volumeClaimTemplates").
+		Assess("are created", step(func(ctx context.Context, t *testing.T) {
+			// No storage is provisioned here: the volumes are there already.
+			for i := range 4 {
+				all(clusterApply(fmt.Sprintf(`
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: %[1]s-%[2]d}
+spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /tmp/%[1]s-%[2]d}}
+`, in(ctx), i)))(ctx, t, nil)
+			}
+			all(apply(withClaim(ctx, "registry.example/server:1", "1Gi")), scaleIs(1),
+				kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))(ctx, t, nil)
+			pods, claims = podUIDs(ctx, t), claimUIDs(ctx, t)
+		})).
+		Assess("a change is Stalled, with the field and the command", all(
+			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:1", "2Gi") }),
+			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired", "spec.volumeClaimTemplates", "data", "--cascade=orphan", "undo the change"),
+			eventSays("RecreateRequired", "volumeClaimTemplates"))).
+		Assess("that command is lossless", holds(3,
+			step(func(ctx context.Context, t *testing.T) {
+				condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1alpha1.ConditionStalled)
+				command := regexp.MustCompile(`kubectl (.*--cascade=orphan)`).FindStringSubmatch(condition.Message)
+				if command == nil {
+					t.Fatalf("there is no command in %q", condition.Message)
+				}
+				clusterKubectl(strings.Fields(command[1])...)(ctx, t, nil)
+			}),
+			childrenAreThere(), conditionIsGone(v1alpha1.ConditionStalled), scaleIs(3),
+			eventuallyPrints("2Gi", "statefulset/web", ".spec.volumeClaimTemplates[*].spec.resources.requests.storage"),
+			step(func(ctx context.Context, t *testing.T) {
+				if after := podUIDs(ctx, t); !slices.Equal(after, pods) {
+					t.Errorf("the pods were %v and are %v", pods, after)
+				}
+				if after := claimUIDs(ctx, t); !slices.Equal(after, claims) {
+					t.Errorf("the claims were %v and are %v", claims, after)
+				}
+			}))).
+		Assess("meanwhile everything else is applied", all(
+			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:2", "3Gi") }),
+			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired"), imageRuns("registry.example/server:2"))).
+		Assess("undoing the change ends it", all(
+			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:2", "2Gi") }),
+			conditionIsGone(v1alpha1.ConditionStalled), scaleIs(3))).
+		Assess("and its volumes go", step(func(ctx context.Context, t *testing.T) {
+			for i := range 4 {
+				must(t, theCluster.Client.Delete(ctx, &corev1.PersistentVolume{ObjectMeta: named(fmt.Sprintf("%s-%d", in(ctx), i))}))
+			}
+		})).
+		Feature())
+}
+
+// TestASpecThatTheAPIServerRefuses: what the schema cannot tell is Stalled, and disturbs nothing that runs.
+func TestASpecThatTheAPIServerRefuses(t *testing.T) {
+	var before []types.UID
+	testEnv.Test(t, feature("a mount of a volume that there is not").
+		Assess("runs", all(apply(undeclared), scaleIs(1),
+			step(func(ctx context.Context, t *testing.T) { before = podUIDs(ctx, t) }))).
+		Assess("is Stalled with the field", all(
+			apply(withTemplate("{spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}")),
+			conditionSays(v1alpha1.ConditionStalled, "Rejected", "spec.template.spec.containers[0].volumeMounts[0].name", "missing"),
+			eventSays("Rejected", "volumeMounts[0].name", "missing"))).
+		Assess("and nothing that runs is disturbed", step(func(ctx context.Context, t *testing.T) {
+			if after := podUIDs(ctx, t); !slices.Equal(after, before) {
+				t.Fatalf("the pods were %v and are %v", before, after)
+			}
+		})).
+		Assess("corrected, it goes on by itself", all(apply(undeclared), conditionIsGone(v1alpha1.ConditionStalled), scaleIs(1))).
+		Feature())
+}
+
+// imageRuns waits until every pod runs an image, whatever the MCPServer says of itself.
+func imageRuns(image string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "the pods run "+image, func(ctx context.Context) (string, bool) {
+			images := jsonpath(ctx, t, "pods", ".items[*].spec.containers[*].image")
+			return images, images != "" && !strings.ContainsFunc(strings.ReplaceAll(images, image, ""), func(r rune) bool { return r != ' ' })
+		})
+	})
+}
+
+func claimUIDs(ctx context.Context, t *testing.T) []types.UID {
+	t.Helper()
+	var list corev1.PersistentVolumeClaimList
+	must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx))))
+	var uids []types.UID
+	for _, claim := range list.Items {
+		uids = append(uids, claim.UID)
+	}
+	slices.Sort(uids)
+	return uids
+}

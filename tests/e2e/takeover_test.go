@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/applyconfigs"
+)
+
+// predecessor is the field manager of the operator that ran the MCPServers before.
+const predecessor = "toolhive-container-manager"
+
+// TestTakingOverFromAnotherOperator: what it made for the same MCPServer is adopted in place.
+func TestTakingOverFromAnotherOperator(t *testing.T) {
+	var set, service types.UID
+	var pods []types.UID
+	runs := func(extraEnv bool) features.Func {
+		return all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
+			makeAsPredecessor(ctx, t, extraEnv)
+			all(kubectl("scale", "statefulset", server, "--replicas=3"), podsAreReady(3))(ctx, t, nil)
+			set, service = statefulSet(ctx, t).UID, get(ctx, t, "mcp-web-proxy", &corev1.Service{}).UID
+			pods = podUIDs(ctx, t)
+		}))
+	}
+	adopted := all(scaleIs(3), operatorDoesNotOwnTheScale(), step(func(ctx context.Context, t *testing.T) {
+		if now := statefulSet(ctx, t).UID; now != set {
+			t.Errorf("the StatefulSet was %s and is %s", set, now)
+		}
+		if now := get(ctx, t, "mcp-web-proxy", &corev1.Service{}).UID; now != service {
+			t.Errorf("the Service was %s and is %s", service, now)
+		}
+		for _, object := range []client.Object{
+			statefulSet(ctx, t), get(ctx, t, "mcp-web-proxy", &corev1.Service{}), get(ctx, t, "mcp-web-headless", &corev1.Service{}),
+		} {
+			for _, entry := range object.GetManagedFields() {
+				if entry.Manager == predecessor {
+					t.Errorf("%T %s still has fields of %s", object, object.GetName(), predecessor)
+				}
+			}
+		}
+	}))
+
+	testEnv.Test(t, feature("with the same template").
+		Assess("runs", runs(false)).
+		Assess("adopted at its scale", holds(3, operatorStarts(), adopted, passesAreForced(3))).
+		Assess("no pod restarts", step(func(ctx context.Context, t *testing.T) {
+			if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
+				t.Fatalf("the pods were %v and are %v", pods, now)
+			}
+		})).
+		Assess("what cannot change is as it was", all(
+			eventuallyPrints(server, "statefulset/web", ".spec.serviceName"),
+			eventuallyPrints("OrderedReady", "statefulset/web", ".spec.podManagementPolicy"),
+			eventuallyPrints(`{"app":"web"}`, "statefulset/web", ".spec.selector.matchLabels"),
+			eventuallyPrints(`{"app":"web"}`, "service/mcp-web-proxy", ".spec.selector"),
+			eventuallyPrints("app=web", "mcpserver/web", ".status.selector"))).
+		Assess("what only it had set goes", eventuallyPrints("", "statefulset/web", ".metadata.annotations.old")).
+		Assess("what others had set stays", eventuallyPrints("theirs", "statefulset/web", ".metadata.annotations.other")).
+		Assess("and it is quiet", writesNothing(passesAreForced(3))).
+		Feature())
+
+	testEnv.Test(t, feature("with another template").
+		Assess("runs", runs(true)).
+		Assess("the preview tells the difference and writes nothing", step(func(ctx context.Context, t *testing.T) {
+			before := statefulSet(ctx, t).ResourceVersion
+			out := preview(ctx, t)
+			for _, line := range []string{
+				"--- StatefulSet/web as it is", "-        - name: OLD", "-    old: \"1\"", "+++ PodDisruptionBudget/mcp-web as it would be",
+			} {
+				if !strings.Contains(out, line) {
+					t.Errorf("the preview has no line %q:\n%s", line, out)
+				}
+			}
+			if changed := regexp.MustCompile(`(?m)^[-+] +(replicas|other):.*$`).FindString(out); changed != "" {
+				t.Errorf("the preview changes %q:\n%s", changed, out)
+			}
+			if after := statefulSet(ctx, t).ResourceVersion; after != before {
+				t.Errorf("the preview wrote: resourceVersion was %s and is %s", before, after)
+			}
+		})).
+		Assess("adopted at its scale, and rolled to the template", holds(3, operatorStarts(), adopted,
+			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST", "pod/web-0", ".spec.containers[*].env[*].name"))).
+		Feature())
+}
+
+// makeAsPredecessor makes a StatefulSet and Services as the operator before did: with Update, a selector and a
+// serviceName of its own, and a controller reference to the MCPServer.
+func makeAsPredecessor(ctx context.Context, t *testing.T, extraEnv bool) {
+	t.Helper()
+	mcp := mcpServer(ctx, t)
+	selector := map[string]string{"app": server}
+	fixed := applyconfigs.Fixed{
+		Selector: metav1ac.LabelSelector().WithMatchLabels(selector), PodLabels: selector,
+		ServiceName: server, PodManagementPolicy: appsv1.OrderedReadyPodManagement,
+	}
+	set, err := applyconfigs.StatefulSet(mcp, applyconfigs.Scale{}, fixed)
+	must(t, err)
+	set.WithAnnotations(map[string]string{"old": "1"})
+	if extraEnv {
+		set.Spec.Template.Spec.Containers[0].Env[0].WithName("OLD")
+	}
+	for _, object := range []any{
+		set, applyconfigs.ClientService(mcp, fixed), applyconfigs.HeadlessService(mcp, fixed), applyconfigs.ServiceAccount(mcp),
+	} {
+		_, err := theCluster.KubectlWithInput(ctx, manifest(t, object), "create", "--field-manager="+predecessor, "-n", in(ctx), "-f", "-")
+		must(t, err)
+	}
+	kubectl("annotate", "statefulset", server, "other=theirs")(ctx, t, nil)
+}
+
+// preview runs the operator's --preview as the administrator.
+func preview(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	command := exec.CommandContext(ctx, operator.Binary(), "--preview="+in(ctx)+"/"+server)
+	command.Env = append(os.Environ(), "KUBECONFIG="+theCluster.Kubeconfig)
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
