@@ -58,15 +58,16 @@ func TestReplicasAreLeftOutUnlessClaimed(t *testing.T) {
 
 func TestURLFollowsTheTransport(t *testing.T) {
 	for _, test := range []struct {
-		transport, proxyMode v1alpha1.Transport
-		path                 string
+		transport v1alpha1.Transport
+		proxyMode v1alpha1.ProxyMode
+		path      string
 	}{
 		{"", "", "/mcp"},
 		{v1alpha1.TransportStdio, "", "/mcp"},
-		{v1alpha1.TransportStdio, v1alpha1.TransportStreamableHTTP, "/mcp"},
-		{v1alpha1.TransportStdio, v1alpha1.TransportSSE, "/sse"},
+		{v1alpha1.TransportStdio, v1alpha1.ProxyModeStreamableHTTP, "/mcp"},
+		{v1alpha1.TransportStdio, v1alpha1.ProxyModeSSE, "/sse"},
 		{v1alpha1.TransportStreamableHTTP, "", "/mcp"},
-		{v1alpha1.TransportStreamableHTTP, v1alpha1.TransportSSE, "/mcp"},
+		{v1alpha1.TransportStreamableHTTP, v1alpha1.ProxyModeSSE, "/mcp"},
 		{v1alpha1.TransportSSE, "", "/sse"},
 	} {
 		server := read(t, "minimal")

@@ -98,13 +98,15 @@ func Transport(server *v1alpha1.MCPServer) v1alpha1.Transport {
 
 // URL returns where clients connect.
 func URL(server *v1alpha1.MCPServer) string {
-	transport := Transport(server)
-	if transport == v1alpha1.TransportStdio {
-		transport = server.Spec.ProxyMode
-	}
 	path := "mcp"
-	if transport == v1alpha1.TransportSSE {
+	switch Transport(server) {
+	case v1alpha1.TransportSSE:
 		path = "sse"
+	case v1alpha1.TransportStdio:
+		if server.Spec.ProxyMode == v1alpha1.ProxyModeSSE {
+			path = "sse"
+		}
+	case v1alpha1.TransportStreamableHTTP:
 	}
 	return fmt.Sprintf("http://%s.%s.svc.cluster.local:%d/%s",
 		ClientServiceName(server.Name), server.Namespace, ProxyPort(server), path)

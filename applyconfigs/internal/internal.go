@@ -873,7 +873,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
     - name: proxyMode
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.Transport
+        namedType: mcpserver-operator.crd.v1alpha1.ProxyMode
     - name: proxyPort
       type:
         scalar: numeric
@@ -1019,6 +1019,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: minAvailable
       type:
         namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+- name: mcpserver-operator.crd.v1alpha1.ProxyMode
+  scalar: string
 - name: mcpserver-operator.crd.v1alpha1.ReplicasConflictPolicy
   scalar: string
 - name: mcpserver-operator.crd.v1alpha1.ResourceOverrides

@@ -119,8 +119,7 @@ type MCPServerSpec struct {
 	// How the image of a stdio server serves it to clients: sse or streamable-http, the default. It decides the path of
 	// status.url. Ignored with the other transports.
 	// +optional
-	// +kubebuilder:validation:Enum=sse;streamable-http
-	ProxyMode Transport `json:"proxyMode,omitempty"`
+	ProxyMode ProxyMode `json:"proxyMode,omitempty"`
 
 	// The port of the Service mcp-NAME-proxy, where clients connect. Left out, it is 8080.
 	// +optional
@@ -201,6 +200,7 @@ type MCPServerSpec struct {
 	// What happens with the claims of volumeClaimTemplates when the StatefulSet is deleted or scaled down, as in a
 	// StatefulSet. Left out, they are retained.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="(!has(self.whenDeleted) || self.whenDeleted in ['Retain', 'Delete']) && (!has(self.whenScaled) || self.whenScaled in ['Retain', 'Delete'])",message="whenDeleted and whenScaled are Retain or Delete"
 	PersistentVolumeClaimRetentionPolicy *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy `json:"persistentVolumeClaimRetentionPolicy,omitempty"`
 
 	// CPU, memory and other resources that the container requests and is limited to, as in a Pod.
@@ -252,6 +252,7 @@ type MCPServerSpec struct {
 
 	// How the pods are replaced when their template changes, as in a StatefulSet.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type in ['RollingUpdate', 'OnDelete']",message="type is RollingUpdate or OnDelete",fieldPath=".type"
 	UpdateStrategy *appsv1.StatefulSetUpdateStrategy `json:"updateStrategy,omitempty"`
 
 	// For how many seconds a pod has to be ready until it counts as available. Left out, it is 0.
@@ -298,4 +299,16 @@ const (
 	TransportStreamableHTTP Transport = "streamable-http"
 	// TransportSSE is a server that speaks over HTTP with server-sent events at /sse.
 	TransportSSE Transport = "sse"
+)
+
+// ProxyMode is how the image of a stdio server serves it to clients.
+//
+// +kubebuilder:validation:Enum=sse;streamable-http
+type ProxyMode string
+
+const (
+	// ProxyModeSSE serves HTTP with server-sent events at /sse.
+	ProxyModeSSE ProxyMode = "sse"
+	// ProxyModeStreamableHTTP serves streamable HTTP at /mcp. The default.
+	ProxyModeStreamableHTTP ProxyMode = "streamable-http"
 )

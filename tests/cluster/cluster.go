@@ -141,7 +141,7 @@ func (c *Cluster) KubectlWithInput(ctx context.Context, input string, args ...st
 
 // Install installs the API, the identity and the permissions of the operator from deploy/, without its Deployment.
 func (c *Cluster) Install(ctx context.Context) error {
-	for _, part := range []string{"deploy/crd", "deploy/rbac"} {
+	for _, part := range []string{"deploy/crd", "deploy/admission", "deploy/rbac"} {
 		if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", part); err != nil {
 			return err
 		}

@@ -35,6 +35,10 @@ func TestPermissions(t *testing.T) {
 				"apps/statefulsets":                           {"create", "get", "list", "patch", "watch"},
 				"autoscaling/horizontalpodautoscalers":        {"get", "list", "watch"},
 				"/services":                                   {"create", "get", "list", "patch", "watch"},
+				"/serviceaccounts":                            {"create", "delete", "get", "list", "patch", "watch"},
+				"networking.k8s.io/networkpolicies":           {"create", "delete", "get", "list", "patch", "watch"},
+				"policy/poddisruptionbudgets":                 {"create", "delete", "get", "list", "patch", "watch"},
+				"/pods":                                       {"get", "list", "watch"},
 				"events.k8s.io/events":                        {"create", "patch"},
 			}
 			var role rbacv1.ClusterRole

@@ -54,7 +54,7 @@ type MCPServerSpecApplyConfiguration struct {
 	Transport *crdv1alpha1.Transport `json:"transport,omitempty"`
 	// How the image of a stdio server serves it to clients: sse or streamable-http, the default. It decides the path of
 	// status.url. Ignored with the other transports.
-	ProxyMode *crdv1alpha1.Transport `json:"proxyMode,omitempty"`
+	ProxyMode *crdv1alpha1.ProxyMode `json:"proxyMode,omitempty"`
 	// The port of the Service mcp-NAME-proxy, where clients connect. Left out, it is 8080.
 	ProxyPort *int32 `json:"proxyPort,omitempty"`
 	// Deprecated: the former name of proxyPort.
@@ -177,7 +177,7 @@ func (b *MCPServerSpecApplyConfiguration) WithTransport(value crdv1alpha1.Transp
 // WithProxyMode sets the ProxyMode field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ProxyMode field is set to the value of the last call.
-func (b *MCPServerSpecApplyConfiguration) WithProxyMode(value crdv1alpha1.Transport) *MCPServerSpecApplyConfiguration {
+func (b *MCPServerSpecApplyConfiguration) WithProxyMode(value crdv1alpha1.ProxyMode) *MCPServerSpecApplyConfiguration {
 	b.ProxyMode = &value
 	return b
 }
