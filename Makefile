@@ -56,8 +56,9 @@ storm: control-plane ## Run 1,000 random sequences against the model of the scal
 	go test ./tests/storm -count=1 -run TestStorm -v -timeout=120m -rapid.checks=$(STORM_SEQUENCES) -rapid.seed=$(STORM_SEED)
 
 .PHONY: fuzz
-fuzz: ## Fuzz the reading of managedFields for a minute.
+fuzz: ## Fuzz the reading of managedFields and the merging of templates for a minute each.
 	go test ./reconcile/ownership -run='^$$' -fuzz=FuzzFields -fuzztime=60s
+	go test ./applyconfigs -run='^$$' -fuzz=FuzzMerge -fuzztime=60s -fuzzminimizetime=100x
 
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
@@ -65,10 +66,12 @@ lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 	cd $(COMPONENTS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 
 .PHONY: generate
-generate: ## Generate deep copies, apply configurations, the CRD and the permissions from the Go types and markers.
+generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions and docs/api.md from the Go types and markers.
 	go tool controller-gen object crd applyconfiguration paths=./crd/v1alpha1 output:crd:dir=deploy/crd
-	go run ./crd/podtemplate deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
+	go run ./crd/podtemplate < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
+	mv bin/crd.yaml deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
+	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1alpha1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
 
 .PHONY: verify
 verify: ## Fail when generated files, go.mod files or formatting are not current.
@@ -112,6 +115,11 @@ bin/tools/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
 	@echo "Building golangci-lint. The first time this takes a few minutes."
 	@mkdir -p bin/tools
 	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+bin/tools/crd-ref-docs: .ci/tools/go.mod .ci/tools/go.sum
+	@mkdir -p bin/tools
+	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/elastic/crd-ref-docs
 	@touch $@
 
 .PHONY: clean

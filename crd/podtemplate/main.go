@@ -1,16 +1,16 @@
-// Command podtemplate writes the schema of a PodTemplateSpec into the CRD of MCPServer.
+// Command podtemplate writes the schema of a PodTemplateSpec into the CRD of MCPServer, from standard input to standard
+// output.
 //
 // The Go type of spec.podTemplateSpec keeps what the user wrote as it is, because a typed one could not tell a value of
 // zero from none. The schema is there all the same, so that an unknown field is refused at admission, and so that two
 // appliers of one MCPServer can own different entries of a list. It has no descriptions: with them, the CRD would be
 // larger than what a client-side kubectl apply can record in an annotation.
-//
-//	go run ./crd/podtemplate deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 package main
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -27,18 +27,14 @@ import (
 const corePackage = "k8s.io/api/core/v1"
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: podtemplate CRD.yaml")
-		os.Exit(2)
-	}
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "podtemplate:", err)
 		os.Exit(1)
 	}
 }
 
-func run(file string) error {
-	content, err := os.ReadFile(file)
+func run(in io.Reader, out io.Writer) error {
+	content, err := io.ReadAll(in)
 	if err != nil {
 		return fmt.Errorf("reading the CRD: %w", err)
 	}
@@ -74,7 +70,7 @@ func run(file string) error {
 	if err != nil {
 		return fmt.Errorf("writing the CRD: %w", err)
 	}
-	if err := os.WriteFile(file, append([]byte("---\n"), content...), 0o600); err != nil {
+	if _, err := fmt.Fprintf(out, "---\n%s", content); err != nil {
 		return fmt.Errorf("writing the CRD: %w", err)
 	}
 	return nil

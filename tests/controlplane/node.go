@@ -83,7 +83,7 @@ func createNode(ctx context.Context, clients kubernetes.Interface, port int32) e
 	node, err := clients.CoreV1().Nodes().Create(ctx, &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   NodeName,
-			Labels: map[string]string{corev1.LabelHostname: NodeName, "type": kwok},
+			Labels: map[string]string{corev1.LabelHostname: NodeName, corev1.LabelOSStable: "linux", "type": kwok},
 			Annotations: map[string]string{
 				"kwok.x-k8s.io/node":                   "fake",
 				"metrics.k8s.io/resource-metrics-path": "/metrics/nodes/" + NodeName + "/metrics/resource",
