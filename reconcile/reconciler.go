@@ -77,7 +77,9 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
-		For(&v1alpha1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)). // not our own writes of the status
+		// Our own writes of the status as well: a pass on a cache that does not hold the last of them yet may find nothing
+		// to write where there is, and the event of that write is what repeats it.
+		For(&v1alpha1.MCPServer{}).
 		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
 		Watches(&corev1.ServiceAccount{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).

@@ -160,18 +160,21 @@ func (c *Cluster) count(ctx context.Context) (int, error) {
 	return len(servers.Items), nil
 }
 
-// repositoryRoot is the nearest folder above the working directory with a go.mod.
+// repositoryRoot is the nearest folder above the working directory with a main.go beside its go.mod: some of the tests
+// are modules of their own.
 func repositoryRoot() (string, error) {
 	at, err := os.Getwd()
 	if err != nil {
 		return "", fmt.Errorf("looking for the repository: %w", err)
 	}
 	for ; at != filepath.Dir(at); at = filepath.Dir(at) {
-		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+		_, moduleErr := os.Stat(filepath.Join(at, "go.mod"))
+		_, mainErr := os.Stat(filepath.Join(at, "main.go"))
+		if moduleErr == nil && mainErr == nil {
 			return at, nil
 		}
 	}
-	return "", errors.New("looking for the repository: no go.mod in or above the working directory")
+	return "", errors.New("looking for the repository: no go.mod with a main.go in or above the working directory")
 }
 
 // pollInterval is how often a condition is looked at that no watch can tell.

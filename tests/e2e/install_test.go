@@ -78,8 +78,8 @@ func TestNothingIsForbidden(t *testing.T) {
 		Assess("suffice", step(func(ctx context.Context, t *testing.T) {
 			mark, err := theCluster.AuditMark()
 			must(t, err)
-			all(apply(undeclared), scaleIs(1), apply(declared(2)), scaleIs(2), apply(undeclared), operatorRestarts(),
-				eventSays("ScaleReleased", "stays at 2"))(ctx, t, nil)
+			all(apply(undeclared), scaleIs(1), apply(declared(2)), scaleIs(2), apply(undeclared),
+				eventSays("ScaleReleased", "stays at 2"), operatorRestarts())(ctx, t, nil)
 			requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 			must(t, err)
 			for _, request := range requests {

@@ -114,8 +114,14 @@ func passesFor(duration time.Duration) features.Func {
 	})
 }
 
-// writesNothing fails if the operator sends any write to the namespace of the test while the step runs. The API server's audit log tells.
+// writesNothing fails if the operator sends any write to the namespace of the test while the step runs. The API server's
+// audit log tells.
 func writesNothing(during features.Func) features.Func {
+	return writesNo(func(cluster.Request) bool { return true }, during)
+}
+
+// writesNo fails if the operator sends a write of the given kind to the namespace of the test while the step runs.
+func writesNo(kind func(cluster.Request) bool, during features.Func) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		// What is under way may end first: an event about the pass before, the status of a rollout.
@@ -126,7 +132,7 @@ func writesNothing(during features.Func) features.Func {
 		requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 		must(t, err)
 		for _, request := range requests {
-			if request.IsWrite() && request.Namespace == in(ctx) {
+			if request.IsWrite() && request.Namespace == in(ctx) && kind(request) {
 				t.Errorf("%s: %s", request.Time.Format(time.StampMilli), request)
 			}
 		}
