@@ -6,13 +6,13 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/crd/v1alpha1"
 )
 
 // ChangedClaims returns the names of the volumeClaimTemplates in which an MCPServer differs from its StatefulSet, which
-// cannot be changed in place: those that are new, gone or other than they were. A field that the MCPServer leaves out
-// has whatever value the API server gave it.
+// cannot be changed in place: those that are new, gone or other than they were.
 func ChangedClaims(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) []string {
 	var changed []string
 	for _, wanted := range server.Spec.VolumeClaimTemplates {
@@ -35,7 +35,11 @@ func ChangedClaims(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) []strin
 }
 
 func isClaim(wanted v1alpha1.VolumeClaimTemplate, live *corev1.PersistentVolumeClaim) bool {
-	return equality.Semantic.DeepDerivative(wanted.Spec, live.Spec) &&
+	spec := *wanted.Spec.DeepCopy()
+	if spec.VolumeMode == nil {
+		spec.VolumeMode = ptr.To(corev1.PersistentVolumeFilesystem) // the one default that a template gets
+	}
+	return equality.Semantic.DeepEqual(spec, live.Spec) &&
 		equality.Semantic.DeepEqual(wanted.Metadata.Labels, live.Labels) &&
 		equality.Semantic.DeepEqual(wanted.Metadata.Annotations, live.Annotations)
 }

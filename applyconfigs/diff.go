@@ -34,7 +34,7 @@ func ChangedFields(want *unstructured.Unstructured, live runtime.Object) (*field
 	}
 	object := &unstructured.Unstructured{Object: content}
 	object.SetGroupVersionKind(want.GroupVersionKind()) // an object that a typed client has read does not carry it
-	before, err := typeConverter().ObjectToTyped(object)
+	before, err := typeConverter().ObjectToTyped(object, typed.AllowDuplicates)
 	if err != nil {
 		return nil, fmt.Errorf("reading the live object: %w", err)
 	}
@@ -51,7 +51,7 @@ func ChangedFields(want *unstructured.Unstructured, live runtime.Object) (*field
 
 // Applied returns the live object as it would be after an apply of want by an owner that drops the given fields.
 func Applied(want, live *unstructured.Unstructured, dropped *fieldpath.Set) (*unstructured.Unstructured, error) {
-	before, err := typeConverter().ObjectToTyped(live)
+	before, err := typeConverter().ObjectToTyped(live, typed.AllowDuplicates)
 	if err != nil {
 		return nil, fmt.Errorf("reading the live object: %w", err)
 	}

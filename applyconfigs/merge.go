@@ -37,11 +37,11 @@ func mergePodTemplate(
 	if err != nil {
 		return nil, fmt.Errorf("reading the operator's template: %w", err)
 	}
+	makeWay(ours, theirs)
 	typedTheirs, err := typedTemplate(theirs)
 	if err != nil {
 		return nil, err
 	}
-	makeWay(ours, theirs)
 	typedOurs, err := typedTemplate(ours)
 	if err != nil {
 		return nil, err
@@ -110,6 +110,13 @@ func keep(value, kept any) {
 // makeWay removes from the operator's template what would exclude what the user sets: a merge by the schema knows
 // nothing of fields of which only one may be set.
 func makeWay(ours, theirs map[string]any) {
+	// The deprecated name of a field would lose to ours.
+	if alias, found, _ := unstructured.NestedString(theirs, "spec", "serviceAccount"); found {
+		unstructured.RemoveNestedField(theirs, "spec", "serviceAccount")
+		if _, named, _ := unstructured.NestedString(theirs, "spec", "serviceAccountName"); !named {
+			_ = unstructured.SetNestedField(theirs, alias, "spec", "serviceAccountName") // it has a spec
+		}
+	}
 	makeWayInLists(ours, theirs, []string{"spec", "volumes"}, func(our, their map[string]any) {
 		if len(their) > 1 { // it has a source
 			removeAllBut(our, "name")
@@ -121,12 +128,22 @@ func makeWay(ours, theirs map[string]any) {
 				delete(our, probe)
 			}
 		}
+		if isPrivileged(their) {
+			unstructured.RemoveNestedField(our, "securityContext", "allowPrivilegeEscalation")
+		}
 		makeWayInLists(our, their, []string{"env"}, func(our, their map[string]any) {
 			if len(their) > 1 { // it has a value or where it comes from
 				removeAllBut(our, "name")
 			}
 		})
 	})
+}
+
+// isPrivileged reports whether a container asks for privileges that the API server refuses without their escalation.
+func isPrivileged(container map[string]any) bool {
+	privileged, _, _ := unstructured.NestedBool(container, "securityContext", "privileged")
+	added, _, _ := unstructured.NestedStringSlice(container, "securityContext", "capabilities", "add")
+	return privileged || slices.Contains(added, "CAP_SYS_ADMIN")
 }
 
 // makeWayInLists calls makeWay for each two entries of a list that have the same name.

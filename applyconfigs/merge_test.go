@@ -47,6 +47,14 @@ func TestMergeOfATemplate(t *testing.T) {
 				}
 				return false
 			}},
+		{"the former name of the account counts", `{spec: {serviceAccount: other}}`,
+			func(pod *corev1ac.PodSpecApplyConfiguration) bool {
+				return *pod.ServiceAccountName == "other" && pod.DeprecatedServiceAccount == nil
+			}},
+		{"privileges need their escalation", `{spec: {containers: [{name: mcp, securityContext: {privileged: true}}]}}`,
+			func(pod *corev1ac.PodSpecApplyConfiguration) bool {
+				return pod.Containers[0].SecurityContext.AllowPrivilegeEscalation == nil
+			}},
 		{"a source of a volume replaces another", `{spec: {volumes: [{name: scratch, configMap: {name: c}}]}}`,
 			func(pod *corev1ac.PodSpecApplyConfiguration) bool {
 				return len(pod.Volumes) == 1 && pod.Volumes[0].EmptyDir == nil && *pod.Volumes[0].ConfigMap.Name == "c"

@@ -18,8 +18,8 @@ import (
 // ContainerName is the name of the container that runs the server.
 const ContainerName = "mcp"
 
-// portName names the container port, so that Services and probes need not follow a change of its number.
-const portName = "mcp"
+// PortName names the container port, so that Services and probes need not follow a change of its number.
+const PortName = "mcp"
 
 // A server that is slow to start, for example because it installs itself first, has five minutes.
 const (
@@ -35,13 +35,15 @@ func podTemplate(server *v1alpha1.MCPServer, fixed Fixed) (*corev1ac.PodTemplate
 		return nil, err
 	}
 	pod := corev1ac.PodSpec().
-		// The server is not a client of Kubernetes; a token it does not need is one it can leak.
-		WithAutomountServiceAccountToken(false).
 		WithServiceAccountName(serviceAccountName(server)).
 		WithSecurityContext(corev1ac.PodSecurityContext().
 			WithRunAsNonRoot(true).
 			WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
 		WithContainers(container)
+	if WantsServiceAccount(server) {
+		// The server is not a client of Kubernetes; a token it does not need is one it can leak.
+		pod.WithAutomountServiceAccountToken(false)
+	}
 	pod.TerminationGracePeriodSeconds = server.Spec.TerminationGracePeriodSeconds
 	for _, secret := range server.Spec.ImagePullSecrets {
 		pod.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(secret.Name))
@@ -65,6 +67,12 @@ func podTemplate(server *v1alpha1.MCPServer, fixed Fixed) (*corev1ac.PodTemplate
 			return nil, fmt.Errorf("spec.podTemplateSpec cannot be merged: %w", err)
 		}
 	}
+	// Services and probes find the port by its name.
+	for i := range template.Spec.Containers {
+		if *template.Spec.Containers[i].Name == ContainerName {
+			namePort(template.Spec.Containers[i].Ports, ContainerPort(server))
+		}
+	}
 	// Last, because the API server refuses a template that the selector does not select.
 	template.WithLabels(fixed.PodLabels)
 	claimDefaults(template.Spec)
@@ -78,7 +86,7 @@ func container(server *v1alpha1.MCPServer) (*corev1ac.ContainerApplyConfiguratio
 		WithCommand(server.Spec.Command...).
 		WithArgs(server.Spec.Args...).
 		WithPorts(corev1ac.ContainerPort().
-			WithName(portName).
+			WithName(PortName).
 			WithContainerPort(ContainerPort(server)).
 			WithProtocol(corev1.ProtocolTCP)).
 		WithSecurityContext(corev1ac.SecurityContext().
@@ -122,8 +130,18 @@ func container(server *v1alpha1.MCPServer) (*corev1ac.ContainerApplyConfiguratio
 		WithReadinessProbe(tcpProbe()), nil
 }
 
+// namePort gives a port its name back, should the user's template have replaced it.
+func namePort(ports []corev1ac.ContainerPortApplyConfiguration, number int32) {
+	for i := range ports {
+		isTCP := ports[i].Protocol == nil || *ports[i].Protocol == corev1.ProtocolTCP
+		if isTCP && ports[i].ContainerPort != nil && *ports[i].ContainerPort == number {
+			ports[i].WithName(PortName)
+		}
+	}
+}
+
 func tcpProbe() *corev1ac.ProbeApplyConfiguration {
-	return corev1ac.Probe().WithTCPSocket(corev1ac.TCPSocketAction().WithPort(intstr.FromString(portName)))
+	return corev1ac.Probe().WithTCPSocket(corev1ac.TCPSocketAction().WithPort(intstr.FromString(PortName)))
 }
 
 // environment is the operator's variables, then the user's, then those from Secrets. A user's variable replaces the

@@ -61,10 +61,10 @@ func service(
 		WithSpec(spec.
 			WithSelector(fixed.PodLabels).
 			WithPorts(corev1ac.ServicePort().
-				WithName(portName).
+				WithName(PortName).
 				WithPort(ProxyPort(server)).
 				WithProtocol(corev1.ProtocolTCP).
-				WithTargetPort(intstr.FromString(portName))))
+				WithTargetPort(intstr.FromString(PortName))))
 }
 
 // defaultProxyPort is the port on which clients connect to an MCPServer that says nothing about it.

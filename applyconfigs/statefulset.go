@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
+	labelset "k8s.io/apimachinery/pkg/labels"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -38,11 +39,16 @@ type Fixed struct {
 	VolumeClaimTemplates []corev1ac.PersistentVolumeClaimApplyConfiguration
 }
 
-// FixedFor returns what a StatefulSet is created with.
+// FixedFor returns what a StatefulSet is created with. One that comes back selects the pods that the one before it did,
+// as the status says, so that it adopts them.
 func FixedFor(server *v1alpha1.MCPServer) (Fixed, error) {
+	selected, err := labelset.ConvertSelectorToLabelsMap(server.Status.Selector)
+	if err != nil || len(selected) == 0 {
+		selected = SelectorLabels(server.Name)
+	}
 	fixed := Fixed{
-		Selector:    metav1ac.LabelSelector().WithMatchLabels(SelectorLabels(server.Name)),
-		PodLabels:   SelectorLabels(server.Name),
+		Selector:    metav1ac.LabelSelector().WithMatchLabels(selected),
+		PodLabels:   selected,
 		ServiceName: HeadlessServiceName(server.Name),
 		// MCP servers do not order themselves, and with OrderedReady a broken rollout is not repaired by fixing the
 		// template (kubernetes/kubernetes#67250).
@@ -60,25 +66,25 @@ func FixedFor(server *v1alpha1.MCPServer) (Fixed, error) {
 	return fixed, nil
 }
 
-// FixedBy returns what a StatefulSet that exists was created with. Of the claims, it is what the operator owns: what it
-// does not own it need not repeat.
+// FixedBy returns what a StatefulSet that exists was created with.
 func FixedBy(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) (Fixed, error) {
 	selector, err := configurationOf[metav1ac.LabelSelectorApplyConfiguration](live.Spec.Selector)
 	if err != nil {
 		return Fixed{}, fmt.Errorf("reading the selector of StatefulSet %q: %w", live.Name, err)
 	}
-	owned, err := appsv1ac.ExtractStatefulSet(live, FieldManager)
-	if err != nil {
-		return Fixed{}, fmt.Errorf("reading what the operator owns in StatefulSet %q: %w", live.Name, err)
-	}
 	fixed := Fixed{
-		Selector: selector, PodLabels: selector.MatchLabels, ServiceName: live.Spec.ServiceName, PodManagementPolicy: live.Spec.PodManagementPolicy,
+		Selector: selector, PodLabels: selector.MatchLabels, ServiceName: live.Spec.ServiceName,
+		PodManagementPolicy: live.Spec.PodManagementPolicy,
 	}
 	if len(fixed.PodLabels) == 0 {
 		fixed.PodLabels = SelectorLabels(server.Name)
 	}
-	if owned.Spec != nil {
-		fixed.VolumeClaimTemplates = owned.Spec.VolumeClaimTemplates
+	for i := range live.Spec.VolumeClaimTemplates {
+		claim, err := configurationOf[corev1ac.PersistentVolumeClaimApplyConfiguration](live.Spec.VolumeClaimTemplates[i])
+		if err != nil {
+			return Fixed{}, fmt.Errorf("reading the claims of StatefulSet %q: %w", live.Name, err)
+		}
+		fixed.VolumeClaimTemplates = append(fixed.VolumeClaimTemplates, *claim)
 	}
 	return fixed, nil
 }
@@ -104,14 +110,14 @@ func StatefulSet(
 	if scale.Replicas != nil {
 		spec.WithReplicas(*scale.Replicas)
 	}
-	if from := server.Spec.UpdateStrategy; from != nil {
+	if from := server.Spec.UpdateStrategy; from != nil && *from != (appsv1.StatefulSetUpdateStrategy{}) {
 		strategy, err := configurationOf[appsv1ac.StatefulSetUpdateStrategyApplyConfiguration](from)
 		if err != nil {
 			return nil, fmt.Errorf("reading spec.updateStrategy: %w", err)
 		}
 		spec.WithUpdateStrategy(strategy)
 	}
-	if from := server.Spec.PersistentVolumeClaimRetentionPolicy; from != nil {
+	if from := server.Spec.PersistentVolumeClaimRetentionPolicy; from != nil && *from != (appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{}) {
 		policy, err := configurationOf[appsv1ac.StatefulSetPersistentVolumeClaimRetentionPolicyApplyConfiguration](from)
 		if err != nil {
 			return nil, fmt.Errorf("reading spec.persistentVolumeClaimRetentionPolicy: %w", err)

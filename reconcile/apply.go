@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -34,10 +35,10 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 			return applyChild(ctx, r, p, applyconfigs.ServiceAccount(p.server), p.children.serviceAccount, corev1ac.ExtractServiceAccount)
 		},
 		func() error {
-			return applyChild(ctx, r, p, applyconfigs.HeadlessService(p.server, p.fixed), p.children.headlessService, corev1ac.ExtractService)
+			return r.applyService(ctx, p, applyconfigs.HeadlessService(p.server, p.fixed), p.children.headlessService)
 		},
 		func() error {
-			return applyChild(ctx, r, p, applyconfigs.ClientService(p.server, p.fixed), p.children.clientService, corev1ac.ExtractService)
+			return r.applyService(ctx, p, applyconfigs.ClientService(p.server, p.fixed), p.children.clientService)
 		},
 		func() error {
 			return applyChild(ctx, r, p, applyconfigs.NetworkPolicy(p.server, p.fixed), p.children.networkPolicy,
@@ -49,7 +50,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 		},
 		func() error { return r.applyStatefulSet(ctx, p) },
 		func() error {
-			return dropChild(ctx, r, p, applyconfigs.WantsServiceAccount(p.server), p.children.serviceAccount)
+			return dropChild(ctx, r, p, applyconfigs.WantsServiceAccount(p.server) || p.usesServiceAccount(), p.children.serviceAccount)
 		},
 		func() error {
 			return dropChild(ctx, r, p, applyconfigs.WantsNetworkPolicy(p.server), p.children.networkPolicy)
@@ -67,6 +68,26 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	return errors.Join(failed...)
 }
 
+func (r *Reconciler) applyService(
+	ctx context.Context, p *pass, want *corev1ac.ServiceApplyConfiguration, live *corev1.Service,
+) error {
+	if live != nil && !isGoing(live) {
+		done, err := r.renumberPort(ctx, p, *want.Kind, live, servicePort(live, applyconfigs.ProxyPort(p.server)))
+		if done || err != nil {
+			return err
+		}
+	}
+	return applyChild(ctx, r, p, want, live, corev1ac.ExtractService)
+}
+
+// usesServiceAccount reports whether pods run, or may be created, as the ServiceAccount that was made for the MCPServer:
+// the StatefulSet names it, or is still rolling out from a template that may have.
+func (p *pass) usesServiceAccount() bool {
+	set := p.children.statefulSet
+	return set != nil && (set.Spec.Template.Spec.ServiceAccountName == applyconfigs.ServiceAccountName(p.server.Name) ||
+		set.Status.ObservedGeneration < set.Generation || set.Status.CurrentRevision != set.Status.UpdateRevision)
+}
+
 // applyStatefulSet carries out the verdict about the scale, and applies everything else with it.
 func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	live := p.children.statefulSet
@@ -79,6 +100,10 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	}
 	if live != nil {
 		if migrated, err := migrate(ctx, r.Client, p, live, replicasPath); migrated || err != nil {
+			return err
+		}
+		done, err := r.renumberPort(ctx, p, statefulSetKind.Kind, live, containerPort(live, applyconfigs.ContainerPort(p.server)))
+		if done || err != nil {
 			return err
 		}
 	}

@@ -47,6 +47,17 @@ func conflict(reason, message string) []metav1.Condition {
 	}}
 }
 
+// fieldConflict is the condition that is present while fields of children are fought over.
+func fieldConflict(p *pass) []metav1.Condition {
+	if len(p.fights) == 0 {
+		return nil
+	}
+	return []metav1.Condition{{
+		Type: v1alpha1.ConditionFieldConflict, Status: metav1.ConditionTrue,
+		Reason: reasonFieldFight, Message: strings.Join(p.fights, "; "),
+	}}
+}
+
 // autoscalerProblem is the condition that is present while there are findings about the autoscalers.
 func autoscalerProblem(findings []finding) []metav1.Condition {
 	if len(findings) == 0 {

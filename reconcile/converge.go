@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"mcpserver-operator/applyconfigs"
 )
@@ -68,6 +69,9 @@ func dropChild[L liveObject](ctx context.Context, r *Reconciler, p *pass, wanted
 	if wanted || live == absent || isGoing(live) {
 		return nil
 	}
+	if err := r.confirm(ctx, p.server); err != nil {
+		return err
+	}
 	err := r.Client.Delete(ctx, live, client.Preconditions{
 		UID: ptr.To(live.GetUID()), ResourceVersion: ptr.To(live.GetResourceVersion()),
 	})
@@ -95,9 +99,10 @@ func converge[C applyConfiguration[C], L liveObject](
 	if live != absent {
 		owned, err := extract(live, applyconfigs.FieldManager)
 		if err != nil {
-			return false, fmt.Errorf("reading what the operator owns in %q: %w", live.GetName(), err)
-		}
-		if equality.Semantic.DeepEqual(owned, want) {
+			// Somebody wrote what the schema does not allow, such as one environment variable twice; the API server
+			// applies to it all the same.
+			logf.FromContext(ctx).V(1).Info("Cannot tell what the operator owns", "child", live.GetName(), "error", err)
+		} else if equality.Semantic.DeepEqual(owned, want) {
 			return false, nil
 		}
 		version = live.GetResourceVersion()
@@ -105,10 +110,16 @@ func converge[C applyConfiguration[C], L liveObject](
 	}
 	want.WithResourceVersion(version)
 	object := metadataOf(want)
+	if _, err := applyconfigs.FieldsOf(object); err != nil {
+		return false, &invalidSpecError{err}
+	}
 	var taken []takeover
 	if live != absent {
 		if taken, err = takeovers(object, live); err != nil {
 			return false, err
+		}
+		if p.backsOff(r.fights.next(live, taken, p.now), live, taken) {
+			return false, nil
 		}
 	}
 	if err := r.Client.Apply(ctx, want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership); err != nil {
@@ -124,7 +135,10 @@ func converge[C applyConfiguration[C], L liveObject](
 	if metadataOf(want).GetResourceVersion() == version {
 		return false, nil
 	}
-	r.recordTakeovers(p.server, object, taken)
+	if live != absent {
+		r.fights.count(live, taken, p.now)
+		r.recordTakeovers(p.server, object.GetKind(), live, taken)
+	}
 	return true, nil
 }
 

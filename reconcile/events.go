@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"mcpserver-operator/crd/v1alpha1"
 )
@@ -75,6 +76,7 @@ func scaleEvent(p *pass) (kind, reason, note string) {
 func (r *Reconciler) recordNews(server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) {
 	for _, conditionType := range []string{
 		v1alpha1.ConditionStalled, v1alpha1.ConditionScaleConflict, v1alpha1.ConditionAutoscalerProblem,
+		v1alpha1.ConditionFieldConflict,
 	} {
 		now := apimeta.FindStatusCondition(status.Conditions, conditionType)
 		before := apimeta.FindStatusCondition(server.Status.Conditions, conditionType)
@@ -126,8 +128,13 @@ const mostNote = 1024
 
 // event records an event on an MCPServer.
 func (r *Reconciler) event(server *v1alpha1.MCPServer, kind, reason, action, note string) {
+	r.eventAbout(server, nil, kind, reason, action, note)
+}
+
+// eventAbout records an event on an MCPServer that is about another object as well.
+func (r *Reconciler) eventAbout(server *v1alpha1.MCPServer, related runtime.Object, kind, reason, action, note string) {
 	if len(note) > mostNote {
 		note = strings.ToValidUTF8(note[:mostNote-len("…")], "") + "…"
 	}
-	r.Recorder.Eventf(server, nil, kind, reason, action, "%s", note)
+	r.Recorder.Eventf(server, related, kind, reason, action, "%s", note)
 }

@@ -57,7 +57,7 @@ const (
 	retryMost  = time.Minute
 )
 
-// Reconciler reconciles MCPServers. All fields are required.
+// Reconciler reconciles MCPServers. All exported fields are required.
 type Reconciler struct {
 	// Client reads from the cache and writes to the API server.
 	Client client.Client
@@ -67,6 +67,8 @@ type Reconciler struct {
 	Recorder events.EventRecorder
 	// Now is the clock.
 	Now func() time.Time
+
+	fights fieldFights
 }
 
 // SetupWithManager adds the controller to a manager. Concurrency is how many MCPServers are reconciled at a time, at
@@ -77,9 +79,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
-		// Our own writes of the status as well: a pass on a cache that does not hold the last of them yet may find nothing
-		// to write where there is, and the event of that write is what repeats it.
-		For(&v1alpha1.MCPServer{}).
+		For(&v1alpha1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)). // not our own writes of the status
 		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
 		Watches(&corev1.ServiceAccount{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
@@ -166,8 +166,14 @@ type pass struct {
 	stale bool
 	// wrote is true when a child was changed, wroteStatefulSet when it was the StatefulSet.
 	wrote, wroteStatefulSet bool
+	// reported is true when the status was written. A pass on a cache that does not hold it yet may find nothing to write
+	// where there is, so that there has to be one more.
+	reported bool
 	// migrated is true when a child was taken over from another operator; it is applied with the next pass.
 	migrated bool
+	// fights say which fields of children are fought over, and retryAt is when to put the first of them back.
+	fights  []string
+	retryAt time.Time
 }
 
 // isOutdated reports whether the next pass, which is due at once, has more to report than this one: the StatefulSet was
@@ -179,8 +185,11 @@ func (p *pass) isOutdated() bool {
 // nextLook is when to make another pass that no watch may ask for: after a write, or in a fight, to take the scale back
 // after a delay or to say that it is over. Zero for never.
 func (p *pass) nextLook() time.Duration {
-	if p.wrote {
+	if p.wrote || p.reported {
 		return settleAfter
+	}
+	if !p.retryAt.IsZero() {
+		return max(p.retryAt.Sub(p.now.Time), settleAfter)
 	}
 	if scale := p.server.Status.Scale; scale != nil && isFight(scale.TakeBacks, p.now.Time) {
 		at := fightEnds(scale.TakeBacks)

@@ -20,6 +20,7 @@ import (
 // conflict when the cache holds another version of the MCPServer than the API server.
 func (r *Reconciler) report(ctx context.Context, p *pass, passErr error) error {
 	status := nextStatus(p, passErr)
+	p.reported = !equality.Semantic.DeepEqual(p.server.Status, status)
 	if err := r.writeStatus(ctx, p.server, status); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ const (
 	reasonScaledToZero  = "ScaledToZero"
 	reasonScaleYielded  = "ScaleYielded"
 	reasonScaleFight    = "ScaleFight"
+	reasonFieldFight    = "FieldFight"
 )
 
 // ownConditions are the types of condition that the operator sets. Conditions of other types belong to others.
@@ -39,6 +40,7 @@ var ownConditions = []string{
 	v1alpha1.ConditionStalled,
 	v1alpha1.ConditionScaleConflict,
 	v1alpha1.ConditionAutoscalerProblem,
+	v1alpha1.ConditionFieldConflict,
 }
 
 // nextStatus says what a pass saw and did. It starts from the status there is: what was not seen stays as last seen.
@@ -58,6 +60,7 @@ func nextStatus(p *pass, passErr error) v1alpha1.MCPServerStatus {
 	conditions := healthConditions(p, passErr)
 	conditions = append(conditions, scaleConflict(p)...)
 	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(p.server, p.children.statefulSet, p.autoscalers))...)
+	conditions = append(conditions, fieldConflict(p)...)
 	setConditions(&status, conditions, p.now)
 	status.Phase = phaseOf(p, status.Conditions)
 	return status
@@ -94,16 +97,17 @@ func healthConditions(p *pass, passErr error) []metav1.Condition {
 		return stalled(reasonNotControlled, refusalMessage(p.refusals))
 	case errors.As(passErr, &invalid):
 		return stalled(reasonInvalidSpec, invalid.Error()+
-			". The StatefulSet stays as it is; the operator goes on by itself when the MCPServer is corrected")
+			". What runs stays as it is; the operator goes on by itself when the MCPServer is corrected")
+	case len(p.changedClaims()) > 0:
+		return stalled(reasonRecreate, recreateMessage(p.children.statefulSet, p.changedClaims(), passErr))
+	case isFixedServiceField(passErr):
+		return stalled(reasonRecreate, fmt.Sprintf("%s. Kubernetes lets nobody change that of a Service. To have it created "+
+			"anew, with another address, run: kubectl -n %s delete service %s. To keep it as it is, undo the change",
+			passErr, p.server.Namespace, applyconfigs.ClientServiceName(p.server.Name)))
 	case apierrors.IsInvalid(passErr) || apierrors.IsForbidden(passErr):
 		return stalled(reasonRejected, passErr.Error())
 	case passErr != nil:
 		return reconciling(reasonPassFailed, passErr.Error())
-	}
-	if set := p.children.statefulSet; set != nil {
-		if changed := applyconfigs.ChangedClaims(p.server, set); len(changed) > 0 {
-			return stalled(reasonRecreate, recreateMessage(set, changed))
-		}
 	}
 	if p.wroteStatefulSet {
 		return reconciling(reasonProgressing, "the StatefulSet has a change that its controller has not seen yet")
@@ -168,13 +172,32 @@ func unwellMessage(unwell []string) string {
 	return message
 }
 
-func recreateMessage(set *appsv1.StatefulSet, changed []string) string {
-	return fmt.Sprintf("spec.volumeClaimTemplates (%s) differ from those that StatefulSet %q was created with, and "+
-		"Kubernetes lets nobody change them; everything else is applied. To have the StatefulSet created anew while its "+
-		"pods, its volumes and its scale stay, run: kubectl -n %s delete statefulset %s --cascade=orphan. "+
-		"Claims that exist keep their size, and pods that exist get a new claim only when they are deleted. "+
-		"To keep it as it is, undo the change",
+// changedClaims returns the claims that cannot be carried out in the StatefulSet that there is.
+func (p *pass) changedClaims() []string {
+	if p.children.statefulSet == nil {
+		return nil
+	}
+	return applyconfigs.ChangedClaims(p.server, p.children.statefulSet)
+}
+
+func recreateMessage(set *appsv1.StatefulSet, changed []string, passErr error) string {
+	message := fmt.Sprintf("spec.volumeClaimTemplates (%s) differ from those that StatefulSet %q was created with, and "+
+		"Kubernetes lets nobody change them. To have the StatefulSet created anew while its pods, its volumes and its scale "+
+		"stay, run: kubectl -n %s delete statefulset %s --cascade=orphan. A claim that exists keeps its size. If a claim is "+
+		"new, delete the pods one after the other afterwards: they get it when they are created, and the StatefulSet cannot "+
+		"be scaled or rolled out before. To keep it as it is, undo the change",
 		strings.Join(changed, ", "), set.Name, set.Namespace, set.Name)
+	if passErr != nil {
+		message += "; until then: " + passErr.Error()
+	}
+	return message
+}
+
+// isFixedServiceField reports whether the API server refused to change a field of a Service that cannot be changed.
+func isFixedServiceField(err error) bool {
+	return hasCause(err, func(cause metav1.StatusCause) bool {
+		return strings.HasPrefix(cause.Field, "spec.ipFamilies") || cause.Field == "spec.loadBalancerClass"
+	})
 }
 
 func ready(reason, message string) []metav1.Condition {

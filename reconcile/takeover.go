@@ -18,8 +18,9 @@ import (
 )
 
 // predecessors are the field managers of other operators that run MCPServers. A child that one of them made is of this
-// MCPServer, by its controller reference, and is taken over as it is.
-var predecessors = []string{"toolhive-container-manager"}
+// MCPServer, by its controller reference, and is taken over as it is. The operator itself is one of them for what it has
+// not applied but patched.
+var predecessors = []string{"toolhive-container-manager", applyconfigs.FieldManager}
 
 // migrate makes what a predecessor owns in a child the operator's own, so that a field that the MCPServer drops later
 // goes away. No value changes. The given fields are not migrated: nobody owns them afterwards, so that an apply without
@@ -59,6 +60,15 @@ func takeovers(want *unstructured.Unstructured, live client.Object) ([]takeover,
 		return nil, fmt.Errorf("comparing %q with what it should be: %w", live.GetName(), err)
 	}
 	changed = changed.Difference(fieldpath.NewSet(replicasPath, annotationPath))
+	for _, entry := range live.GetManagedFields() {
+		if ownership.ManagerOf(entry) == self {
+			ours, err := ownership.FieldsOf(entry)
+			if err != nil {
+				return nil, err
+			}
+			changed = changed.Difference(ours) // it is the MCPServer that changes it
+		}
+	}
 	var all []takeover
 	for _, entry := range live.GetManagedFields() {
 		manager := ownership.ManagerOf(entry)
@@ -78,10 +88,17 @@ func takeovers(want *unstructured.Unstructured, live client.Object) ([]takeover,
 	return all, nil
 }
 
-func (r *Reconciler) recordTakeovers(server *v1alpha1.MCPServer, object *unstructured.Unstructured, all []takeover) {
-	for _, taken := range all {
-		r.event(server, corev1.EventTypeWarning, eventFieldTakenBack, actionApply, fmt.Sprintf(
-			"%s had changed %s of %s %q: set to what the MCPServer asks for. To keep another value, declare it in the MCPServer",
-			taken.manager, strings.Join(taken.fields, ", "), object.GetKind(), object.GetName()))
+// recordTakeovers records one event for a child of which values of others were replaced. The child is the related object,
+// because events of one reason about the same objects are counted, and only the first of them is told.
+func (r *Reconciler) recordTakeovers(server *v1alpha1.MCPServer, kind string, child client.Object, all []takeover) {
+	if len(all) == 0 {
+		return
 	}
+	var who []string
+	for _, taken := range all {
+		who = append(who, fmt.Sprintf("%s had changed %s", taken.manager, strings.Join(taken.fields, ", ")))
+	}
+	r.eventAbout(server, child, corev1.EventTypeWarning, eventFieldTakenBack, actionApply, fmt.Sprintf(
+		"%s of %s %q: set to what the MCPServer asks for. To keep another value, declare it in the MCPServer",
+		strings.Join(who, "; "), kind, child.GetName()))
 }

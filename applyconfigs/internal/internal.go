@@ -998,6 +998,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: mcpserver-operator.crd.v1alpha1.PermissionProfile
   map:
     fields:
+    - name: key
+      type:
+        scalar: string
     - name: name
       type:
         scalar: string

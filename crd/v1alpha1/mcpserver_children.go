@@ -52,6 +52,11 @@ type PermissionProfile struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+
+	// The key in the ConfigMap of a profile of type configmap, which is refused.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
 }
 
 // Names of the builtin permission profiles.

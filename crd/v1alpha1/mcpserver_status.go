@@ -23,6 +23,9 @@ const (
 	// ConditionAutoscalerProblem is True while an autoscaler that targets the server cannot do what it is meant to.
 	// Absent otherwise.
 	ConditionAutoscalerProblem = "AutoscalerProblem"
+	// ConditionFieldConflict is True while someone else changes a field of a child each time the operator puts it back.
+	// Absent otherwise.
+	ConditionFieldConflict = "FieldConflict"
 )
 
 // MCPServerStatus is what the operator saw and did.
@@ -35,6 +38,7 @@ type MCPServerStatus struct {
 	// missing. Reconciling: on the way. Stalled: cannot go on without help; the message says what help. ScaleConflict:
 	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
 	// AutoscalerProblem: an autoscaler that targets the server cannot do what it is meant to; the message has the fix.
+	// FieldConflict: someone else changes a field of a child each time it is put back; the message says who.
 	// All but Ready are present only while True.
 	// +optional
 	// +listType=map

@@ -186,6 +186,7 @@ type MCPServerSpec struct {
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.mountPath == a.mountPath))",message="two of them have the same mountPath"
 	Volumes []Volume `json:"volumes,omitempty"`
 
 	// Claims of storage that each pod gets one of its own of, as in a StatefulSet. The container mounts them by name

@@ -38,7 +38,7 @@ type Volume struct {
 	// Where the container mounts it.
 	// +required
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=4096
+	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="!self.contains(':')",message="must not contain a colon"
 	MountPath string `json:"mountPath"`
 

@@ -111,7 +111,7 @@ func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpat
 	migrated := fieldpath.NewSet()
 	var last *metav1.ManagedFieldsEntry // of those that are migrated
 	for _, entry := range object.GetManagedFields() {
-		isFrom := entry.Subresource == "" && slices.Contains(from, entry.Manager)
+		isFrom := entry.Subresource == "" && slices.Contains(from, entry.Manager) && ManagerOf(entry) != to
 		if !isFrom && ManagerOf(entry) != to {
 			entries = append(entries, entry)
 			continue

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -182,6 +185,44 @@ func (o *Operator) Binary() string { return o.binary }
 
 // LogFile is the file with what the operator has logged since its first start.
 func (o *Operator) LogFile() string { return o.log }
+
+// LogMark returns the end of the log as it is now.
+func (o *Operator) LogMark() (int64, error) {
+	info, err := os.Stat(o.log)
+	if err != nil {
+		return 0, fmt.Errorf("looking at the operator's log: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// WaitForPassOver waits until the operator, which has to log at level 5, has begun and ended a pass over the MCPServer of
+// a namespace after a mark in its log.
+func (o *Operator) WaitForPassOver(ctx context.Context, mark int64, namespace string) error {
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(context.Context) (bool, error) {
+		content, err := os.ReadFile(o.log)
+		if err != nil {
+			return false, fmt.Errorf("reading the operator's log: %w", err)
+		}
+		begun := map[string]bool{}
+		for line := range bytes.Lines(content[mark:]) {
+			var entry struct{ Msg, Namespace, ReconcileID string }
+			if json.Unmarshal(line, &entry) != nil || entry.Namespace != namespace {
+				continue
+			}
+			switch {
+			case entry.Msg == "Reconciling":
+				begun[entry.ReconcileID] = true
+			case strings.HasPrefix(entry.Msg, "Reconcile") && begun[entry.ReconcileID]: // successful, done or an error
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for a pass over the MCPServer in %s: %w", namespace, err)
+	}
+	return nil
+}
 
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

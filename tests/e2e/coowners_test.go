@@ -7,9 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
+	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -183,6 +186,59 @@ func TestAFieldOfOursIsPutBackOnce(t *testing.T) {
 		}))
 	}
 	testEnv.Test(t, test.Feature())
+}
+
+// TestARenumberedPortIsPutBack: ports are merged by their number, so that a second one would be left beside ours.
+func TestARenumberedPortIsPutBack(t *testing.T) {
+	testEnv.Test(t, feature("a port of ours").
+		Assess("is there", all(apply(full), scaleIs(1))).
+		Assess("of the Service, with another number", all(
+			kubectl("patch", "service", "mcp-web-proxy", "--type=json", "-p", `[{"op":"replace","path":"/spec/ports/0/port","value":9090}]`),
+			eventuallyPrints("8080", "service/mcp-web-proxy", ".spec.ports[*].port"),
+			eventSays("FieldTakenBack", "kubectl-patch", "9090", `Service "mcp-web-proxy"`))).
+		Assess("of the container, with another number", all(
+			kubectl("patch", "statefulset", server, "--type=json", "-p",
+				`[{"op":"replace","path":"/spec/template/spec/containers/0/ports/0/containerPort","value":9090}]`),
+			eventuallyPrints("8080", "statefulset/web", ".spec.template.spec.containers[0].ports[*].containerPort"),
+			eventSays("FieldTakenBack", "kubectl-patch", "9090", `StatefulSet "web"`))).
+		Assess("and another number of ours still takes the old one away", all(
+			apply(strings.Replace(full, "transport:", "proxyPort: 80\n  transport:", 1)), childrenAreAsBuilt(),
+			eventuallyPrints("80", "service/mcp-web-proxy", ".spec.ports[*].port"),
+			eventuallyPrints("80", "statefulset/web", ".spec.template.spec.containers[0].ports[*].containerPort"))).
+		Feature())
+}
+
+// TestAFightOverAField: the operator does not replace pods for ever because somebody else has another opinion.
+func TestAFightOverAField(t *testing.T) {
+	testEnv.Test(t, feature("somebody sets another image each time it is put back").
+		Assess("is put back, then less and less often, and says against whom", all(apply(undeclared), scaleIs(1),
+			step(func(ctx context.Context, t *testing.T) {
+				eventually(ctx, t, "the condition FieldConflict", func(ctx context.Context) (string, bool) {
+					kubectl("set", "image", "statefulset/web", "mcp=registry.example/other:1")(ctx, t, nil)
+					condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1alpha1.ConditionFieldConflict)
+					return fmt.Sprint(condition), condition != nil && condition.Reason == "FieldFight" &&
+						containsAll(condition.Message, []string{"kubectl-set", "image", "declare its value in the MCPServer"})
+				})
+			}),
+			eventSays("FieldFight", "kubectl-set", "image"))).
+		Assess("meanwhile it stays", wait(3*time.Second)).
+		Assess("as the other wants it", eventuallyPrints("registry.example/other:1", "statefulset/web", ".spec.template.spec.containers[0].image")).
+		Assess("a change of the MCPServer does not wait", all(
+			apply(strings.Replace(undeclared, "server:1", "server:2", 1)),
+			eventuallyPrints("registry.example/server:2", "statefulset/web", ".spec.template.spec.containers[0].image"),
+			conditionIsGone(v1alpha1.ConditionFieldConflict))).
+		Feature())
+}
+
+// TestWhatTheSchemaDoesNotAllow: the API server lets somebody write an environment variable twice; that does not keep the
+// operator from its work.
+func TestWhatTheSchemaDoesNotAllow(t *testing.T) {
+	testEnv.Test(t, feature("an environment variable of ours twice").
+		Assess("does not stop the operator", all(apply(undeclared), scaleIs(1),
+			kubectl("patch", "statefulset", server, "--type=json", "-p",
+				`[{"op":"add","path":"/spec/template/spec/containers/0/env/-","value":{"name":"MCP_HOST","value":"x"}}]`),
+			apply(strings.Replace(undeclared, "server:1", "server:2", 1)), imageIs("registry.example/server:2"))).
+		Feature())
 }
 
 // TestTwoAppliersOfOneMCPServer: each owns what it applied, also in lists, and takes only that away.

@@ -65,8 +65,20 @@ func childrenAreAsBuilt() features.Func {
 				return "not observed yet", false
 			}
 			live := statefulSet(ctx, t)
+			if live.UID == "" {
+				return "no StatefulSet yet", false
+			}
 			fixed, err := applyconfigs.FixedBy(server, live)
 			must(t, err)
+			if changed := applyconfigs.ChangedClaims(server, live); len(changed) > 0 {
+				t.Fatalf("the claims %v are not those that were asked for", changed)
+			}
+			created, err := applyconfigs.FixedFor(server)
+			must(t, err)
+			if !equality.Semantic.DeepEqual(created.Selector, fixed.Selector) || created.ServiceName != fixed.ServiceName ||
+				created.PodManagementPolicy != fixed.PodManagementPolicy {
+				t.Fatalf("created with %+v, and is %+v", created, fixed)
+			}
 			set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{
 				Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas,
 			}, fixed)
@@ -110,4 +122,6 @@ func manifest(t *testing.T, object any) string {
 }
 
 // isChild tells the writes of children from those of the status, which may follow a rollout that goes on.
-func isChild(request cluster.Request) bool { return request.Resource != "mcpservers" && request.Resource != "events" }
+func isChild(request cluster.Request) bool {
+	return request.Resource != "mcpservers" && request.Resource != "events"
+}

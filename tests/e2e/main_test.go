@@ -47,7 +47,7 @@ func run(m *testing.M) (code int, err error) {
 	if err := theCluster.Install(ctx); err != nil {
 		return 1, err
 	}
-	operator, err = theCluster.StartOperator(ctx)
+	operator, err = theCluster.StartOperator(ctx, "--zap-log-level=5")
 	if err != nil {
 		return 1, err
 	}

@@ -75,6 +75,14 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 		Assess("meanwhile everything else is applied", all(
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:2", "3Gi") }),
 			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired"), imageRuns("registry.example/server:2"))).
+		Assess("one more claim with its mount needs it as well", all(
+			applyWith(func(ctx context.Context) string {
+				return strings.NewReplacer(
+					"  podTemplateSpec", "  - {metadata: {name: more}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}\n  podTemplateSpec",
+					"volumeMounts: [", "volumeMounts: [{name: more, mountPath: /more}, ",
+				).Replace(withClaim(ctx, "registry.example/server:2", "2Gi"))
+			}),
+			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired", "(more)", "--cascade=orphan", "delete the pods one after the other"))).
 		Assess("undoing the change ends it", all(
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:2", "2Gi") }),
 			conditionIsGone(v1alpha1.ConditionStalled), scaleIs(3))).
@@ -96,6 +104,11 @@ func TestASpecThatTheAPIServerRefuses(t *testing.T) {
 			apply(withTemplate("{spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}")),
 			conditionSays(v1alpha1.ConditionStalled, "Rejected", "spec.template.spec.containers[0].volumeMounts[0].name", "missing"),
 			eventSays("Rejected", "volumeMounts[0].name", "missing"))).
+		Assess("nor is an account taken from it that it was to leave", all(
+			apply(strings.Replace(withTemplate("{spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}"),
+				"image:", "serviceAccount: default, image:", 1)),
+			conditionSays(v1alpha1.ConditionStalled, "Rejected", "missing"), passesAreForced(2),
+			eventuallyPrints("mcp-web", "serviceaccount/mcp-web", ".metadata.name"))).
 		Assess("and nothing that runs is disturbed", step(func(ctx context.Context, t *testing.T) {
 			if after := podUIDs(ctx, t); !slices.Equal(after, before) {
 				t.Fatalf("the pods were %v and are %v", before, after)

@@ -220,12 +220,12 @@ func passesAreForced(times int) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		for i := range times {
-			before, err := operator.Passes(ctx)
+			mark, err := operator.LogMark()
 			must(t, err)
 			_, err = theCluster.Kubectl(ctx, "-n", in(ctx), "annotate", "mcpserver", server, "--overwrite",
 				fmt.Sprintf("e2e/touched=%d-%d", time.Now().UnixNano(), i))
 			must(t, err)
-			must(t, operator.WaitForPasses(ctx, before, 1))
+			must(t, operator.WaitForPassOver(ctx, mark, in(ctx)))
 		}
 	})
 }

@@ -11,6 +11,8 @@ type PermissionProfileApplyConfiguration struct {
 	Type *string `json:"type,omitempty"`
 	// none: a NetworkPolicy lets no connection out but those for DNS. network: the operator makes no NetworkPolicy.
 	Name *string `json:"name,omitempty"`
+	// The key in the ConfigMap of a profile of type configmap, which is refused.
+	Key *string `json:"key,omitempty"`
 }
 
 // PermissionProfileApplyConfiguration constructs a declarative configuration of the PermissionProfile type for use with
@@ -32,5 +34,13 @@ func (b *PermissionProfileApplyConfiguration) WithType(value string) *Permission
 // If called multiple times, the Name field is set to the value of the last call.
 func (b *PermissionProfileApplyConfiguration) WithName(value string) *PermissionProfileApplyConfiguration {
 	b.Name = &value
+	return b
+}
+
+// WithKey sets the Key field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Key field is set to the value of the last call.
+func (b *PermissionProfileApplyConfiguration) WithKey(value string) *PermissionProfileApplyConfiguration {
+	b.Key = &value
 	return b
 }
