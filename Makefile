@@ -12,6 +12,7 @@ STORM_SEQUENCES ?= 1000
 STORM_SEED ?= 0
 
 COMPONENTS_DIR := tests/controlplane/components
+CLIENTS_DIR := tests/clients
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
 
@@ -50,6 +51,7 @@ build: ## Build the operator into bin/.
 test: control-plane ## Run every test.
 	go build ./...
 	go test -count=1 -timeout=60m -p=1 ./... # one suite at a time: each runs a control plane of its own
+	cd $(CLIENTS_DIR) && go test -count=1 -timeout=60m ./...
 
 .PHONY: storm
 storm: control-plane ## Run 1,000 random sequences against the model of the scale protocol (about half an hour).
@@ -64,6 +66,7 @@ fuzz: ## Fuzz the reading of managedFields and the merging of templates for a mi
 lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 	bin/tools/golangci-lint run ./...
 	cd $(COMPONENTS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
+	cd $(CLIENTS_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 
 .PHONY: generate
 generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions and docs/api.md from the Go types and markers.
@@ -83,6 +86,7 @@ verify: ## Fail when generated files, go.mod files or formatting are not current
 	fi
 	go mod tidy -diff
 	cd $(COMPONENTS_DIR) && go mod tidy -diff
+	cd $(CLIENTS_DIR) && go mod tidy -diff
 	cd .ci/tools && go mod tidy -diff
 	@unformatted="$$(gofmt -l $(GO_FILES))"; \
 	if [ -n "$$unformatted" ]; then echo "verify: run gofmt -w on" $$unformatted >&2; exit 1; fi

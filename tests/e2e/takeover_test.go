@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -14,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/applyconfigs"
 )
@@ -26,14 +26,12 @@ const predecessor = "toolhive-container-manager"
 func TestTakingOverFromAnotherOperator(t *testing.T) {
 	var set, service types.UID
 	var pods []types.UID
-	runs := func(extraEnv bool) features.Func {
-		return all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
-			makeAsPredecessor(ctx, t, extraEnv)
-			all(kubectl("scale", "statefulset", server, "--replicas=3"), podsAreReady(3))(ctx, t, nil)
-			set, service = statefulSet(ctx, t).UID, get(ctx, t, "mcp-web-proxy", &corev1.Service{}).UID
-			pods = podUIDs(ctx, t)
-		}))
-	}
+	runs := all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
+		makeAsPredecessor(ctx, t)
+		all(kubectl("scale", "statefulset", server, "--replicas=3"), podsAreReady(3))(ctx, t, nil)
+		set, service = statefulSet(ctx, t).UID, get(ctx, t, "mcp-web-proxy", &corev1.Service{}).UID
+		pods = podUIDs(ctx, t)
+	}))
 	adopted := all(scaleIs(3), operatorDoesNotOwnTheScale(), step(func(ctx context.Context, t *testing.T) {
 		if now := statefulSet(ctx, t).UID; now != set {
 			t.Errorf("the StatefulSet was %s and is %s", set, now)
@@ -53,7 +51,7 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 	}))
 
 	testEnv.Test(t, feature("with the same template").
-		Assess("runs", runs(false)).
+		Assess("runs", runs).
 		Assess("adopted at its scale", holds(3, operatorStarts(), adopted, passesAreForced(3))).
 		Assess("no pod restarts", step(func(ctx context.Context, t *testing.T) {
 			if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
@@ -71,8 +69,15 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 		Assess("and it is quiet", writesNothing(passesAreForced(3))).
 		Feature())
 
-	testEnv.Test(t, feature("with another template").
-		Assess("runs", runs(true)).
+	testEnv.Test(t, feature("with a template of its own").
+		Assess("runs", all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
+			_, err := theCluster.KubectlWithInput(ctx, fmt.Sprintf(predecessorsManifest, mcpServer(ctx, t).UID),
+				"create", "--field-manager="+predecessor, "-n", in(ctx), "-f", "-")
+			must(t, err)
+			all(kubectl("annotate", "statefulset", server, "other=theirs"),
+				kubectl("scale", "statefulset", server, "--replicas=3"), podsAreReady(3))(ctx, t, nil)
+			set, service = statefulSet(ctx, t).UID, get(ctx, t, "mcp-web-proxy", &corev1.Service{}).UID
+		}))).
 		Assess("the preview tells the difference and writes nothing", step(func(ctx context.Context, t *testing.T) {
 			before := statefulSet(ctx, t).ResourceVersion
 			out := preview(ctx, t)
@@ -91,13 +96,62 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 			}
 		})).
 		Assess("adopted at its scale, and rolled to the template", holds(3, operatorStarts(), adopted,
-			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST", "pod/web-0", ".spec.containers[*].env[*].name"))).
+			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST", "pod/web-0", ".spec.containers[*].env[*].name"),
+			eventuallyPrints(`{"app":"web"}`, "service/mcp-web-proxy", ".spec.selector"))).
+		Assess("deleted with its pods left, it comes back with the same selector, and adopts them", all(
+			step(func(ctx context.Context, t *testing.T) { pods = podUIDs(ctx, t) }),
+			holds(3, kubectl("delete", "statefulset", server, "--cascade=orphan"), childrenAreThere(), scaleIs(3),
+				eventuallyPrints(`{"app":"web"}`, "statefulset/web", ".spec.selector.matchLabels")),
+			step(func(ctx context.Context, t *testing.T) {
+				if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
+					t.Fatalf("the pods were %v and are %v", pods, now)
+				}
+			}))).
 		Feature())
 }
 
+// predecessorsManifest is what another operator made for the MCPServer whose UID is the argument.
+const predecessorsManifest = `
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: web
+  labels: {app: web, toolhive: "true", toolhive-name: web}
+  annotations: {old: "1"}
+  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
+spec:
+  replicas: 1
+  serviceName: web
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web, toolhive: "true"}}
+    spec:
+      securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - name: mcp
+        image: registry.example/server:1
+        stdin: true
+        env: [{name: OLD, value: "1"}]
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: mcp-web-proxy
+  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
+spec: {selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: mcp-web-headless
+  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
+spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+`
+
 // makeAsPredecessor makes a StatefulSet and Services as the operator before did: with Update, a selector and a
 // serviceName of its own, and a controller reference to the MCPServer.
-func makeAsPredecessor(ctx context.Context, t *testing.T, extraEnv bool) {
+func makeAsPredecessor(ctx context.Context, t *testing.T) {
 	t.Helper()
 	mcp := mcpServer(ctx, t)
 	selector := map[string]string{"app": server}
@@ -108,9 +162,6 @@ func makeAsPredecessor(ctx context.Context, t *testing.T, extraEnv bool) {
 	set, err := applyconfigs.StatefulSet(mcp, applyconfigs.Scale{}, fixed)
 	must(t, err)
 	set.WithAnnotations(map[string]string{"old": "1"})
-	if extraEnv {
-		set.Spec.Template.Spec.Containers[0].Env[0].WithName("OLD")
-	}
 	for _, object := range []any{
 		set, applyconfigs.ClientService(mcp, fixed), applyconfigs.HeadlessService(mcp, fixed), applyconfigs.ServiceAccount(mcp),
 	} {

@@ -1,0 +1,170 @@
+package clients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/ownership"
+	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/controlplane"
+)
+
+var (
+	// theCluster is where the tests run.
+	theCluster *cluster.Cluster
+	// operator is the operator that runs there.
+	operator *cluster.Operator
+)
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "clients:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	theCluster, err = cluster.Start(ctx, controlplane.KubeControllerManager, controlplane.KubeScheduler)
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, theCluster.Stop(code != 0 || err != nil)) }()
+	if err := theCluster.Install(ctx); err != nil {
+		return 1, err
+	}
+	operator, err = theCluster.StartOperator(ctx, "--zap-log-level=5")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, operator.Stop()) }()
+	return m.Run(), nil
+}
+
+// newNamespace makes a namespace that goes away with the test.
+func newNamespace(t *testing.T) string {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "clients-"}}
+	must(t, theCluster.Client.Create(t.Context(), namespace))
+	t.Cleanup(func() { must(t, theCluster.Client.Delete(context.Background(), namespace)) })
+	return namespace.Name
+}
+
+func kubectl(t *testing.T, namespace string, args ...string) {
+	t.Helper()
+	_, err := theCluster.Kubectl(t.Context(), append([]string{"-n", namespace}, args...)...)
+	must(t, err)
+}
+
+// scaleIs waits until the StatefulSet web asks for n pods, and the MCPServer says that all of them are ready.
+func scaleIs(t *testing.T, namespace string, n int32) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d replicas, all ready", n), func() (string, bool) {
+		set, mcp := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
+		key := client.ObjectKey{Namespace: namespace, Name: "web"}
+		if err := errors.Join(theCluster.Client.Get(t.Context(), key, set), theCluster.Client.Get(t.Context(), key, mcp)); err != nil {
+			return err.Error(), false
+		}
+		return fmt.Sprintf("%d replicas, %s, %v", *set.Spec.Replicas, mcp.Status.Ready, mcp.Status.Conditions),
+			*set.Spec.Replicas == n && mcp.Status.Ready == fmt.Sprintf("%d/%d", n, n) &&
+				apimeta.IsStatusConditionTrue(mcp.Status.Conditions, v1alpha1.ConditionReady)
+	})
+}
+
+// holds fails if the StatefulSet web has any other scale than n at any instant while something is done.
+func holds(t *testing.T, namespace string, n int32, do func()) {
+	t.Helper()
+	recorder, err := theCluster.RecordScale(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"})
+	must(t, err)
+	do()
+	seen, err := recorder.Stop(t.Context())
+	must(t, err)
+	if !slices.Equal(seen, []int32{n}) {
+		t.Fatalf("the scale has to stay at %d, but was %v", n, seen)
+	}
+}
+
+// scaleOwners returns the field managers that own the scale of the StatefulSet web.
+func scaleOwners(t *testing.T, namespace string) []string {
+	t.Helper()
+	set := &appsv1.StatefulSet{}
+	must(t, theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"}, set))
+	owners, err := ownership.OwnersOf(set, fieldpath.MakePathOrDie("spec", "replicas"))
+	must(t, err)
+	names := []string{}
+	for _, owner := range owners {
+		names = append(names, owner.Name)
+	}
+	return names
+}
+
+// neitherOwnsTheScale waits until neither the operator nor the named field manager owns the scale.
+func neitherOwnsTheScale(t *testing.T, namespace, manager string) {
+	t.Helper()
+	eventually(t, "neither "+manager+" nor the operator to own the scale", func() (string, bool) {
+		owners := scaleOwners(t, namespace)
+		return fmt.Sprint(owners), !slices.Contains(owners, applyconfigs.FieldManager) && !slices.Contains(owners, manager)
+	})
+}
+
+func eventually(t *testing.T, what string, is func() (string, bool)) {
+	t.Helper()
+	var last string
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 90*time.Second, true, func(context.Context) (bool, error) {
+		state, done := is()
+		last = state
+		return done, nil
+	})
+	if err != nil {
+		t.Fatalf("waiting for %s: %v; last: %s", what, err, last)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mcpServer is a manifest of the MCPServer web, with more of its spec as YAML in flow style.
+func mcpServer(image string, more ...string) string {
+	return fmt.Sprintf(`apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {%s}
+`, strings.Join(append([]string{fmt.Sprintf("image: %q, transport: streamable-http", image)}, more...), ", "))
+}
+
+// autoscaler is a manifest of a HorizontalPodAutoscaler that needs no metrics, because it has no choice.
+func autoscaler(n int) string {
+	return fmt.Sprintf(`apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: web}
+  minReplicas: %[1]d
+  maxReplicas: %[1]d
+`, n)
+}
