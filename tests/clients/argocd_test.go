@@ -48,27 +48,12 @@ func newApplication(t *testing.T, namespace string, serverSide bool) *applicatio
 	return a
 }
 
-// cycle compares Git with the cluster, and syncs if they differ: one round of auto-sync with self-heal.
+// cycle compares Git with the cluster, and syncs if they differ: one round of auto-sync with self-heal. After a sync it
+// waits until Argo CD, whose view of the cluster is a cache, sees that they are the same.
 func (a *application) cycle(t *testing.T, git string) {
 	t.Helper()
-	targets, err := kube.SplitYAML([]byte(git))
-	must(t, err)
-	for _, target := range targets {
-		target.SetNamespace(a.namespace)
-		target.SetAnnotations(map[string]string{trackingAnnotation: fmt.Sprintf("app:%s:%s/%s", target.GetKind(), a.namespace, target.GetName())})
-	}
-	isManaged := func(r *cache.Resource) bool {
-		id, _ := r.Info.(string)
-		return strings.HasPrefix(id, "app:")
-	}
-	live, err := a.cache.GetManagedLiveObjs(targets, isManaged)
-	must(t, err)
-	// How Argo CD compares: with server-side apply by the fields that it owns. No ignoreDifferences.
-	pairs := sync.Reconcile(targets, live, a.namespace, a.cache)
-	differences, err := diff.DiffArray(pairs.Target, pairs.Live, diff.WithLogr(logr.Discard()),
-		diff.WithStructuredMergeDiff(a.serverSide), diff.WithGVKParser(a.cache.GetGVKParser()), diff.WithManager(argoManager))
-	must(t, err)
-	if !differences.Modified {
+	targets := a.targets(t, git)
+	if a.isSynced(t, targets) {
 		return
 	}
 	a.syncs++
@@ -81,6 +66,36 @@ func (a *application) cycle(t *testing.T, git string) {
 			t.Fatalf("syncing %s: %s", result.ResourceKey, result.Message)
 		}
 	}
+	eventually(t, "Argo CD to be Synced", func() (string, bool) { return "OutOfSync", a.isSynced(t, a.targets(t, git)) })
+}
+
+// targets are the objects in Git, with how Argo CD tracks them.
+func (a *application) targets(t *testing.T, git string) []*unstructured.Unstructured {
+	t.Helper()
+	targets, err := kube.SplitYAML([]byte(git))
+	must(t, err)
+	for _, target := range targets {
+		target.SetNamespace(a.namespace)
+		target.SetAnnotations(map[string]string{trackingAnnotation: fmt.Sprintf("app:%s:%s/%s", target.GetKind(), a.namespace, target.GetName())})
+	}
+	return targets
+}
+
+// isSynced compares as Argo CD does: with server-side apply by the fields that it owns. No ignoreDifferences.
+func (a *application) isSynced(t *testing.T, targets []*unstructured.Unstructured) bool {
+	t.Helper()
+	live, err := a.cache.GetManagedLiveObjs(targets, isManaged)
+	must(t, err)
+	pairs := sync.Reconcile(targets, live, a.namespace, a.cache)
+	differences, err := diff.DiffArray(pairs.Target, pairs.Live, diff.WithLogr(logr.Discard()),
+		diff.WithStructuredMergeDiff(a.serverSide), diff.WithGVKParser(a.cache.GetGVKParser()), diff.WithManager(argoManager))
+	must(t, err)
+	return !differences.Modified
+}
+
+func isManaged(r *cache.Resource) bool {
+	id, _ := r.Info.(string)
+	return strings.HasPrefix(id, "app:")
 }
 
 // cycles runs many rounds, of which none may find anything to sync.
