@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
@@ -99,7 +97,7 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		return &invalidSpecError{err}
 	}
 	if live != nil {
-		if migrated, err := migrate(ctx, r.Client, p, live, replicasPath); migrated || err != nil {
+		if migrated, err := r.migrate(ctx, p, live, replicasPath); migrated || err != nil {
 			return err
 		}
 		done, err := r.renumberPort(ctx, p, statefulSetKind.Kind, live, containerPort(live, applyconfigs.ContainerPort(p.server)))
@@ -185,14 +183,7 @@ func (r *Reconciler) release(ctx context.Context, set *appsv1.StatefulSet, annot
 			Path: "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.DeclaredReplicasAnnotation, "/", "~1"),
 		})
 	}
-	body, err := json.Marshal(patch)
-	if err != nil {
-		return fmt.Errorf("writing the patch that releases the scale: %w", err)
-	}
-	// The patch decodes the answer into the object, which belongs to the cache.
-	err = r.Client.Patch(ctx, set.DeepCopy(), client.RawPatch(types.JSONPatchType, body),
-		client.FieldOwner(applyconfigs.FieldManager))
-	if err = asConflict(err, set.Name); err != nil {
+	if err := r.patch(ctx, set, patch); err != nil {
 		return fmt.Errorf("releasing the scale of StatefulSet %q: %w", set.Name, err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/reconcile/ownership"
 )
 
 // neverVersion is a resourceVersion that no object has: the store counts writes up from 1, and the first is older than
@@ -54,7 +56,7 @@ func applyChild[C applyConfiguration[C], L liveObject](
 		return nil
 	}
 	if live != absent {
-		if migrated, err := migrate(ctx, r.Client, p, live); migrated || err != nil {
+		if migrated, err := r.migrate(ctx, p, live); migrated || err != nil {
 			return err
 		}
 	}
@@ -161,11 +163,21 @@ func isStale(err error) bool {
 	return hasCause(err, func(cause metav1.StatusCause) bool { return cause.Field == "metadata.uid" })
 }
 
-// asConflict turns the answer to a JSON patch whose test failed, which is no 409, into one. Unlike the answer that an
-// object is invalid, it has no cause.
-func asConflict(err error, name string) error {
+// patch sends a JSON patch that tests the resourceVersion of a live object.
+func (r *Reconciler) patch(ctx context.Context, live client.Object, operations []ownership.Operation) error {
+	body, err := json.Marshal(operations)
+	if err != nil {
+		return fmt.Errorf("writing the patch: %w", err)
+	}
+	// The patch decodes the answer into the object, which belongs to the cache.
+	object, ok := live.DeepCopyObject().(client.Object)
+	if !ok {
+		return fmt.Errorf("%T is no object", live)
+	}
+	err = r.Client.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(applyconfigs.FieldManager))
 	if apierrors.IsInvalid(err) && !hasCause(err, func(metav1.StatusCause) bool { return true }) {
-		return apierrors.NewConflict(schema.GroupResource{}, name, err)
+		// A failed test is no 409; unlike the answer that an object is invalid, it has no cause.
+		return apierrors.NewConflict(schema.GroupResource{}, live.GetName(), err)
 	}
 	return err
 }

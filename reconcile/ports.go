@@ -2,12 +2,10 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -44,19 +42,11 @@ func (r *Reconciler) renumberPort(ctx context.Context, p *pass, kind string, liv
 	if p.backsOff(r.fights.next(live, all, p.now), live, all) {
 		return true, nil
 	}
-	body, err := json.Marshal([]ownership.Operation{
+	err = r.patch(ctx, live, []ownership.Operation{
 		{Op: "test", Path: "/metadata/resourceVersion", Value: live.GetResourceVersion()},
 		{Op: "replace", Path: port.pointer, Value: port.wanted},
 	})
 	if err != nil {
-		return false, fmt.Errorf("writing the patch of a port: %w", err)
-	}
-	object, ok := live.DeepCopyObject().(client.Object)
-	if !ok {
-		return false, fmt.Errorf("patching a port: %T is no object", live)
-	}
-	err = r.Client.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(applyconfigs.FieldManager))
-	if err = asConflict(err, live.GetName()); err != nil {
 		return false, fmt.Errorf("putting a port of %q back: %w", live.GetName(), err)
 	}
 	p.wrote, p.migrated = true, true

@@ -92,14 +92,15 @@ func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Conditi
 // healthConditions are Ready and, while it is False, one of Reconciling and Stalled (the convention of kstatus).
 func healthConditions(p *pass, passErr error) []metav1.Condition {
 	var invalid *invalidSpecError
+	changed := p.changedClaims()
 	switch {
 	case len(p.refusals) > 0:
 		return stalled(reasonNotControlled, refusalMessage(p.refusals))
 	case errors.As(passErr, &invalid):
 		return stalled(reasonInvalidSpec, invalid.Error()+
 			". What runs stays as it is; the operator goes on by itself when the MCPServer is corrected")
-	case len(p.changedClaims()) > 0:
-		return stalled(reasonRecreate, recreateMessage(p.children.statefulSet, p.changedClaims(), passErr))
+	case len(changed) > 0:
+		return stalled(reasonRecreate, recreateMessage(p.children.statefulSet, changed, passErr))
 	case isFixedServiceField(passErr):
 		return stalled(reasonRecreate, fmt.Sprintf("%s. Kubernetes lets nobody change that of a Service. To have it created "+
 			"anew, with another address, run: kubectl -n %s delete service %s. To keep it as it is, undo the change",

@@ -2,13 +2,11 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -25,22 +23,12 @@ var predecessors = []string{"toolhive-container-manager", applyconfigs.FieldMana
 // migrate makes what a predecessor owns in a child the operator's own, so that a field that the MCPServer drops later
 // goes away. No value changes. The given fields are not migrated: nobody owns them afterwards, so that an apply without
 // them leaves them as they are. It reports whether there was something to migrate; the apply comes with the next pass.
-func migrate(ctx context.Context, c client.Client, p *pass, live client.Object, except ...fieldpath.Path) (bool, error) {
+func (r *Reconciler) migrate(ctx context.Context, p *pass, live client.Object, except ...fieldpath.Path) (bool, error) {
 	patch, err := ownership.Migrate(live, predecessors, self, except...)
 	if err != nil || patch == nil {
 		return false, err
 	}
-	body, err := json.Marshal(patch)
-	if err != nil {
-		return false, fmt.Errorf("writing the patch that takes %q over: %w", live.GetName(), err)
-	}
-	// The patch decodes the answer into the object, which belongs to the cache.
-	object, ok := live.DeepCopyObject().(client.Object)
-	if !ok {
-		return false, fmt.Errorf("taking over %q: %T is no object", live.GetName(), live)
-	}
-	err = c.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(applyconfigs.FieldManager))
-	if err = asConflict(err, live.GetName()); err != nil {
+	if err := r.patch(ctx, live, patch); err != nil {
 		return false, fmt.Errorf("taking over %q: %w", live.GetName(), err)
 	}
 	p.wrote, p.migrated = true, true

@@ -5,18 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -35,31 +31,14 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "clients:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	theCluster, err = cluster.Start(ctx, controlplane.KubeControllerManager, controlplane.KubeScheduler)
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, theCluster.Stop(code != 0 || err != nil)) }()
-	if err := theCluster.Install(ctx); err != nil {
-		return 1, err
-	}
-	operator, err = theCluster.StartOperator(ctx, "--zap-log-level=5")
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, operator.Stop()) }()
-	return m.Run(), nil
+	components := []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}
+	os.Exit(cluster.RunSuite("clients", components, func(ctx context.Context, c *cluster.Cluster) (int, error) {
+		theCluster = c
+		return c.WithOperator(ctx, func(o *cluster.Operator) (int, error) {
+			operator = o
+			return m.Run(), nil
+		})
+	}))
 }
 
 // newNamespace makes a namespace that goes away with the test.
@@ -130,15 +109,7 @@ func neitherOwnsTheScale(t *testing.T, namespace, manager string) {
 
 func eventually(t *testing.T, what string, is func() (string, bool)) {
 	t.Helper()
-	var last string
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 90*time.Second, true, func(context.Context) (bool, error) {
-		state, done := is()
-		last = state
-		return done, nil
-	})
-	if err != nil {
-		t.Fatalf("waiting for %s: %v; last: %s", what, err, last)
-	}
+	must(t, cluster.Eventually(t.Context(), what, func(context.Context) (string, bool) { return is() }))
 }
 
 func must(t *testing.T, err error) {

@@ -4,11 +4,8 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"testing"
 
 	"sigs.k8s.io/e2e-framework/pkg/env"
@@ -28,34 +25,17 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	theCluster, err = cluster.Start(ctx, controlplane.KubeControllerManager, controlplane.KubeScheduler)
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, theCluster.Stop(code != 0 || err != nil)) }()
-	if err := theCluster.Install(ctx); err != nil {
-		return 1, err
-	}
-	operator, err = theCluster.StartOperator(ctx, "--zap-log-level=5")
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, operator.Stop()) }()
-
-	testEnv, err = env.NewWithContext(ctx, envconf.New().WithKubeconfigFile(theCluster.Kubeconfig).WithFailFast())
-	if err != nil {
-		return 1, fmt.Errorf("making the test environment: %w", err)
-	}
-	return testEnv.Run(m), nil
+	components := []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}
+	os.Exit(cluster.RunSuite("e2e", components, func(ctx context.Context, c *cluster.Cluster) (int, error) {
+		theCluster = c
+		return c.WithOperator(ctx, func(o *cluster.Operator) (int, error) {
+			operator = o
+			var err error
+			testEnv, err = env.NewWithContext(ctx, envconf.New().WithKubeconfigFile(c.Kubeconfig).WithFailFast())
+			if err != nil {
+				return 1, fmt.Errorf("making the test environment: %w", err)
+			}
+			return testEnv.Run(m), nil
+		})
+	}))
 }

@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	apiwait "k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/features"
@@ -21,16 +20,11 @@ import (
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile/ownership"
+	"mcpserver-operator/tests/cluster"
 )
 
-const (
-	// deadline is how long something may take that has to happen.
-	deadline = 90 * time.Second
-	// interval is how often it is looked for.
-	interval = 50 * time.Millisecond
-	// server is the name of the MCPServer in each test.
-	server = "web"
-)
+// server is the name of the MCPServer in each test.
+const server = "web"
 
 // undeclared and declared are manifests of the MCPServer of a test.
 const undeclared = `
@@ -390,15 +384,7 @@ func containsAll(text string, words []string) bool {
 // eventually fails if something does not become true, and says how it was last.
 func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
 	t.Helper()
-	var last string
-	err := apiwait.PollUntilContextTimeout(ctx, interval, deadline, true, func(context.Context) (bool, error) {
-		state, done := is(ctx) // not the context of the poll: at the deadline its requests would fail before it does
-		last = state
-		return done, nil
-	})
-	if err != nil {
-		t.Fatalf("waiting for %s: %v; last: %s", what, err, last)
-	}
+	must(t, cluster.Eventually(ctx, what, is))
 }
 
 func must(t *testing.T, err error) {

@@ -29,25 +29,10 @@ import (
 var theCluster *cluster.Cluster
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "facts:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	ctx := context.Background()
-	theCluster, err = cluster.Start(ctx)
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, theCluster.Stop(code != 0 || err != nil)) }()
-	if err := theCluster.Install(ctx); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	os.Exit(cluster.RunSuite("facts", nil, func(_ context.Context, c *cluster.Cluster) (int, error) {
+		theCluster = c
+		return m.Run(), nil
+	}))
 }
 
 const manager = "operator"

@@ -219,16 +219,18 @@ func (w *world) changeLeader(t *rapid.T) {
 	w.settle(t)
 }
 
+// goDown and comeUp are for one state each. Skip does not end the test: rapid draws another action instead.
 func (w *world) goDown(t *rapid.T) {
 	if w.down {
-		t.Skip("it is down")
+		t.Skip("the operator is down already")
 	}
 	w.down = true
 }
 
 func (w *world) comeUp(t *rapid.T) {
-	if w.down {
-		w.down = false
-		w.settle(t)
+	if !w.down {
+		t.Skip("the operator is up already")
 	}
+	w.down = false
+	w.settle(t)
 }

@@ -8,12 +8,8 @@ package storm
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -38,28 +34,12 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	logf.SetLogger(logr.Discard())
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "storm:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	theCluster, err = cluster.Start(ctx, controlplane.KubeControllerManager)
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, theCluster.Stop(code != 0 || err != nil)) }()
-	if err := theCluster.Install(ctx); err != nil {
-		return 1, err
-	}
-	operatorConfig, err = theCluster.OperatorConfig(ctx)
-	if err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	os.Exit(cluster.RunSuite("storm", []string{controlplane.KubeControllerManager}, func(ctx context.Context, c *cluster.Cluster) (int, error) {
+		theCluster = c
+		var err error
+		if operatorConfig, err = c.OperatorConfig(ctx); err != nil {
+			return 1, err
+		}
+		return m.Run(), nil
+	}))
 }

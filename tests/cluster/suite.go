@@ -1,0 +1,67 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// RunSuite runs the tests of a suite on a cluster of the given components, with the API and the permissions of the
+// operator installed, and returns the exit code for the process. The cluster is stopped when the tests end or are
+// interrupted; its logs are kept when one fails.
+func RunSuite(name string, components []string, tests func(ctx context.Context, c *Cluster) (code int, err error)) int {
+	code, err := runSuite(components, tests)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return 1
+	}
+	return code
+}
+
+func runSuite(components []string, tests func(ctx context.Context, c *Cluster) (int, error)) (code int, err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c, err := Start(ctx, components...)
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, c.Stop(code != 0 || err != nil)) }()
+	if err := c.Install(ctx); err != nil {
+		return 1, err
+	}
+	return tests(ctx, c)
+}
+
+// WithOperator runs the tests of a suite while the operator runs, and stops it afterwards.
+func (c *Cluster) WithOperator(ctx context.Context, tests func(o *Operator) (code int, err error)) (code int, err error) {
+	// At this level each pass is in the log: see WaitForPassOver.
+	o, err := c.StartOperator(ctx, "--zap-log-level=5")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, o.Stop()) }()
+	return tests(o)
+}
+
+// eventuallyTimeout is how long something may take that has to happen.
+const eventuallyTimeout = 90 * time.Second
+
+// Eventually waits until something is true; the error has how it was last.
+func Eventually(ctx context.Context, what string, is func(context.Context) (state string, done bool)) error {
+	var last string
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, eventuallyTimeout, true, func(context.Context) (bool, error) {
+		state, done := is(ctx) // not the context of the poll: at the deadline its requests would fail before it does
+		last = state
+		return done, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %s: %w; last: %s", what, err, last)
+	}
+	return nil
+}
