@@ -19,9 +19,16 @@ type Request struct {
 	Subresource string
 	Namespace   string
 	Name        string
+	UserAgent   string
 	// Code is the HTTP status of the answer.
 	Code int
-	Time time.Time
+	// Denied is true for want of a permission. What an admission plugin refuses is Forbidden as well.
+	Denied bool
+	// Time is when it was received, Done when it was answered.
+	Time, Done time.Time
+	// Version and Replicas are what a StatefulSet, or its scale, had after a write of it; absent for other requests.
+	Version  string
+	Replicas *int32
 }
 
 // String names the request in the way of kubectl auth can-i.
@@ -57,7 +64,7 @@ func (c *Cluster) AuditMark() (int64, error) {
 	return info.Size(), nil
 }
 
-// RequestsSince returns the requests of a user after a mark in the audit log.
+// RequestsSince returns the requests of a user after a mark in the audit log; of every user if it is empty.
 func (c *Cluster) RequestsSince(mark int64, user string) ([]Request, error) {
 	if c.controlPlane == nil {
 		return nil, ErrNoAuditLog
@@ -82,22 +89,32 @@ func (c *Cluster) RequestsSince(mark int64, user string) ([]Request, error) {
 		var event struct {
 			Verb      string
 			User      struct{ Username string }
+			UserAgent string
 			ObjectRef struct{ APIGroup, Resource, Subresource, Namespace, Name string }
 
-			ResponseStatus           struct{ Code int }
+			ResponseStatus struct{ Code int }
+			ResponseObject struct {
+				Metadata struct{ ResourceVersion string }
+				Spec     struct{ Replicas *int32 }
+			}
 			RequestReceivedTimestamp time.Time
+			StageTimestamp           time.Time
+			Annotations              map[string]string
 		}
 		if err := json.Unmarshal(line, &event); err != nil {
 			return nil, fmt.Errorf("parsing the audit log: %w", err)
 		}
-		if event.User.Username != user {
+		if user != "" && event.User.Username != user {
 			continue
 		}
 		requests = append(requests, Request{
 			Verb:  event.Verb,
 			Group: event.ObjectRef.APIGroup, Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,
 			Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name,
-			Code: event.ResponseStatus.Code, Time: event.RequestReceivedTimestamp,
+			UserAgent: event.UserAgent, Code: event.ResponseStatus.Code,
+			Denied: event.Annotations["authorization.k8s.io/decision"] == "forbid",
+			Time:   event.RequestReceivedTimestamp, Done: event.StageTimestamp,
+			Version: event.ResponseObject.Metadata.ResourceVersion, Replicas: event.ResponseObject.Spec.Replicas,
 		})
 	}
 	return requests, nil

@@ -44,9 +44,13 @@ type Cluster struct {
 
 	controlPlane *controlplane.ControlPlane // nil for an existing cluster
 	kubectl      string
-	root         string // of the repository
-	dir          string // for files that do not outlive the run
-	scraper      struct {
+	root         string   // of the repository
+	dir          string   // for files that do not outlive the run
+	operator     struct { // its executable, built once
+		sync.Mutex
+		binaries map[string]string // by version
+	}
+	scraper struct {
 		sync.Mutex
 		token string
 	}
@@ -55,6 +59,11 @@ type Cluster struct {
 // Start starts a control plane with the given components, or connects to the cluster of KUBECONFIG when
 // ExistingVariable is true.
 func Start(ctx context.Context, components ...string) (*Cluster, error) {
+	return StartWith(ctx, controlplane.Options{Components: components})
+}
+
+// StartWith is Start with all the options of a control plane.
+func StartWith(ctx context.Context, options controlplane.Options) (*Cluster, error) {
 	root, err := repositoryRoot()
 	if err != nil {
 		return nil, err
@@ -64,7 +73,7 @@ func Start(ctx context.Context, components ...string) (*Cluster, error) {
 		return nil, fmt.Errorf("making a folder: %w", err)
 	}
 	c := &Cluster{root: root, dir: dir}
-	if err := c.connect(ctx, components); err != nil {
+	if err := c.connect(ctx, options); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	scheme := runtime.NewScheme()
@@ -81,7 +90,7 @@ func Start(ctx context.Context, components ...string) (*Cluster, error) {
 	return c, nil
 }
 
-func (c *Cluster) connect(ctx context.Context, components []string) error {
+func (c *Cluster) connect(ctx context.Context, options controlplane.Options) error {
 	if os.Getenv(ExistingVariable) == "true" {
 		c.Kubeconfig, c.kubectl = os.Getenv(clientcmd.RecommendedConfigPathEnvVar), "kubectl"
 		if c.Kubeconfig == "" {
@@ -95,7 +104,7 @@ func (c *Cluster) connect(ctx context.Context, components []string) error {
 		c.Config = config
 		return nil
 	}
-	cp, err := controlplane.Start(ctx, controlplane.Options{Components: components})
+	cp, err := controlplane.Start(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -116,6 +125,32 @@ func (c *Cluster) Stop(failed bool) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Kill ends a component of the control plane as a crash does.
+func (c *Cluster) Kill(component string) error {
+	if c.controlPlane == nil {
+		return errNotOurs
+	}
+	return c.controlPlane.Kill(component)
+}
+
+// StartAgain starts a component that was killed, and returns when it is ready.
+func (c *Cluster) StartAgain(ctx context.Context, component string) error {
+	if c.controlPlane == nil {
+		return errNotOurs
+	}
+	return c.controlPlane.StartAgain(ctx, component)
+}
+
+// StartEnded starts every component again that has ended by itself, as the kubelet does.
+func (c *Cluster) StartEnded(ctx context.Context) error {
+	if c.controlPlane == nil {
+		return nil // it has a kubelet
+	}
+	return c.controlPlane.StartEnded(ctx)
+}
+
+var errNotOurs = errors.New("only a control plane that the suite started may be killed")
 
 // KubectlPath is the kubectl that belongs to the cluster.
 func (c *Cluster) KubectlPath() string { return c.kubectl }

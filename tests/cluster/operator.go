@@ -33,6 +33,9 @@ const operatorAccount = "mcpserver-operator"
 // OperatorUser is the user as which the operator talks to the API server.
 const OperatorUser = "system:serviceaccount:" + OperatorNamespace + ":" + operatorAccount
 
+// buildTags are those of make build. With fieldsv1string, equal sets of fields in managedFields are in memory once.
+const buildTags = "fieldsv1string"
+
 // operatorTimeout is how long the operator may take to start or to stop.
 const operatorTimeout = time.Minute
 
@@ -50,30 +53,65 @@ type Operator struct {
 	exited  chan struct{}
 }
 
-// StartOperator builds the operator from the source as it is now, starts it as its ServiceAccount, and returns when it
-// is ready. Args are added to its flags.
+// StartOperator builds the operator from the source, starts it as its ServiceAccount, and returns when it is ready. Args
+// are added to its flags.
 func (c *Cluster) StartOperator(ctx context.Context, args ...string) (*Operator, error) {
-	o := &Operator{cluster: c, args: args}
-	id := strconv.FormatInt(time.Now().UnixNano(), 36)
-	o.binary = filepath.Join(c.dir, "mcpserver-operator")
-	o.kubeconfig = filepath.Join(c.dir, "operator-"+id+".kubeconfig")
-	o.log = filepath.Join(c.dir, "operator-"+id+".log")
+	return c.startOperator(ctx, "development", func(*rest.Config) {}, args)
+}
 
-	build := exec.CommandContext(ctx, "go", "build", "-o", o.binary+"-"+id, ".")
-	build.Dir = c.root
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building the operator: %w: %s", err, out)
+// StartOperatorVersion is StartOperator with a version linked in, as a release has it. It shows in the user agent of the
+// operator's requests.
+func (c *Cluster) StartOperatorVersion(ctx context.Context, version string, args ...string) (*Operator, error) {
+	return c.startOperator(ctx, version, func(*rest.Config) {}, args)
+}
+
+// StartOperatorThrough is StartOperator for an operator that reaches the API server in another way, such as through a
+// proxy: connect changes how.
+func (c *Cluster) StartOperatorThrough(ctx context.Context, connect func(*rest.Config), args ...string) (*Operator, error) {
+	return c.startOperator(ctx, "development", connect, args)
+}
+
+func (c *Cluster) startOperator(ctx context.Context, version string, connect func(*rest.Config), args []string) (*Operator, error) {
+	binary, err := c.buildOperator(ctx, version)
+	if err != nil {
+		return nil, err
 	}
-	o.binary += "-" + id
+	id := strconv.FormatInt(time.Now().UnixNano(), 36)
+	o := &Operator{
+		cluster: c, args: args, binary: binary,
+		kubeconfig: filepath.Join(c.dir, "operator-"+id+".kubeconfig"),
+		log:        filepath.Join(c.dir, "operator-"+id+".log"),
+	}
 	config, err := c.OperatorConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
+	connect(config)
 	if err := controlplane.WriteKubeconfig(o.kubeconfig, config); err != nil {
 		return nil, err
 	}
 	return o, o.Start(ctx)
+}
+
+// buildOperator builds each version of the operator once, and returns its executable.
+func (c *Cluster) buildOperator(ctx context.Context, version string) (string, error) {
+	c.operator.Lock()
+	defer c.operator.Unlock()
+	if binary, built := c.operator.binaries[version]; built {
+		return binary, nil
+	}
+	binary := filepath.Join(c.dir, "mcpserver-operator-"+version)
+	build := exec.CommandContext(ctx, "go", "build", "-tags="+buildTags, "-ldflags=-X main.version="+version, "-o", binary, ".")
+	build.Dir = c.root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the operator: %w: %s", err, out)
+	}
+	if c.operator.binaries == nil {
+		c.operator.binaries = map[string]string{}
+	}
+	c.operator.binaries[version] = binary
+	return binary, nil
 }
 
 // OperatorConfig returns the credentials of the operator's ServiceAccount, without a client-side rate limit.
@@ -164,6 +202,24 @@ func (o *Operator) Stop() error {
 		return errors.Join(errors.New("the operator did not stop"), o.command.Process.Kill())
 	}
 }
+
+// Kill ends the operator with SIGKILL, as a crash does.
+func (o *Operator) Kill() error {
+	if err := o.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("killing the operator: %w", err)
+	}
+	<-o.exited
+	return nil
+}
+
+// Freeze stops the operator where it is, until Thaw.
+func (o *Operator) Freeze() error { return o.command.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen operator go on.
+func (o *Operator) Thaw() error { return o.command.Process.Signal(syscall.SIGCONT) }
+
+// Exited is closed when the operator, as it was started last, has ended.
+func (o *Operator) Exited() <-chan struct{} { return o.exited }
 
 // Restart stops the operator, starts it again, and returns when it has gone over every MCPServer once.
 func (o *Operator) Restart(ctx context.Context) error {

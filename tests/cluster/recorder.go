@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,12 +14,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"mcpserver-operator/reconcile/ownership"
 )
 
-// Recorder remembers every scale that a StatefulSet had, from the API server's watch: what was there only for an
-// instant shows as well.
+// Recorder remembers every scale that a StatefulSet had, and every owner of it, from the API server's watch: what was
+// there only for an instant shows as well.
 type Recorder struct {
 	cluster *Cluster
 	key     client.ObjectKey
@@ -26,8 +30,9 @@ type Recorder struct {
 	done    chan struct{}
 
 	mutex    sync.Mutex
-	replicas []int32 // each change once, in order
-	version  string  // the newest resourceVersion seen
+	replicas []int32  // each change once, in order
+	owners   []string // each change once, in order
+	version  string   // the newest resourceVersion seen
 	deleted  bool
 	err      error
 }
@@ -55,11 +60,49 @@ func (r *Recorder) record() {
 			if event.Type != watch.Deleted && (len(r.replicas) == 0 || r.replicas[len(r.replicas)-1] != *object.Spec.Replicas) {
 				r.replicas = append(r.replicas, *object.Spec.Replicas)
 			}
+			if event.Type != watch.Deleted {
+				r.recordOwners(object)
+			}
 		default:
 			r.err = apierrors.FromObject(event.Object)
 		}
 		r.mutex.Unlock()
 	}
+}
+
+func (r *Recorder) recordOwners(set *appsv1.StatefulSet) {
+	owners, err := OwnersOfReplicas(set)
+	if err != nil {
+		r.err = err
+		return
+	}
+	now := strings.Join(owners, " ")
+	if len(r.owners) == 0 || r.owners[len(r.owners)-1] != now {
+		r.owners = append(r.owners, now)
+	}
+}
+
+// Owners returns who owned the scale until Stop, in order, each change once: field managers as OwnersOfReplicas names
+// them, with a space between several, and an empty string for nobody.
+func (r *Recorder) Owners() []string {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return slices.Clone(r.owners)
+}
+
+// OwnersOfReplicas returns the field managers that own spec.replicas of an object, in order of name, each as
+// NAME/OPERATION or NAME/OPERATION/SUBRESOURCE.
+func OwnersOfReplicas(object metav1.Object) ([]string, error) {
+	owners, err := ownership.OwnersOf(object, fieldpath.MakePathOrDie("spec", "replicas"))
+	if err != nil {
+		return nil, fmt.Errorf("reading who owns spec.replicas of %q: %w", object.GetName(), err)
+	}
+	var names []string
+	for _, owner := range owners {
+		names = append(names, strings.TrimSuffix(fmt.Sprintf("%s/%s/%s", owner.Name, owner.Operation, owner.Subresource), "/"))
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // Stop waits until everything that happened so far is recorded, stops, and returns the scales in order, each change

@@ -10,13 +10,30 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"mcpserver-operator/tests/controlplane"
 )
 
 // RunSuite runs the tests of a suite on a cluster of the given components, with the API and the permissions of the
 // operator installed, and returns the exit code for the process. The cluster is stopped when the tests end or are
 // interrupted; its logs are kept when one fails.
 func RunSuite(name string, components []string, tests func(ctx context.Context, c *Cluster) (code int, err error)) int {
-	code, err := runSuite(components, tests)
+	return RunSuiteWith(name, controlplane.Options{Components: components}, tests)
+}
+
+// RunSuiteWith is RunSuite with all the options of a control plane.
+func RunSuiteWith(name string, options controlplane.Options, tests func(ctx context.Context, c *Cluster) (code int, err error)) int {
+	return RunSuiteBare(name, options, func(ctx context.Context, c *Cluster) (int, error) {
+		if err := c.Install(ctx); err != nil {
+			return 1, err
+		}
+		return tests(ctx, c)
+	})
+}
+
+// RunSuiteBare is RunSuiteWith for tests that install the operator themselves: nothing of it is on the cluster.
+func RunSuiteBare(name string, options controlplane.Options, tests func(ctx context.Context, c *Cluster) (code int, err error)) int {
+	code, err := runSuite(options, tests)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		return 1
@@ -24,17 +41,14 @@ func RunSuite(name string, components []string, tests func(ctx context.Context, 
 	return code
 }
 
-func runSuite(components []string, tests func(ctx context.Context, c *Cluster) (int, error)) (code int, err error) {
+func runSuite(options controlplane.Options, tests func(ctx context.Context, c *Cluster) (int, error)) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	c, err := Start(ctx, components...)
+	c, err := StartWith(ctx, options)
 	if err != nil {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, c.Stop(code != 0 || err != nil)) }()
-	if err := c.Install(ctx); err != nil {
-		return 1, err
-	}
 	return tests(ctx, c)
 }
 

@@ -12,27 +12,36 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// auditPolicy records every request once, without its body: who did what to which object.
+// auditPolicy records every request once, without its body: who did what to which object. Of writes of StatefulSets the
+// answer as well: what the object was like afterwards.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]
 rules:
+- level: RequestResponse
+  verbs: [create, update, patch]
+  resources: [{group: apps, resources: [statefulsets, statefulsets/scale]}]
+  omitManagedFields: true
 - level: Metadata
 `
 
 // startServing starts etcd and kube-apiserver and sets up the credentials of the administrator.
-func (cp *ControlPlane) startServing(ctx context.Context, extraArgs []string) error {
+func (cp *ControlPlane) startServing(ctx context.Context, options Options) error {
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
 	}
 	etcdClient, etcdPeer := "http://127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1]
+	durability := "--unsafe-no-fsync" // the state does not outlive a run
+	if options.Durable {
+		durability = "--unsafe-no-fsync=false"
+	}
 	if err := cp.run(ctx, Etcd, answersOK(http.DefaultClient, etcdClient+"/health"),
 		"--data-dir="+filepath.Join(cp.Dir, "etcd"),
 		"--listen-client-urls="+etcdClient, "--advertise-client-urls="+etcdClient,
 		"--listen-peer-urls="+etcdPeer, "--initial-advertise-peer-urls="+etcdPeer,
 		"--initial-cluster=default="+etcdPeer,
-		"--unsafe-no-fsync", // the state does not outlive a run
+		durability,
 	); err != nil {
 		return err
 	}
@@ -86,7 +95,7 @@ func (cp *ControlPlane) startServing(ctx context.Context, extraArgs []string) er
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--audit-policy-file=" + policy, "--audit-log-path=" + cp.AuditLog,
 		"--audit-log-maxsize=10000", // megabytes: never rotated, so that a reader sees all of it
-	}, extraArgs...)...)
+	}, options.APIServerArgs...)...)
 }
 
 func (cp *ControlPlane) serviceAccountKey() string {
@@ -99,6 +108,7 @@ func (cp *ControlPlane) startControllerManager(ctx context.Context) error {
 		"--use-service-account-credentials=true",
 		"--service-account-private-key-file="+cp.serviceAccountKey(),
 		"--root-ca-file="+cp.authority.file(),
+		"--kube-api-qps=1000", "--kube-api-burst=1000", // by default it makes 4 pods a second
 		"--horizontal-pod-autoscaler-sync-period=2s",
 		"--horizontal-pod-autoscaler-downscale-stabilization=5s",
 		"--horizontal-pod-autoscaler-initial-readiness-delay=1s",

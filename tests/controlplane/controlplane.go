@@ -45,6 +45,9 @@ type Options struct {
 	Assets string
 	// APIServerArgs are added to the arguments of kube-apiserver.
 	APIServerArgs []string
+	// Durable makes etcd write to the disk before it answers. Without it a run is faster, and etcd may forget what it
+	// has answered when the machine crashes.
+	Durable bool
 }
 
 // ControlPlane is a control plane that runs.
@@ -53,7 +56,8 @@ type ControlPlane struct {
 	Dir string
 	// Kubeconfig is a file with the credentials of a member of system:masters.
 	Kubeconfig string
-	// AuditLog is the file to which kube-apiserver writes every request, one JSON event a line, at the level Metadata.
+	// AuditLog is the file to which kube-apiserver writes every request, one JSON event a line. The
+	// writes of StatefulSets have their bodies and their answers, the others are at the level Metadata.
 	AuditLog string
 	// Config has the same credentials as Kubeconfig, and no client-side rate limit.
 	Config *rest.Config
@@ -104,7 +108,7 @@ func (cp *ControlPlane) startAll(ctx context.Context, options Options) error {
 	if cp.authority, err = newAuthority(cp.Dir); err != nil {
 		return err
 	}
-	if err := cp.startServing(ctx, options.APIServerArgs); err != nil {
+	if err := cp.startServing(ctx, options); err != nil {
 		return err
 	}
 	clients, err := kubernetes.NewForConfig(cp.Config)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
@@ -88,6 +89,47 @@ func TestRBACIsOn(t *testing.T) {
 	_, err = kubernetes.NewForConfigOrDie(&config).CoreV1().Secrets("default").List(t.Context(), metav1.ListOptions{})
 	if err == nil || !strings.Contains(err.Error(), "forbidden") {
 		t.Errorf("a user without permissions lists Secrets: %v", err)
+	}
+}
+
+// TestAKilledComponentStartsAgain: what was answered before is there afterwards, at the same address.
+func TestAKilledComponentStartsAgain(t *testing.T) {
+	cp, err := Start(t.Context(), Options{Durable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := cp.Stop(t.Failed()); err != nil {
+			t.Error(err)
+		}
+	}()
+	namespaces := kubernetes.NewForConfigOrDie(cp.Config).CoreV1().Namespaces()
+	for _, component := range []string{Etcd, KubeAPIServer} {
+		name := "before-" + component
+		if _, err := namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := cp.Kill(component); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if _, err := namespaces.Get(ctx, name, metav1.GetOptions{}); err == nil {
+			t.Errorf("without %s the API is served", component)
+		}
+		cancel()
+		if err := cp.StartAgain(t.Context(), component); err != nil {
+			t.Fatal(err)
+		}
+		err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+			_, err := namespaces.Get(ctx, name, metav1.GetOptions{})
+			return err == nil, nil
+		})
+		if err != nil {
+			t.Errorf("what was written before %s was killed: %v", component, err)
+		}
+	}
+	if err := cp.Kill(KubeScheduler); err == nil {
+		t.Error("a component that was never started was killed")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -29,6 +30,7 @@ const stopGrace = 15 * time.Second
 type process struct {
 	name    string
 	log     string
+	ready   func(context.Context) error
 	cmd     *exec.Cmd
 	alive   *os.File // the write end of the pipe that the component watches
 	exited  chan struct{}
@@ -41,13 +43,68 @@ func (cp *ControlPlane) run(ctx context.Context, name string, ready func(context
 	if err != nil {
 		return err
 	}
+	p.ready = ready
 	cp.processes = append(cp.processes, p)
-	return p.waitReady(ctx, ready)
+	return p.waitReady(ctx)
+}
+
+// Kill ends a component with SIGKILL, as a crash does. What it has stored, its address and its certificates stay.
+func (cp *ControlPlane) Kill(name string) error {
+	i, err := cp.find(name)
+	if err != nil {
+		return err
+	}
+	p := cp.processes[i]
+	defer p.alive.Close()
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("killing %s: %w", name, err)
+	}
+	<-p.exited
+	return nil
+}
+
+// StartAgain starts a component that has ended, with the same arguments, and returns when it is ready.
+func (cp *ControlPlane) StartAgain(ctx context.Context, name string) error {
+	i, err := cp.find(name)
+	if err != nil {
+		return err
+	}
+	ended := cp.processes[i]
+	p, err := startProcess(ended.cmd.Path, ended.log, ended.cmd.Args[1:]...)
+	if err != nil {
+		return err
+	}
+	p.ready = ended.ready
+	cp.processes[i] = p
+	return p.waitReady(ctx)
+}
+
+// StartEnded starts every component again that has ended, as the kubelet does with the components of a real control plane:
+// kube-scheduler, for one, ends itself when its cache does not agree with an API server that was restarted.
+func (cp *ControlPlane) StartEnded(ctx context.Context) error {
+	for _, p := range cp.processes {
+		select {
+		case <-p.exited:
+			if err := cp.StartAgain(ctx, p.name); err != nil {
+				return err
+			}
+		default:
+		}
+	}
+	return nil
+}
+
+func (cp *ControlPlane) find(name string) (int, error) {
+	i := slices.IndexFunc(cp.processes, func(p *process) bool { return p.name == name })
+	if i < 0 {
+		return 0, fmt.Errorf("%s is not part of this control plane", name)
+	}
+	return i, nil
 }
 
 func startProcess(path, logPath string, args ...string) (*process, error) {
 	name := filepath.Base(path)
-	log, err := os.Create(logPath)
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
@@ -75,7 +132,7 @@ func startProcess(path, logPath string, args ...string) (*process, error) {
 	return p, nil
 }
 
-func (p *process) waitReady(ctx context.Context, ready func(context.Context) error) error {
+func (p *process) waitReady(ctx context.Context) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, startTimeout, true,
 		func(ctx context.Context) (bool, error) {
@@ -84,7 +141,7 @@ func (p *process) waitReady(ctx context.Context, ready func(context.Context) err
 				return false, fmt.Errorf("it ended: %w", cmp.Or(p.exitErr, errors.New("without an error")))
 			default:
 			}
-			last = ready(ctx)
+			last = p.ready(ctx)
 			return last == nil, nil
 		})
 	if err == nil {

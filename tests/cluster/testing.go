@@ -1,0 +1,44 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Must fails a test on an error.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// MustEventually fails a test if something does not become true: see Eventually.
+func MustEventually(t testing.TB, what string, is func() (state string, done bool)) {
+	t.Helper()
+	Must(t, Eventually(t.Context(), what, func(context.Context) (string, bool) { return is() }))
+}
+
+// NewNamespace makes a namespace that goes away with a test.
+func (c *Cluster) NewNamespace(t testing.TB, prefix string) string {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix}}
+	Must(t, c.Client.Create(t.Context(), namespace))
+	t.Cleanup(func() { Must(t, c.Client.Delete(context.Background(), namespace)) })
+	return namespace.Name
+}
+
+// NeedAuditLog skips a test on an existing cluster, whose audit log is not within reach. On the control plane of a suite,
+// as in make test and in CI, nothing is skipped: no audit log is a failure.
+func (c *Cluster) NeedAuditLog(t testing.TB) {
+	t.Helper()
+	_, err := c.AuditMark()
+	if errors.Is(err, ErrNoAuditLog) {
+		t.Skip(err)
+	}
+	Must(t, err)
+}
