@@ -91,7 +91,7 @@ func TestBuildersLeaveTheMCPServerAlone(t *testing.T) {
 }
 
 // build makes all children of an MCPServer, the StatefulSet first.
-func build(t *testing.T, server *v1alpha1.MCPServer, scale Scale) []any {
+func build(t testing.TB, server *v1alpha1.MCPServer, scale Scale) []any {
 	t.Helper()
 	fixed, err := FixedFor(server)
 	if err != nil {
@@ -130,7 +130,7 @@ func cases(t *testing.T) []string {
 	return names
 }
 
-func read(t *testing.T, name string) *v1alpha1.MCPServer {
+func read(t testing.TB, name string) *v1alpha1.MCPServer {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
 	if err != nil {

@@ -26,27 +26,27 @@ func FieldsOf(want *unstructured.Unstructured) (*fieldpath.Set, error) {
 	return fields, nil
 }
 
-// ChangedFields returns the fields that have another value in want than in the live object.
-func ChangedFields(want *unstructured.Unstructured, live runtime.Object) (*fieldpath.Set, error) {
+// Differences returns the fields that have another value in want than in the live object, and those that it lacks.
+func Differences(want *unstructured.Unstructured, live runtime.Object) (changed, missing *fieldpath.Set, err error) {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
 	if err != nil {
-		return nil, fmt.Errorf("reading the live object: %w", err)
+		return nil, nil, fmt.Errorf("reading the live object: %w", err)
 	}
 	object := &unstructured.Unstructured{Object: content}
 	object.SetGroupVersionKind(want.GroupVersionKind()) // an object that a typed client has read does not carry it
 	before, err := typeConverter().ObjectToTyped(object, typed.AllowDuplicates)
 	if err != nil {
-		return nil, fmt.Errorf("reading the live object: %w", err)
+		return nil, nil, fmt.Errorf("reading the live object: %w", err)
 	}
 	after, err := merged(want, before)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	comparison, err := before.Compare(after)
 	if err != nil {
-		return nil, fmt.Errorf("comparing them: %w", err)
+		return nil, nil, fmt.Errorf("comparing them: %w", err)
 	}
-	return comparison.Modified, nil
+	return comparison.Modified, comparison.Added, nil
 }
 
 // Applied returns the live object as it would be after an apply of want by an owner that drops the given fields.

@@ -109,6 +109,9 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		if err := r.confirm(ctx, p.server); err != nil {
 			return err
 		}
+		if err := r.forgetDeclaration(ctx, p.server); err != nil {
+			return err
+		}
 	}
 	var wrote bool
 	if p.verdict.Action == scaleRelease {
@@ -134,6 +137,18 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	status.Scale = scaleAfterWrite(p)
 	r.recordScaleWrite(p, status.Scale)
 	return r.writeStatus(ctx, p.server, status)
+}
+
+// forgetDeclaration takes a declaration that is gone out of the status before its record on the StatefulSet goes. The status
+// counts when there is no such record: the same number, declared again before this pass could report, would be taken for
+// carried out.
+func (r *Reconciler) forgetDeclaration(ctx context.Context, server *v1alpha1.MCPServer) error {
+	if server.Spec.Replicas != nil || server.Status.Scale == nil {
+		return nil
+	}
+	status := *server.Status.DeepCopy()
+	status.Scale.DeclaredReplicas = nil
+	return r.writeStatus(ctx, server, status)
 }
 
 // recordDiffers reports whether an apply would change the annotation that records the declaration.

@@ -1,19 +1,35 @@
 package reconcile
 
 import (
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
 )
 
-// CachedObjects says what of each kind the cache has to hold: what the decisions of the reconciler need. For other kinds
-// than these it is all of them, because an object of a child's name that is someone else's has to be seen as well.
+// CachedObjects says what of each kind the cache has to hold: what the decisions of the reconciler need. Of our children
+// that includes managedFields, where who owns what is read. An object that may have the name of a child but is someone
+// else's has to be seen as well, and seen to go away, so that all of them are watched; but who it is is enough.
 func CachedObjects() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
+		&v1alpha1.MCPServer{}:                    {Transform: onlyOthersInStatus},
+		&appsv1.StatefulSet{}:                    {Transform: childOrIdentity[appsv1.StatefulSet]},
+		&corev1.Service{}:                        {Transform: childOrIdentity[corev1.Service]},
+		&corev1.ServiceAccount{}:                 {Transform: childOrIdentity[corev1.ServiceAccount]},
+		&networkingv1.NetworkPolicy{}:            {Transform: childOrIdentity[networkingv1.NetworkPolicy]},
+		&policyv1.PodDisruptionBudget{}:          {Transform: childOrIdentity[policyv1.PodDisruptionBudget]},
+		&autoscalingv2.HorizontalPodAutoscaler{}: {Transform: onlyWhatIsScaled},
 		&corev1.Pod{}: {
 			Label:     labels.SelectorFromSet(labels.Set{applyconfigs.ManagedByLabel: applyconfigs.FieldManager}),
 			Transform: onlyHowPodsAre,
@@ -21,18 +37,75 @@ func CachedObjects() map[client.Object]cache.ByObject {
 	}
 }
 
-// onlyHowPodsAre keeps of a pod what tells how it is.
+// onlyOthersInStatus keeps of the managedFields of an MCPServer who else has written its status: see statusChangedByOthers.
+func onlyOthersInStatus(object any) (any, error) {
+	if server, isServer := object.(*v1alpha1.MCPServer); isServer { // or a tombstone
+		server.ManagedFields = slices.DeleteFunc(server.ManagedFields, func(entry metav1.ManagedFieldsEntry) bool {
+			return !isStatusOfOthers(entry)
+		})
+	}
+	return object, nil
+}
+
+// childOrIdentity keeps the children of MCPServers as they are, and of other objects what a refusal tells.
+func childOrIdentity[O any, P interface {
+	*O
+	client.Object
+}](object any) (any, error) {
+	live, isObject := object.(P)
+	if !isObject || isChild(live) {
+		return object, nil // or a tombstone
+	}
+	identity := P(new(O))
+	identity.SetNamespace(live.GetNamespace())
+	identity.SetName(live.GetName())
+	identity.SetUID(live.GetUID())
+	identity.SetResourceVersion(live.GetResourceVersion())
+	identity.SetDeletionTimestamp(live.GetDeletionTimestamp())
+	identity.SetOwnerReferences(live.GetOwnerReferences())
+	var managers []metav1.ManagedFieldsEntry
+	for _, entry := range live.GetManagedFields() {
+		managers = append(managers, metav1.ManagedFieldsEntry{Manager: entry.Manager})
+	}
+	identity.SetManagedFields(managers)
+	return identity, nil
+}
+
+// isChild reports whether an MCPServer controls an object.
+func isChild(object client.Object) bool {
+	owner := metav1.GetControllerOfNoCopy(object)
+	return owner != nil && schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).GroupKind() == mcpServerKind
+}
+
+// onlyWhatIsScaled keeps of an autoscaler what it scales, how, and for whom.
+func onlyWhatIsScaled(object any) (any, error) {
+	hpa, isAutoscaler := object.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !isAutoscaler {
+		return object, nil // a tombstone
+	}
+	return &autoscalingv2.HorizontalPodAutoscaler{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: hpa.Namespace, Name: hpa.Name, UID: hpa.UID, ResourceVersion: hpa.ResourceVersion,
+			OwnerReferences: hpa.OwnerReferences,
+		},
+		Spec: hpa.Spec,
+	}, nil
+}
+
+// onlyHowPodsAre keeps of a pod what tells how it is: of one that works, that it does.
 func onlyHowPodsAre(object any) (any, error) {
 	pod, isPod := object.(*corev1.Pod)
 	if !isPod {
 		return object, nil // a tombstone
 	}
-	return &corev1.Pod{
-		TypeMeta: pod.TypeMeta,
+	kept := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			Labels: pod.Labels, OwnerReferences: pod.OwnerReferences,
+			OwnerReferences: pod.OwnerReferences,
 		},
-		Status: pod.Status,
-	}, nil
+	}
+	if podProblem(pod) != "" { // only those are looked for, by their labels
+		kept.Labels, kept.Status = pod.Labels, pod.Status
+	}
+	return kept, nil
 }

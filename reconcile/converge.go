@@ -34,6 +34,8 @@ type applyConfiguration[C any] interface {
 	comparable
 	WithUID(types.UID) C
 	WithResourceVersion(string) C
+	GetKind() *string
+	GetName() *string
 }
 
 // liveObject is a pointer to a typed object; nil when it is absent.
@@ -49,10 +51,7 @@ func applyChild[C applyConfiguration[C], L liveObject](
 ) error {
 	var none C
 	var absent L
-	if want == none || isGoing(live) {
-		return nil
-	}
-	if object := metadataOf(want); p.refused(object.GetKind(), object.GetName()) {
+	if want == none || isGoing(live) || p.refused(*want.GetKind(), *want.GetName()) {
 		return nil
 	}
 	if live != absent {
@@ -99,25 +98,20 @@ func converge[C applyConfiguration[C], L liveObject](
 	var absent L
 	version := neverVersion
 	if live != absent {
-		owned, err := extract(live, applyconfigs.FieldManager)
-		if err != nil {
-			// Somebody wrote what the schema does not allow, such as one environment variable twice; the API server
-			// applies to it all the same.
-			logf.FromContext(ctx).V(1).Info("Cannot tell what the operator owns", "child", live.GetName(), "error", err)
-		} else if equality.Semantic.DeepEqual(owned, want) {
-			return false, nil
+		if settled, err := isAsAskedFor(ctx, r, p, want, live, extract); settled || err != nil {
+			return false, err
 		}
 		version = live.GetResourceVersion()
 		want.WithUID(live.GetUID())
 	}
 	want.WithResourceVersion(version)
-	object := metadataOf(want)
+	object := unstructuredOf(want)
 	if _, err := applyconfigs.FieldsOf(object); err != nil {
 		return false, &invalidSpecError{err}
 	}
 	var taken []takeover
 	if live != absent {
-		if taken, err = takeovers(object, live); err != nil {
+		if taken, err = takeovers(object, live, r.settled.wasEver(p.server, live)); err != nil {
 			return false, err
 		}
 		if p.backsOff(r.fights.next(live, taken, p.now), live, taken) {
@@ -133,19 +127,44 @@ func converge[C applyConfiguration[C], L liveObject](
 		return false, fmt.Errorf("applying %s %q: %w", object.GetKind(), object.GetName(), err)
 	}
 	applies.WithLabelValues(object.GetKind(), "applied").Inc()
+	if live == absent {
+		return true, nil
+	}
 	// Apply has decoded the answer into want. The server drops a write that changes nothing.
-	if metadataOf(want).GetResourceVersion() == version {
+	if unstructuredOf(want).GetResourceVersion() == version {
 		return false, nil
 	}
-	if live != absent {
-		r.fights.count(live, taken, p.now)
-		r.recordTakeovers(p.server, object.GetKind(), live, taken)
-	}
+	r.fights.count(live, taken, p.now)
+	r.recordTakeovers(p.server, object.GetKind(), live, taken)
 	return true, nil
 }
 
-// metadataOf reads the metadata of an apply configuration, which has no accessors that all kinds share.
-func metadataOf(config runtime.ApplyConfiguration) *unstructured.Unstructured {
+// isAsAskedFor reports whether what the operator owns in live is exactly what it asks for.
+func isAsAskedFor[C applyConfiguration[C], L liveObject](
+	ctx context.Context, r *Reconciler, p *pass, want C, live L, extract func(L, string) (C, error),
+) (bool, error) {
+	asked, err := digestOf(want)
+	if err != nil {
+		return false, err
+	}
+	if !r.settled.isStill(p.server, live, asked) {
+		owned, err := extract(live, applyconfigs.FieldManager)
+		if err != nil {
+			// Somebody wrote what the schema does not allow, such as one environment variable twice; the API server
+			// applies to it all the same.
+			logf.FromContext(ctx).V(1).Info("Cannot tell what the operator owns", "child", live.GetName(), "error", err)
+			return false, nil
+		}
+		if !equality.Semantic.DeepEqual(owned, want) {
+			return false, nil
+		}
+	}
+	r.settled.remember(p.server, live, asked)
+	return true, nil
+}
+
+// unstructuredOf converts an apply configuration, of whose fields only a few have accessors that all kinds share.
+func unstructuredOf(config runtime.ApplyConfiguration) *unstructured.Unstructured {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(config)
 	if err != nil {
 		return &unstructured.Unstructured{} // no generated apply configuration fails to convert

@@ -54,9 +54,13 @@ func (p *pass) backsOff(until time.Time, child client.Object, taken []takeover) 
 	if until.IsZero() || p.server.Status.ObservedGeneration != p.server.Generation || p.verdict.writesScale() {
 		return false
 	}
-	p.fights = append(p.fights, fmt.Sprintf("%s changes %s of %q each time it is put back; putting it back less and less "+
-		"often, at most every %s. Stop %s from writing it, or declare its value in the MCPServer",
-		taken[0].manager, strings.Join(taken[0].fields, ", "), child.GetName(), fightMostDelay, taken[0].manager))
+	does, wayOut := "changes", fmt.Sprintf("Stop %s from writing it, or declare its value in the MCPServer", taken[0].manager)
+	if taken[0].removed {
+		does, wayOut = "removes", "Stop whoever it is from removing it"
+	}
+	p.fights = append(p.fights, fmt.Sprintf("%s %s %s of %q each time it is put back; putting it back less and less "+
+		"often, at most every %s. %s",
+		taken[0].manager, does, strings.Join(taken[0].fields, ", "), child.GetName(), fightMostDelay, wayOut))
 	if p.retryAt.IsZero() || until.Before(p.retryAt) {
 		p.retryAt = until
 	}

@@ -1,7 +1,10 @@
 package reconcile
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"mcpserver-operator/crd/v1alpha1"
@@ -31,16 +34,34 @@ func init() {
 	metrics.Registry.MustRegister(applies, scaleTransfers, scaleFights, scaleOwner)
 }
 
+// shownOwners has the owner that the metric shows for each MCPServer. To look for it in the metric would be a search
+// through the series of all MCPServers, in each pass.
+var shownOwners = struct {
+	sync.Mutex
+	of map[types.NamespacedName]string
+}{of: map[types.NamespacedName]string{}}
+
 // observeScaleOwner shows the present owner of the scale of an MCPServer, and no earlier one.
 func observeScaleOwner(server *v1alpha1.MCPServer, scale *v1alpha1.ScaleStatus) {
 	if scale == nil {
 		return
 	}
-	forgetScaleOwner(server.Namespace, server.Name)
-	scaleOwner.WithLabelValues(server.Namespace, server.Name, scale.Owner).Set(1)
+	key := types.NamespacedName{Namespace: server.Namespace, Name: server.Name}
+	shownOwners.Lock()
+	defer shownOwners.Unlock()
+	if shown, isShown := shownOwners.of[key]; isShown && shown != scale.Owner {
+		scaleOwner.DeleteLabelValues(key.Namespace, key.Name, shown)
+	}
+	shownOwners.of[key] = scale.Owner
+	scaleOwner.WithLabelValues(key.Namespace, key.Name, scale.Owner).Set(1)
 }
 
 // forgetScaleOwner is for an MCPServer that is gone.
-func forgetScaleOwner(namespace, name string) {
-	scaleOwner.DeletePartialMatch(prometheus.Labels{"namespace": namespace, "name": name})
+func forgetScaleOwner(server types.NamespacedName) {
+	shownOwners.Lock()
+	defer shownOwners.Unlock()
+	if shown, isShown := shownOwners.of[server]; isShown {
+		scaleOwner.DeleteLabelValues(server.Namespace, server.Name, shown)
+		delete(shownOwners.of, server)
+	}
 }

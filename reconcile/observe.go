@@ -102,18 +102,14 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, p *pass) error {
 	return err
 }
 
-// observeChild reads one child into object. It returns nil when there is none, or when it is someone else's. When the
-// cache says that one that is wanted is absent, the API server is asked: what is not in the cache yet may be someone
-// else's, and a forced apply onto it would succeed silently.
+// observeChild reads one child into object. It returns nil when there is none, or when it is someone else's. One that the
+// cache does not show yet is not asked for: the apply that creates is refused where there is one (see neverVersion).
 func observeChild[L liveObject](
 	ctx context.Context, r *Reconciler, p *pass, name string, wanted bool, object L,
 ) (L, error) {
 	var none L
 	key := client.ObjectKey{Namespace: p.server.Namespace, Name: name}
 	err := r.Client.Get(ctx, key, object)
-	if apierrors.IsNotFound(err) && wanted {
-		err = r.APIReader.Get(ctx, key, object)
-	}
 	if apierrors.IsNotFound(err) {
 		return none, nil
 	}

@@ -34,7 +34,7 @@ func (r *Reconciler) renumberPort(ctx context.Context, p *pass, kind string, liv
 	if ownership.Owns(owners, self) {
 		return false, nil // the MCPServer has changed it: the apply takes the old number away
 	}
-	taken := takeover{manager: "somebody", fields: []string{fmt.Sprintf("the number of port %s, to %d,", applyconfigs.PortName, port.was)}}
+	taken := takeover{manager: somebody, fields: []string{fmt.Sprintf("the number of port %s, to %d,", applyconfigs.PortName, port.was)}}
 	if len(owners) > 0 {
 		taken.manager = owners[0].Name
 	}

@@ -69,7 +69,7 @@ func previewChild[C applyConfiguration[C], L liveObject](
 	}
 	var before, after, kindOf *unstructured.Unstructured
 	if want != none {
-		after = metadataOf(want)
+		after = unstructuredOf(want)
 		kindOf = after
 		if p.refused(after.GetKind(), after.GetName()) {
 			return nil

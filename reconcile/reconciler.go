@@ -13,18 +13,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -68,7 +65,9 @@ type Reconciler struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	fights fieldFights
+	settled  settledChildren
+	fights   fieldFights
+	progress progressReports
 }
 
 // SetupWithManager adds the controller to a manager. Concurrency is how many MCPServers are reconciled at a time, at
@@ -79,15 +78,15 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
-		For(&v1alpha1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)). // not our own writes of the status
-		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
-		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
-		Watches(&corev1.ServiceAccount{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
-		Watches(&networkingv1.NetworkPolicy{}, handler.EnqueueRequestsFromMapFunc(serversOfChild)).
-		Watches(&policyv1.PodDisruptionBudget{}, handler.EnqueueRequestsFromMapFunc(serversOfChild),
-			builder.WithPredicates(specOrMetadataChanged)).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(serverOfPod), builder.WithPredicates(podProblemChanged)).
-		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(serversOfAutoscaler),
+		For(&v1alpha1.MCPServer{}, builder.WithPredicates(predicate.Or(specOrMetadataChanged, statusChangedByOthers))).
+		Watches(&appsv1.StatefulSet{}, childHandler).
+		Watches(&corev1.Service{}, childHandler).
+		Watches(&corev1.ServiceAccount{}, childHandler).
+		Watches(&networkingv1.NetworkPolicy{}, childHandler).
+		Watches(&policyv1.PodDisruptionBudget{}, childHandler,
+			builder.WithPredicates(predicate.Or(specOrMetadataChanged, ownersChanged))).
+		Watches(&corev1.Pod{}, reportHandler(serverOfPod), builder.WithPredicates(podProblemChanged)).
+		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, reportHandler(serversOfAutoscaler),
 			builder.WithPredicates(autoscalerChanged)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: concurrency,
@@ -101,28 +100,14 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	return nil
 }
 
-// specOrMetadataChanged ignores updates of a status.
-var specOrMetadataChanged = predicate.Or(
-	predicate.GenerationChangedPredicate{},
-	predicate.LabelChangedPredicate{},
-	predicate.AnnotationChangedPredicate{},
-)
-
-// autoscalerChanged ignores updates of the status of an autoscaler, which changes all the time.
-var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-	before, isBefore := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
-	after, isAfter := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
-	return !isBefore || !isAfter ||
-		!equality.Semantic.DeepEqual(before.Spec, after.Spec) ||
-		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences)
-}}
-
 // Reconcile makes one pass over one MCPServer.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	server := &v1alpha1.MCPServer{}
 	if err := r.Client.Get(ctx, request.NamespacedName, server); err != nil {
 		if apierrors.IsNotFound(err) {
-			forgetScaleOwner(request.Namespace, request.Name)
+			forgetScaleOwner(request.NamespacedName)
+			r.progress.forget(request.NamespacedName)
+			r.settled.forget(request.NamespacedName)
 			return reconcile.Result{}, nil // the garbage collector deletes the children
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the MCPServer: %w", err)
@@ -140,14 +125,26 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if isTerminating(err) {
 		return reconcile.Result{}, nil // the namespace goes, and the MCPServer with it
 	}
-	if err == nil && pass.isOutdated() {
-		return reconcile.Result{RequeueAfter: settleAfter}, nil
+	switch {
+	case err == nil && pass.hasMoreToWrite():
+		return repeatAfter(settleAfter, 0), nil
+	case err == nil && pass.isOutdated():
+		return repeatAfter(settleAfter, reportPriority), nil
 	}
+	next := settleAfter
 	reportErr := r.report(ctx, &pass, err)
-	if isStale(reportErr) {
-		return reconcile.Result{RequeueAfter: settleAfter}, err
+	if !isStale(reportErr) {
+		err, next = errors.Join(err, reportErr), pass.nextLook()
 	}
-	return reconcile.Result{RequeueAfter: pass.nextLook()}, errors.Join(err, reportErr)
+	if err != nil {
+		return reconcile.Result{Priority: ptr.To(reportPriority)}, err // repeated by the rate limiter
+	}
+	return repeatAfter(next, reportPriority), nil
+}
+
+// repeatAfter asks for another pass after some time; zero means that there is no need.
+func repeatAfter(after time.Duration, priority int) reconcile.Result {
+	return reconcile.Result{RequeueAfter: after, Priority: &priority}
 }
 
 // pass is what one pass saw and did.
@@ -166,6 +163,8 @@ type pass struct {
 	stale bool
 	// wrote is true when a child was changed, wroteStatefulSet when it was the StatefulSet.
 	wrote, wroteStatefulSet bool
+	// postponed is how long the report of mere progress waits still.
+	postponed time.Duration
 	// reported is true when the status was written. A pass on a cache that does not hold it yet may find nothing to write
 	// where there is, so that there has to be one more.
 	reported bool
@@ -176,53 +175,44 @@ type pass struct {
 	retryAt time.Time
 }
 
-// isOutdated reports whether the next pass, which is due at once, has more to report than this one: the StatefulSet was
-// created or taken over, or its scale changed, which the status remembers already, or the cache was behind.
-func (p *pass) isOutdated() bool {
-	return p.stale || p.migrated || (p.wroteStatefulSet && (p.children.statefulSet == nil || p.verdict.writesScale()))
+// hasMoreToWrite reports whether the pass has left something to the next one: the cache was behind, a child was taken over,
+// or the scale was released, and the apply comes when that is seen.
+func (p *pass) hasMoreToWrite() bool {
+	return p.stale || p.migrated || (p.wroteStatefulSet && p.verdict.Action == scaleRelease)
 }
 
-// nextLook is when to make another pass that no watch may ask for: after a write, or in a fight, to take the scale back
-// after a delay or to say that it is over. Zero for never.
+// isOutdated reports whether the next pass, which is due at once, has more to report than this one: the StatefulSet was
+// created, or its scale changed, which the status remembers already.
+func (p *pass) isOutdated() bool {
+	return p.wroteStatefulSet && (p.children.statefulSet == nil || p.verdict.writesScale())
+}
+
+// nextLook is when to make another pass that no watch may ask for: after a write, when a report is due that waits, or in
+// a fight, to take the scale back after a delay or to say that it is over. Zero for never.
 func (p *pass) nextLook() time.Duration {
 	if p.wrote || p.reported {
 		return settleAfter
 	}
-	if !p.retryAt.IsZero() {
-		return max(p.retryAt.Sub(p.now.Time), settleAfter)
+	look := p.nextLookAtFights()
+	if p.postponed > 0 && (look == 0 || p.postponed < look) {
+		return p.postponed
 	}
+	return look
+}
+
+func (p *pass) nextLookAtFights() time.Duration {
+	at := p.retryAt
 	if scale := p.server.Status.Scale; scale != nil && isFight(scale.TakeBacks, p.now.Time) {
-		at := fightEnds(scale.TakeBacks)
+		overScale := fightEnds(scale.TakeBacks)
 		if p.verdict.Action == scaleBackOff {
-			at = p.verdict.RetryAt
+			overScale = p.verdict.RetryAt
 		}
-		return max(at.Sub(p.now.Time), settleAfter)
+		if at.IsZero() || overScale.Before(at) {
+			at = overScale
+		}
 	}
-	return 0
-}
-
-// serversOfChild maps a child to its MCPServer by name, not by owner reference: the name of an MCPServer decides the
-// names of its children, and an object of such a name that is not ours has to be noticed when it goes away.
-func serversOfChild(_ context.Context, child client.Object) []reconcile.Request {
-	name, ok := serverNameOf(child)
-	if !ok {
-		return nil
+	if at.IsZero() {
+		return 0
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: child.GetNamespace(), Name: name}}}
-}
-
-// serversOfAutoscaler maps an autoscaler to the MCPServer that it scales: directly, or through its StatefulSet, which
-// has the same name.
-func serversOfAutoscaler(_ context.Context, object client.Object) []reconcile.Request {
-	hpa, ok := object.(*autoscalingv2.HorizontalPodAutoscaler)
-	if !ok {
-		return nil
-	}
-	name := hpa.Spec.ScaleTargetRef.Name
-	switch targetOf(hpa) {
-	case targetName(statefulSetKind, name), targetName(mcpServerKind, name):
-		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: hpa.Namespace, Name: name}}}
-	default:
-		return nil
-	}
+	return max(at.Sub(p.now.Time), settleAfter)
 }

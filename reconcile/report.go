@@ -20,9 +20,16 @@ import (
 // conflict when the cache holds another version of the MCPServer than the API server.
 func (r *Reconciler) report(ctx context.Context, p *pass, passErr error) error {
 	status := nextStatus(p, passErr)
+	p.postponed = r.progress.postpone(client.ObjectKeyFromObject(p.server), &p.server.Status, &status, p.now.Time)
+	if p.postponed > 0 {
+		status = p.server.Status
+	}
 	p.reported = !equality.Semantic.DeepEqual(p.server.Status, status)
 	if err := r.writeStatus(ctx, p.server, status); err != nil {
 		return err
+	}
+	if p.reported {
+		r.progress.forget(client.ObjectKeyFromObject(p.server))
 	}
 	observeScaleOwner(p.server, status.Scale)
 	return nil
@@ -33,6 +40,7 @@ func (r *Reconciler) reportTerminating(ctx context.Context, server *v1alpha1.MCP
 	return r.writeStatus(ctx, server, terminatingStatus(server, metav1.NewTime(r.Now()).Rfc3339Copy()))
 }
 
+// writeStatus writes the status if it differs from what the object holds, and the object holds it afterwards.
 func (r *Reconciler) writeStatus(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
 	if equality.Semantic.DeepEqual(server.Status, status) {
 		return nil
@@ -50,6 +58,8 @@ func (r *Reconciler) writeStatus(ctx context.Context, server *v1alpha1.MCPServer
 		return fmt.Errorf("writing the status: %w", err)
 	}
 	r.recordNews(server, status)
+	// Apply has decoded the answer into want. What follows in this pass builds on it.
+	server.ResourceVersion, server.Status = *want.ResourceVersion, status
 	return nil
 }
 

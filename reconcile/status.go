@@ -105,6 +105,8 @@ func healthConditions(p *pass, passErr error) []metav1.Condition {
 		return stalled(reasonRecreate, fmt.Sprintf("%s. Kubernetes lets nobody change that of a Service. To have it created "+
 			"anew, with another address, run: kubectl -n %s delete service %s. To keep it as it is, undo the change",
 			passErr, p.server.Namespace, applyconfigs.ClientServiceName(p.server.Name)))
+	case isKindUnknownYet(passErr):
+		return reconciling(reasonPassFailed, passErr.Error())
 	case apierrors.IsInvalid(passErr) || apierrors.IsForbidden(passErr):
 		return stalled(reasonRejected, passErr.Error())
 	case passErr != nil:
@@ -199,6 +201,12 @@ func isFixedServiceField(err error) bool {
 	return hasCause(err, func(cause metav1.StatusCause) bool {
 		return strings.HasPrefix(cause.Field, "spec.ipFamilies") || cause.Field == "spec.loadBalancerClass"
 	})
+}
+
+// isKindUnknownYet reports whether the API server refused an owner reference because it has not noticed the CRD of
+// MCPServer yet: its admission plugin OwnerReferencesPermissionEnforcement looks every 10 s, and says Forbidden until then.
+func isKindUnknownYet(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot find RESTMapping")
 }
 
 func ready(reason, message string) []metav1.Condition {

@@ -31,6 +31,8 @@ func TestHealth(t *testing.T) {
 	deleted := set(3, 3, 3, 3)
 	deleted.DeletionTimestamp = ptr.To(metav1.NewTime(start))
 	refused := []refusal{{Kind: "Service", Name: "mcp-web-proxy", Managers: []string{"kubectl"}}}
+	unknownYet := apierrors.NewForbidden(schema.GroupResource{Resource: "statefulsets"}, "web", errors.New("cannot set "+
+		"blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion toolhive.stacklok.dev/v1alpha1 Kind MCPServer"))
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "statefulsets"}, "web", errors.New("exceeded quota"))
 
 	for _, row := range []struct {
@@ -52,6 +54,7 @@ func TestHealth(t *testing.T) {
 		{"scaled to 0", set(0, 0, 0, 0), nil, nil, v1alpha1.PhaseStopped, reasonScaledToZero},
 		{"a child is someone else's", set(3, 3, 3, 3), refused, nil, v1alpha1.PhaseFailed, reasonNotControlled},
 		{"a child is rejected", set(3, 3, 3, 3), nil, forbidden, v1alpha1.PhaseFailed, reasonRejected},
+		{"the CRD is so new that the API server does not know it yet", nil, nil, unknownYet, v1alpha1.PhasePending, reasonPassFailed},
 		{"the API server is away", set(3, 3, 3, 3), nil, errors.New("connection refused"), v1alpha1.PhasePending, reasonPassFailed},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,19 +36,29 @@ func (r *Reconciler) migrate(ctx context.Context, p *pass, live client.Object, e
 	return true, nil
 }
 
-// takeover is a value of someone else's that an apply replaces.
+// somebody stands for a field manager that Kubernetes has not recorded.
+const somebody = "somebody"
+
+// scaleFields have events of their own.
+var scaleFields = fieldpath.NewSet(replicasPath, annotationPath)
+
+// takeover is what someone else did to fields of the operator's and an apply undoes.
 type takeover struct {
 	manager string
 	fields  []string
+	// removed is true when the fields are gone, false when they have another value.
+	removed bool
 }
 
-// takeovers returns the fields that want would change in live and that others own. The scale has events of its own.
-func takeovers(want *unstructured.Unstructured, live client.Object) ([]takeover, error) {
-	changed, err := applyconfigs.ChangedFields(want, live)
+// takeovers returns the fields that want would change in live and that others own. When live was settled, which means
+// that it had all of want before, those that it lacks were removed; Kubernetes does not record by whom. Those of the scale
+// are not among them.
+func takeovers(want *unstructured.Unstructured, live client.Object, settled bool) ([]takeover, error) {
+	changed, missing, err := applyconfigs.Differences(want, live)
 	if err != nil {
 		return nil, fmt.Errorf("comparing %q with what it should be: %w", live.GetName(), err)
 	}
-	changed = changed.Difference(fieldpath.NewSet(replicasPath, annotationPath))
+	changed = changed.Difference(scaleFields)
 	for _, entry := range live.GetManagedFields() {
 		if ownership.ManagerOf(entry) == self {
 			ours, err := ownership.FieldsOf(entry)
@@ -73,7 +84,25 @@ func takeovers(want *unstructured.Unstructured, live client.Object) ([]takeover,
 			all = append(all, takeover{manager: manager.Name, fields: fields})
 		}
 	}
+	if fields := outermost(missing); settled && len(fields) > 0 {
+		all = append(all, takeover{manager: somebody, fields: fields, removed: true})
+	}
 	return all, nil
+}
+
+// outermost returns the names of fields without those of what is in them, and without those of the scale.
+func outermost(set *fieldpath.Set) []string {
+	var fields []string
+	set.Leaves().Difference(scaleFields).Iterate(func(path fieldpath.Path) {
+		end := 1
+		for !set.Has(path[:end]) {
+			end++
+		}
+		if field := path[:end].String(); !slices.Contains(fields, field) {
+			fields = append(fields, field)
+		}
+	})
+	return fields
 }
 
 // recordTakeovers records one event for a child of which values of others were replaced. The child is the related object,
@@ -84,7 +113,11 @@ func (r *Reconciler) recordTakeovers(server *v1alpha1.MCPServer, kind string, ch
 	}
 	var who []string
 	for _, taken := range all {
-		who = append(who, fmt.Sprintf("%s had changed %s", taken.manager, strings.Join(taken.fields, ", ")))
+		what := "changed"
+		if taken.removed {
+			what = "removed"
+		}
+		who = append(who, fmt.Sprintf("%s had %s %s", taken.manager, what, strings.Join(taken.fields, ", ")))
 	}
 	r.eventAbout(server, child, corev1.EventTypeWarning, eventFieldTakenBack, actionApply, fmt.Sprintf(
 		"%s of %s %q: set to what the MCPServer asks for. To keep another value, declare it in the MCPServer",

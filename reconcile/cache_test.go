@@ -1,0 +1,117 @@
+package reconcile
+
+import (
+	"reflect"
+	"testing"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+func service(ownerAPIVersion, ownerKind string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "team", Name: "mcp-web-proxy", UID: "1", ResourceVersion: "7", Labels: map[string]string{"a": "b"},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: ownerAPIVersion, Kind: ownerKind, Name: "web", Controller: ptr.To(true)}},
+			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "someone", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}},
+		},
+		Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+}
+
+func TestTheCacheHoldsChildrenWhole(t *testing.T) {
+	for _, version := range []string{"toolhive.stacklok.dev/v1alpha1", "toolhive.stacklok.dev/v1beta1"} {
+		child := service(version, "MCPServer")
+		held, err := childOrIdentity[corev1.Service](child)
+		if err != nil || held != any(child) {
+			t.Errorf("%s: got %v, %v", version, held, err)
+		}
+	}
+}
+
+func TestTheCacheHoldsOfOtherObjectsWhatARefusalTells(t *testing.T) {
+	other := service("apps/v1", "Deployment")
+	held, err := childOrIdentity[corev1.Service](other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, isObject := held.(client.Object)
+	if !isObject {
+		t.Fatalf("got %T", held)
+	}
+	if got, want := refusalOf("Service", kept), refusalOf("Service", other); !reflect.DeepEqual(got, want) {
+		t.Errorf("a refusal says %v, wanted %v", got, want)
+	}
+	if client.ObjectKeyFromObject(kept) != client.ObjectKeyFromObject(other) || kept.GetUID() != types.UID("1") ||
+		kept.GetResourceVersion() != "7" {
+		t.Errorf("it is another object: %v", kept)
+	}
+	if kept.GetLabels() != nil || len(held.(*corev1.Service).Spec.Ports) > 0 || kept.GetManagedFields()[0].FieldsV1 != nil {
+		t.Errorf("more than that is held: %v", held)
+	}
+}
+
+func TestTheCacheHoldsOfAnAutoscalerWhatIsLookedAt(t *testing.T) {
+	hpa := &autoscalingv2.HorizontalPodAutoscaler{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "someone"}},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: "web", Controller: ptr.To(true)}}},
+		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{MaxReplicas: 4,
+			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "web"}},
+		Status: autoscalingv2.HorizontalPodAutoscalerStatus{CurrentReplicas: 3},
+	}
+	held, err := onlyWhatIsScaled(hpa)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, isAutoscaler := held.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !isAutoscaler || targetOf(kept) != targetOf(hpa) || autoscalerName(kept) != "ScaledObject/web" || kept.Spec.MaxReplicas != 4 {
+		t.Errorf("something is missing: %v", held)
+	}
+	if kept.Status.CurrentReplicas != 0 || kept.ManagedFields != nil {
+		t.Errorf("more than that is held: %v", held)
+	}
+}
+
+func TestTheCacheHoldsOfAPodWhetherItWorks(t *testing.T) {
+	for name, pod := range map[string]*corev1.Pod{
+		"works": {Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"}},
+		"does not work": {Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod.Spec.NodeName = "node"
+			held, err := onlyHowPodsAre(pod)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept, isPod := held.(*corev1.Pod)
+			if !isPod || podProblem(kept) != podProblem(pod) {
+				t.Errorf("got %v", held)
+			}
+			if kept.Spec.NodeName != "" || kept.Status.PodIP != "" {
+				t.Errorf("more than that is held: %v", held)
+			}
+		})
+	}
+}
+
+func TestTheCacheHoldsOfAnMCPServerWhoElseWroteItsStatus(t *testing.T) {
+	theirs := metav1.ManagedFieldsEntry{Manager: "someone", Subresource: "status"}
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{
+		{Manager: "someone"}, {Manager: applyconfigs.FieldManager, Subresource: "status"}, theirs,
+	}}}
+	held, err := onlyOthersInStatus(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := held.(*v1alpha1.MCPServer).ManagedFields; !reflect.DeepEqual(got, []metav1.ManagedFieldsEntry{theirs}) {
+		t.Errorf("got %v", got)
+	}
+}

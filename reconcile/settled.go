@@ -1,0 +1,98 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/maphash"
+	"reflect"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// settledChildren remembers which children were seen to be as asked for. To find that out is most of the work of a pass,
+// and most passes look at children of which none or one has changed since. It is kept in memory: an operator that restarts
+// looks at everything once.
+type settledChildren struct {
+	mutex sync.Mutex
+	of    map[types.NamespacedName]map[childKey]settledChild
+}
+
+// childKey tells the children of an MCPServer from each other.
+type childKey struct {
+	kind reflect.Type
+	name string
+}
+
+func keyOf(child client.Object) childKey {
+	return childKey{kind: reflect.TypeOf(child), name: child.GetName()}
+}
+
+// settledChild says what was compared when a child was seen to be as asked for.
+type settledChild struct {
+	uid types.UID
+	// generation is that of the MCPServer. What the child lacks later in the same one, somebody has removed: it is neither
+	// new in the MCPServer nor in a new operator.
+	generation int64
+	// version is the resourceVersion of the child.
+	version string
+	// asked is the digest of the apply configuration.
+	asked uint64
+}
+
+var digestSeed = maphash.MakeSeed()
+
+// digestOf tells apply configurations from each other.
+func digestOf(want runtime.ApplyConfiguration) (uint64, error) {
+	content, err := json.Marshal(want)
+	if err != nil {
+		return 0, fmt.Errorf("writing the apply configuration: %w", err)
+	}
+	return maphash.Bytes(digestSeed, content), nil
+}
+
+// remember remembers that a child is as its MCPServer asks for.
+func (s *settledChildren) remember(server *v1alpha1.MCPServer, child client.Object, asked uint64) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	key := client.ObjectKeyFromObject(server)
+	if s.of == nil {
+		s.of = map[types.NamespacedName]map[childKey]settledChild{}
+	}
+	if s.of[key] == nil {
+		s.of[key] = map[childKey]settledChild{}
+	}
+	s.of[key][keyOf(child)] = settledChild{
+		uid: child.GetUID(), generation: server.Generation, version: child.GetResourceVersion(), asked: asked,
+	}
+}
+
+// isStill reports whether a child was seen to be as asked for, and neither it nor what is asked for has changed since.
+func (s *settledChildren) isStill(server *v1alpha1.MCPServer, child client.Object, asked uint64) bool {
+	last, seen := s.find(server, child)
+	return seen && last.version == child.GetResourceVersion() && last.asked == asked
+}
+
+// wasEver reports whether a child was seen to be as its MCPServer asks for in the present generation.
+func (s *settledChildren) wasEver(server *v1alpha1.MCPServer, child client.Object) bool {
+	last, seen := s.find(server, child)
+	return seen && last.generation == server.Generation
+}
+
+func (s *settledChildren) find(server *v1alpha1.MCPServer, child client.Object) (settledChild, bool) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	last, seen := s.of[client.ObjectKeyFromObject(server)][keyOf(child)]
+	return last, seen && last.uid == child.GetUID()
+}
+
+// forget forgets an MCPServer that is gone.
+func (s *settledChildren) forget(server types.NamespacedName) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	delete(s.of, server)
+}

@@ -1,0 +1,144 @@
+package reconcile
+
+import (
+	"context"
+	"slices"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"mcpserver-operator/applyconfigs"
+)
+
+// specOrMetadataChanged ignores updates of a status.
+var specOrMetadataChanged = predicate.Or(
+	predicate.GenerationChangedPredicate{},
+	predicate.LabelChangedPredicate{},
+	predicate.AnnotationChangedPredicate{},
+)
+
+// ownersChanged notices that an object was given to an MCPServer or taken from it, which is no new generation.
+var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
+}}
+
+// statusChangedByOthers ignores the operator's own writes of the status. One of somebody else has to be put right: the status
+// is the record of the scale that a StatefulSet comes back at.
+var statusChangedByOthers = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before := e.ObjectOld.GetManagedFields()
+	return slices.ContainsFunc(e.ObjectNew.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
+		return isStatusOfOthers(entry) && isNewIn(before, entry)
+	})
+}}
+
+func isStatusOfOthers(entry metav1.ManagedFieldsEntry) bool {
+	return entry.Subresource == "status" && entry.Manager != applyconfigs.FieldManager
+}
+
+// autoscalerChanged ignores updates of the status of an autoscaler, which changes all the time.
+var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, isBefore := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
+	after, isAfter := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
+	return !isBefore || !isAfter ||
+		!equality.Semantic.DeepEqual(before.Spec, after.Spec) ||
+		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences)
+}}
+
+// reportPriority is that of passes that most likely have only to report. What has to be carried out comes first: somebody
+// waits for it. It is also the priority of what is found at the start.
+const reportPriority = handler.LowPriority
+
+// childHandler asks for a pass over the MCPServer of a child. One that appears was nearly always created by this operator a
+// moment ago, and there is nothing to do but to report on it. One that somebody else has changed may have to be put back,
+// and one that goes comes back at once.
+var childHandler = handler.Funcs{
+	CreateFunc: reportHandler(serversOfChild).Create,
+	UpdateFunc: func(ctx context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+		if changedByOthers(e.ObjectOld, e.ObjectNew) {
+			handler.EnqueueRequestsFromMapFunc(serversOfChild).Update(ctx, e, queue)
+		} else {
+			enqueueReports(queue, serversOfChild(ctx, e.ObjectNew))
+		}
+	},
+	DeleteFunc: handler.EnqueueRequestsFromMapFunc(serversOfChild).Delete,
+}
+
+// changedByOthers reports whether somebody else than the operator has changed more of an object than its status. A write
+// through the subresource scale that Kubernetes does not record shows as a new generation without a new entry of ours.
+func changedByOthers(before, after client.Object) bool {
+	ours := false
+	for _, entry := range after.GetManagedFields() {
+		switch {
+		case entry.Subresource == "status" || !isNewIn(before.GetManagedFields(), entry):
+		case entry.Manager == applyconfigs.FieldManager:
+			ours = true
+		default:
+			return true
+		}
+	}
+	return !ours && after.GetGeneration() != before.GetGeneration()
+}
+
+// isNewIn reports whether an entry of managedFields is not among those from before.
+func isNewIn(before []metav1.ManagedFieldsEntry, entry metav1.ManagedFieldsEntry) bool {
+	return !slices.ContainsFunc(before, func(old metav1.ManagedFieldsEntry) bool {
+		return equality.Semantic.DeepEqual(old, entry)
+	})
+}
+
+// reportHandler asks for passes that have only to report.
+func reportHandler(servers handler.MapFunc) handler.Funcs {
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			enqueueReports(queue, servers(ctx, e.Object))
+		},
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			enqueueReports(queue, servers(ctx, e.ObjectOld))
+			enqueueReports(queue, servers(ctx, e.ObjectNew))
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			enqueueReports(queue, servers(ctx, e.Object))
+		},
+	}
+}
+
+// enqueueReports adds requests to the queue of a controller, which is always one with priorities.
+func enqueueReports(queue workqueue.TypedRateLimitingInterface[reconcile.Request], requests []reconcile.Request) {
+	queue.(priorityqueue.PriorityQueue[reconcile.Request]).AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(reportPriority)}, requests...)
+}
+
+// serversOfChild maps a child to its MCPServer by name, not by owner reference: the name of an MCPServer decides the
+// names of its children, and an object of such a name that is not ours has to be noticed when it goes away.
+func serversOfChild(_ context.Context, child client.Object) []reconcile.Request {
+	name, ok := serverNameOf(child)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: child.GetNamespace(), Name: name}}}
+}
+
+// serversOfAutoscaler maps an autoscaler to the MCPServer that it scales: directly, or through its StatefulSet, which
+// has the same name.
+func serversOfAutoscaler(_ context.Context, object client.Object) []reconcile.Request {
+	hpa, ok := object.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !ok {
+		return nil
+	}
+	name := hpa.Spec.ScaleTargetRef.Name
+	switch targetOf(hpa) {
+	case targetName(statefulSetKind, name), targetName(mcpServerKind, name):
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: hpa.Namespace, Name: name}}}
+	default:
+		return nil
+	}
+}
