@@ -3,14 +3,9 @@ package storm
 import (
 	"fmt"
 
-	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"pgregory.net/rapid"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/crd/v1alpha1"
 )
@@ -42,17 +37,13 @@ func (w *world) actions() map[string]func(*rapid.T) {
 
 func (w *world) scalePatch(t *rapid.T) {
 	replicas := drawReplicas(t)
-	check(t, theCluster.Client.SubResource("scale").Patch(w.ctx, w.statefulSet(t),
-		mergePatch(`{"spec":{"replicas":%d}}`, replicas), client.FieldOwner("kubectl")))
+	check(t, w.requests().PatchScale(w.ctx, replicas))
 	w.someoneScales(t, replicas)
 }
 
 func (w *world) scalePut(t *rapid.T) {
-	replicas, set, scale := drawReplicas(t), w.statefulSet(t), &autoscalingv1.Scale{}
-	check(t, theCluster.Client.SubResource("scale").Get(w.ctx, set, scale))
-	scale.Spec.Replicas = replicas
-	err := theCluster.Client.SubResource("scale").Update(w.ctx, set, client.WithSubResourceBody(scale),
-		client.FieldOwner("kube-controller-manager"))
+	replicas := drawReplicas(t)
+	err := w.requests().PutScale(w.ctx, replicas)
 	if apierrors.IsConflict(err) {
 		return // the StatefulSet controller was faster
 	}
@@ -62,20 +53,14 @@ func (w *world) scalePut(t *rapid.T) {
 
 func (w *world) patch(t *rapid.T) {
 	replicas := drawReplicas(t)
-	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), mergePatch(`{"spec":{"replicas":%d}}`, replicas),
-		client.FieldOwner("kubectl-patch")))
+	check(t, w.requests().Patch(w.ctx, replicas))
 	w.someoneScales(t, replicas)
 }
 
 func (w *world) apply(t *rapid.T) {
 	replicas := drawReplicas(t)
-	options := []client.ApplyOption{client.FieldOwner("argocd-controller")}
 	force := rapid.Bool().Draw(t, "force")
-	if force {
-		options = append(options, client.ForceOwnership)
-	}
-	err := theCluster.Client.Apply(w.ctx, appsv1ac.StatefulSet(w.key.Name, w.key.Namespace).
-		WithSpec(appsv1ac.StatefulSetSpec().WithReplicas(replicas)), options...)
+	err := w.requests().Apply(w.ctx, replicas, force)
 	if apierrors.IsConflict(err) && !force {
 		w.settle(t)
 		return // someone else owns the scale
@@ -85,66 +70,47 @@ func (w *world) apply(t *rapid.T) {
 }
 
 func (w *world) removeReplicas(t *rapid.T) {
-	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), jsonPatch(`[{"op":"remove","path":"/spec/replicas"}]`),
-		client.FieldOwner("someone")))
+	check(t, w.requests().RemoveReplicas(w.ctx))
 	w.someoneScales(t, 1) // the default of Kubernetes
 }
 
 func (w *world) rolloutRestart(t *rapid.T) {
-	at := fmt.Sprint(w.now.UnixNano())
-	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), mergePatch(
-		`{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, at),
-		client.FieldOwner("kubectl-rollout")))
-	w.foreign["kubectl rollout restart"] = func(set *appsv1.StatefulSet) bool {
-		return set.Spec.Template.Annotations["kubectl.kubernetes.io/restartedAt"] == at
-	}
+	kept, err := w.requests().RolloutRestart(w.ctx, fmt.Sprint(w.now.UnixNano()))
+	check(t, err)
+	w.foreign["kubectl rollout restart"] = kept
 	w.settle(t)
 }
 
 func (w *world) label(t *rapid.T) {
-	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), mergePatch(
-		`{"metadata":{"labels":{"team":"platform"},"annotations":{"note":"kept"}}}`), client.FieldOwner("kubectl-label")))
-	w.foreign["a label and an annotation"] = func(set *appsv1.StatefulSet) bool {
-		return set.Labels["team"] == "platform" && set.Annotations["note"] == "kept"
-	}
+	kept, err := w.requests().Label(w.ctx)
+	check(t, err)
+	w.foreign["a label and an annotation"] = kept
 	w.settle(t)
 }
 
 func (w *world) inject(t *rapid.T) {
-	check(t, theCluster.Client.Apply(w.ctx, appsv1ac.StatefulSet(w.key.Name, w.key.Namespace).WithSpec(
-		appsv1ac.StatefulSetSpec().WithTemplate(corev1ac.PodTemplateSpec().WithSpec(corev1ac.PodSpec().WithContainers(
-			corev1ac.Container().WithName("sidecar").WithImage("registry.example/sidecar:1"),
-			corev1ac.Container().WithName("mcp").WithEnv(corev1ac.EnvVar().WithName("INJECTED").WithValue("yes")),
-		)))), client.FieldOwner("injector")))
-	w.foreign["a sidecar and a variable"] = func(set *appsv1.StatefulSet) bool {
-		var sidecar, variable bool
-		for _, container := range set.Spec.Template.Spec.Containers {
-			sidecar = sidecar || container.Name == "sidecar"
-			for _, env := range container.Env {
-				variable = variable || env.Name == "INJECTED"
-			}
-		}
-		return sidecar && variable
-	}
+	kept, err := w.requests().Inject(w.ctx)
+	check(t, err)
+	w.foreign["a sidecar and a variable"] = kept
 	w.settle(t)
 }
 
 func (w *world) declare(t *rapid.T) {
 	replicas := drawReplicas(t)
 	w.patchServer(t, `{"spec":{"replicas":%d}}`, replicas)
-	w.model.declared = &replicas
+	w.model.Declared = &replicas
 	w.settle(t)
 }
 
 func (w *world) undeclare(t *rapid.T) {
 	w.patchServer(t, `{"spec":{"replicas":null}}`)
-	w.model.declared = nil
+	w.model.Declared = nil
 	w.settle(t)
 }
 
 func (w *world) changePolicy(t *rapid.T) {
-	w.model.policy = drawPolicy(t)
-	w.patchServer(t, `{"spec":{"replicasConflictPolicy":%q}}`, w.model.policy)
+	w.model.Policy = drawPolicy(t)
+	w.patchServer(t, `{"spec":{"replicasConflictPolicy":%q}}`, w.model.Policy)
 	w.settle(t)
 }
 
@@ -154,8 +120,7 @@ func (w *world) changeImage(t *rapid.T) {
 }
 
 func (w *world) patchServer(t rapid.TB, format string, args ...any) {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name}}
-	check(t, theCluster.Client.Patch(w.ctx, server, mergePatch(format, args...), client.FieldOwner("user")))
+	check(t, w.requests().EditServer(w.ctx, format, args...))
 }
 
 // editRecord: neither an edit nor the removal of the annotation is a declaration, or makes one count again.
@@ -164,8 +129,7 @@ func (w *world) editRecord(t *rapid.T) {
 	if rapid.Bool().Draw(t, "remove") {
 		value = "null"
 	}
-	check(t, theCluster.Client.Patch(w.ctx, w.statefulSet(t), mergePatch(
-		`{"metadata":{"annotations":{%q:%s}}}`, v1alpha1.DeclaredReplicasAnnotation, value), client.FieldOwner("meddler")))
+	check(t, w.requests().EditRecord(w.ctx, value))
 	w.settle(t)
 }
 
@@ -176,9 +140,7 @@ func (w *world) delete(t *rapid.T) {
 	w.deleteStatefulSet(t, rapid.SampledFrom([]metav1.DeletionPropagation{
 		metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan,
 	}).Draw(t, "propagation"))
-	if w.model.policy == v1alpha1.ReplicasConflictForce && w.model.declared != nil {
-		w.model.ours = false // as declared
-	}
+	w.model.SomeoneDeletes()
 	w.settle(t)
 }
 
@@ -190,7 +152,7 @@ func (w *world) recreate(t *rapid.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
 	}))
 	if rapid.Bool().Draw(t, "at once") {
-		before := w.model.replicas
+		before := w.model.Replicas
 		w.createServer(t)
 		w.allowed = append(w.allowed, before)
 		_, err := w.operators[0].pass(w.ctx, w, 0, 0) // what is there still belongs to the one before

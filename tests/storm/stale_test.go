@@ -12,7 +12,7 @@ func TestEveryStaleCache(t *testing.T) {
 			w := newWorld(t)
 			defer w.close(t)
 			w.run(t, tr.happen(t, w))
-			w.model.replicas, w.allowed = tr.wanted, tr.allowed
+			w.model.Replicas, w.allowed = tr.wanted, tr.allowed
 			w.judge(t)
 
 			servers, sets := w.servers.length(), w.sets.length()

@@ -2,7 +2,6 @@ package storm
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/scale"
 )
 
 // mostLag is how many events a cache may be behind. The StatefulSet controller alone makes several for each change of
@@ -39,14 +39,14 @@ func TestStorm(t *testing.T) {
 type world struct {
 	ctx       context.Context
 	key       client.ObjectKey
-	model     model
+	model     scale.Model
 	sets      *history[*appsv1.StatefulSet]
 	servers   *history[*v1alpha1.MCPServer]
 	now       time.Time
 	operators []*operatorUnderTest // the one that leads comes first; the other may act once more
 	down      bool                 // the operator is not running
 	judged    int                  // the versions of the StatefulSet that have been judged
-	foreign   map[string]func(*appsv1.StatefulSet) bool
+	foreign   map[string]scale.Kept
 	allowed   []int32 // the scales that the present step may show
 }
 
@@ -56,7 +56,7 @@ func newWorld(t rapid.TB) *world {
 	check(t, theCluster.Client.Create(ctx, namespace))
 	w := &world{
 		ctx: ctx, key: client.ObjectKey{Namespace: namespace.Name, Name: "web"},
-		now: time.Now(), foreign: map[string]func(*appsv1.StatefulSet) bool{},
+		now: time.Now(), foreign: map[string]scale.Kept{},
 	}
 	var err error
 	w.sets, err = newHistory(ctx, w.key, &appsv1.StatefulSet{}, &appsv1.StatefulSetList{})
@@ -85,7 +85,7 @@ func (w *world) begin(t *rapid.T) {
 func (w *world) createServer(t *rapid.T) {
 	declared := drawDeclared(t)
 	policy := drawPolicy(t)
-	w.model = model{declared: declared, policy: policy, fresh: true, replicas: -1}
+	w.model = scale.Model{Declared: declared, Policy: policy, Fresh: true, Replicas: -1}
 	check(t, theCluster.Client.Create(w.ctx, &v1alpha1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
 		Spec:       v1alpha1.MCPServerSpec{Image: "registry.example/server:1", Replicas: declared, ReplicasConflictPolicy: policy},
@@ -99,9 +99,9 @@ func (w *world) settle(t *rapid.T) {
 		return
 	}
 	w.now = w.now.Add(2 * time.Minute) // longer than what counts as a fight
-	before := w.model.replicas
-	w.model.operatorActs()
-	w.allowed = append(w.allowed, before, w.model.replicas)
+	before := w.model.Replicas
+	w.model.OperatorActs()
+	w.allowed = append(w.allowed, before, w.model.Replicas)
 
 	w.lag(t, w.operators...)
 	w.run(t, w.operators[0])
@@ -165,17 +165,22 @@ func (w *world) judge(t rapid.TB) {
 	}
 	w.judged += len(versions)
 	live := w.statefulSet(t)
-	if got := *live.Spec.Replicas; got != w.model.replicas {
-		t.Fatalf("the StatefulSet is at %d, wanted %d (%s)", got, w.model.replicas, &w.model)
+	if got := *live.Spec.Replicas; got != w.model.Replicas {
+		t.Fatalf("the StatefulSet is at %d, wanted %d (%s)", got, w.model.Replicas, &w.model)
 	}
-	w.allowed = []int32{w.model.replicas}
+	w.allowed = []int32{w.model.Replicas}
 }
 
 // someoneScales is a step in which someone else writes the scale.
 func (w *world) someoneScales(t *rapid.T, replicas int32) {
 	w.allowed = append(w.allowed, replicas)
-	w.model.someoneScales(replicas)
+	w.model.SomeoneScales(replicas)
 	w.settle(t)
+}
+
+// requests sends what others write.
+func (w *world) requests() scale.Requests {
+	return scale.Requests{Client: theCluster.Client, Key: w.key}
 }
 
 func (w *world) statefulSet(t rapid.TB) *appsv1.StatefulSet {
@@ -240,12 +245,4 @@ func drawPolicy(t *rapid.T) v1alpha1.ReplicasConflictPolicy {
 	return rapid.SampledFrom([]v1alpha1.ReplicasConflictPolicy{
 		v1alpha1.ReplicasConflictYield, v1alpha1.ReplicasConflictForce,
 	}).Draw(t, "policy")
-}
-
-func jsonPatch(format string, args ...any) client.Patch {
-	return client.RawPatch(types.JSONPatchType, fmt.Appendf(nil, format, args...))
-}
-
-func mergePatch(format string, args ...any) client.Patch {
-	return client.RawPatch(types.MergePatchType, fmt.Appendf(nil, format, args...))
 }

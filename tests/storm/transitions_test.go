@@ -38,8 +38,7 @@ func (c change) and(next change) change {
 
 func scaleTo(replicas int32) change {
 	return func(t rapid.TB, w *world) {
-		check(t, theCluster.Client.SubResource("scale").Patch(w.ctx, w.statefulSet(t),
-			mergePatch(`{"spec":{"replicas":%d}}`, replicas), client.FieldOwner("kubectl")))
+		check(t, w.requests().PatchScale(w.ctx, replicas))
 	}
 }
 
