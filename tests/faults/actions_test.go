@@ -1,0 +1,185 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/scale"
+)
+
+// actions is all that may happen to an MCPServer.
+var actions = []struct {
+	name string
+	do   func(context.Context, *actor) error
+}{
+	{"kubectl scale (PATCH of /scale)", scales(scale.Requests.PatchScale)},
+	{"autoscaler (GET and PUT of /scale)", scales(scale.Requests.PutScale)},
+	{"kubectl patch", scales(scale.Requests.Patch)},
+	{"kubectl apply --server-side", scales(func(r scale.Requests, ctx context.Context, replicas int32) error {
+		return r.Apply(ctx, replicas, false)
+	})},
+	{"kubectl apply --server-side --force-conflicts", scales(func(r scale.Requests, ctx context.Context, replicas int32) error {
+		return r.Apply(ctx, replicas, true)
+	})},
+	{"JSON patch that removes replicas", removeReplicas},
+	{"kubectl rollout restart", adds("kubectl rollout restart", func(r scale.Requests, ctx context.Context) (scale.Kept, error) {
+		return r.RolloutRestart(ctx, time.Now().Format(time.RFC3339Nano))
+	})},
+	{"labels and annotations of others", adds("a label and an annotation", scale.Requests.Label)},
+	{"sidecar and env of an injector", adds("a sidecar and a variable", scale.Requests.Inject)},
+	{"declare", declare},
+	{"undeclare", undeclare},
+	{"change the policy", changePolicy},
+	{"change the image", changeImage},
+	{"edit or remove the record annotation", editRecord},
+	{"delete the StatefulSet", deleteStatefulSet},
+}
+
+// scales is someone who scales the StatefulSet.
+func scales(by func(scale.Requests, context.Context, int32) error) func(context.Context, *actor) error {
+	return func(ctx context.Context, a *actor) error {
+		if may, err := a.mayProvoke(ctx, forced); !may || err != nil {
+			return err
+		}
+		replicas := a.drawReplicas()
+		return a.send(ctx, func(ctx context.Context) error { return by(a.requests, ctx, replicas) },
+			func(m *scale.Model) { m.SomeoneScales(replicas) })
+	}
+}
+
+func removeReplicas(ctx context.Context, a *actor) error {
+	if may, err := a.mayProvoke(ctx, forced); !may || err != nil {
+		return err
+	}
+	return a.send(ctx, a.requests.RemoveReplicas, func(m *scale.Model) { m.SomeoneScales(1) }) // the default of Kubernetes
+}
+
+// adds is someone who adds something to the StatefulSet, which then has to stay.
+func adds(what string, by func(scale.Requests, context.Context) (scale.Kept, error)) func(context.Context, *actor) error {
+	return func(ctx context.Context, a *actor) error {
+		var kept scale.Kept
+		delete(a.foreign, what) // what replaces it may be there before the answer is
+		err := a.insist(ctx, func(ctx context.Context) (err error) {
+			kept, err = by(a.requests, ctx)
+			return err
+		})
+		a.foreign[what] = kept
+		return err
+	}
+}
+
+func declare(ctx context.Context, a *actor) error {
+	replicas := a.drawReplicas()
+	return a.send(ctx, func(ctx context.Context) error {
+		return a.requests.EditServer(ctx, `{"spec":{"replicas":%d}}`, replicas)
+	}, func(m *scale.Model) { m.Declared = &replicas })
+}
+
+func undeclare(ctx context.Context, a *actor) error {
+	return a.send(ctx, func(ctx context.Context) error {
+		return a.requests.EditServer(ctx, `{"spec":{"replicas":null}}`)
+	}, func(m *scale.Model) { m.Declared = nil })
+}
+
+func changePolicy(ctx context.Context, a *actor) error {
+	policy := v1alpha1.ReplicasConflictYield
+	if a.random.IntN(2) == 0 {
+		policy = v1alpha1.ReplicasConflictForce
+		if may, err := a.mayProvoke(ctx, func(m scale.Model) bool { return m.Declared != nil }); !may || err != nil {
+			return err
+		}
+	}
+	return a.send(ctx, func(ctx context.Context) error {
+		return a.requests.EditServer(ctx, `{"spec":{"replicasConflictPolicy":%q}}`, policy)
+	}, func(m *scale.Model) { m.Policy = policy })
+}
+
+func changeImage(ctx context.Context, a *actor) error {
+	a.image = fmt.Sprintf("registry.example/server:%d", 1+a.random.IntN(9))
+	return a.insist(ctx, func(ctx context.Context) error {
+		return a.requests.EditServer(ctx, `{"spec":{"image":%q}}`, a.image)
+	})
+}
+
+func editRecord(ctx context.Context, a *actor) error {
+	values := []string{"null", `"0"`, `"1"`, `"2"`, `"3"`, `"many"`, `""`}
+	value := values[a.random.IntN(len(values))]
+	return a.insist(ctx, func(ctx context.Context) error { return a.requests.EditRecord(ctx, value) })
+}
+
+// deleteStatefulSet: one that comes back keeps its scale. What nobody has seen cannot be kept, so that the operator sees it
+// first.
+func deleteStatefulSet(ctx context.Context, a *actor) error {
+	if err := a.operatorSees(ctx); err != nil {
+		return err
+	}
+	set := &appsv1.StatefulSet{}
+	if err := a.insist(ctx, func(ctx context.Context) error { return a.requests.Client.Get(ctx, a.requests.Key, set) }); err != nil {
+		return err
+	}
+	propagations := []metav1.DeletionPropagation{
+		metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan,
+	}
+	propagation := propagations[a.random.IntN(len(propagations))]
+	clear(a.foreign) // it goes with it
+	err := a.send(ctx, func(ctx context.Context) error {
+		err := a.requests.Client.Delete(ctx, set, client.PropagationPolicy(propagation),
+			client.Preconditions{UID: &set.UID})
+		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+			return nil // an earlier try has deleted it
+		}
+		return err
+	}, (*scale.Model).SomeoneDeletes)
+	if err != nil {
+		return err
+	}
+	return a.settle(ctx) // nobody can write what is not there
+}
+
+// operatorSees makes sure that the operator has seen the StatefulSet as it is now. The status does not tell: a scale that
+// went from 1 to 2 and back while the operator could not watch is 1 in a status from before. So somebody changes a label of
+// the operator's, and the operator, which writes only on the very version that it looked at, puts it back.
+func (a *actor) operatorSees(ctx context.Context) error {
+	if err := a.settle(ctx); err != nil {
+		return err
+	}
+	meddler := fmt.Sprintf("meddler-%d", time.Now().UnixNano()) // the same one again and again would be a fight
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: a.requests.Key.Namespace, Name: a.requests.Key.Name}}
+	err := a.insist(ctx, func(ctx context.Context) error {
+		return a.requests.Client.Patch(ctx, set, client.RawPatch(types.MergePatchType,
+			fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q}}}`, applyconfigs.ManagedByLabel, meddler)), client.FieldOwner(meddler))
+	})
+	if err != nil {
+		return err
+	}
+	return a.settleWhen(ctx, func(l *live) bool { return l.set.Labels[applyconfigs.ManagedByLabel] == applyconfigs.FieldManager })
+}
+
+// forced reports whether a scale that someone else writes is put back.
+func forced(m scale.Model) bool {
+	return m.Policy == v1alpha1.ReplicasConflictForce && m.Declared != nil
+}
+
+// mayProvoke reports whether an action may make the operator take the scale back, if it is possible that it does. A third
+// time within a minute is a fight, in which the operator waits for minutes: that is a promise of its own
+// (tests/e2e/owners_test.go), and the storm would stand still.
+func (a *actor) mayProvoke(ctx context.Context, takesBack func(scale.Model) bool) (bool, error) {
+	if !a.possible.or(a.possible.acted()).any(takesBack) {
+		return true, nil
+	}
+	if err := a.settle(ctx); err != nil {
+		return false, err
+	}
+	return a.takeBacks == nil || a.takeBacks.Count < 2 || time.Since(a.takeBacks.Since.Time) > 2*time.Minute, nil
+}
+
+func (a *actor) drawReplicas() int32 { return a.random.Int32N(mostReplicas + 1) }

@@ -1,0 +1,318 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/ownership"
+	"mcpserver-operator/tests/scale"
+)
+
+const (
+	// mostActions is how many actions follow each other before the operator is waited for.
+	mostActions = 3
+	// mostReplicas is how far the storm scales.
+	mostReplicas = 4
+	// pause is the most that an actor waits between two steps.
+	pause = 500 * time.Millisecond
+	// lookInterval is how often an actor looks whether the operator has acted.
+	lookInterval = 250 * time.Millisecond
+	// requestTimeout is how long an actor waits for an answer.
+	requestTimeout = 15 * time.Second
+	// settleTimeout is how long the operator may take while there is no fault. It backs off for at most a minute after
+	// failures; the rest is for a machine that is busy.
+	settleTimeout = 4 * time.Minute
+)
+
+// actor is everybody but the operator, for one MCPServer: it does something, waits until the operator has done its part,
+// and so on. Nobody else touches the MCPServer and its StatefulSet, so that what has to come of it is known.
+type actor struct {
+	storm    *storm
+	requests scale.Requests
+	random   *rand.Rand
+
+	possible  possible
+	image     string
+	foreign   map[string]scale.Kept // what it has added to the StatefulSet
+	takeBacks *v1alpha1.ScaleTakeBacks
+
+	done    []string // the actions of the present step
+	allowed []int32  // the scales that the StatefulSet may show in the present step
+	steps   []step
+	settled atomic.Int32 // how many steps there were
+	actions atomic.Int32
+}
+
+// step is the time up to a version of the StatefulSet.
+type step struct {
+	until   int64
+	allowed []int32
+	done    []string
+}
+
+// run takes steps until the storm ends.
+func (a *actor) run(ctx context.Context) error {
+	for {
+		if err := a.step(ctx); err != nil {
+			return fmt.Errorf("%s: after %q: %w", a.requests.Key.Name, a.done, err)
+		}
+		if err := hold(ctx, rand.N(pause)); err != nil {
+			return err
+		}
+	}
+}
+
+// step does something, waits until the operator has done its part, and holds what there is then against the model.
+func (a *actor) step(ctx context.Context) error {
+	a.storm.calmly.RLock()
+	defer a.storm.calmly.RUnlock()
+	a.done = nil
+	if a.possible.any(func(m scale.Model) bool { return m.Fresh }) {
+		if err := a.settle(ctx); err != nil {
+			return err
+		}
+	}
+	for range 1 + a.random.IntN(mostActions) {
+		next := actions[a.random.IntN(len(actions))]
+		a.done = append(a.done, next.name)
+		if err := next.do(ctx, a); err != nil {
+			return fmt.Errorf("%s: %w", next.name, err)
+		}
+		a.actions.Add(1)
+	}
+	if err := a.settle(ctx); err != nil {
+		return err
+	}
+	a.settled.Add(1)
+	return nil
+}
+
+// send sends a request until it is answered, and notes what it does. A conflict is an answer: nothing happened.
+func (a *actor) send(ctx context.Context, request func(context.Context) error, happens func(*scale.Model)) error {
+	for {
+		a.think(a.possible.or(a.possible.acted()))
+		after := a.possible.after(happens)
+		err := a.try(ctx, request)
+		switch {
+		case err == nil:
+			a.think(after)
+			return nil
+		case apierrors.IsConflict(err):
+			return nil
+		case !isUnanswered(err):
+			return err
+		}
+		a.think(a.possible.or(after))
+		if err := hold(ctx, lookInterval); err != nil {
+			return err
+		}
+	}
+}
+
+// insist is send for a request that changes nothing that the model knows of.
+func (a *actor) insist(ctx context.Context, request func(context.Context) error) error {
+	return a.send(ctx, request, func(*scale.Model) {})
+}
+
+// try sends a request once.
+func (a *actor) try(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return request(ctx)
+}
+
+// isUnanswered reports whether an error leaves open what became of the request, or is none of its doing.
+func isUnanswered(err error) bool {
+	var status apierrors.APIStatus
+	return !errors.As(err, &status) || status.Status().Code >= 500 || apierrors.IsTooManyRequests(err)
+}
+
+// think takes what is possible from now on. All of its scales may show.
+func (a *actor) think(p possible) {
+	a.possible = p
+	for _, m := range p {
+		if !slices.Contains(a.allowed, m.Replicas) {
+			a.allowed = append(a.allowed, m.Replicas)
+		}
+	}
+}
+
+// settle waits until the operator has done its part, and begins a new step. The time of a fault does not count.
+func (a *actor) settle(ctx context.Context) error {
+	return a.settleWhen(ctx, func(*live) bool { return true })
+}
+
+// settleWhen is settle that waits for something else as well.
+func (a *actor) settleWhen(ctx context.Context, is func(*live) bool) error {
+	a.think(a.possible.or(a.possible.acted()))
+	begun := time.Now()
+	for {
+		live, err := a.look(ctx)
+		if err == nil {
+			if err := errors.Join(a.lost(live.set), a.judge(version(live.set), *live.set.Spec.Replicas, "actor")); err != nil {
+				return err // waiting does not make it right
+			}
+			if live.is(a.possible.acted()) != nil && is(live) {
+				a.begin(live)
+				return nil
+			}
+		}
+		if since, calm := a.storm.calmSince(); calm && time.Since(since) > settleTimeout && time.Since(begun) > settleTimeout {
+			state := live.String()
+			if err != nil {
+				state = err.Error()
+			}
+			return fmt.Errorf("the operator has not done its part: %s; wanted one of %s", state, a.possible.acted())
+		}
+		if err := hold(ctx, lookInterval); err != nil {
+			return err
+		}
+	}
+}
+
+// begin begins a new step with what there is.
+func (a *actor) begin(live *live) {
+	a.steps = append(a.steps, step{until: version(live.set), allowed: a.allowed, done: slices.Clone(a.done)})
+	a.allowed = nil
+	a.takeBacks = live.server.Status.Scale.TakeBacks
+	a.think(live.is(a.possible.acted()))
+}
+
+// live is what there is of an MCPServer.
+type live struct {
+	set    *appsv1.StatefulSet
+	server *v1alpha1.MCPServer
+	ours   bool // the operator owns the scale
+	asked  bool // everything but the scale is as asked
+}
+
+var replicasPath = fieldpath.MakePathOrDie("spec", "replicas")
+
+// look reads what there is.
+func (a *actor) look(ctx context.Context) (*live, error) {
+	l := &live{set: &appsv1.StatefulSet{}, server: &v1alpha1.MCPServer{}}
+	err := a.try(ctx, func(ctx context.Context) error {
+		return errors.Join(theCluster.Client.Get(ctx, a.requests.Key, l.server), theCluster.Client.Get(ctx, a.requests.Key, l.set))
+	})
+	if err != nil {
+		return l, err
+	}
+	owners, err := ownership.OwnersOf(l.set, replicasPath)
+	if err != nil {
+		return l, err
+	}
+	l.ours = ownership.Owns(owners, ownership.Applier(applyconfigs.FieldManager))
+	l.asked = l.set.DeletionTimestamp == nil && metav1.IsControlledBy(l.set, l.server) &&
+		l.server.Status.ObservedGeneration == l.server.Generation && imageOf(l.set) == a.image
+	return l, nil
+}
+
+// lost names what others have added to a StatefulSet and is not on it any more.
+func (a *actor) lost(set *appsv1.StatefulSet) error {
+	for what, kept := range a.foreign {
+		if set.DeletionTimestamp == nil && !kept(set) {
+			return fmt.Errorf("%s is gone", what)
+		}
+	}
+	return nil
+}
+
+// is returns those of the possible models that are the case, and known to the operator.
+func (l *live) is(p possible) possible {
+	seen := l.server.Status.Scale
+	if !l.asked || seen == nil {
+		return nil
+	}
+	var is possible
+	for _, m := range p {
+		recorded := m.CarriedOut == nil || l.set.Annotations[v1alpha1.DeclaredReplicasAnnotation] == fmt.Sprint(*m.CarriedOut)
+		if *l.set.Spec.Replicas == m.Replicas && seen.Replicas == m.Replicas && l.ours == m.Ours &&
+			recorded && ptr.Equal(seen.DeclaredReplicas, m.CarriedOut) {
+			is = append(is, m)
+		}
+	}
+	return is
+}
+
+func (l *live) String() string {
+	if l.set.Spec.Replicas == nil || l.server.Status.Scale == nil {
+		return fmt.Sprintf("StatefulSet %q and MCPServer %q with status %+v", l.set.Name, l.server.Name, l.server.Status)
+	}
+	return fmt.Sprintf("a StatefulSet at %d, owned by the operator: %t, record %q, image %s, being deleted: %t; the status has "+
+		"%d by %s, carried out %v, generation %d of %d, conditions %v",
+		*l.set.Spec.Replicas, l.ours, l.set.Annotations[v1alpha1.DeclaredReplicasAnnotation], imageOf(l.set),
+		l.set.DeletionTimestamp != nil, l.server.Status.Scale.Replicas, l.server.Status.Scale.Owner,
+		ptr.Deref(l.server.Status.Scale.DeclaredReplicas, -1),
+		l.server.Status.ObservedGeneration, l.server.Generation, l.server.Status.Conditions)
+}
+
+func imageOf(set *appsv1.StatefulSet) string {
+	for _, container := range set.Spec.Template.Spec.Containers {
+		if container.Name == "mcp" {
+			return container.Image
+		}
+	}
+	return ""
+}
+
+// version is the resourceVersion of an object as a number: the store counts its writes.
+func version(object client.Object) int64 {
+	n, err := strconv.ParseInt(object.GetResourceVersion(), 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+// create creates the MCPServer, which knows nothing of one before it.
+func (a *actor) create(ctx context.Context, spec v1alpha1.MCPServerSpec) error {
+	a.image, a.foreign, a.takeBacks = spec.Image, map[string]scale.Kept{}, nil
+	a.possible = possible{{Declared: spec.Replicas, Policy: spec.ReplicasConflictPolicy, Fresh: true, Replicas: -1}}
+	err := a.requests.Client.Create(ctx, &v1alpha1.MCPServer{
+		ObjectMeta: metav1.ObjectMeta{Namespace: a.requests.Key.Namespace, Name: a.requests.Key.Name}, Spec: spec,
+	})
+	if err != nil {
+		return fmt.Errorf("creating MCPServer %s: %w", a.requests.Key, err)
+	}
+	return nil
+}
+
+// judge holds a version of the StatefulSet against what was allowed at that time.
+func (a *actor) judge(at int64, replicas int32, witness string) error {
+	i, _ := slices.BinarySearchFunc(a.steps, at, func(s step, at int64) int { return int(s.until - at) })
+	now := step{allowed: a.allowed, done: a.done}
+	if i < len(a.steps) {
+		now = a.steps[i]
+	}
+	if slices.Contains(now.allowed, replicas) {
+		return nil
+	}
+	return fmt.Errorf("%s was at %d in version %d, as the %s has it; allowed was %v while %s",
+		a.requests.Key.Name, replicas, at, witness, now.allowed, strings.Join(now.done, ", "))
+}
+
+// hold waits for a time.
+func hold(ctx context.Context, duration time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(duration):
+		return nil
+	}
+}

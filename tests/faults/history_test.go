@@ -1,0 +1,76 @@
+package faults
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	toolscache "k8s.io/client-go/tools/cache"
+)
+
+// history is every version of the StatefulSets of a namespace that a watch has shown. When the watch breaks it begins anew
+// with what there is then.
+type history struct {
+	mutex    sync.Mutex
+	versions []setVersion
+	read     int
+	last     map[string]int64
+}
+
+type setVersion struct {
+	name     string
+	at       int64
+	replicas int32
+}
+
+func watchHistory(ctx context.Context, namespace string) *history {
+	h := &history{last: map[string]int64{}}
+	informer := toolscache.NewSharedInformer(toolscache.NewListWatchFromClient(
+		theCluster.Clients.AppsV1().RESTClient(), "statefulsets", namespace, fields.Everything()), &appsv1.StatefulSet{}, 0)
+	_, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    h.record,
+		UpdateFunc: func(_, object any) { h.record(object) },
+	})
+	if err != nil {
+		panic(err) // it has not been started, let alone stopped
+	}
+	go informer.RunWithContext(ctx)
+	return h
+}
+
+func (h *history) record(object any) {
+	set, ok := object.(*appsv1.StatefulSet)
+	if !ok {
+		return
+	}
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	h.versions = append(h.versions, setVersion{set.Name, version(set), *set.Spec.Replicas})
+	h.last[set.Name] = version(set)
+}
+
+// next returns the versions since the last call.
+func (h *history) next() []setVersion {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	next := h.versions[h.read:]
+	h.read = len(h.versions)
+	return next
+}
+
+// newest returns the newest version of a StatefulSet.
+func (h *history) newest(name string) int64 {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	return h.last[name]
+}
+
+func versionNumber(t *testing.T, resourceVersion string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(resourceVersion, 10, 64)
+	must(t, err)
+	return n
+}

@@ -1,0 +1,268 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+)
+
+// throughNetwork is the operators with a network between them and the API server that can be made worse.
+var throughNetwork = &setup{name: "through a network", number: 2, args: leaderElection, connect: func(t *testing.T, config *rest.Config) {
+	config.Host = "https://" + network(t, config.Host).Listen
+}}
+
+// network returns the network, which lasts as long as the process.
+var network = func() func(*testing.T, string) *toxiproxy.Proxy {
+	var once sync.Once
+	var proxy *toxiproxy.Proxy
+	return func(t *testing.T, server string) *toxiproxy.Proxy {
+		once.Do(func() {
+			proxy = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()),
+				"kube-apiserver", "127.0.0.1:0", strings.TrimPrefix(server, "https://"))
+			must(t, proxy.Start())
+		})
+		return proxy
+	}
+}()
+
+// poison makes the network worse in both directions until the test, or the returned function, ends it.
+func poison(t *testing.T, kind, attributes string) (end func()) {
+	t.Helper()
+	toxics := network(t, theCluster.Config.Host).Toxics
+	for _, direction := range []string{"upstream", "downstream"} {
+		_, err := toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(`{"type": %q, "name": %q, "stream": %[2]q, "attributes": %s}`,
+			kind, direction, attributes)))
+		must(t, err)
+	}
+	end = sync.OnceFunc(func() { toxics.ResetToxics(context.Background()) })
+	t.Cleanup(end)
+	return end
+}
+
+// answerTime is how long the network takes for one request on a connection of its own.
+func answerTime(t *testing.T) (time.Duration, error) {
+	t.Helper()
+	config := rest.AnonymousClientConfig(theCluster.Config)
+	throughNetwork.connect(t, config)
+	config.Timeout = 10 * time.Second
+	client, err := rest.HTTPClientFor(config)
+	must(t, err)
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, config.Host+"/readyz", nil)
+	must(t, err)
+	begun := time.Now()
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	return time.Since(begun), response.Body.Close()
+}
+
+// latency makes the way to the API server and back take a second.
+func latency(t *testing.T, _ *storm) {
+	end := poison(t, "latency", `{"latency": 500}`)
+	took, err := answerTime(t)
+	must(t, err)
+	if took < time.Second {
+		t.Fatalf("an answer took %s: there is no latency", took)
+	}
+	must(t, hold(t.Context(), 8*time.Second))
+	end()
+}
+
+// connectionsReset resets every connection that carries something, again and again.
+func connectionsReset(t *testing.T, _ *storm) {
+	for range 5 {
+		end := poison(t, "reset_peer", `{}`)
+		if took, err := answerTime(t); err == nil {
+			t.Fatalf("an answer came after %s: the connection was not reset", took)
+		}
+		must(t, hold(t.Context(), 500*time.Millisecond))
+		end()
+		must(t, hold(t.Context(), time.Second))
+	}
+}
+
+// noPacketArrives drops everything for longer than a lease lasts, without an error that anybody could see.
+func noPacketArrives(t *testing.T, _ *storm) {
+	end := poison(t, "timeout", `{"timeout": 0}`)
+	if took, err := answerTime(t); err == nil {
+		t.Fatalf("an answer came after %s", took)
+	}
+	must(t, hold(t.Context(), 10*time.Second))
+	end()
+}
+
+// throughAnswers is the operators with a proxy between them and the API server that answers in its place.
+var throughAnswers = &setup{name: "through a proxy", number: 2, args: leaderElection, connect: func(t *testing.T, config *rest.Config) {
+	proxy := answers(t)
+	config.Host, config.TLSClientConfig = proxy.server.URL, rest.TLSClientConfig{CAData: pem.EncodeToMemory(
+		&pem.Block{Type: "CERTIFICATE", Bytes: proxy.server.Certificate().Raw})}
+}}
+
+// answers returns the proxy, which lasts as long as the process.
+var answers = func() func(*testing.T) *answerer {
+	var once sync.Once
+	var proxy *answerer
+	return func(t *testing.T) *answerer {
+		once.Do(func() { proxy = newAnswerer(t) })
+		return proxy
+	}
+}()
+
+// answerer passes requests on to the API server, or answers them with an error of the API server's own.
+type answerer struct {
+	server *httptest.Server
+	proxy  httputil.ReverseProxy
+
+	wrong atomic.Bool // answers some requests with an error
+	given atomic.Int32
+	lost  atomic.Int32 // of these, how many had been carried out
+
+	mutex   sync.Mutex
+	watches context.Context // ends with every watch that is open
+	cut     context.CancelFunc
+	refused string // the resource that cannot be watched
+
+	wasCut, wasRefused atomic.Int32 // watches
+}
+
+func newAnswerer(t *testing.T) *answerer {
+	to, err := url.Parse(theCluster.Config.Host)
+	must(t, err)
+	transport, err := rest.TransportFor(rest.AnonymousClientConfig(theCluster.Config))
+	must(t, err)
+	a := &answerer{proxy: httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		Transport:     transport,
+		FlushInterval: -1, // an event of a watch does not wait for the next one
+		ErrorLog:      log.New(io.Discard, "", 0),
+		ErrorHandler:  func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}}
+	a.cutWatches("")
+	a.server = httptest.NewUnstartedServer(a)
+	a.server.EnableHTTP2 = true
+	a.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	a.server.StartTLS()
+	return a
+}
+
+// cutWatches cuts every watch that is open, and lets nobody watch a resource until the next time.
+func (a *answerer) cutWatches(refused string) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.refused = refused
+	if a.cut != nil {
+		a.cut()
+	}
+	a.watches, a.cut = context.WithCancel(context.Background())
+}
+
+func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Has("watch") {
+		a.mutex.Lock()
+		watches, refused := a.watches, a.refused
+		a.mutex.Unlock()
+		if path.Base(r.URL.Path) == refused {
+			a.wasRefused.Add(1)
+			answer(w, apierrors.NewServiceUnavailable("injected"))
+			return
+		}
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(watches, func() { a.wasCut.Add(1); cancel() })()
+		a.proxy.ServeHTTP(w, r.WithContext(ctx))
+		return
+	}
+	const oneIn = 4
+	if !a.wrong.Load() || rand.IntN(oneIn) > 0 {
+		a.proxy.ServeHTTP(w, r)
+		return
+	}
+	a.given.Add(1)
+	isWrite := r.Method != http.MethodGet
+	if isWrite && rand.IntN(2) == 0 {
+		a.lost.Add(1)
+		a.proxy.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	answer(w, drawError(isWrite))
+}
+
+// answer answers with an error.
+func answer(w http.ResponseWriter, err *apierrors.StatusError) {
+	status := err.Status()
+	status.Kind, status.APIVersion = "Status", "v1"
+	w.Header().Set("Content-Type", "application/json")
+	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(status.Details.RetryAfterSeconds))
+	}
+	w.WriteHeader(int(status.Code))
+	_ = json.NewEncoder(w).Encode(status) // whoever asked may be gone
+}
+
+// drawError draws an error that an API server answers with. Only a write conflicts.
+func drawError(isWrite bool) *apierrors.StatusError {
+	all := []*apierrors.StatusError{
+		apierrors.NewTooManyRequests("injected", 1),
+		apierrors.NewInternalError(errors.New("injected")),
+		apierrors.NewServiceUnavailable("injected"),
+	}
+	if isWrite {
+		all = append(all, apierrors.NewConflict(schema.GroupResource{Resource: "injected"}, "injected", errors.New("injected")))
+	}
+	return all[rand.IntN(len(all))]
+}
+
+// wrongAnswers answers every fourth request with an error. Half of the writes among them have been carried out.
+func wrongAnswers(t *testing.T, _ *storm) {
+	proxy := answers(t)
+	proxy.given.Store(0)
+	proxy.lost.Store(0)
+	proxy.wrong.Store(true)
+	t.Cleanup(func() { proxy.wrong.Store(false) })
+	must(t, hold(t.Context(), 10*time.Second))
+	proxy.wrong.Store(false)
+	t.Logf("%d errors, %d of them to writes that had been carried out", proxy.given.Load(), proxy.lost.Load())
+	if proxy.given.Load() == 0 || proxy.lost.Load() == 0 {
+		t.Fatal("there was nothing to recover from")
+	}
+}
+
+// watchesCut cuts every watch, again and again, and keeps the operators from watching one kind for a while: its cache is
+// old, and the others are not.
+func watchesCut(t *testing.T, _ *storm) {
+	proxy := answers(t)
+	proxy.wasCut.Store(0)
+	proxy.wasRefused.Store(0)
+	t.Cleanup(func() { proxy.cutWatches("") })
+	for _, refused := range []string{"", "statefulsets", "", "mcpservers"} {
+		proxy.cutWatches(refused)
+		must(t, hold(t.Context(), 3*time.Second))
+	}
+	proxy.cutWatches("")
+	t.Logf("%d watches were cut, %d refused", proxy.wasCut.Load(), proxy.wasRefused.Load())
+	if proxy.wasCut.Load() == 0 || proxy.wasRefused.Load() == 0 {
+		t.Fatal("there was nothing to recover from")
+	}
+}

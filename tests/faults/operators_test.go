@@ -1,0 +1,182 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"mcpserver-operator/tests/cluster"
+)
+
+// setup is how operators run.
+type setup struct {
+	name    string
+	number  int
+	connect func(*testing.T, *rest.Config) // how they reach the API server; nil for directly
+	args    []string
+}
+
+var (
+	// asDeployed is what deploy/ runs: two operators, of which one leads.
+	asDeployed = &setup{name: "as deployed", number: 2, args: leaderElection}
+	// alone is one operator that waits for no lease.
+	alone = &setup{name: "alone", number: 1}
+
+	leaderElection = []string{"--leader-elect", "--leader-election-namespace=" + cluster.OperatorNamespace}
+)
+
+// operators are the operators that run. Each is started again when it ends, as the kubelet does.
+type operators struct {
+	setup   *setup
+	running []*kept
+	former  []*kept
+}
+
+// become makes the operators run as a setup says, and reports whether they did not already.
+func (o *operators) become(t *testing.T, s *setup) bool {
+	t.Helper()
+	if o.setup == s {
+		return false
+	}
+	o.stop(t)
+	o.setup = s
+	for range s.number {
+		connect := func(config *rest.Config) {
+			if s.connect != nil {
+				s.connect(t, config)
+			}
+		}
+		operator, err := theCluster.StartOperatorThrough(t.Context(), connect, s.args...)
+		must(t, err)
+		o.running = append(o.running, keep(operator))
+	}
+	return true
+}
+
+// stop ends the operators as Kubernetes would.
+func (o *operators) stop(t *testing.T) {
+	t.Helper()
+	for _, k := range o.running {
+		must(t, k.stop())
+	}
+	o.former, o.running, o.setup = append(o.former, o.running...), nil, nil
+}
+
+// restarts is how often operators have been started again.
+func (o *operators) restarts() int {
+	var sum int32
+	for _, k := range o.running {
+		sum += k.restarts.Load()
+	}
+	return int(sum)
+}
+
+// leader waits until one of them leads.
+func (o *operators) leader(t *testing.T) (leader *kept) {
+	t.Helper()
+	eventually(t, "an operator that leads", func(ctx context.Context) (string, bool) {
+		for _, k := range o.running {
+			if k.leads(ctx) {
+				leader = k
+			}
+		}
+		return "", leader != nil
+	})
+	return leader
+}
+
+// didNotPanic: a panic that controller-runtime recovers from shows in the log alone.
+func (o *operators) didNotPanic(t *testing.T) {
+	t.Helper()
+	for _, k := range append(o.former, o.running...) {
+		log, err := os.ReadFile(k.operator.LogFile())
+		must(t, err)
+		if bytes.Contains(log, []byte("panic")) {
+			t.Errorf("an operator has panicked: see %s", k.operator.LogFile())
+		}
+	}
+}
+
+// kept is an operator that is started again when it ends.
+type kept struct {
+	operator *cluster.Operator
+	restarts atomic.Int32
+
+	mutex sync.Mutex // held while it is being started
+	end   context.CancelFunc
+	ended chan struct{}
+}
+
+func keep(operator *cluster.Operator) *kept {
+	ctx, end := context.WithCancel(context.Background())
+	k := &kept{operator: operator, end: end, ended: make(chan struct{})}
+	go func() {
+		defer close(k.ended)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-k.exited():
+			}
+			if k.startAgain(ctx) != nil {
+				_ = hold(ctx, time.Second) // the API server may be away
+			}
+		}
+	}()
+	return k
+}
+
+// startAgain starts it. One that does not become ready is ended, to be started once more.
+func (k *kept) startAgain(ctx context.Context) error {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.restarts.Add(1)
+	if err := k.operator.Start(ctx); err != nil {
+		return errors.Join(err, k.operator.Kill())
+	}
+	return nil
+}
+
+func (k *kept) exited() <-chan struct{} {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.operator.Exited()
+}
+
+// kill ends it with SIGKILL.
+func (k *kept) kill() error {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.operator.Kill()
+}
+
+func (k *kept) stop() error {
+	k.end()
+	<-k.ended
+	return k.operator.Stop()
+}
+
+// leads reports whether it holds the lease, as its metrics say.
+func (k *kept) leads(ctx context.Context) bool {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	families, err := k.operator.Metrics(ctx)
+	if err != nil {
+		return false // it is away, or frozen
+	}
+	for _, metric := range families["leader_election_master_status"].GetMetric() {
+		if metric.GetGauge().GetValue() == 1 {
+			return true
+		}
+	}
+	return false
+}

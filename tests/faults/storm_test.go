@@ -1,0 +1,287 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/scale"
+)
+
+const (
+	// servers is how many MCPServers the storm has.
+	servers = 6
+	// quietTime is how long the operators have to be silent when all is done.
+	quietTime = 5 * time.Second
+	// longest is the most that anything takes here, on a machine that is busy.
+	longest = 5 * time.Minute
+)
+
+// storm is a number of MCPServers, each with an actor, and the operators that run them.
+type storm struct {
+	ctx       context.Context
+	fail      context.CancelCauseFunc
+	namespace string
+	actors    []*actor
+	history   *history
+	operators operators
+
+	// calmly is held for reading by an actor that takes a step, and for writing while nobody is to take one.
+	calmly sync.RWMutex
+	// since is when the last fault was over, in nanoseconds; 0 during a fault.
+	since atomic.Int64
+
+	mark int64 // the end of what has been judged of the audit log
+}
+
+// startStorm creates the MCPServers. The actors begin when there are operators.
+func startStorm(t *testing.T) *storm {
+	t.Logf("-faults.seed=%d", *seed)
+	namespace := newNamespace(t)
+	ctx, fail := context.WithCancelCause(context.Background())
+	s := &storm{ctx: ctx, fail: fail, namespace: namespace}
+	t.Cleanup(func() { fail(errors.New("the storm is over")) })
+	var err error
+	s.mark, err = theCluster.AuditMark()
+	must(t, err)
+	s.history = watchHistory(ctx, namespace)
+	s.isOver()
+	var running sync.WaitGroup
+	for i := range servers {
+		a := &actor{storm: s, random: rand.New(rand.NewPCG(*seed, uint64(i)))}
+		a.requests = scale.Requests{Client: theCluster.Client, Key: client.ObjectKey{Namespace: namespace, Name: fmt.Sprintf("web-%d", i)}}
+		spec := v1alpha1.MCPServerSpec{Image: "registry.example/server:1", ReplicasConflictPolicy: v1alpha1.ReplicasConflictYield}
+		if i%2 == 1 {
+			replicas := a.drawReplicas()
+			spec.Replicas = &replicas
+		}
+		must(t, a.create(t.Context(), spec))
+		s.actors = append(s.actors, a)
+		running.Go(func() {
+			if err := a.run(ctx); err != nil {
+				fail(err) // the first one counts
+			}
+		})
+	}
+	t.Cleanup(func() { s.operators.stop(t) })
+	t.Cleanup(running.Wait)
+	t.Cleanup(func() { fail(errors.New("the storm is over")) })
+	return s
+}
+
+// begins and isOver are the time of a fault.
+func (s *storm) begins() { s.since.Store(0) }
+func (s *storm) isOver() { s.since.Store(time.Now().UnixNano()) }
+
+// calmSince returns when the last fault was over. Calm is false during one.
+func (s *storm) calmSince() (since time.Time, calm bool) {
+	at := s.since.Load()
+	return time.Unix(0, at), at != 0
+}
+
+// everyActorTakesAStep waits until each has taken one more: has acted, and the operator has done its part.
+func (s *storm) everyActorTakesAStep(t *testing.T) {
+	t.Helper()
+	for _, a := range s.actors {
+		before := a.settled.Load()
+		must(t, wait.PollUntilContextCancel(s.ctx, lookInterval, true, func(context.Context) (bool, error) {
+			return a.settled.Load() > before, nil
+		}), context.Cause(s.ctx))
+	}
+}
+
+// calm lets every actor end its step and take no further one until the returned function is called, at the end of the
+// test at the latest.
+func (s *storm) calm(t *testing.T) (goOn func()) {
+	t.Helper()
+	s.calmly.Lock()
+	goOn = sync.OnceFunc(s.calmly.Unlock)
+	t.Cleanup(goOn)
+	must(t, context.Cause(s.ctx))
+	return goOn
+}
+
+// suffer lets a fault strike while the storm goes on, and judges what happened.
+func (s *storm) suffer(t *testing.T, f fault) {
+	if s.operators.become(t, f.operators) {
+		s.everyActorTakesAStep(t)
+	}
+	mark, err := theCluster.AuditMark()
+	must(t, err)
+	actions, restarts := s.actions(), s.operators.restarts()
+
+	s.begins()
+	defer s.isOver()
+	begun := time.Now()
+	f.strike(t, s)
+	s.isOver()
+	over := time.Now()
+	s.everyActorTakesAStep(t)
+	recovery := time.Since(over)
+
+	s.calm(t)
+	s.allAreReady(t)
+	versions := s.judge(t)
+	writes, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	t.Logf("| fault | lasted | actions | writes of the operators | versions judged | restarts | recovery |")
+	t.Logf("| %s | %.1f s | %d | %d | %d | %d | %.1f s |", f.name, over.Sub(begun).Seconds(), s.actions()-actions,
+		countWrites(writes, s.namespace), versions, s.operators.restarts()-restarts, recovery.Seconds())
+}
+
+func (s *storm) actions() int32 {
+	var sum int32
+	for _, a := range s.actors {
+		sum += a.actions.Load()
+	}
+	return sum
+}
+
+func countWrites(requests []cluster.Request, namespace string) (writes int) {
+	for _, request := range requests {
+		if request.IsWrite() && request.Namespace == namespace {
+			writes++
+		}
+	}
+	return writes
+}
+
+// allAreReady waits until every MCPServer of the storm is Ready.
+func (s *storm) allAreReady(t *testing.T) {
+	t.Helper()
+	eventually(t, "every MCPServer to be Ready", func(ctx context.Context) (string, bool) {
+		must(t, theCluster.StartEnded(ctx))
+		return areReady(ctx, s.namespace)
+	})
+}
+
+func areReady(ctx context.Context, namespace string) (string, bool) {
+	var list v1alpha1.MCPServerList
+	if err := theCluster.Client.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return err.Error(), false
+	}
+	for _, server := range list.Items {
+		ready := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != server.Generation {
+			return fmt.Sprintf("%s: %+v", server.Name, ready), false
+		}
+	}
+	return "", len(list.Items) > 0
+}
+
+// judge holds every version that the StatefulSets have had against what was allowed, and returns how many there were. It
+// has two witnesses: the watch, which may miss what happens while it is broken, and the audit log, which misses what the
+// API server had no time to log before it was killed.
+func (s *storm) judge(t *testing.T) (versions int) {
+	t.Helper()
+	for _, a := range s.actors {
+		eventually(t, "the watch to be up to date", func(ctx context.Context) (string, bool) {
+			live, err := a.look(ctx)
+			return fmt.Sprint(live, err), err == nil && s.history.newest(a.requests.Key.Name) >= version(live.set)
+		})
+	}
+	seen := map[string]map[int64]bool{}
+	byName := map[string]*actor{}
+	for _, a := range s.actors {
+		byName[a.requests.Key.Name], seen[a.requests.Key.Name] = a, map[int64]bool{}
+	}
+	note := func(name string, at int64, replicas int32, witness string) {
+		seen[name][at] = true
+		if err := byName[name].judge(at, replicas, witness); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, v := range s.history.next() {
+		note(v.name, v.at, v.replicas, "watch")
+	}
+	requests, err := theCluster.RequestsSince(s.mark, "")
+	must(t, err)
+	s.mark, err = theCluster.AuditMark()
+	must(t, err)
+	for _, request := range requests {
+		if request.Namespace == s.namespace && request.Resource == "statefulsets" && request.Replicas != nil && request.Code < 300 {
+			note(request.Name, versionNumber(t, request.Version), *request.Replicas, "audit log")
+		}
+	}
+	for _, versionsOf := range seen {
+		versions += len(versionsOf)
+	}
+	return versions
+}
+
+// end stops the storm, and shows that the operators have nothing left to do.
+func (s *storm) end(t *testing.T) {
+	s.operators.become(t, asDeployed)
+	s.everyActorTakesAStep(t)
+	s.calm(t)
+	s.allAreReady(t)
+	for _, a := range s.actors {
+		live, err := a.look(t.Context())
+		must(t, err, a.lost(live.set))
+	}
+	s.judge(t)
+	s.operatorsAreSilent(t)
+	s.operators.stop(t)
+	s.operators.didNotPanic(t)
+}
+
+// operatorsAreSilent waits until the operators have not written anything for a time. The API server's audit log tells.
+func (s *storm) operatorsAreSilent(t *testing.T) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("no write of the operators in %s", quietTime), func(ctx context.Context) (string, bool) {
+		mark, err := theCluster.AuditMark()
+		must(t, err)
+		must(t, hold(ctx, quietTime))
+		requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+		must(t, err)
+		for _, request := range requests {
+			if request.IsWrite() {
+				return request.String(), false
+			}
+		}
+		return "", true
+	})
+}
+
+// newNamespace makes a namespace that goes away with the test.
+func newNamespace(t *testing.T) string {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "faults-"}}
+	must(t, theCluster.Client.Create(t.Context(), namespace))
+	t.Cleanup(func() { must(t, theCluster.Client.Delete(context.Background(), namespace)) })
+	return namespace.Name
+}
+
+// eventually fails if something does not become true, and says how it was last.
+func eventually(t *testing.T, what string, is func(context.Context) (string, bool)) {
+	t.Helper()
+	var last string
+	err := wait.PollUntilContextTimeout(t.Context(), lookInterval, longest, true, func(context.Context) (bool, error) {
+		state, done := is(t.Context())
+		last = state
+		return done, nil
+	})
+	if err != nil {
+		t.Fatalf("waiting for %s: %v; last: %s", what, err, last)
+	}
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
