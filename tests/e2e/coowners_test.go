@@ -140,7 +140,7 @@ func TestWhatOthersWriteSurvives(t *testing.T) {
 
 // TestAFieldOfOursIsPutBackOnce: with an event that names who had changed it.
 func TestAFieldOfOursIsPutBackOnce(t *testing.T) {
-	needsAuditLog(t)
+	theCluster.NeedAuditLog(t)
 	test := feature("a field of ours").Assess("every child is there", all(apply(full), scaleIs(1)))
 	for _, theirs := range []struct {
 		write             []string
@@ -154,6 +154,9 @@ func TestAFieldOfOursIsPutBackOnce(t *testing.T) {
 		{[]string{"set", "env", "statefulset/web", "--containers=mcp", "MODE=other"},
 			"statefulset/web", `.spec.template.spec.containers[?(@.name=="mcp")].env[?(@.name=="MODE")].value`, "plain", "statefulsets",
 			[]string{"kubectl-set", "MODE", `StatefulSet "web"`}},
+		{[]string{"set", "env", "statefulset/web", "--containers=mcp", "MODE-"},
+			"statefulset/web", `.spec.template.spec.containers[?(@.name=="mcp")].env[?(@.name=="MODE")].value`, "plain", "statefulsets",
+			[]string{"somebody had removed", `env[name="MODE"]`, `StatefulSet "web"`}},
 		{[]string{"patch", "service/mcp-web-proxy", "--type=merge", "-p", `{"spec":{"sessionAffinity":"None"}}`},
 			"service/mcp-web-proxy", ".spec.sessionAffinity", "ClientIP", "services",
 			[]string{"kubectl-patch", "sessionAffinity", `Service "mcp-web-proxy"`}},
@@ -208,18 +211,22 @@ func TestARenumberedPortIsPutBack(t *testing.T) {
 		Feature())
 }
 
+// fightShows repeats a kubectl command until the condition says that it is a fight, in words.
+func fightShows(words []string, command ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		eventually(ctx, t, "the condition FieldConflict", func(ctx context.Context) (string, bool) {
+			kubectl(command...)(ctx, t, nil)
+			condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1alpha1.ConditionFieldConflict)
+			return fmt.Sprint(condition), condition != nil && condition.Reason == "FieldFight" && containsAll(condition.Message, words)
+		})
+	})
+}
+
 // TestAFightOverAField: the operator does not replace pods for ever because somebody else has another opinion.
 func TestAFightOverAField(t *testing.T) {
 	testEnv.Test(t, feature("somebody sets another image each time it is put back").
 		Assess("is put back, then less and less often, and says against whom", all(apply(undeclared), scaleIs(1),
-			step(func(ctx context.Context, t *testing.T) {
-				eventually(ctx, t, "the condition FieldConflict", func(ctx context.Context) (string, bool) {
-					kubectl("set", "image", "statefulset/web", "mcp=registry.example/other:1")(ctx, t, nil)
-					condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1alpha1.ConditionFieldConflict)
-					return fmt.Sprint(condition), condition != nil && condition.Reason == "FieldFight" &&
-						containsAll(condition.Message, []string{"kubectl-set", "image", "declare its value in the MCPServer"})
-				})
-			}),
+			fightShows([]string{"kubectl-set", "image", "declare its value in the MCPServer"}, "set", "image", "statefulset/web", "mcp=registry.example/other:1"),
 			eventSays("FieldFight", "kubectl-set", "image"))).
 		Assess("meanwhile it stays", wait(3*time.Second)).
 		Assess("as the other wants it", eventuallyPrints("registry.example/other:1", "statefulset/web", ".spec.template.spec.containers[0].image")).
@@ -227,6 +234,19 @@ func TestAFightOverAField(t *testing.T) {
 			apply(strings.Replace(undeclared, "server:1", "server:2", 1)),
 			eventuallyPrints("registry.example/server:2", "statefulset/web", ".spec.template.spec.containers[0].image"),
 			conditionIsGone(v1alpha1.ConditionFieldConflict))).
+		Feature())
+}
+
+// TestAFightWithWhoRemovesAField: nor because somebody takes a field away each time; who that is, Kubernetes does not record.
+func TestAFightWithWhoRemovesAField(t *testing.T) {
+	testEnv.Test(t, feature("somebody removes an environment variable each time it is put back").
+		Assess("is put back, then less and less often, and says which", all(apply(undeclared), scaleIs(1),
+			fightShows([]string{"somebody removes", `env[name="MCP_HOST"]`, "Stop whoever it is"}, "set", "env", "statefulset/web", "MCP_HOST-"),
+			eventSays("FieldFight", "somebody removes"))).
+		Assess("a change of the MCPServer does not wait, and what is new in it was not removed", all(
+			apply(strings.Replace(undeclared, `:1"`, `:1", env: [{name: NEW, value: a}]`, 1)),
+			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST NEW", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
+			conditionIsGone(v1alpha1.ConditionFieldConflict), scaleIs(1), passesAreForced(2), noEventSays("NEW"))).
 		Feature())
 }
 
@@ -274,6 +294,18 @@ spec:
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST TEAM_a SECRET_a TEMPLATE_a", "statefulset/web", variables),
 			eventuallyHas([]string{"team-a"}, "mcpserver/web", labels))).
 		Feature())
+}
+
+// noEventSays fails if there is an event on the MCPServer whose note has a word.
+func noEventSays(word string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		for _, note := range eventNotes(ctx, t) {
+			if strings.Contains(note, word) {
+				t.Errorf("there is the event %s", note)
+			}
+		}
+	})
 }
 
 func valueOf(ctx context.Context, t *testing.T, f foreign) string {

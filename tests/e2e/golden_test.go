@@ -27,7 +27,7 @@ import (
 // TestWhatIsOwnedIsWhatWasBuilt: for each MCPServer of the golden files, what the operator owns in its children on the
 // API server is what the builders make of it, so that a second pass writes nothing.
 func TestWhatIsOwnedIsWhatWasBuilt(t *testing.T) {
-	needsAuditLog(t)
+	theCluster.NeedAuditLog(t)
 	files, err := filepath.Glob("../../applyconfigs/testdata/*.yaml")
 	must(t, err)
 	for _, file := range files {

@@ -113,7 +113,7 @@ func permissions(ctx context.Context, t *testing.T, namespace string) []string {
 
 // TestNothingIsForbidden: the permissions suffice.
 func TestNothingIsForbidden(t *testing.T) {
-	needsAuditLog(t)
+	theCluster.NeedAuditLog(t)
 	testEnv.Test(t, feature("the permissions of the operator").
 		Assess("suffice", step(func(ctx context.Context, t *testing.T) {
 			mark, err := theCluster.AuditMark()

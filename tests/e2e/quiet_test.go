@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"net/http"
-	"os"
 	"testing"
 	"time"
 
@@ -36,7 +35,7 @@ spec:
 
 // TestConvergedServersCostNoWrite: what is as it should be is not written again, by no pass and by no restart.
 func TestConvergedServersCostNoWrite(t *testing.T) {
-	needsAuditLog(t)
+	theCluster.NeedAuditLog(t)
 	testEnv.Test(t, feature("a converged MCPServer").
 		Assess("one write for each child to create it", createdWithOneWritePerChild()).
 		Assess("20 s of forced passes write nothing", writesNothing(passesFor(quietTime))).
@@ -95,18 +94,6 @@ func createdWithOneWritePerChild() features.Func {
 			}
 		}
 	})
-}
-
-// needsAuditLog skips a test on an existing cluster (USE_EXISTING_CLUSTER=true), whose audit log is not within reach. On
-// the control plane of the suite itself, as in make test and in CI, nothing is skipped: no audit log is a failure.
-func needsAuditLog(t *testing.T) {
-	t.Helper()
-	if _, err := theCluster.AuditMark(); err != nil {
-		if os.Getenv(cluster.ExistingVariable) == "true" {
-			t.Skip(err)
-		}
-		t.Fatal(err)
-	}
 }
 
 // passesFor forces passes for a time.

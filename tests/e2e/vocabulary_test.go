@@ -188,8 +188,12 @@ func podsAreReady(n int32) features.Func {
 }
 
 // holds runs steps, and fails if the StatefulSet has any other scale than n at any instant from before the first to
-// after the last. What happened in between is known from the watch.
-func holds(n int32, steps ...features.Func) features.Func {
+// after the last.
+func holds(n int32, steps ...features.Func) features.Func { return scaleGoes([]int32{n}, steps...) }
+
+// scaleGoes runs steps, and fails unless the StatefulSet has exactly the given scales, one after the other, from before
+// the first step to after the last. What happened in between is known from the watch.
+func scaleGoes(scales []int32, steps ...features.Func) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
 		recorder, err := theCluster.RecordScale(ctx, client.ObjectKey{Namespace: in(ctx), Name: server})
@@ -197,8 +201,8 @@ func holds(n int32, steps ...features.Func) features.Func {
 		ctx = all(steps...)(ctx, t, config)
 		seen, err := recorder.Stop(ctx)
 		must(t, err)
-		if !slices.Equal(seen, []int32{n}) {
-			t.Fatalf("the scale has to stay at %d, but was %v", n, seen)
+		if !slices.Equal(seen, scales) {
+			t.Fatalf("the scale has to be %v, one after the other, but was %v", scales, seen)
 		}
 		return ctx
 	}
@@ -318,21 +322,26 @@ func eventSays(reason string, words ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		eventually(ctx, t, fmt.Sprintf("an event %s with %q", reason, words), func(ctx context.Context) (string, bool) {
-			list, err := theCluster.Clients.EventsV1().Events(in(ctx)).List(ctx, metav1.ListOptions{})
-			must(t, err)
-			var notes []string
-			for _, event := range list.Items {
-				if event.Regarding.Kind != "MCPServer" {
-					continue
-				}
-				notes = append(notes, event.Reason+": "+event.Note)
-				if event.Reason == reason && containsAll(event.Note, words) {
-					return "", true
-				}
-			}
-			return strings.Join(notes, "\n"), false
+			notes := eventNotes(ctx, t)
+			return strings.Join(notes, "\n"), slices.ContainsFunc(notes, func(note string) bool {
+				return strings.HasPrefix(note, reason+": ") && containsAll(note, words)
+			})
 		})
 	})
+}
+
+// eventNotes returns the events on the MCPServer, each as REASON: NOTE.
+func eventNotes(ctx context.Context, t *testing.T) []string {
+	t.Helper()
+	list, err := theCluster.Clients.EventsV1().Events(in(ctx)).List(ctx, metav1.ListOptions{})
+	must(t, err)
+	var notes []string
+	for _, event := range list.Items {
+		if event.Regarding.Kind == "MCPServer" {
+			notes = append(notes, event.Reason+": "+event.Note)
+		}
+	}
+	return notes
 }
 
 // printed runs kubectl and fails unless its output has all the given words.

@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestApplyByASecondManager: the second to apply another number is told whose it is, and nothing moves until it insists.
+func TestApplyByASecondManager(t *testing.T) {
+	testEnv.Test(t, feature("kubectl apply --server-side by two field managers").
+		Assess("the first declares", all(applyAs("team-a", declared(3)), scaleIs(3), declarationIsOwnedBy("team-a/Apply"))).
+		Assess("the second is refused", holds(3,
+			refused(`conflict with "team-a": .spec.replicas`, declared(2), "apply", "--server-side", "--field-manager=team-b", "-f", "-"),
+			passesAreForced(1))).
+		Assess("and takes it over by force", scaleGoes([]int32{3, 2},
+			applyForcedAs("team-b", declared(2)), scaleIs(2), declarationIsOwnedBy("team-b/Apply"), ownerIs("MCPServer"))).
+		Assess("who applies the StatefulSet with replicas is refused as well", holds(2,
+			refused(`conflict with "mcpserver-operator": .spec.replicas`, threeReplicas, "apply", "--server-side", "--field-manager=team-c", "-f", "-"),
+			passesAreForced(1), scaleIsOwnedBy("mcpserver-operator/Apply"))).
+		Assess("and takes it over by force", scaleGoes([]int32{2, 3},
+			applyForcedAs("team-c", threeReplicas), scaleIs(3), scaleIsOwnedBy("team-c/Apply"), ownerIs("team-c"), passesAreForced(2),
+			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", `"team-c"`, "declares 2", "to 3"))).
+		Feature())
+}
+
+// TestClientSideApply: with kubectl apply as it is by default, leaving replicas out, declaring them and removing them mean
+// the same; so they do while changing over to server-side apply.
+func TestClientSideApply(t *testing.T) {
+	clientSide := func(manifest string) features.Func { return kubectlOf(manifest, "apply", "-f", "-") }
+	testEnv.Test(t, feature("kubectl apply").
+		Assess("without replicas leaves them alone", all(clientSide(undeclared), scaleIs(1),
+			kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2), holds(2, clientSide(undeclared), passesAreForced(1)))).
+		Assess("with replicas declares them", scaleGoes([]int32{2, 3}, clientSide(declared(3)), scaleIs(3), ownerIs("MCPServer"))).
+		Assess("removes them from the manifest: a release", holds(3,
+			clientSide(undeclared), eventSays("ScaleReleased", "stays at 3"), passesAreForced(1), scaleIsOwnedBy())).
+		Assess("changes over to server-side apply without a conflict", all(
+			clientSide(declared(2)), scaleIs(2),
+			holds(2, applyAs("kubectl", declared(2)), passesAreForced(1), declarationIsOwnedBy("kubectl/Apply")))).
+		Assess("where removing is a release as well", holds(2, applyAs("kubectl", undeclared), passesAreForced(1), scaleIsOwnedBy(), scaleIs(2))).
+		Assess("and so is replacing", all(applyAs("kubectl", declared(3)), scaleIs(3),
+			holds(3, kubectlOf(undeclared, "replace", "-f", "-"), passesAreForced(1), scaleIsOwnedBy(), scaleIs(3)))).
+		Feature())
+	testEnv.Test(t, feature("kubectl apply, then server-side apply without replicas at once").
+		Assess("is a release", all(clientSide(declared(3)), scaleIs(3),
+			holds(3, applyAs("kubectl", undeclared), passesAreForced(1), scaleIsOwnedBy(), scaleIs(3)))).
+		Assess("a client-side apply of the StatefulSet scales it", scaleGoes([]int32{3, 2},
+			clientSide(strings.ReplaceAll(threeReplicas, "3", "2")), scaleIs(2), ownerIs("kubectl-client-side-apply"), passesAreForced(1))).
+		Feature())
+}
+
+// TestEdit: the number that somebody types into an editor is a declaration in the MCPServer, and a scaling in the
+// StatefulSet.
+func TestEdit(t *testing.T) {
+	edit := func(object, editor string) features.Func {
+		return step(func(ctx context.Context, t *testing.T) {
+			t.Setenv("KUBE_EDITOR", editor)
+			kubectl("edit", object)(ctx, t, nil)
+		})
+	}
+	testEnv.Test(t, feature("kubectl edit").
+		Assess("declared", all(apply(declared(2)), scaleIs(2))).
+		Assess("of the MCPServer declares", scaleGoes([]int32{2, 3},
+			edit("mcpserver/web", "sed -i 's/^  replicas: 2$/  replicas: 3/'"), scaleIs(3), ownerIs("MCPServer"),
+			declarationIsOwnedBy("kubectl-edit/Update"))).
+		Assess("of the StatefulSet scales", scaleGoes([]int32{3, 4},
+			edit("statefulset/web", "sed -i 's/^  replicas: 3$/  replicas: 4/'"), scaleIs(4), ownerIs("kubectl-edit"),
+			scaleIsOwnedBy("kubectl-edit/Update"), passesAreForced(1),
+			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", `"kubectl-edit"`, "to 4"))).
+		Feature())
+}
+
+// TestPatchOfTheMCPServer: every type of patch that a custom resource takes declares; the others say why not.
+func TestPatchOfTheMCPServer(t *testing.T) {
+	testEnv.Test(t, feature("kubectl patch mcpserver").
+		Assess("not declared, its scale cannot be patched", all(apply(undeclared), scaleIs(1),
+			refused(`the spec replicas field ".spec.replicas" does not exist`, "",
+				"patch", "mcpserver", server, "--subresource=scale", "--type=merge", "-p", `{"spec":{"replicas":2}}`))).
+		Assess("merge", scaleGoes([]int32{1, 2},
+			kubectl("patch", "mcpserver", server, "--type=merge", "-p", `{"spec":{"replicas":2}}`), scaleIs(2),
+			declarationIsOwnedBy("kubectl-patch/Update"))).
+		Assess("json", scaleGoes([]int32{2, 3},
+			kubectl("patch", "mcpserver", server, "--type=json", "-p", `[{"op":"replace","path":"/spec/replicas","value":3}]`), scaleIs(3))).
+		Assess("its scale", scaleGoes([]int32{3, 2},
+			kubectl("patch", "mcpserver", server, "--subresource=scale", "--type=merge", "-p", `{"spec":{"replicas":2}}`), scaleIs(2),
+			declarationIsOwnedBy("kubectl-patch/Update/scale"), ownerIs("MCPServer"))).
+		Assess("strategic, the default of kubectl, is refused", holds(2,
+			refused("application/strategic-merge-patch+json is not supported", "", "patch", "mcpserver", server, "-p", `{"spec":{"replicas":3}}`),
+			passesAreForced(1))).
+		Assess("its status is the operator's", holds(2,
+			kubectl("patch", "mcpserver", server, "--subresource=status", "--type=merge", "-p", `{"status":{"scale":{"owner":"me","replicas":7}}}`),
+			ownerIs("MCPServer"), eventuallyPrints("2", "mcpserver/web", ".status.scale.replicas"),
+			kubectl("delete", "statefulset", server), childrenAreThere(), scaleIs(2))).
+		Feature())
+}
+
+// TestPatchOfTheStatefulSet: every type of patch scales, under the same name, and is left alone.
+func TestPatchOfTheStatefulSet(t *testing.T) {
+	test := feature("kubectl patch statefulset").Assess("delegated", all(apply(undeclared), scaleIs(1)))
+	before := int32(1)
+	for _, patch := range []struct {
+		replicas   int32
+		args       []string
+		body, owns string
+	}{
+		{2, []string{"--type=merge"}, `{"spec":{"replicas":2}}`, "kubectl-patch/Update"},
+		{3, []string{"--type=json"}, `[{"op":"replace","path":"/spec/replicas","value":3}]`, "kubectl-patch/Update"},
+		{4, []string{"--type=strategic"}, `{"spec":{"replicas":4}}`, "kubectl-patch/Update"},
+		{3, []string{"--subresource=scale", "--type=merge"}, `{"spec":{"replicas":3}}`, "kubectl-patch/Update/scale"},
+	} {
+		test = test.Assess(strings.Join(patch.args, " "), scaleGoes([]int32{before, patch.replicas},
+			kubectl(append([]string{"patch", "statefulset", server, "-p", patch.body}, patch.args...)...), scaleIs(patch.replicas),
+			passesAreForced(1), ownerIs("kubectl-patch"), scaleIsOwnedBy(patch.owns)))
+		before = patch.replicas
+	}
+	testEnv.Test(t, test.
+		Assess("its status is put right by Kubernetes", holds(before,
+			kubectl("patch", "statefulset", server, "--subresource=status", "--type=merge", "-p", `{"status":{"readyReplicas":1,"availableReplicas":1}}`),
+			scaleIs(before))).
+		Feature())
+}
+
+// TestScaleFromAKnownNumber: kubectl scale --current-replicas counts only for the number that its user has seen.
+func TestScaleFromAKnownNumber(t *testing.T) {
+	scale := func(object string, current, replicas int32) []string {
+		return []string{"scale", object, fmt.Sprintf("--current-replicas=%d", current), fmt.Sprintf("--replicas=%d", replicas)}
+	}
+	testEnv.Test(t, feature("kubectl scale --current-replicas").
+		Assess("of the StatefulSet", all(apply(undeclared), scaleIs(1),
+			scaleGoes([]int32{1, 3}, kubectl(scale("statefulset/web", 1, 3)...), scaleIs(3)))).
+		Assess("which has another number", holds(3,
+			refused("Expected replicas to be 1, was 3", "", scale("statefulset/web", 1, 5)...), passesAreForced(1))).
+		Assess("of an MCPServer that declares none", holds(3,
+			refused(`the spec replicas field ".spec.replicas" does not exist`, "", scale("mcpserver/web", 3, 2)...), passesAreForced(1))).
+		Assess("of an MCPServer", all(applyAs("kubectl", declared(2)), scaleIs(2),
+			scaleGoes([]int32{2, 4}, kubectl(scale("mcpserver/web", 2, 4)...), scaleIs(4), declarationIsOwnedBy("kubectl/Update/scale")))).
+		Assess("which has another number", holds(4,
+			fails("Expected replicas to be 2, was 4", "", scale("mcpserver/web", 2, 1)...), passesAreForced(1))).
+		Assess("after which the manifest meets a conflict", holds(4,
+			refused(`conflict with "kubectl" with subresource "scale"`, declared(2), "apply", "--server-side", "-f", "-"), passesAreForced(1))).
+		Feature())
+}
+
+// TestAutoscaleWithoutMetrics: an autoscaler keeps its minimum and its maximum before it looks at metrics, of which there
+// are none here.
+func TestAutoscaleWithoutMetrics(t *testing.T) {
+	const streaming = `
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "registry.example/server:1", transport: streamable-http, resources: {requests: {cpu: 100m}}}
+`
+	testEnv.Test(t, feature("kubectl autoscale").
+		Assess("with one number", all(apply(streaming), scaleIs(1), scaleGoes([]int32{1, 2},
+			kubectl("autoscale", "statefulset", server, "--min=2", "--max=2"), scaleIs(2), passesAreForced(1)))).
+		Assess("with a minimum", all(kubectl("delete", "hpa", server), scaleGoes([]int32{2, 3},
+			kubectl("autoscale", "statefulset", server, "--min=3", "--max=6", "--cpu=80%"), scaleIs(3), passesAreForced(1)))).
+		Assess("says for itself that it has no metrics", eventuallyPrints("False", "hpa/web", `.status.conditions[?(@.type=="ScalingActive")].status`)).
+		Assess("is no problem of the MCPServer's", conditionIsGone(v1alpha1.ConditionAutoscalerProblem)).
+		Assess("and is not recorded as an owner, which the event explains", all(ownerIs("Unclaimed"), scaleIsOwnedBy(),
+			eventSays("ScaleTransferred", "from 2 to 3", "/scale (kubectl scale, an autoscaler)", "records no owner"))).
+		Feature())
+}
