@@ -1,0 +1,117 @@
+// Package autoscaling shows MCPServers under a HorizontalPodAutoscaler that scales by CPU, with the real metrics-server:
+// load comes and goes, new versions are rolled out meanwhile, and the scale is the autoscaler's alone.
+package autoscaling
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/controlplane"
+)
+
+// theCluster is where the tests run.
+var theCluster *cluster.Cluster
+
+func TestMain(m *testing.M) {
+	// The tests wait for metrics far more than they compute, so that all of them run at a time on any machine.
+	if err := flag.Set("test.parallel", "3"); err != nil {
+		panic(err)
+	}
+	components := []string{controlplane.KubeControllerManager, controlplane.KubeScheduler, controlplane.MetricsServer}
+	os.Exit(cluster.RunSuite("autoscaling", components, func(ctx context.Context, c *cluster.Cluster) (int, error) {
+		theCluster = c
+		return c.WithOperator(ctx, func(*cluster.Operator) (int, error) { return m.Run(), nil })
+	}))
+}
+
+// server is the name of the MCPServer, its StatefulSet and its autoscaler: those of the example.
+const server = "autoscaled"
+
+// newNamespace makes a namespace that goes away with the test. On an existing cluster (USE_EXISTING_CLUSTER=true) it
+// skips the test: there is no kwok to say how much CPU a pod uses, and no audit log.
+func newNamespace(t *testing.T) string {
+	t.Helper()
+	theCluster.NeedAuditLog(t)
+	return theCluster.NewNamespace(t, "autoscaling-")
+}
+
+func kubectl(t *testing.T, namespace string, args ...string) {
+	t.Helper()
+	_, err := theCluster.Kubectl(t.Context(), append([]string{"-n", namespace}, args...)...)
+	must(t, err)
+}
+
+// apply applies a manifest without forcing conflicts.
+func apply(t *testing.T, namespace, manifest string) {
+	t.Helper()
+	_, err := theCluster.KubectlWithInput(t.Context(), manifest, "-n", namespace, "apply", "--server-side", "-f", "-")
+	must(t, err)
+}
+
+// uses makes every pod that there is use an amount of CPU.
+func uses(t *testing.T, namespace, cpu string) {
+	t.Helper()
+	kubectl(t, namespace, "annotate", "pods", "--all", "--overwrite", controlplane.CPUUsageAnnotation+"="+cpu)
+}
+
+// upgrade applies the manifest with another version of the image, of which each pod uses an amount of CPU.
+func upgrade(t *testing.T, namespace, manifest, version, cpu string) {
+	t.Helper()
+	apply(t, namespace, strings.NewReplacer("search:1.0", "search:"+version, "\n  transport:", fmt.Sprintf(
+		"\n  podTemplateSpec: {metadata: {annotations: {%s: %s}}}\n  transport:", controlplane.CPUUsageAnnotation, cpu)).Replace(manifest))
+}
+
+// replicasBecome waits until the StatefulSet asks for n pods.
+func replicasBecome(t *testing.T, namespace string, n int32) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d replicas", n), func() (string, bool) {
+		replicas := ptr.Deref(get(t, namespace, &appsv1.StatefulSet{}).Spec.Replicas, -1)
+		return fmt.Sprintf("%d, %+v", replicas, get(t, namespace, &autoscalingv2.HorizontalPodAutoscaler{}).Status), replicas == n
+	})
+}
+
+// isReady waits until the MCPServer says that n of n pods are ready, all of which run a version of the image.
+func isReady(t *testing.T, namespace string, n int, version string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d ready pods of version %s", n, version), func() (string, bool) {
+		mcp := get(t, namespace, &v1alpha1.MCPServer{})
+		var pods corev1.PodList
+		must(t, theCluster.Client.List(t.Context(), &pods, client.InNamespace(namespace)))
+		run := 0
+		for _, pod := range pods.Items {
+			if strings.HasSuffix(pod.Spec.Containers[0].Image, "search:"+version) {
+				run++
+			}
+		}
+		ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+		return fmt.Sprintf("%s ready, %d of %d pods run it, %v", mcp.Status.Ready, run, len(pods.Items), ready),
+			mcp.Status.Ready == fmt.Sprintf("%d/%d", n, n) && run == n && len(pods.Items) == n &&
+				ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == mcp.Generation
+	})
+}
+
+// get reads the object of the name of the server; one that is absent is left as it is.
+func get[O client.Object](t *testing.T, namespace string, object O) O {
+	t.Helper()
+	must(t, client.IgnoreNotFound(theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: server}, object)))
+	return object
+}
+
+var (
+	must       = cluster.Must
+	eventually = cluster.MustEventually
+)
