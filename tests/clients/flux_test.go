@@ -68,4 +68,8 @@ func TestFlux(t *testing.T) {
 		}
 		scaleIs(t, namespace, 3)
 	})
+	if server := kubectl(t, namespace, "get", "mcpserver", "web", "-o", "jsonpath={.spec.image}"); server != "registry.example/server:2" {
+		t.Errorf("the image is still %s", server)
+	}
+	isManagedBy(t, namespace, fluxManager, true)
 }

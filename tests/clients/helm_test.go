@@ -57,4 +57,5 @@ func TestHelm(t *testing.T) {
 		scaleIs(t, namespace, 2)
 	})
 	neitherOwnsTheScale(t, namespace, "helm")
+	isManagedBy(t, namespace, "helm", true)
 }

@@ -10,9 +10,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -44,16 +42,15 @@ func TestMain(m *testing.M) {
 // newNamespace makes a namespace that goes away with the test.
 func newNamespace(t *testing.T) string {
 	t.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "clients-"}}
-	must(t, theCluster.Client.Create(t.Context(), namespace))
-	t.Cleanup(func() { must(t, theCluster.Client.Delete(context.Background(), namespace)) })
-	return namespace.Name
+	return theCluster.NewNamespace(t, "clients-")
 }
 
-func kubectl(t *testing.T, namespace string, args ...string) {
+// kubectl returns what kubectl printed.
+func kubectl(t *testing.T, namespace string, args ...string) string {
 	t.Helper()
-	_, err := theCluster.Kubectl(t.Context(), append([]string{"-n", namespace}, args...)...)
+	out, err := theCluster.Kubectl(t.Context(), append([]string{"-n", namespace}, args...)...)
 	must(t, err)
+	return out
 }
 
 // scaleIs waits until the StatefulSet web asks for n pods, and the MCPServer says that all of them are ready.
@@ -74,13 +71,42 @@ func scaleIs(t *testing.T, namespace string, n int32) {
 // holds fails if the StatefulSet web has any other scale than n at any instant while something is done.
 func holds(t *testing.T, namespace string, n int32, do func()) {
 	t.Helper()
+	moves(t, namespace, []int32{n}, do)
+}
+
+// repeated returns the first scales of an endless cycle, as many as somebody writes after the first, and then the last.
+func repeated(cycle []int32, writes int, last int32) []int32 {
+	var scales []int32
+	for i := range writes + 1 {
+		scales = append(scales, cycle[i%len(cycle)])
+	}
+	return slices.Compact(append(scales, last))
+}
+
+// moves fails if the StatefulSet web has any other scales than these, one after the other, while something is done.
+func moves(t *testing.T, namespace string, scales []int32, do func()) {
+	t.Helper()
 	recorder, err := theCluster.RecordScale(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"})
 	must(t, err)
 	do()
 	seen, err := recorder.Stop(t.Context())
 	must(t, err)
-	if !slices.Equal(seen, []int32{n}) {
-		t.Fatalf("the scale has to stay at %d, but was %v", n, seen)
+	if !slices.Equal(seen, scales) {
+		t.Fatalf("the scale has to be %v, but was %v", scales, seen)
+	}
+}
+
+// isManagedBy fails unless the MCPServer web was written by a field manager by server-side apply, or without it.
+func isManagedBy(t *testing.T, namespace, manager string, serverSide bool) {
+	t.Helper()
+	server := &v1alpha1.MCPServer{}
+	must(t, theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"}, server))
+	var writers []string
+	for _, entry := range server.ManagedFields {
+		writers = append(writers, fmt.Sprintf("%s/%s", entry.Manager, entry.Operation))
+	}
+	if slices.Contains(writers, manager+"/Apply") != serverSide {
+		t.Errorf("server-side apply by %s has to be %t, but it was written by %v", manager, serverSide, writers)
 	}
 }
 
@@ -107,17 +133,10 @@ func neitherOwnsTheScale(t *testing.T, namespace, manager string) {
 	})
 }
 
-func eventually(t *testing.T, what string, is func() (string, bool)) {
-	t.Helper()
-	must(t, cluster.Eventually(t.Context(), what, func(context.Context) (string, bool) { return is() }))
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var (
+	must       = cluster.Must
+	eventually = cluster.MustEventually
+)
 
 // mcpServer is a manifest of the MCPServer web, with more of its spec as YAML in flow style.
 func mcpServer(image string, more ...string) string {

@@ -1,0 +1,50 @@
+{{/*
+The names are the same in every release, and there is one release in a cluster: Helm refuses a second, whose operator would
+write the same StatefulSets under the same field manager.
+*/}}
+
+{{/* The labels by which the Deployment and the Service find the pods. They cannot change between versions. */}}
+{{- define "mcpserver-operator.selectorLabels" -}}
+app.kubernetes.io/name: mcpserver-operator
+{{- end }}
+
+{{- define "mcpserver-operator.labels" -}}
+{{ include "mcpserver-operator.selectorLabels" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/*
+The objects of a file in files/, with the labels of the release and the given annotations. These files are copies of those
+that kubectl apply -k deploy installs, made by "make generate", because Helm reads no file outside of the chart. They are
+read as data, not as templates: what looks like one in the description of a field is text.
+*/}}
+{{- define "mcpserver-operator.copied" -}}
+{{- $metadata := dict "labels" (include "mcpserver-operator.labels" .root | fromYaml) }}
+{{- with .annotations }}
+{{- $metadata = set $metadata "annotations" . }}
+{{- end }}
+{{- range regexSplit "(?m)^---$" (.root.Files.Get .file) -1 }}
+{{- with fromYaml . }}
+---
+{{ merge (dict "metadata" (deepCopy $metadata)) . | toYaml }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "mcpserver-operator.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{/* The ServiceAccount as the subject of a binding. */}}
+{{- define "mcpserver-operator.subject" -}}
+kind: ServiceAccount
+name: mcpserver-operator
+namespace: {{ .Release.Namespace }}
+{{- end }}

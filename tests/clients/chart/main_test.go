@@ -1,0 +1,165 @@
+// Package chart shows the Helm chart in deploy/chart with Helm 4 as a library: it installs what kubectl apply -k deploy
+// installs, it refuses a wrong value by name, and neither an upgrade nor a removal moves a pod of an MCPServer.
+package chart
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	ssautils "github.com/fluxcd/pkg/ssa/utils"
+	"helm.sh/helm/v4/pkg/action"
+	"helm.sh/helm/v4/pkg/chart/common"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/kube"
+	releasev1 "helm.sh/helm/v4/pkg/release/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"sigs.k8s.io/yaml"
+
+	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/controlplane"
+)
+
+// theCluster is where the tests run. The operator is not on it until a test installs it by Helm.
+var theCluster *cluster.Cluster
+
+func TestMain(m *testing.M) {
+	options := controlplane.Options{Components: []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}}
+	os.Exit(cluster.RunSuiteBare("chart", options, func(_ context.Context, c *cluster.Cluster) (int, error) {
+		theCluster = c
+		return m.Run(), nil
+	}))
+}
+
+// release is the name of the Helm release.
+const release = "mcpserver-operator"
+
+// helmTimeout is how long Helm waits for what it installed.
+const helmTimeout = 3 * time.Minute
+
+// theChart is deploy/chart as it is now.
+func theChart(t *testing.T) *chart.Chart {
+	t.Helper()
+	loaded, err := loader.Load("../../../deploy/chart")
+	must(t, err)
+	return loaded
+}
+
+// render is helm template: what the chart makes of values, given as YAML.
+func render(t *testing.T, from *chart.Chart, yamlValues string, options ...func(*action.Install)) (string, error) {
+	t.Helper()
+	install := action.NewInstall(action.NewConfiguration())
+	install.ReleaseName, install.Namespace, install.Replace = release, cluster.OperatorNamespace, true
+	install.DryRunStrategy = action.DryRunClient
+	on(t, "v1.30.0")(install)
+	for _, option := range options {
+		option(install)
+	}
+	rendered, err := install.RunWithContext(t.Context(), from, values(t, yamlValues))
+	if err != nil {
+		return "", err
+	}
+	return rendered.(*releasev1.Release).Manifest, nil
+}
+
+// on renders for a version of Kubernetes.
+func on(t *testing.T, version string) func(*action.Install) {
+	t.Helper()
+	parsed, err := common.ParseKubeVersion(version)
+	must(t, err)
+	return func(install *action.Install) { install.KubeVersion = parsed }
+}
+
+func values(t *testing.T, yamlValues string) map[string]any {
+	t.Helper()
+	parsed := map[string]any{}
+	must(t, yaml.Unmarshal([]byte(yamlValues), &parsed))
+	return parsed
+}
+
+// byName parses manifests.
+func byName(t *testing.T, manifests string) map[string]*unstructured.Unstructured {
+	t.Helper()
+	objects, err := ssautils.ReadObjects(strings.NewReader(manifests))
+	must(t, err)
+	named := map[string]*unstructured.Unstructured{}
+	for _, object := range objects {
+		name := fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
+		if named[name] != nil {
+			t.Fatalf("%s is there twice", name)
+		}
+		named[name] = object
+	}
+	return named
+}
+
+// helm is the configuration of Helm as its command line has it.
+func helm(t *testing.T) *action.Configuration {
+	t.Helper()
+	kube.ManagedFieldsManager = "helm"
+	namespace := cluster.OperatorNamespace
+	flags := genericclioptions.NewConfigFlags(false)
+	flags.KubeConfig, flags.Namespace = &theCluster.Kubeconfig, &namespace
+	configuration := action.NewConfiguration()
+	must(t, configuration.Init(flags, namespace, "secret"))
+	return configuration
+}
+
+// helmInstall is helm install --create-namespace --wait.
+func helmInstall(t *testing.T, of *chart.Chart, yamlValues string) {
+	t.Helper()
+	install := action.NewInstall(helm(t))
+	install.ReleaseName, install.Namespace, install.CreateNamespace = release, cluster.OperatorNamespace, true
+	install.WaitStrategy, install.Timeout = kube.StatusWatcherStrategy, helmTimeout
+	_, err := install.RunWithContext(t.Context(), of, values(t, yamlValues))
+	must(t, err)
+}
+
+// helmUpgrade is helm upgrade --wait.
+func helmUpgrade(t *testing.T, to *chart.Chart, yamlValues string) {
+	t.Helper()
+	upgrade := action.NewUpgrade(helm(t))
+	upgrade.Namespace, upgrade.WaitStrategy, upgrade.Timeout = cluster.OperatorNamespace, kube.StatusWatcherStrategy, helmTimeout
+	_, err := upgrade.RunWithContext(t.Context(), release, to, values(t, yamlValues))
+	must(t, err)
+}
+
+// helmRollback is helm rollback --wait.
+func helmRollback(t *testing.T, revision int) {
+	t.Helper()
+	rollback := action.NewRollback(helm(t))
+	rollback.Version, rollback.WaitStrategy, rollback.Timeout = revision, kube.StatusWatcherStrategy, helmTimeout
+	must(t, rollback.Run(release))
+}
+
+// helmUninstall is helm uninstall --wait.
+func helmUninstall(t *testing.T) {
+	t.Helper()
+	uninstall := action.NewUninstall(helm(t))
+	uninstall.WaitStrategy, uninstall.Timeout = kube.StatusWatcherStrategy, helmTimeout
+	_, err := uninstall.Run(release)
+	must(t, err)
+}
+
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := theCluster.Kubectl(t.Context(), args...)
+	must(t, err)
+	return out
+}
+
+func kubectlApply(t *testing.T, namespace, manifests string) {
+	t.Helper()
+	_, err := theCluster.KubectlWithInput(t.Context(), manifests, "apply", "--server-side", "--namespace", namespace, "-f", "-")
+	must(t, err)
+}
+
+var (
+	must       = cluster.Must
+	eventually = cluster.MustEventually
+)

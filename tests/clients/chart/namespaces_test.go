@@ -1,0 +1,50 @@
+package chart
+
+import (
+	"fmt"
+	"testing"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/cluster"
+)
+
+// TestNamespaces: with the value namespaces the operator may act in these and nowhere else, and that suffices.
+func TestNamespaces(t *testing.T) {
+	watched, other := newNamespace(t), newNamespace(t)
+	mark := auditMark(t)
+	helmInstall(t, theChart(t), fmt.Sprintf(`{namespaces: [%s]}`, watched))
+	operator := startOperator(t, "1.0.0")
+	const manifest = `
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "registry.example/server:1", replicas: 2, permissionProfile: {type: builtin, name: none}}
+`
+	kubectlApply(t, other, manifest)
+	kubectlApply(t, watched, manifest)
+	eventually(t, "the MCPServer to be Ready", func() (string, bool) {
+		server := mcpServer(t, watched)
+		return fmt.Sprint(server.Status), apimeta.IsStatusConditionTrue(server.Status.Conditions, v1alpha1.ConditionReady)
+	})
+
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	for _, request := range requests {
+		if request.Denied {
+			t.Errorf("not allowed: %s", request)
+		}
+		if request.Namespace == other {
+			t.Errorf("none of its business: %s", request)
+		}
+	}
+	for namespace, may := range map[string]bool{watched: true, other: false, cluster.OperatorNamespace: false} {
+		_, err := theCluster.Kubectl(t.Context(), "auth", "can-i", "patch", "statefulsets", "-n", namespace, "--as", cluster.OperatorUser)
+		if (err == nil) != may {
+			t.Errorf("it may act in %s: %t", namespace, !may)
+		}
+	}
+	must(t, operator.Stop())
+	helmUninstall(t)
+}

@@ -1,0 +1,271 @@
+package chart
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/cluster"
+)
+
+// held are the ways in which a scale is held, and the SCALE OWNER that each shows. Kubernetes records no owner of what is
+// written through the subresource scale while nobody owns it.
+var held = map[string]string{
+	"delegated":  "Unclaimed", // scaled with kubectl scale
+	"declared":   "MCPServer", // spec.replicas
+	"autoscaled": "Unclaimed", // by an autoscaler without a choice, which needs no metrics
+	"yielded":    "kubectl",   // declared, and then scaled with kubectl scale
+	"forced":     "MCPServer", // declared with the policy Force
+}
+
+// ofEach is how many MCPServers are held in each way: 100 in all.
+const ofEach = 20
+
+// scaleOf returns the scale of the i-th MCPServer that is held in a way. An autoscaler does not scale to 0, and Kubernetes
+// records nobody who scales to 0 through the subresource scale.
+func scaleOf(how string, i int) int {
+	if i%4 == 0 && (how == "autoscaled" || how == "yielded") {
+		return 4
+	}
+	return []int{0, 2, 3, 5}[i%4]
+}
+
+// TestReleases: Helm installs, upgrades, rolls back and removes the operator, and no pod of 100 MCPServers moves, however
+// its scale is held. The image cannot run here: a node that kwok plays says that it does, and the operator runs as a
+// process, with the arguments of the Deployment and as its ServiceAccount.
+func TestReleases(t *testing.T) {
+	first, second := theChart(t), nextVersion(t)
+
+	helmInstall(t, first, "")
+	operator := startOperator(t, "1.0.0")
+	namespace := newNamespace(t)
+	kubectlApply(t, namespace, manifests())
+	scaleByHand(t, namespace)
+	allAreHeld(t, namespace)
+	pods := watchPods(t, namespace)
+
+	mark := auditMark(t)
+	helmUpgrade(t, second, `{logLevel: debug, concurrency: 8}`)
+	crdSays(t, addedDescription, true)
+	must(t, operator.Stop())
+	operator = startOperator(t, "2.0.0")
+	passesOverAll(t, operator)
+	if !slices.Contains(operatorArgs(t), "--concurrency=8") {
+		t.Errorf("the upgrade did not change the arguments: %v", operatorArgs(t))
+	}
+	wroteNothing(t, mark, namespace, "mcpserver-operator/2.0.0")
+	allAreHeld(t, namespace)
+	pods.nothingMoved(t, "after the upgrade")
+
+	mark = auditMark(t)
+	helmRollback(t, 1)
+	crdSays(t, addedDescription, false)
+	must(t, operator.Stop())
+	operator = startOperator(t, "1.0.0")
+	passesOverAll(t, operator)
+	wroteNothing(t, mark, namespace, "mcpserver-operator/1.0.0")
+	allAreHeld(t, namespace)
+	pods.nothingMoved(t, "after the rollback")
+
+	helmUninstall(t)
+	must(t, operator.Stop())
+	if left := kubectl(t, "get", "mcpservers", "-n", namespace, "-o", "name"); strings.Count(left, "\n") != len(held)*ofEach {
+		t.Fatalf("after the removal these are left:\n%s", left)
+	}
+	if left := kubectl(t, "get", "deployments,services,serviceaccounts,roles,clusterroles,validatingadmissionpolicies", "-A",
+		"-l", "app.kubernetes.io/instance="+release, "-o", "name"); left != "" {
+		t.Errorf("after the removal these are left:\n%s", left)
+	}
+	pods.nothingMoved(t, "after the removal")
+
+	// The CRD that was left behind is the new release's, and the new operator goes on where the old one was.
+	mark = auditMark(t)
+	helmInstall(t, second, "")
+	operator = startOperator(t, "2.0.0")
+	passesOverAll(t, operator)
+	wroteNothing(t, mark, namespace, "mcpserver-operator/2.0.0")
+	allAreHeld(t, namespace)
+	pods.nothingMoved(t, "after another installation")
+
+	// It is not quiet because it does nothing.
+	kubectl(t, "-n", namespace, "scale", "mcpserver", "declared-0", "--replicas=3")
+	eventually(t, "a declaration to be carried out", func() (string, bool) {
+		set := &appsv1.StatefulSet{}
+		must(t, theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "declared-0"}, set))
+		return fmt.Sprint(*set.Spec.Replicas), *set.Spec.Replicas == 3
+	})
+	must(t, operator.Stop())
+	helmUninstall(t)
+}
+
+// addedDescription is what the next version of the chart says in its CRD.
+const addedDescription = "As of the next version."
+
+// nextVersion is the chart as a release after this one could be.
+func nextVersion(t *testing.T) *chart.Chart {
+	t.Helper()
+	next := theChart(t)
+	next.Metadata.Version, next.Metadata.AppVersion = "9.9.9", "9.9.9"
+	const description = "What to run."
+	for _, file := range next.Files {
+		if file.Name == "files/crd.yaml" && bytes.Contains(file.Data, []byte(description)) {
+			file.Data = bytes.Replace(file.Data, []byte(description), []byte(description+" "+addedDescription), 1)
+			return next
+		}
+	}
+	t.Fatalf("no %q in files/crd.yaml", description)
+	return nil
+}
+
+// crdSays fails unless kubectl explain has a text, or has it no longer.
+func crdSays(t *testing.T, text string, says bool) {
+	t.Helper()
+	crd := kubectl(t, "get", "crd", "mcpservers.toolhive.stacklok.dev", "-o", "yaml")
+	if strings.Contains(crd, text) != says {
+		t.Fatalf("the CRD says %q: %t", text, !says)
+	}
+}
+
+// operatorArgs returns the arguments that the Deployment has for the operator.
+func operatorArgs(t *testing.T) []string {
+	t.Helper()
+	deployment := &appsv1.Deployment{}
+	must(t, theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: cluster.OperatorNamespace, Name: "mcpserver-operator"}, deployment))
+	return deployment.Spec.Template.Spec.Containers[0].Args
+}
+
+// startOperator starts a version of the operator as the Deployment says. A process outside of a pod has to be told where
+// its lease is.
+func startOperator(t *testing.T, version string) *cluster.Operator {
+	t.Helper()
+	args := append(operatorArgs(t), "--leader-election-namespace="+cluster.OperatorNamespace)
+	operator, err := theCluster.StartOperatorVersion(t.Context(), version, args...)
+	must(t, err)
+	t.Cleanup(func() { _ = operator.Stop() }) // after a failure; else it has ended
+	return operator
+}
+
+func passesOverAll(t *testing.T, operator *cluster.Operator) {
+	t.Helper()
+	must(t, operator.WaitForPasses(t.Context(), 0, len(held)*ofEach))
+}
+
+// manifests are the MCPServers and the autoscalers.
+func manifests() string {
+	var all strings.Builder
+	for _, how := range slices.Sorted(maps.Keys(held)) {
+		for i := range ofEach {
+			name, scale, spec := fmt.Sprintf("%s-%d", how, i), scaleOf(how, i), `image: "registry.example/server:1"`
+			switch how {
+			case "declared":
+				spec += fmt.Sprintf(", replicas: %d", scale)
+			case "forced":
+				spec += fmt.Sprintf(", replicas: %d, replicasConflictPolicy: Force", scale)
+			case "yielded":
+				spec += ", replicas: 1"
+			case "autoscaled":
+				fmt.Fprintf(&all, `---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: %[1]s}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: %[1]s}
+  minReplicas: %[2]d
+  maxReplicas: %[2]d
+`, name, scale)
+			}
+			fmt.Fprintf(&all, "---\napiVersion: toolhive.stacklok.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: %s}\nspec: {%s}\n", name, spec)
+		}
+	}
+	return all.String()
+}
+
+// scaleByHand scales what kubectl scale holds, when it is there.
+func scaleByHand(t *testing.T, namespace string) {
+	t.Helper()
+	for _, how := range []string{"delegated", "yielded"} {
+		for i := range ofEach {
+			name := fmt.Sprintf("%s-%d", how, i)
+			eventually(t, "StatefulSet "+name, func() (string, bool) {
+				err := theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &appsv1.StatefulSet{})
+				return fmt.Sprint(err), err == nil
+			})
+			kubectl(t, "-n", namespace, "scale", "statefulset", name, fmt.Sprintf("--replicas=%d", scaleOf(how, i)))
+		}
+	}
+}
+
+// allAreHeld waits until every MCPServer is Ready at its scale, and its scale is held as it has to be.
+func allAreHeld(t *testing.T, namespace string) {
+	t.Helper()
+	for how, owner := range held {
+		eventually(t, "every scale to be held: "+how, func() (string, bool) {
+			var servers v1alpha1.MCPServerList
+			must(t, theCluster.Client.List(t.Context(), &servers, client.InNamespace(namespace)))
+			var are int
+			var not []string
+			for _, server := range servers.Items {
+				number, isHeldSo := strings.CutPrefix(server.Name, how+"-")
+				if !isHeldSo {
+					continue
+				}
+				i, err := strconv.Atoi(number)
+				must(t, err)
+				if server.Status.Ready == fmt.Sprintf("%[1]d/%[1]d", scaleOf(how, i)) && server.Status.Scale.Owner == owner &&
+					apimeta.IsStatusConditionTrue(server.Status.Conditions, v1alpha1.ConditionReady) {
+					are++
+				} else {
+					not = append(not, fmt.Sprintf("%s is %s, %+v", server.Name, server.Status.Ready, server.Status.Scale))
+				}
+			}
+			return strings.Join(not, "\n"), are == ofEach
+		})
+	}
+}
+
+func auditMark(t *testing.T) int64 {
+	t.Helper()
+	mark, err := theCluster.AuditMark()
+	must(t, err)
+	return mark
+}
+
+// wroteNothing fails if the operator has written to the namespace since a mark, or if it was not the given version of it
+// that looked there.
+func wroteNothing(t *testing.T, mark int64, namespace, version string) {
+	t.Helper()
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	looked := false
+	for _, request := range requests {
+		looked = looked || request.UserAgent == version
+		if request.Namespace == namespace && request.IsWrite() {
+			t.Errorf("%s: %s", request.UserAgent, request)
+		}
+	}
+	if !looked {
+		t.Errorf("no request of %s", version)
+	}
+}
+
+// newNamespace makes a namespace that goes away with the test.
+func newNamespace(t *testing.T) string {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "chart-"}}
+	must(t, theCluster.Client.Create(t.Context(), namespace))
+	t.Cleanup(func() { must(t, theCluster.Client.Delete(context.Background(), namespace)) })
+	return namespace.Name
+}

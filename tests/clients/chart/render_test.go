@@ -1,0 +1,121 @@
+package chart
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v4/pkg/action"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/kube"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// helmLabels are what the chart puts on every object to say which release it is of.
+var helmLabels = []string{
+	"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart",
+}
+
+// TestTheDefaultsAreWhatKubectlInstalls: with the default values the chart installs the same objects as kubectl apply -k
+// deploy, but for what is said here.
+func TestTheDefaultsAreWhatKubectlInstalls(t *testing.T) {
+	manifests, err := render(t, theChart(t), "")
+	must(t, err)
+	helms, kubectls := byName(t, manifests), byName(t, kubectl(t, "kustomize", "deploy"))
+
+	// The namespace of a release is made by helm install --create-namespace: a chart cannot own it.
+	const namespace = "Namespace /mcpserver-operator-system"
+	if kubectls[namespace] == nil {
+		t.Fatalf("no %s", namespace)
+	}
+	delete(kubectls, namespace)
+	for _, objects := range []map[string]*unstructured.Unstructured{helms, kubectls} {
+		for _, object := range objects {
+			remove(object, "labels", helmLabels...)
+		}
+	}
+	// Helm leaves the CRD where it is when it uninstalls.
+	crd := helms["CustomResourceDefinition /mcpservers.toolhive.stacklok.dev"]
+	if crd.GetAnnotations()[kube.ResourcePolicyAnno] != kube.KeepPolicy {
+		t.Errorf("the CRD would go with the release: %v", crd.GetAnnotations())
+	}
+	remove(crd, "annotations", kube.ResourcePolicyAnno)
+	// The chart runs the version of the operator that it was made with, the kustomization the newest that was built.
+	for _, objects := range []map[string]*unstructured.Unstructured{helms, kubectls} {
+		container := manager(t, objects)
+		container["image"], _, _ = strings.Cut(container["image"].(string), ":")
+	}
+
+	if difference := cmp.Diff(kubectls, helms); difference != "" {
+		t.Errorf("kubectl apply -k deploy (-) and the chart (+) install different things:\n%s", difference)
+	}
+}
+
+// remove removes entries of the labels or the annotations of an object, and the field if that leaves it empty.
+func remove(object *unstructured.Unstructured, field string, names ...string) {
+	for _, name := range names {
+		unstructured.RemoveNestedField(object.Object, "metadata", field, name)
+	}
+	if left, _, _ := unstructured.NestedMap(object.Object, "metadata", field); len(left) == 0 {
+		unstructured.RemoveNestedField(object.Object, "metadata", field)
+	}
+}
+
+// manager returns the container of the operator.
+func manager(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
+	t.Helper()
+	containers, _, err := unstructured.NestedFieldNoCopy(
+		objects["Deployment mcpserver-operator-system/mcpserver-operator"].Object, "spec", "template", "spec", "containers")
+	must(t, err)
+	return containers.([]any)[0].(map[string]any)
+}
+
+// TestTheChartIsWellFormed: helm lint --strict has nothing to say.
+func TestTheChartIsWellFormed(t *testing.T) {
+	lint := action.NewLint()
+	lint.Strict = true
+	if result := lint.Run([]string{"../../../deploy/chart"}, nil); len(result.Errors) > 0 {
+		t.Errorf("%v: %v", result.Errors, result.Messages)
+	}
+}
+
+// TestAnOldKubernetesIsRefused: where there is no ValidatingAdmissionPolicy v1 nothing is installed.
+func TestAnOldKubernetesIsRefused(t *testing.T) {
+	if _, err := render(t, theChart(t), "", on(t, "v1.29.14")); err == nil || !strings.Contains(err.Error(), "kubeVersion: >=1.30.0-0") {
+		t.Errorf("Kubernetes 1.29: %v", err)
+	}
+	for _, version := range []string{"v1.30.0", "v1.36.3", "v1.33.4-gke.1134000"} {
+		if _, err := render(t, theChart(t), "", on(t, version)); err != nil {
+			t.Errorf("Kubernetes %s: %v", version, err)
+		}
+	}
+}
+
+// TestAsADependency: a chart that has this one as a dependency, with a condition, gets what it installs alone.
+func TestAsADependency(t *testing.T) {
+	parent := &chart.Chart{Metadata: &chart.Metadata{
+		APIVersion: chart.APIVersionV2, Name: "platform", Version: "1.0.0",
+		Dependencies: []*chart.Dependency{{Name: "mcpserver-operator", Version: "*", Condition: "mcpserver-operator.enabled"}},
+	}}
+	with := func(values string) []string {
+		t.Helper()
+		parent.SetDependencies(theChart(t))
+		manifests, err := render(t, parent, values)
+		must(t, err)
+		var names []string
+		for name := range byName(t, manifests) {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	manifests, err := render(t, theChart(t), "")
+	must(t, err)
+	if names, alone := with(`{global: {team: a}, mcpserver-operator: {enabled: true}}`), byName(t, manifests); len(names) != len(alone) {
+		t.Errorf("it installs %v, alone %v", names, alone)
+	}
+	if names := with(`{mcpserver-operator: {enabled: false}}`); len(names) > 0 {
+		t.Errorf("switched off, it installs %v", names)
+	}
+}

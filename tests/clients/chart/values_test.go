@@ -1,0 +1,201 @@
+package chart
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+)
+
+// TestAWrongValueIsRefused: the message names the value and says what it may be.
+func TestAWrongValueIsRefused(t *testing.T) {
+	for _, row := range []struct {
+		values string
+		words  []string
+	}{
+		{`{replicaCount: 3}`, []string{"'replicaCount' not allowed"}},
+		{`{image: {name: operator}}`, []string{"/image", "'name' not allowed"}},
+		{`{image: {repository: ""}}`, []string{"/image/repository", "minLength"}},
+		{`{image: {tag: 1.0}}`, []string{"/image/tag", "got number, want string"}},
+		{`{image: {tag: "a b"}}`, []string{"/image/tag", "pattern"}},
+		{`{image: {digest: sha256:abc}}`, []string{"/image/digest", "pattern"}},
+		{`{image: {pullPolicy: Sometimes}}`, []string{"/image/pullPolicy", "'Always', 'IfNotPresent', 'Never'"}},
+		{`{imagePullSecrets: [registry]}`, []string{"/imagePullSecrets/0", "want object"}},
+		{`{replicas: two}`, []string{"/replicas", "got string, want integer"}},
+		{`{replicas: -1}`, []string{"/replicas", "minimum", "want 0"}},
+		{`{replicas: 100}`, []string{"/replicas", "maximum", "want 10"}},
+		{`{concurrency: 0}`, []string{"/concurrency", "minimum", "want 1"}},
+		{`{concurrency: 1000}`, []string{"/concurrency", "maximum", "want 100"}},
+		{`{logLevel: verbose}`, []string{"/logLevel", "'debug', 'info', 'error'"}},
+		{`{namespaces: team-a}`, []string{"/namespaces", "want array"}},
+		{`{namespaces: [Team_A]}`, []string{"/namespaces/0", "pattern"}},
+		{`{namespaces: [team-a, team-a]}`, []string{"/namespaces", "items at 0 and 1 are equal"}},
+		{`{crds: {install: true}}`, []string{"/crds", "'install' not allowed"}},
+		{`{crds: {keep: "yes"}}`, []string{"/crds/keep", "want boolean"}},
+		{`{metrics: {enabled: 1}}`, []string{"/metrics/enabled", "want boolean"}},
+		{`{serviceAccount: {annotations: {role: 1}}}`, []string{"/serviceAccount/annotations/role", "want string"}},
+		{`{resources: {limit: {memory: 1Gi}}}`, []string{"/resources", "'limit' not allowed"}},
+		{`{podDisruptionBudget: {minAvailable: 1}}`, []string{"/podDisruptionBudget", "'minAvailable' not allowed"}},
+		{`{podAnnotations: {scrape: true}}`, []string{"/podAnnotations/scrape", "want string"}},
+		{`{podLabels: {app.kubernetes.io/name: other}}`, []string{"/podLabels/app.kubernetes.io~1name", "false schema"}},
+		{`{nodeSelector: [linux]}`, []string{"/nodeSelector", "want object"}},
+		{`{tolerations: {key: gpu}}`, []string{"/tolerations", "want array"}},
+		{`{affinity: {nodeAffinty: {}}}`, []string{"/affinity", "'nodeAffinty' not allowed"}},
+		{`{topologySpreadConstraints: {maxSkew: 1}}`, []string{"/topologySpreadConstraints", "want array"}},
+		{`{priorityClassName: 1}`, []string{"/priorityClassName", "want string"}},
+	} {
+		t.Run(row.values, func(t *testing.T) {
+			_, err := render(t, theChart(t), row.values)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, word := range row.words {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("%q is not in the message:\n%s", word, err)
+				}
+			}
+		})
+	}
+}
+
+// TestEachValueTakesEffect: what is set shows in an object, and no value that the schema knows is left out here.
+func TestEachValueTakesEffect(t *testing.T) {
+	const (
+		deployment = "Deployment mcpserver-operator-system/mcpserver-operator"
+		pod        = "spec.template.spec."
+		container  = "spec.template.spec.containers.0."
+	)
+	tested := map[string]bool{"enabled": true, "global": true} // see TestAsADependency
+	for _, row := range []struct {
+		values string
+		object string
+		path   string
+		want   string // as YAML; empty for an object that is not there
+	}{
+		{`{image: {repository: registry.example/operator, tag: v1}}`, deployment, container + "image", `registry.example/operator:v1`},
+		{`{image: {digest: "sha256:` + strings.Repeat("a", 64) + `", tag: v1}}`, deployment, container + "image",
+			`mcpserver-operator@sha256:` + strings.Repeat("a", 64)},
+		{`{image: {pullPolicy: Never}}`, deployment, container + "imagePullPolicy", `Never`},
+		{`{imagePullSecrets: [{name: registry}]}`, deployment, pod + "imagePullSecrets", `[{name: registry}]`},
+		{`{replicas: 0}`, deployment, "spec.replicas", `0`},
+		{`{concurrency: 8}`, deployment, container + "args", `[--leader-elect, --concurrency=8]`},
+		{`{logLevel: debug}`, deployment, container + "args", `[--leader-elect, --zap-log-level=debug]`},
+		{`{namespaces: [team-a, team-b]}`, deployment, container + "args", `[--leader-elect, "--namespaces=team-a,team-b"]`},
+		{`{namespaces: [team-a]}`, "RoleBinding team-a/mcpserver-operator", "roleRef.name", `mcpserver-operator`},
+		{`{namespaces: [team-a]}`, "ClusterRoleBinding /mcpserver-operator", "", ``},
+		{`{crds: {enabled: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "", ``},
+		{`{crds: {keep: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "metadata.annotations",
+			`{controller-gen.kubebuilder.io/version: v0.21.0}`},
+		{`{metrics: {enabled: false}}`, deployment, container + "args", `[--leader-elect, --metrics-bind-address=0]`},
+		{`{metrics: {enabled: false}}`, deployment, container + "ports", `[{name: probes, containerPort: 8081}]`},
+		{`{metrics: {enabled: false}}`, "Service mcpserver-operator-system/mcpserver-operator-metrics", "", ``},
+		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-auth", "", ``},
+		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-reader", "", ``},
+		{`{serviceAccount: {annotations: {role: a}}}`, "ServiceAccount mcpserver-operator-system/mcpserver-operator",
+			"metadata.annotations", `{role: a}`},
+		{`{resources: {requests: {cpu: 1}, limits: {memory: 1Gi}}}`, deployment, container + "resources",
+			`{requests: {cpu: 1, memory: 64Mi}, limits: {memory: 1Gi}}`},
+		{`{podDisruptionBudget: {enabled: true}}`, "PodDisruptionBudget mcpserver-operator-system/mcpserver-operator",
+			"spec.maxUnavailable", `1`},
+		{`{podAnnotations: {team: a}}`, deployment, "spec.template.metadata.annotations",
+			`{kubectl.kubernetes.io/default-container: manager, team: a}`},
+		{`{podLabels: {team: a}}`, deployment, "spec.template.metadata.labels",
+			`{app.kubernetes.io/name: mcpserver-operator, team: a}`},
+		{`{nodeSelector: {disk: ssd}}`, deployment, pod + "nodeSelector", `{disk: ssd}`},
+		{`{tolerations: [{key: infra, operator: Exists}]}`, deployment, pod + "tolerations", `[{key: infra, operator: Exists}]`},
+		{`{affinity: {nodeAffinity: {a: 1}, podAffinity: {b: 2}, podAntiAffinity: {c: 3}}}`, deployment, pod + "affinity",
+			`{nodeAffinity: {a: 1}, podAffinity: {b: 2}, podAntiAffinity: {c: 3}}`},
+		{`{topologySpreadConstraints: [{topologyKey: zone}]}`, deployment, pod + "topologySpreadConstraints", `[{topologyKey: zone}]`},
+		{`{priorityClassName: system-cluster-critical}`, deployment, pod + "priorityClassName", `system-cluster-critical`},
+	} {
+		t.Run(row.values+" "+row.path, func(t *testing.T) {
+			for _, path := range leaves(values(t, row.values), "") {
+				tested[path] = true
+			}
+			manifests, err := render(t, theChart(t), row.values)
+			must(t, err)
+			object := byName(t, manifests)[row.object]
+			if row.want == "" || object == nil {
+				if (row.want == "") != (object == nil) {
+					t.Fatalf("%s is there: %t", row.object, object != nil)
+				}
+				return
+			}
+			var want any
+			must(t, yaml.Unmarshal([]byte(row.want), &want))
+			if difference := cmp.Diff(toJSON(t, want), toJSON(t, at(object.Object, row.path))); difference != "" {
+				t.Errorf("%s of %s:\n%s", row.path, row.object, difference)
+			}
+		})
+	}
+	for _, path := range schemaLeaves(t) {
+		if !tested[path] {
+			t.Errorf("the schema has %s, which no row sets", path)
+		}
+	}
+}
+
+// at returns what is at a path of keys and indices.
+func at(value any, path string) any {
+	for _, step := range strings.Split(path, ".") {
+		switch in := value.(type) {
+		case map[string]any:
+			value = in[step]
+		case []any:
+			value = in[0] // there is one container
+		}
+	}
+	return value
+}
+
+// leaves returns the paths that values set, as deep as the schema names them: see schemaLeaves.
+func leaves(set map[string]any, under string) []string {
+	var paths []string
+	for name, value := range set {
+		paths = append(paths, under+name)
+		if nested, isObject := value.(map[string]any); isObject {
+			paths = append(paths, leaves(nested, under+name+".")...)
+		}
+	}
+	return paths
+}
+
+// schemaLeaves returns the path of each value that the schema names.
+func schemaLeaves(t *testing.T) []string {
+	t.Helper()
+	content, err := os.ReadFile("../../../deploy/chart/values.schema.json")
+	must(t, err)
+	type schema struct {
+		AdditionalProperties any // false where only the names in Properties are allowed
+		Properties           map[string]json.RawMessage
+	}
+	var paths []string
+	var walk func(content []byte, under string)
+	walk = func(content []byte, under string) {
+		var node schema
+		must(t, json.Unmarshal(content, &node))
+		for _, name := range slices.Sorted(maps.Keys(node.Properties)) {
+			var below schema
+			must(t, json.Unmarshal(node.Properties[name], &below))
+			if below.AdditionalProperties != false {
+				paths = append(paths, under+name)
+				continue
+			}
+			walk(node.Properties[name], under+name+".")
+		}
+	}
+	walk(content, "")
+	return paths
+}
+
+func toJSON(t *testing.T, value any) string {
+	t.Helper()
+	content, err := json.MarshalIndent(value, "", " ")
+	must(t, err)
+	return string(content)
+}
