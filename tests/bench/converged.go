@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/controlplane"
+)
+
+// converged measures an operator whose MCPServers are Ready, with controllers and a node that run the pods.
+func converged(ctx context.Context, o options) error {
+	return on(ctx, []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}, func(c *cluster.Cluster) (err error) {
+		op, err := startOperator(ctx, c, o)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, op.Stop()) }()
+		idle, err := waitPasses(ctx, op, 0)
+		if err != nil {
+			return err
+		}
+		if err := countRequests(ctx, c, o.counted); err != nil {
+			return err
+		}
+		profiled := make(chan error, 1)
+		go func() { profiled <- op.profile(ctx, "create", 30*time.Second) }()
+		if err := errors.Join(createServers(ctx, c, o.counted, o.present), <-profiled); err != nil {
+			return err
+		}
+		if err := waitReady(ctx, c, o.present); err != nil {
+			return err
+		}
+		if err := quiet(ctx, c); err != nil {
+			return err
+		}
+		grown, err := op.usage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, measure := range []func() error{
+			func() error { return restart(ctx, c, op, o) },
+			func() error { return steady(ctx, c, op, o) },
+			func() error { return memory(ctx, op, o, idle, grown) },
+			func() error { return passOverAll(ctx, c, op, o) },
+			func() error { return reactions(ctx, c, o) },
+			func() error { return op.showProfiles(ctx) },
+		} {
+			if err := measure(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// countRequests counts the requests of the operator from the creation of n MCPServers until all are Ready and it is
+// quiet.
+func countRequests(ctx context.Context, c *cluster.Cluster, n int) error {
+	mark, err := c.AuditMark()
+	if err != nil {
+		return err
+	}
+	if err := createServers(ctx, c, 0, n); err != nil {
+		return err
+	}
+	if err := waitReady(ctx, c, n); err != nil {
+		return err
+	}
+	requests, err := quietSince(ctx, c, mark)
+	if err != nil {
+		return err
+	}
+	counts := map[string]int{}
+	var writes int
+	for _, request := range requests {
+		if !strings.HasPrefix(request.Namespace, "bench-") {
+			continue
+		}
+		what := request.Verb + " " + request.Resource
+		if request.Subresource != "" {
+			what += "/" + request.Subresource
+		}
+		if request.Code >= 300 {
+			what += fmt.Sprintf(" (%d)", request.Code)
+		}
+		counts[what]++
+		if request.IsWrite() && request.Resource != "events" {
+			writes++
+		}
+	}
+	title("Requests of the operator from creation to Ready, %d MCPServers at once", n)
+	header("request", "per MCPServer")
+	var kinds []string
+	for what := range counts {
+		kinds = append(kinds, what)
+	}
+	slices.Sort(kinds)
+	for _, what := range kinds {
+		row(what, fmt.Sprintf("%.2f", float64(counts[what])/float64(n)))
+	}
+	row("all writes", fmt.Sprintf("%.2f", float64(writes)/float64(n)))
+	return nil
+}
+
+// quietFor is for how long the operator has sent no write when it is called quiet: longer than any report waits.
+const quietFor = 15 * time.Second
+
+// quietSince waits until the operator is quiet, and returns its requests since a mark.
+func quietSince(ctx context.Context, c *cluster.Cluster, mark int64) ([]cluster.Request, error) {
+	var requests []cluster.Request
+	since, writes := time.Now(), -1
+	err := wait.PollUntilContextTimeout(ctx, time.Second, most, true, func(context.Context) (bool, error) {
+		var err error
+		if requests, err = c.RequestsSince(mark, cluster.OperatorUser); err != nil {
+			return false, err
+		}
+		if now := countWrites(requests); now != writes {
+			since, writes = time.Now(), now
+		}
+		return time.Since(since) > quietFor, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the operator to be quiet: %w", err)
+	}
+	return requests, nil
+}
+
+// quiet waits until the operator is quiet.
+func quiet(ctx context.Context, c *cluster.Cluster) error {
+	mark, err := c.AuditMark()
+	if err != nil {
+		return err
+	}
+	_, err = quietSince(ctx, c, mark)
+	return err
+}
+
+func countWrites(requests []cluster.Request) int {
+	var writes int
+	for _, request := range requests {
+		if request.IsWrite() {
+			writes++
+		}
+	}
+	return writes
+}
+
+// restart measures a restart over converged MCPServers, beside the time that another client takes to list the same.
+func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+	var listing time.Duration
+	for _, list := range []client.ObjectList{
+		&v1alpha1.MCPServerList{}, &appsv1.StatefulSetList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{},
+		&networkingv1.NetworkPolicyList{}, &policyv1.PodDisruptionBudgetList{}, &corev1.PodList{},
+		&autoscalingv2.HorizontalPodAutoscalerList{},
+	} {
+		start := time.Now()
+		if err := c.Client.List(ctx, list); err != nil {
+			return fmt.Errorf("listing: %w", err)
+		}
+		listing += time.Since(start)
+	}
+	if err := op.Stop(); err != nil {
+		return err
+	}
+	mark, err := c.AuditMark()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := op.Start(ctx); err != nil {
+		return err
+	}
+	used, err := waitPasses(ctx, op, o.present)
+	if err != nil {
+		return err
+	}
+	passed := time.Since(start)
+	if _, err := quietSince(ctx, c, mark); err != nil {
+		return err
+	}
+	// The API server logs a watch when it ends.
+	if err := op.Stop(); err != nil {
+		return err
+	}
+	requests, err := c.RequestsSince(mark, cluster.OperatorUser)
+	if err != nil {
+		return err
+	}
+	lists := map[string]int{}
+	for _, request := range requests {
+		if request.Verb == "list" || request.Verb == "watch" {
+			lists[request.Verb+" "+request.Resource]++
+		}
+	}
+	title("Restart over %d MCPServers that are Ready", o.present)
+	header("what", "measured")
+	row("writes", countWrites(requests))
+	row("lists and watches (a watch streams its list first)", fmt.Sprint(lists))
+	row("another client lists the same, one kind after the other", seconds(listing))
+	row("from the start of the process until a pass over each has ended", seconds(passed))
+	row("CPU until then", seconds(used.CPU))
+	if err := op.Start(ctx); err != nil {
+		return err
+	}
+	if _, err := waitPasses(ctx, op, o.present); err != nil {
+		return err
+	}
+	return quiet(ctx, c)
+}
+
+// waitPasses waits until the operator has finished so many passes since it started.
+func waitPasses(ctx context.Context, op *operatorUnderTest, passes int) (usage, error) {
+	var used usage
+	var last error
+	// Each look is a scrape, which costs the operator CPU too: it renders a series for each MCPServer.
+	err := wait.PollUntilContextTimeout(ctx, 500*time.Millisecond, most, true, func(ctx context.Context) (bool, error) {
+		used, last = op.usage(ctx)
+		return last == nil && used.Passes >= passes, nil
+	})
+	if err != nil {
+		return used, fmt.Errorf("waiting for %d passes, there were %d: %w", passes, used.Passes, errors.Join(err, last))
+	}
+	return used, nil
+}
+
+// steady watches an operator that has nothing to do.
+func steady(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+	mark, err := c.AuditMark()
+	if err != nil {
+		return err
+	}
+	before, err := op.usage(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(o.steady):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	after, err := op.usage(ctx)
+	if err != nil {
+		return err
+	}
+	requests, err := c.RequestsSince(mark, cluster.OperatorUser)
+	if err != nil {
+		return err
+	}
+	used := after.CPU - before.CPU
+	title("%s with %d MCPServers and nothing to do", o.steady, o.present)
+	header("what", "measured")
+	row("writes", countWrites(requests))
+	row("passes", after.Passes-before.Passes)
+	row("CPU", fmt.Sprintf("%s, %.2f %% of a core", seconds(used), 100*used.Seconds()/o.steady.Seconds()))
+	return nil
+}
+
+// memory compares the operator as it is with what it was without MCPServers.
+func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown usage) error {
+	now, err := op.usage(ctx)
+	if err != nil {
+		return err
+	}
+	if err := op.heap(ctx, "present"); err != nil {
+		return err
+	}
+	live, err := op.usage(ctx)
+	if err != nil {
+		return err
+	}
+	title("Memory")
+	header("operator", "resident", "per MCPServer above idle")
+	mib := func(bytes float64) string { return fmt.Sprintf("%.1f MiB", bytes/(1<<20)) }
+	each := func(bytes float64) string {
+		return fmt.Sprintf("%.1f KiB", (bytes-idle.Resident)/1024/float64(o.present))
+	}
+	row("idle", mib(idle.Resident), "")
+	row(fmt.Sprintf("that has created the children of %d", o.present), mib(grown.Resident), each(grown.Resident))
+	row(fmt.Sprintf("restarted over %d, %s later", o.present, o.steady), mib(now.Resident), each(now.Resident))
+	fmt.Printf("\nLive heap after a collection: %s with %d, %s when idle (not collected).\n", mib(live.Heap), o.present, mib(idle.Heap))
+	return nil
+}
+
+// passOverAll measures a pass over each MCPServer that finds nothing to write: an annotation of each is changed.
+func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+	mark, err := c.AuditMark()
+	if err != nil {
+		return err
+	}
+	before, err := op.usage(ctx)
+	if err != nil {
+		return err
+	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- op.profile(ctx, "passes", 10*time.Second) }()
+	err = parallel(ctx, 8, o.present, func(ctx context.Context, i int) error {
+		return c.Client.Patch(ctx, server(i), mergePatch(`{"metadata":{"annotations":{"pass":"forced"}}}`))
+	})
+	if err != nil {
+		return fmt.Errorf("forcing passes: %w", err)
+	}
+	after, err := waitPasses(ctx, op, before.Passes+o.present)
+	if err != nil {
+		return err
+	}
+	if err := <-profiled; err != nil {
+		return err
+	}
+	requests, err := c.RequestsSince(mark, cluster.OperatorUser)
+	if err != nil {
+		return err
+	}
+	used := after.CPU - before.CPU
+	title("A pass over each of %d MCPServers, nothing to write", o.present)
+	header("what", "measured")
+	row("writes", countWrites(requests))
+	row("CPU", fmt.Sprintf("%s, %.2f ms for each", seconds(used), used.Seconds()*1000/float64(after.Passes-before.Passes)))
+	return nil
+}

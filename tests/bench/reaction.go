@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/tests/cluster"
+)
+
+// editRate is how many of the edits that are measured are made in a second, changingRate how many of the other MCPServers
+// change in a second.
+const (
+	editRate     = 5
+	changingRate = 20
+)
+
+func mergePatch(patch string) client.Patch {
+	return client.RawPatch(types.MergePatchType, []byte(patch))
+}
+
+// reactions measures the time from an edit of an MCPServer to the write of its child, beside that of a plain apply of the
+// same field.
+func reactions(ctx context.Context, c *cluster.Cluster, o options) error {
+	title("From an edit of an MCPServer to the write of its StatefulSet, %d edits at %d a second, %d MCPServers present", o.edits, editRate, o.present)
+	header("meanwhile", "what", "p50", "p99", "p99 × raw")
+	if err := reaction(ctx, c, o, "nothing else changes", 1); err != nil {
+		return err
+	}
+	if err := quiet(ctx, c); err != nil {
+		return err
+	}
+	changing, stop := context.WithCancel(ctx)
+	stopped := make(chan error, 1)
+	go func() { stopped <- changeOthers(changing, c, o) }()
+	err := reaction(ctx, c, o, fmt.Sprintf("%d others change, %d of them a second", o.changing, changingRate), 2)
+	stop()
+	if err := <-stopped; err != nil {
+		return err
+	}
+	return err
+}
+
+// changeOthers edits other MCPServers than those whose reaction is measured, at a steady rate.
+func changeOthers(ctx context.Context, c *cluster.Cluster, o options) error {
+	limit := rate.NewLimiter(changingRate, 1)
+	for i := 0; ctx.Err() == nil; i++ {
+		err := limit.Wait(ctx)
+		if err == nil {
+			err = edit(ctx, c, o.edits+i%o.changing, 10+i/o.changing)
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil // it is over
+}
+
+func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile string, value int) error {
+	mark, err := c.AuditMark()
+	if err != nil {
+		return err
+	}
+	limit := rate.NewLimiter(editRate, 1)
+	for i := range o.edits {
+		if err := limit.Wait(ctx); err != nil {
+			return fmt.Errorf("waiting for the next edit: %w", err)
+		}
+		if err := edit(ctx, c, i, value); err != nil {
+			return err
+		}
+		if err := plainApply(ctx, c, i, value); err != nil {
+			return err
+		}
+	}
+	var reactions []time.Duration
+	err = wait.PollUntilContextTimeout(ctx, time.Second, most, true, func(context.Context) (bool, error) {
+		reactions, err = reactionsSince(c, mark, o.edits)
+		return len(reactions) == o.edits, err
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the reactions, %d of %d: %w", len(reactions), o.edits, err)
+	}
+	plain, err := plainApplies(c, mark)
+	if err != nil {
+		return err
+	}
+	raw := percentile(plain, 99)
+	row(meanwhile, "plain apply", millis(percentile(plain, 50)), millis(raw), "1")
+	row(meanwhile, "operator", millis(percentile(reactions, 50)), millis(percentile(reactions, 99)),
+		fmt.Sprintf("%.1f", percentile(reactions, 99).Seconds()/raw.Seconds()))
+	return nil
+}
+
+// plainManager applies what reactions are compared with.
+const plainManager = "bench-plain"
+
+// plainApply applies, in the way of the operator, a StatefulSet without pods that nothing else changes.
+func plainApply(ctx context.Context, c *cluster.Cluster, i, value int) error {
+	labels := map[string]string{"app": plainManager}
+	set := appsv1ac.StatefulSet(plainManager, server(i).Namespace).WithSpec(appsv1ac.StatefulSetSpec().
+		WithReplicas(0).
+		WithMinReadySeconds(int32(value*10000 + i)).
+		WithSelector(metav1ac.LabelSelector().WithMatchLabels(labels)).
+		WithTemplate(corev1ac.PodTemplateSpec().WithLabels(labels).WithSpec(corev1ac.PodSpec().
+			WithContainers(corev1ac.Container().WithName("mcp").WithImage("registry.example/mcp/time:1.0")))))
+	if err := c.Client.Apply(ctx, set, client.FieldOwner(plainManager), client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying without the operator: %w", err)
+	}
+	return nil
+}
+
+// reactionsSince returns, of each MCPServer that was edited, the time from the arrival of the edit at the API server to
+// its answer to the operator's write of the StatefulSet.
+func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]time.Duration, error) {
+	ours, err := c.RequestsSince(mark, adminUser)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := c.RequestsSince(mark, cluster.OperatorUser)
+	if err != nil {
+		return nil, err
+	}
+	edited := map[string]time.Time{}
+	for _, request := range ours {
+		if request.Verb == "patch" && request.Resource == "mcpservers" && isMeasured(request.Name, edits) {
+			edited[request.Name] = request.Time
+		}
+	}
+	var reactions []time.Duration
+	for _, request := range theirs {
+		at, wasEdited := edited[request.Name]
+		if wasEdited && request.Resource == "statefulsets" && request.Verb == "patch" && request.Code == 200 && request.Done.After(at) {
+			reactions = append(reactions, request.Done.Sub(at))
+			delete(edited, request.Name)
+		}
+	}
+	return reactions, nil
+}
+
+// isMeasured reports whether the MCPServer of a name is one of those whose reaction is measured.
+func isMeasured(name string, edits int) bool {
+	var i int
+	_, err := fmt.Sscanf(name, "server-%d", &i)
+	return err == nil && i < edits
+}
+
+func plainApplies(c *cluster.Cluster, mark int64) ([]time.Duration, error) {
+	requests, err := c.RequestsSince(mark, adminUser)
+	if err != nil {
+		return nil, err
+	}
+	var times []time.Duration
+	for _, request := range requests {
+		if request.Verb == "patch" && request.Resource == "statefulsets" {
+			times = append(times, request.Done.Sub(request.Time))
+		}
+	}
+	return times, nil
+}
+
+// percentile returns the p-th percentile, by the nearest rank.
+func percentile(times []time.Duration, p int) time.Duration {
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[max(0, (len(sorted)*p+99)/100-1)]
+}
+
+func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/cluster"
+)
+
+// adminUser is the user that the raw writer is to the API server.
+const adminUser = "admin"
+
+// throughput measures how long it takes until all children of MCPServers exist that were there before: by the raw
+// writer, and by the operator. Each on a new control plane without controllers, which would take their share.
+func throughput(ctx context.Context, o options) error {
+	title("All children of MCPServers")
+	header("MCPServers", "writer", "first to last child", "MCPServers/s", "× raw")
+	for _, n := range o.sizes {
+		var raw time.Duration
+		err := on(ctx, nil, func(c *cluster.Cluster) error {
+			var err error
+			raw, err = childrenBy(ctx, c, n, adminUser, func() (func() error, error) {
+				return func() error { return nil }, writeRaw(ctx, c, o.concurrency)
+			})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("the raw writer with %d: %w", n, err)
+		}
+		row(n, "raw", seconds(raw), fmt.Sprintf("%.0f", float64(n)/raw.Seconds()), "1")
+
+		var operator time.Duration
+		err = on(ctx, nil, func(c *cluster.Cluster) error {
+			var err error
+			operator, err = childrenBy(ctx, c, n, cluster.OperatorUser, func() (func() error, error) {
+				op, err := startOperator(ctx, c, o)
+				if err != nil {
+					return nil, err
+				}
+				return op.Stop, nil
+			})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("the operator with %d: %w", n, err)
+		}
+		row(n, "operator", seconds(operator), fmt.Sprintf("%.0f", float64(n)/operator.Seconds()),
+			fmt.Sprintf("%.2f", operator.Seconds()/raw.Seconds()))
+	}
+	return nil
+}
+
+// childrenBy creates n MCPServers, starts a writer, waits until all StatefulSets are there, which are written last, and
+// returns the time from the writer's first request for a child to the answer to its last one.
+func childrenBy(
+	ctx context.Context, c *cluster.Cluster, n int, user string, start func() (stop func() error, err error),
+) (time.Duration, error) {
+	if err := createServers(ctx, c, 0, n); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	sets := &metav1.PartialObjectMetadataList{}
+	sets.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSetList"))
+	watching, err := c.Client.Watch(ctx, sets)
+	if err != nil {
+		return 0, fmt.Errorf("watching the StatefulSets: %w", err)
+	}
+	defer watching.Stop()
+	all := make(chan error, 1)
+	go func() { all <- countAdded(ctx, watching, n) }() // at once: the API server ends a watch that nobody reads
+	mark, err := c.AuditMark()
+	if err != nil {
+		return 0, err
+	}
+	stop, err := start()
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(<-all, stop()); err != nil {
+		return 0, err
+	}
+	requests, err := c.RequestsSince(mark, user)
+	if err != nil {
+		return 0, err
+	}
+	var first, last time.Time
+	children := 0
+	for _, request := range requests {
+		if !isChildWrite(request) {
+			continue
+		}
+		children++
+		if first.IsZero() || request.Time.Before(first) {
+			first = request.Time
+		}
+		if request.Done.After(last) {
+			last = request.Done
+		}
+	}
+	if children < 5*n {
+		return 0, fmt.Errorf("%d writes of children, there should be at least 5 for each of %d MCPServers", children, n)
+	}
+	return last.Sub(first), nil
+}
+
+// countAdded returns when n objects were added.
+func countAdded(ctx context.Context, watching watch.Interface, n int) error {
+	for there := 0; there < n; {
+		select {
+		case event, open := <-watching.ResultChan():
+			if !open {
+				return fmt.Errorf("the watch ended at %d of %d StatefulSets", there, n)
+			}
+			if event.Type == watch.Added {
+				there++
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d StatefulSets: %w", there, n, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// isChildWrite reports whether a request wrote a child: they are in the namespaces of the MCPServers, like events.
+func isChildWrite(r cluster.Request) bool {
+	return r.IsWrite() && r.Code < 300 && r.Resource != "events" && r.Resource != "mcpservers"
+}
+
+// writeRaw applies the children of all MCPServers, with what the operator would create them with.
+func writeRaw(ctx context.Context, c *cluster.Cluster, workers int) error {
+	var servers v1alpha1.MCPServerList
+	if err := c.Client.List(ctx, &servers); err != nil {
+		return fmt.Errorf("listing the MCPServers: %w", err)
+	}
+	return parallel(ctx, workers, len(servers.Items), func(ctx context.Context, i int) error {
+		children, err := childrenOf(&servers.Items[i])
+		if err != nil {
+			return err
+		}
+		for _, child := range children {
+			err := c.Client.Apply(ctx, child, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership)
+			if err != nil {
+				return fmt.Errorf("applying a child: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// childrenOf builds the children that an MCPServer of the benchmark has.
+func childrenOf(server *v1alpha1.MCPServer) ([]runtime.ApplyConfiguration, error) {
+	fixed, err := applyconfigs.FixedFor(server)
+	if err != nil {
+		return nil, err
+	}
+	set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed)
+	if err != nil {
+		return nil, err
+	}
+	return []runtime.ApplyConfiguration{
+		applyconfigs.ServiceAccount(server),
+		applyconfigs.HeadlessService(server, fixed),
+		applyconfigs.ClientService(server, fixed),
+		applyconfigs.PodDisruptionBudget(server, fixed),
+		set,
+	}, nil
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
