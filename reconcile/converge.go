@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -128,6 +129,7 @@ func converge[C applyConfiguration[C], L liveObject](
 	}
 	applies.WithLabelValues(object.GetKind(), "applied").Inc()
 	if live == absent {
+		r.settled.created(p.server, childKey{kind: reflect.TypeOf(live), name: *want.GetName()})
 		return true, nil
 	}
 	// Apply has decoded the answer into want. The server drops a write that changes nothing.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -102,14 +103,18 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, p *pass) error {
 	return err
 }
 
-// observeChild reads one child into object. It returns nil when there is none, or when it is someone else's. One that the
-// cache does not show yet is not asked for: the apply that creates is refused where there is one (see neverVersion).
+// observeChild reads one child into object. It returns nil when there is none, or when it is someone else's. When the cache
+// does not show one that was there, the API server is asked, because a pass often follows a creation before the cache
+// does. Otherwise the cache is believed: the apply that creates is refused where there is an object (see neverVersion).
 func observeChild[L liveObject](
 	ctx context.Context, r *Reconciler, p *pass, name string, wanted bool, object L,
 ) (L, error) {
 	var none L
 	key := client.ObjectKey{Namespace: p.server.Namespace, Name: name}
 	err := r.Client.Get(ctx, key, object)
+	if apierrors.IsNotFound(err) && wanted && r.settled.wasThere(p.server, childKey{kind: reflect.TypeOf(object), name: name}) {
+		err = r.APIReader.Get(ctx, key, object)
+	}
 	if apierrors.IsNotFound(err) {
 		return none, nil
 	}

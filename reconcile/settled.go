@@ -14,9 +14,9 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// settledChildren remembers which children were seen to be as asked for. To find that out is most of the work of a pass,
-// and most passes look at children of which none or one has changed since. It is kept in memory: an operator that restarts
-// looks at everything once.
+// settledChildren remembers which children there are, and which of them were seen to be as asked for. To find that out is
+// most of the work of a pass, and most passes look at children of which none or one has changed since. It is kept in memory:
+// an operator that restarts looks at everything once.
 type settledChildren struct {
 	mutex sync.Mutex
 	of    map[types.NamespacedName]map[childKey]settledChild
@@ -32,7 +32,7 @@ func keyOf(child client.Object) childKey {
 	return childKey{kind: reflect.TypeOf(child), name: child.GetName()}
 }
 
-// settledChild says what was compared when a child was seen to be as asked for.
+// settledChild says what was compared when a child was seen to be as asked for; it is empty for one that was only created.
 type settledChild struct {
 	uid types.UID
 	// generation is that of the MCPServer. What the child lacks later in the same one, somebody has removed: it is neither
@@ -57,6 +57,17 @@ func digestOf(want runtime.ApplyConfiguration) (uint64, error) {
 
 // remember remembers that a child is as its MCPServer asks for.
 func (s *settledChildren) remember(server *v1alpha1.MCPServer, child client.Object, asked uint64) {
+	s.set(server, keyOf(child), settledChild{
+		uid: child.GetUID(), generation: server.Generation, version: child.GetResourceVersion(), asked: asked,
+	})
+}
+
+// created remembers a child that the operator has just created.
+func (s *settledChildren) created(server *v1alpha1.MCPServer, child childKey) {
+	s.set(server, child, settledChild{})
+}
+
+func (s *settledChildren) set(server *v1alpha1.MCPServer, child childKey, is settledChild) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	key := client.ObjectKeyFromObject(server)
@@ -66,9 +77,16 @@ func (s *settledChildren) remember(server *v1alpha1.MCPServer, child client.Obje
 	if s.of[key] == nil {
 		s.of[key] = map[childKey]settledChild{}
 	}
-	s.of[key][keyOf(child)] = settledChild{
-		uid: child.GetUID(), generation: server.Generation, version: child.GetResourceVersion(), asked: asked,
-	}
+	s.of[key][child] = is
+}
+
+// wasThere reports whether the operator has created a child, or seen it as asked for. A cache that does not show it may only
+// lag.
+func (s *settledChildren) wasThere(server *v1alpha1.MCPServer, child childKey) bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	_, was := s.of[client.ObjectKeyFromObject(server)][child]
+	return was
 }
 
 // isStill reports whether a child was seen to be as asked for, and neither it nor what is asked for has changed since.

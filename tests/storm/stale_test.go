@@ -2,6 +2,8 @@ package storm
 
 import (
 	"testing"
+
+	"mcpserver-operator/tests/cluster"
 )
 
 // TestEveryStaleCache: after each transition an operator makes a pass for every pair of versions that its cache could
@@ -37,5 +39,32 @@ func TestEveryStaleCache(t *testing.T) {
 			w.judge(t)
 			t.Logf("%d versions of the MCPServer, %d of the StatefulSet", servers, sets)
 		})
+	}
+}
+
+// TestACreationIsNotRepeated: a pass that follows a creation before the cache does sends no second one, not even one that the
+// API server refuses.
+func TestACreationIsNotRepeated(t *testing.T) {
+	theCluster.NeedAuditLog(t)
+	mark, err := theCluster.AuditMark()
+	check(t, err)
+	w := newWorld(t)
+	defer w.close(t)
+	o := transitions[0].happen(t, w)
+	const never = 1000 // events: the cache shows no StatefulSet in all that follows
+	for range 3 {
+		_, err := o.pass(w.ctx, w, 0, never)
+		checkPass(t, err)
+	}
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	check(t, err)
+	var writes []string
+	for _, request := range requests {
+		if request.IsWrite() && request.Namespace == w.key.Namespace && request.Resource == "statefulsets" {
+			writes = append(writes, request.String())
+		}
+	}
+	if len(writes) != 1 {
+		t.Errorf("writes of the StatefulSet: %q, wanted one", writes)
 	}
 }
