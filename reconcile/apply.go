@@ -9,7 +9,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
@@ -47,9 +46,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 				policyv1ac.ExtractPodDisruptionBudget)
 		},
 		func() error { return r.applyStatefulSet(ctx, p) },
-		func() error {
-			return dropChild(ctx, r, p, applyconfigs.WantsServiceAccount(p.server) || p.usesServiceAccount(), p.children.serviceAccount)
-		},
+		func() error { return r.dropServiceAccount(ctx, p) },
 		func() error {
 			return dropChild(ctx, r, p, applyconfigs.WantsNetworkPolicy(p.server), p.children.networkPolicy)
 		},
@@ -78,12 +75,25 @@ func (r *Reconciler) applyService(
 	return applyChild(ctx, r, p, want, live, corev1ac.ExtractService)
 }
 
-// usesServiceAccount reports whether pods run, or may be created, as the ServiceAccount that was made for the MCPServer:
-// the StatefulSet names it, or is still rolling out from a template that may have.
-func (p *pass) usesServiceAccount() bool {
-	set := p.children.statefulSet
-	return set != nil && (set.Spec.Template.Spec.ServiceAccountName == applyconfigs.ServiceAccountName(p.server.Name) ||
-		set.Status.ObservedGeneration < set.Generation || set.Status.CurrentRevision != set.Status.UpdateRevision)
+// dropServiceAccount deletes the ServiceAccount that was made for the MCPServer when it is no longer wanted and no pod runs,
+// or may be created, as it. The cache of the StatefulSet may be behind, and without its account no pod is created.
+func (r *Reconciler) dropServiceAccount(ctx context.Context, p *pass) error {
+	if applyconfigs.WantsServiceAccount(p.server) || p.children.serviceAccount == nil {
+		return nil
+	}
+	set := &appsv1.StatefulSet{}
+	key := client.ObjectKey{Namespace: p.server.Namespace, Name: applyconfigs.StatefulSetName(p.server.Name)}
+	if err := client.IgnoreNotFound(r.APIReader.Get(ctx, key, set)); err != nil {
+		return fmt.Errorf("looking whether StatefulSet %q uses ServiceAccount %q: %w", key.Name, p.children.serviceAccount.Name, err)
+	}
+	return dropChild(ctx, r, p, usesServiceAccount(set, p.children.serviceAccount.Name), p.children.serviceAccount)
+}
+
+// usesServiceAccount reports whether pods run, or may be created, as a ServiceAccount: the StatefulSet names it, or is still
+// rolling out from a template that may have.
+func usesServiceAccount(set *appsv1.StatefulSet, name string) bool {
+	return set.Spec.Template.Spec.ServiceAccountName == name ||
+		set.Status.ObservedGeneration < set.Generation || set.Status.CurrentRevision != set.Status.UpdateRevision
 }
 
 // applyStatefulSet carries out the verdict about the scale, and applies everything else with it.
@@ -172,8 +182,7 @@ func (r *Reconciler) confirm(ctx context.Context, cached *v1alpha1.MCPServer) er
 	if current.UID == cached.UID && current.ResourceVersion == cached.ResourceVersion {
 		return nil
 	}
-	return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("mcpservers").GroupResource(), cached.Name,
-		errors.New("the cache holds another version of it"))
+	return staleCache(cached.Name)
 }
 
 // invalidSpecError is something in the spec of an MCPServer that the schema of the CRD cannot tell.

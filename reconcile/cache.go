@@ -1,8 +1,6 @@
 package reconcile
 
 import (
-	"slices"
-
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +21,7 @@ import (
 // else's has to be seen as well, and seen to go away, so that all of them are watched; but who it is is enough.
 func CachedObjects() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
-		&v1alpha1.MCPServer{}:                    {Transform: onlyOthersInStatus},
+		&v1alpha1.MCPServer{}:                    {Transform: onlyWhenReported},
 		&appsv1.StatefulSet{}:                    {Transform: childOrIdentity[appsv1.StatefulSet]},
 		&corev1.Service{}:                        {Transform: childOrIdentity[corev1.Service]},
 		&corev1.ServiceAccount{}:                 {Transform: childOrIdentity[corev1.ServiceAccount]},
@@ -37,14 +35,19 @@ func CachedObjects() map[client.Object]cache.ByObject {
 	}
 }
 
-// onlyOthersInStatus keeps of the managedFields of an MCPServer who else has written its status: see statusChangedByOthers.
-func onlyOthersInStatus(object any) (any, error) {
-	if server, isServer := object.(*v1alpha1.MCPServer); isServer { // or a tombstone
-		server.ManagedFields = slices.DeleteFunc(server.ManagedFields, func(entry metav1.ManagedFieldsEntry) bool {
-			return !isStatusOfOthers(entry)
-		})
+// onlyWhenReported keeps of the managedFields of an MCPServer when the operator has written its status: see
+// statusChangedByOthers.
+func onlyWhenReported(object any) (any, error) {
+	server, isServer := object.(*v1alpha1.MCPServer)
+	if !isServer {
+		return object, nil // a tombstone
 	}
-	return object, nil
+	at := reportedAt(server)
+	server.ManagedFields = nil
+	if at != nil {
+		server.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: reporter.Name, Operation: reporter.Operation, Subresource: reporter.Subresource, Time: at}}
+	}
+	return server, nil
 }
 
 // childOrIdentity keeps the children of MCPServers as they are, and of other objects what a refusal tells.

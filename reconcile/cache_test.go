@@ -102,16 +102,20 @@ func TestTheCacheHoldsOfAPodWhetherItWorks(t *testing.T) {
 	}
 }
 
-func TestTheCacheHoldsOfAnMCPServerWhoElseWroteItsStatus(t *testing.T) {
-	theirs := metav1.ManagedFieldsEntry{Manager: "someone", Subresource: "status"}
+func TestTheCacheHoldsOfAnMCPServerWhenItWasReportedOn(t *testing.T) {
+	at := metav1.Unix(7, 0)
+	fields := metav1.NewFieldsV1(`{"f:status":{}}`)
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{
-		{Manager: "someone"}, {Manager: applyconfigs.FieldManager, Subresource: "status"}, theirs,
+		{Manager: "someone", FieldsV1: fields},
+		{Manager: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status", Time: &at, FieldsV1: fields},
+		{Manager: "someone", Subresource: "status", FieldsV1: fields},
 	}}}
-	held, err := onlyOthersInStatus(server)
+	held, err := onlyWhenReported(server)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := held.(*v1alpha1.MCPServer).ManagedFields; !reflect.DeepEqual(got, []metav1.ManagedFieldsEntry{theirs}) {
-		t.Errorf("got %v", got)
+	kept := held.(*v1alpha1.MCPServer)
+	if !reportedAt(kept).Equal(&at) || len(kept.ManagedFields) != 1 || kept.ManagedFields[0].FieldsV1 != nil {
+		t.Errorf("got %v", kept.ManagedFields)
 	}
 }

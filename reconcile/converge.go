@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -65,10 +66,11 @@ func applyChild[C applyConfiguration[C], L liveObject](
 	return err
 }
 
-// dropChild deletes a child that is no longer wanted: the very object that was seen to be ours, or none.
+// dropChild deletes a child that is no longer wanted: the very object that was seen to be ours, or none. What refers to it
+// has to be seen to be carried out.
 func dropChild[L liveObject](ctx context.Context, r *Reconciler, p *pass, wanted bool, live L) error {
 	var absent L
-	if wanted || live == absent || isGoing(live) {
+	if wanted || live == absent || isGoing(live) || p.stale {
 		return nil
 	}
 	if err := r.confirm(ctx, p.server); err != nil {
@@ -179,9 +181,20 @@ func unstructuredOf(config runtime.ApplyConfiguration) *unstructured.Unstructure
 // the server reports as an invalid object.
 func isStale(err error) bool {
 	if apierrors.IsConflict(err) {
-		return true
+		return !isDenied(err)
 	}
 	return hasCause(err, func(cause metav1.StatusCause) bool { return cause.Field == "metadata.uid" })
+}
+
+// staleCache says that the cache is behind. It is a conflict like that of a write: see isStale.
+func staleCache(name string) error {
+	return apierrors.NewConflict(schema.GroupResource{}, name, errors.New("the cache holds another version of it"))
+}
+
+// isDenied reports whether err is the answer of an admission webhook, which may have any status code: to try again on fresh
+// state helps only against the API server's own conflicts.
+func isDenied(err error) bool {
+	return strings.Contains(err.Error(), "admission webhook")
 }
 
 // patch sends a JSON patch that tests the resourceVersion of a live object.
@@ -196,7 +209,7 @@ func (r *Reconciler) patch(ctx context.Context, live client.Object, operations [
 		return fmt.Errorf("%T is no object", live)
 	}
 	err = r.Client.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(applyconfigs.FieldManager))
-	if apierrors.IsInvalid(err) && !hasCause(err, func(metav1.StatusCause) bool { return true }) {
+	if apierrors.IsInvalid(err) && !isDenied(err) && !hasCause(err, func(metav1.StatusCause) bool { return true }) {
 		// A failed test is no 409; unlike the answer that an object is invalid, it has no cause.
 		return apierrors.NewConflict(schema.GroupResource{}, live.GetName(), err)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -51,7 +52,8 @@ func (f *fieldFights) count(child client.Object, taken []takeover, now metav1.Ti
 // backsOff reports whether to leave a child as it is until a time, and remembers why. A change of the MCPServer or of
 // the scale does not wait.
 func (p *pass) backsOff(until time.Time, child client.Object, taken []takeover) bool {
-	if until.IsZero() || p.server.Status.ObservedGeneration != p.server.Generation || p.verdict.writesScale() {
+	_, isStatefulSet := child.(*appsv1.StatefulSet)
+	if until.IsZero() || p.server.Status.ObservedGeneration != p.server.Generation || (isStatefulSet && p.verdict.writesScale()) {
 		return false
 	}
 	does, wayOut := "changes", fmt.Sprintf("Stop %s from writing it, or declare its value in the MCPServer", taken[0].manager)

@@ -85,6 +85,9 @@ func (r *Reconciler) observeChildren(ctx context.Context, p *pass) error {
 
 // observeStatefulSet looks into the StatefulSet, or into what it will be created with.
 func (r *Reconciler) observeStatefulSet(ctx context.Context, p *pass) error {
+	if err := r.confirmScale(ctx, p); err != nil {
+		return err
+	}
 	var err error
 	set := p.children.statefulSet
 	if set == nil {
@@ -103,6 +106,31 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, p *pass) error {
 	return err
 }
 
+// confirmScale looks past the cache when it shows another scale, or another record of the declaration, than the status
+// remembers, and fails with a conflict when the cache is behind. A scale from before would replace the one at which the
+// StatefulSet has to come back, and a record from before would let the same number, declared again after a release, be
+// taken for carried out: neither is followed by a write that could be refused.
+func (r *Reconciler) confirmScale(ctx context.Context, p *pass) error {
+	cached, last := p.children.statefulSet, p.server.Status.Scale
+	if cached == nil || last == nil {
+		return nil
+	}
+	record := recordOf(cached)
+	if replicasOf(cached) == last.Replicas && (record == nil || ptr.Equal(record, last.DeclaredReplicas)) {
+		return nil
+	}
+	current := &appsv1.StatefulSet{}
+	err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading StatefulSet %q again: %w", cached.Name, err)
+	}
+	// Its status changes all the time while pods come and go.
+	if current.UID != cached.UID || current.Generation != cached.Generation || !ptr.Equal(recordOf(current), record) {
+		return staleCache(cached.Name)
+	}
+	return nil
+}
+
 // observeChild reads one child into object. It returns nil when there is none, or when it is someone else's. When the cache
 // does not show one that was there, the API server is asked, because a pass often follows a creation before the cache
 // does. Otherwise the cache is believed: the apply that creates is refused where there is an object (see neverVersion).
@@ -113,7 +141,9 @@ func observeChild[L liveObject](
 	key := client.ObjectKey{Namespace: p.server.Namespace, Name: name}
 	err := r.Client.Get(ctx, key, object)
 	if apierrors.IsNotFound(err) && wanted && r.settled.wasThere(p.server, childKey{kind: reflect.TypeOf(object), name: name}) {
-		err = r.APIReader.Get(ctx, key, object)
+		if err = r.APIReader.Get(ctx, key, object); err == nil {
+			return none, staleCache(name)
+		}
 	}
 	if apierrors.IsNotFound(err) {
 		return none, nil
@@ -121,7 +151,8 @@ func observeChild[L liveObject](
 	if err != nil {
 		return none, fmt.Errorf("reading the child %q: %w", name, err)
 	}
-	if metav1.IsControlledBy(object, p.server) {
+	// Not by the UID alone: with another kind the reference is to nothing, and the cache holds no more than who it is.
+	if isChild(object) && metav1.IsControlledBy(object, p.server) {
 		return object, nil
 	}
 	if !wanted {
@@ -191,17 +222,27 @@ func replicasOf(set *appsv1.StatefulSet) int32 {
 // says so, because it was written together with the scale. Should somebody have edited or removed it, it is no longer
 // ours, and what the status remembers counts; the next apply puts it right.
 func (p *pass) carriedOut() *int32 {
-	set := p.children.statefulSet
-	owners, err := ownership.OwnersOf(set, annotationPath)
-	if err == nil && ownership.Owns(owners, self) {
-		if n, err := strconv.ParseInt(set.Annotations[v1alpha1.DeclaredReplicasAnnotation], 10, 32); err == nil {
-			return ptr.To(int32(n))
-		}
+	if record := recordOf(p.children.statefulSet); record != nil {
+		return record
 	}
 	if p.server.Status.Scale == nil {
 		return nil
 	}
 	return p.server.Status.Scale.DeclaredReplicas
+}
+
+// recordOf returns the declaration that the operator has recorded on a StatefulSet; nil when there is none, or somebody has
+// edited it.
+func recordOf(set *appsv1.StatefulSet) *int32 {
+	owners, err := ownership.OwnersOf(set, annotationPath)
+	if err != nil || !ownership.Owns(owners, self) {
+		return nil
+	}
+	n, err := strconv.ParseInt(set.Annotations[v1alpha1.DeclaredReplicasAnnotation], 10, 32)
+	if err != nil {
+		return nil
+	}
+	return ptr.To(int32(n))
 }
 
 // serverNameOf returns the name of the MCPServer whose child would have the name of this object.

@@ -70,9 +70,13 @@ func problem(reason, message string) string {
 	return reason + ": " + strings.TrimSuffix(message, ".")
 }
 
-// podProblemChanged lets only those updates of pods through after which there is something else to tell.
+// podProblemChanged lets only those events of pods through after which there is something else to tell. A pod that is new to
+// a watch that had been cut may have its problem already.
 var podProblemChanged = predicate.Funcs{
-	CreateFunc: func(event.CreateEvent) bool { return false },
+	CreateFunc: func(e event.CreateEvent) bool {
+		pod, isPod := e.Object.(*corev1.Pod)
+		return isPod && podProblem(pod) != ""
+	},
 	DeleteFunc: func(event.DeleteEvent) bool { return false },
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		before, isBefore := e.ObjectOld.(*corev1.Pod)

@@ -13,9 +13,9 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// progressAfter is how long a report waits that says no more than how far a rollout is, and what its pods lack. The StatefulSet controller writes
-// several times for each pod, and most pods are ready within this time, so that the next report is that all is ready,
-// which does not wait. Without it a third to a half of all writes would be such counts.
+// progressAfter is how long a report waits that says no more than how far a rollout is, and what its pods lack. The
+// StatefulSet controller writes several times for each pod, and most pods are ready within this time, so that the next
+// report is that all is ready, which does not wait. Without it a third to a half of all writes would be such counts.
 const progressAfter = 5 * time.Second
 
 // progressReports remembers since when a report of progress waits. It is kept in memory: an operator that restarts lets
@@ -43,7 +43,7 @@ func (r *progressReports) postpone(
 		r.since[server] = now
 		return progressAfter
 	}
-	return max(since.Add(progressAfter).Sub(now), 0)
+	return min(max(since.Add(progressAfter).Sub(now), 0), progressAfter) // a clock may be set back
 }
 
 // forget is for an MCPServer that was reported on, or is gone.

@@ -69,6 +69,7 @@ func TestAReportOfProgressWaitsOnce(t *testing.T) {
 	}{
 		{"the first progress waits", one, 0, progressAfter},
 		{"more of it waits no longer", two, 3 * time.Second, progressAfter - 3*time.Second},
+		{"nor if the clock is set back", two, -time.Hour, progressAfter},
 		{"then it is due", two, progressAfter, 0},
 		{"and stays due until it is written", two, progressAfter + time.Second, 0},
 	} {

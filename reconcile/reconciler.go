@@ -65,9 +65,10 @@ type Reconciler struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	settled  settledChildren
-	fights   fieldFights
-	progress progressReports
+	settled      settledChildren
+	fights       fieldFights
+	progress     progressReports
+	statusWrites statusWrites
 }
 
 // SetupWithManager adds the controller to a manager. Concurrency is how many MCPServers are reconciled at a time, at
@@ -78,7 +79,8 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
-		For(&v1alpha1.MCPServer{}, builder.WithPredicates(predicate.Or(specOrMetadataChanged, statusChangedByOthers))).
+		For(&v1alpha1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)).
+		Watches(&v1alpha1.MCPServer{}, statusHandler, builder.WithPredicates(statusChangedByOthers)).
 		Watches(&appsv1.StatefulSet{}, childHandler).
 		Watches(&corev1.Service{}, childHandler).
 		Watches(&corev1.ServiceAccount{}, childHandler).
@@ -108,16 +110,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 			forgetScaleOwner(request.NamespacedName)
 			r.progress.forget(request.NamespacedName)
 			r.settled.forget(request.NamespacedName)
+			r.statusWrites.forget(request.NamespacedName)
 			return reconcile.Result{}, nil // the garbage collector deletes the children
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the MCPServer: %w", err)
 	}
 	if !server.DeletionTimestamp.IsZero() {
-		return reconcile.Result{}, r.reportTerminating(ctx, server)
+		return r.reportTerminating(ctx, server)
 	}
 
-	pass := pass{server: server, now: metav1.NewTime(r.Now()).Rfc3339Copy()}
+	pass := pass{server: server, now: metav1.NewTime(r.Now()).Rfc3339Copy(), behind: r.statusWrites.areAhead(server)}
 	err := r.observe(ctx, &pass)
+	if isStale(err) {
+		return repeatAfter(settleAfter, 0), nil
+	}
 	if err == nil {
 		pass.verdict = decideScale(pass.scaleInput())
 		err = r.apply(ctx, &pass)
@@ -165,9 +171,9 @@ type pass struct {
 	wrote, wroteStatefulSet bool
 	// postponed is how long the report of mere progress waits still.
 	postponed time.Duration
-	// reported is true when the status was written. A pass on a cache that does not hold it yet may find nothing to write
-	// where there is, so that there has to be one more.
-	reported bool
+	// reported is true when the status was written, behind when the cache does not show yet what an earlier pass wrote to it.
+	// Such a pass may find nothing to write where there is, so that there has to be one more.
+	reported, behind bool
 	// migrated is true when a child was taken over from another operator; it is applied with the next pass.
 	migrated bool
 	// fights say which fields of children are fought over, and retryAt is when to put the first of them back.
@@ -190,7 +196,7 @@ func (p *pass) isOutdated() bool {
 // nextLook is when to make another pass that no watch may ask for: after a write, when a report is due that waits, or in
 // a fight, to take the scale back after a delay or to say that it is over. Zero for never.
 func (p *pass) nextLook() time.Duration {
-	if p.wrote || p.reported {
+	if p.wrote || p.reported || p.behind {
 		return settleAfter
 	}
 	look := p.nextLookAtFights()

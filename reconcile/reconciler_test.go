@@ -17,7 +17,11 @@ func TestTheNextLookIsAtTheFirstFight(t *testing.T) {
 	if got := p.nextLook(); got != 0 {
 		t.Errorf("without a fight: %s", got)
 	}
-	p.retryAt = now.Add(5 * time.Minute)
+	p.behind = true
+	if got := p.nextLook(); got != settleAfter {
+		t.Errorf("on a status from before a write: %s", got)
+	}
+	p.behind, p.retryAt = false, now.Add(5*time.Minute)
 	if got := p.nextLook(); got != 5*time.Minute {
 		t.Errorf("with a fight over a field: %s", got)
 	}

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/applyconfigs"
 	crdac "mcpserver-operator/applyconfigs/crd/v1alpha1"
@@ -36,8 +37,12 @@ func (r *Reconciler) report(ctx context.Context, p *pass, passErr error) error {
 }
 
 // reportTerminating reports on an MCPServer that waits for its children to be deleted.
-func (r *Reconciler) reportTerminating(ctx context.Context, server *v1alpha1.MCPServer) error {
-	return r.writeStatus(ctx, server, terminatingStatus(server, metav1.NewTime(r.Now()).Rfc3339Copy()))
+func (r *Reconciler) reportTerminating(ctx context.Context, server *v1alpha1.MCPServer) (reconcile.Result, error) {
+	err := r.writeStatus(ctx, server, terminatingStatus(server, metav1.NewTime(r.Now()).Rfc3339Copy()))
+	if isStale(err) {
+		return repeatAfter(settleAfter, reportPriority), nil
+	}
+	return reconcile.Result{}, err
 }
 
 // writeStatus writes the status if it differs from what the object holds, and the object holds it afterwards.
@@ -60,6 +65,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, server *v1alpha1.MCPServer
 	r.recordNews(server, status)
 	// Apply has decoded the answer into want. What follows in this pass builds on it.
 	server.ResourceVersion, server.Status = *want.ResourceVersion, status
+	r.statusWrites.remember(server)
 	return nil
 }
 

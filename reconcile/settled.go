@@ -19,7 +19,13 @@ import (
 // an operator that restarts looks at everything once.
 type settledChildren struct {
 	mutex sync.Mutex
-	of    map[types.NamespacedName]map[childKey]settledChild
+	of    map[types.NamespacedName]childrenOf
+}
+
+// childrenOf are the children of one MCPServer: not of another one of its name.
+type childrenOf struct {
+	server   types.UID
+	children map[childKey]settledChild
 }
 
 // childKey tells the children of an MCPServer from each other.
@@ -72,20 +78,29 @@ func (s *settledChildren) set(server *v1alpha1.MCPServer, child childKey, is set
 	defer s.mutex.Unlock()
 	key := client.ObjectKeyFromObject(server)
 	if s.of == nil {
-		s.of = map[types.NamespacedName]map[childKey]settledChild{}
+		s.of = map[types.NamespacedName]childrenOf{}
 	}
-	if s.of[key] == nil {
-		s.of[key] = map[childKey]settledChild{}
+	if s.of[key].server != server.UID || s.of[key].children == nil {
+		s.of[key] = childrenOf{server: server.UID, children: map[childKey]settledChild{}}
 	}
-	s.of[key][child] = is
+	s.of[key].children[child] = is
+}
+
+func (s *settledChildren) get(server *v1alpha1.MCPServer, child childKey) (is settledChild, found bool) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	of := s.of[client.ObjectKeyFromObject(server)]
+	if of.server != server.UID {
+		return settledChild{}, false
+	}
+	is, found = of.children[child]
+	return is, found
 }
 
 // wasThere reports whether the operator has created a child, or seen it as asked for. A cache that does not show it may only
 // lag.
 func (s *settledChildren) wasThere(server *v1alpha1.MCPServer, child childKey) bool {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	_, was := s.of[client.ObjectKeyFromObject(server)][child]
+	_, was := s.get(server, child)
 	return was
 }
 
@@ -102,9 +117,7 @@ func (s *settledChildren) wasEver(server *v1alpha1.MCPServer, child client.Objec
 }
 
 func (s *settledChildren) find(server *v1alpha1.MCPServer, child client.Object) (settledChild, bool) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	last, seen := s.of[client.ObjectKeyFromObject(server)][keyOf(child)]
+	last, seen := s.get(server, keyOf(child))
 	return last, seen && last.uid == child.GetUID()
 }
 

@@ -18,6 +18,8 @@ func TestAChildIsSettledForOneGeneration(t *testing.T) {
 	changed := server.DeepCopy()
 	changed.Generation = 2
 	anew := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "2"}}
+	another := server.DeepCopy()
+	another.UID = "another"
 
 	var settled settledChildren
 	if settled.wasEver(server, child) {
@@ -32,6 +34,9 @@ func TestAChildIsSettledForOneGeneration(t *testing.T) {
 	}
 	if settled.wasEver(server, anew) {
 		t.Error("settled for a child that was created anew")
+	}
+	if settled.wasEver(another, child) {
+		t.Error("settled for another MCPServer of the name, to which the child was given")
 	}
 	settled.forget(client.ObjectKeyFromObject(server))
 	if settled.wasEver(server, child) {

@@ -55,7 +55,9 @@ func nextStatus(p *pass, passErr error) v1alpha1.MCPServerStatus {
 	if set := p.children.statefulSet; set != nil {
 		status.Replicas, status.ReadyReplicas = set.Status.Replicas, set.Status.ReadyReplicas
 		status.Ready = fmt.Sprintf("%d/%d", set.Status.ReadyReplicas, replicasOf(set))
-		status.Scale = nextScale(p)
+		if !p.stale && !p.isOutdated() {
+			status.Scale = nextScale(p) // otherwise it would be that of before a write
+		}
 	}
 	conditions := healthConditions(p, passErr)
 	conditions = append(conditions, scaleConflict(p)...)

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -111,5 +112,23 @@ func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 	}
 	if applied := statusConfiguration(&status); len(applied.Conditions) != 2 {
 		t.Errorf("applied are %d conditions, wanted Ready and Reconciling", len(applied.Conditions))
+	}
+}
+
+// TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen: the pass has written the scale and put that into the status, or the cache
+// was behind; the StatefulSet that it saw is that of before.
+func TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen(t *testing.T) {
+	written := v1alpha1.ScaleStatus{Replicas: 2, Owner: v1alpha1.ScaleOwnerMCPServer, DeclaredReplicas: ptr.To[int32](2)}
+	for name, change := range map[string]func(*pass){
+		"written":              func(p *pass) { p.wroteStatefulSet, p.verdict = true, scaleVerdict{Action: scaleDeclare} },
+		"the cache was behind": func(p *pass) { p.stale = true },
+	} {
+		p := &pass{server: &v1alpha1.MCPServer{}}
+		p.server.Spec.Replicas, p.server.Status.Scale = ptr.To[int32](2), written.DeepCopy()
+		p.children.statefulSet = &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](7)}}
+		change(p)
+		if got := nextStatus(p, errors.New("another child is rejected")).Scale; !reflect.DeepEqual(got, &written) {
+			t.Errorf("%s: the status has %+v", name, got)
+		}
 	}
 }

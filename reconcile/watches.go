@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/ownership"
 )
 
 // specOrMetadataChanged ignores updates of a status.
@@ -32,17 +34,42 @@ var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
 }}
 
-// statusChangedByOthers ignores the operator's own writes of the status. One of somebody else has to be put right: the status
-// is the record of the scale that a StatefulSet comes back at.
-var statusChangedByOthers = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-	before := e.ObjectOld.GetManagedFields()
-	return slices.ContainsFunc(e.ObjectNew.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
-		return isStatusOfOthers(entry) && isNewIn(before, entry)
-	})
-}}
+// reporter is the operator as a field manager of the status of MCPServers.
+var reporter = ownership.Manager{
+	Name: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status",
+}
 
-func isStatusOfOthers(entry metav1.ManagedFieldsEntry) bool {
-	return entry.Subresource == "status" && entry.Manager != applyconfigs.FieldManager
+// reportedAt returns when the operator has written the status of an MCPServer last; nil when it has not.
+func reportedAt(server client.Object) *metav1.Time {
+	for _, entry := range server.GetManagedFields() {
+		if ownership.ManagerOf(entry) == reporter {
+			return entry.Time
+		}
+	}
+	return nil
+}
+
+// statusChangedByOthers ignores the operator's own writes of the status, which show as a later time of its entry in
+// managedFields. One of somebody else, who may have removed something and left no entry, has to be put right: the status is
+// the record of the scale that a StatefulSet comes back at. Two of the operator's own within a second are looked at for
+// nothing.
+var statusChangedByOthers = predicate.Funcs{
+	CreateFunc: func(event.CreateEvent) bool { return false },
+	DeleteFunc: func(event.DeleteEvent) bool { return false },
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		before, isBefore := e.ObjectOld.(*v1alpha1.MCPServer)
+		after, isAfter := e.ObjectNew.(*v1alpha1.MCPServer)
+		return isBefore && isAfter && reportedAt(before).Equal(reportedAt(after)) &&
+			!equality.Semantic.DeepEqual(before.Status, after.Status)
+	},
+}
+
+// statusHandler asks for a pass over an MCPServer whose status somebody else has changed, but not at once: whoever insists on
+// it would otherwise be answered as fast as it can write.
+var statusHandler = handler.Funcs{
+	UpdateFunc: func(_ context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+		queue.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(e.ObjectNew)}, settleAfter)
+	},
 }
 
 // autoscalerChanged ignores updates of the status of an autoscaler, which changes all the time.
@@ -73,20 +100,28 @@ var childHandler = handler.Funcs{
 	DeleteFunc: handler.EnqueueRequestsFromMapFunc(serversOfChild).Delete,
 }
 
-// changedByOthers reports whether somebody else than the operator has changed more of an object than its status. A write
-// through the subresource scale that Kubernetes does not record shows as a new generation without a new entry of ours.
+// changedByOthers reports whether somebody else than the operator has changed more of an object than its status. Who removes
+// what the operator has applied makes its entry smaller, and not younger. A write through the subresource scale that
+// Kubernetes does not record shows as a new generation without a change of ours.
 func changedByOthers(before, after client.Object) bool {
 	ours := false
 	for _, entry := range after.GetManagedFields() {
 		switch {
 		case entry.Subresource == "status" || !isNewIn(before.GetManagedFields(), entry):
-		case entry.Manager == applyconfigs.FieldManager:
+		case entry.Manager == applyconfigs.FieldManager && !isAsOldIn(before.GetManagedFields(), entry):
 			ours = true
 		default:
 			return true
 		}
 	}
 	return !ours && after.GetGeneration() != before.GetGeneration()
+}
+
+// isAsOldIn reports whether the manager of an entry of managedFields has not written since before.
+func isAsOldIn(before []metav1.ManagedFieldsEntry, entry metav1.ManagedFieldsEntry) bool {
+	return slices.ContainsFunc(before, func(old metav1.ManagedFieldsEntry) bool {
+		return ownership.ManagerOf(old) == ownership.ManagerOf(entry) && old.Time.Equal(entry.Time)
+	})
 }
 
 // isNewIn reports whether an entry of managedFields is not among those from before.

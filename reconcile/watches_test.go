@@ -16,29 +16,32 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAStatusThatOthersChangeIsLookedAt: and one that only the operator changes is not.
+// TestAStatusThatOthersChangeIsLookedAt: also when they remove something, which leaves no trace of them. What the operator
+// itself has written is not.
 func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
-	wrote := func(manager, subresource, field string) metav1.ManagedFieldsEntry {
-		fields := &metav1.FieldsV1{}
-		fields.SetRawBytes([]byte(`{"f:status":{"f:` + field + `":{}}}`))
-		return metav1.ManagedFieldsEntry{Manager: manager, Subresource: subresource, FieldsType: "FieldsV1", FieldsV1: fields}
+	server := func(reported int64, phase v1alpha1.Phase) *v1alpha1.MCPServer {
+		server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Phase: phase}}
+		if reported > 0 {
+			at := metav1.Unix(reported, 0)
+			server.ManagedFields = []metav1.ManagedFieldsEntry{{
+				Manager: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status", Time: &at,
+			}}
+		}
+		return server
 	}
-	ours, theirs := wrote(applyconfigs.FieldManager, "status", "ready"), wrote("kubectl-patch", "status", "phase")
 	for _, row := range []struct {
 		name          string
-		before, after []metav1.ManagedFieldsEntry
+		before, after *v1alpha1.MCPServer
 		looks         bool
 	}{
-		{"ours is new", nil, []metav1.ManagedFieldsEntry{ours}, false},
-		{"ours has changed", []metav1.ManagedFieldsEntry{ours}, []metav1.ManagedFieldsEntry{wrote(applyconfigs.FieldManager, "status", "url")}, false},
-		{"theirs is new", []metav1.ManagedFieldsEntry{ours}, []metav1.ManagedFieldsEntry{ours, theirs}, true},
-		{"theirs has changed", []metav1.ManagedFieldsEntry{theirs}, []metav1.ManagedFieldsEntry{wrote("kubectl-patch", "status", "url")}, true},
-		{"theirs has not", []metav1.ManagedFieldsEntry{ours, theirs}, []metav1.ManagedFieldsEntry{theirs, ours}, false},
-		{"theirs is of the scale", nil, []metav1.ManagedFieldsEntry{wrote("kubectl", "scale", "phase")}, false},
+		{"the operator writes for the first time", server(0, ""), server(1, v1alpha1.PhaseReady), false},
+		{"the operator writes again", server(1, v1alpha1.PhasePending), server(2, v1alpha1.PhaseReady), false},
+		{"somebody writes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseFailed), true},
+		{"somebody removes", server(1, v1alpha1.PhaseReady), server(1, ""), true},
+		{"somebody writes first", server(0, ""), server(0, v1alpha1.PhaseReady), true},
+		{"the spec changes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseReady), false},
 	} {
-		before, after := &v1alpha1.MCPServer{}, &v1alpha1.MCPServer{}
-		before.ManagedFields, after.ManagedFields = row.before, row.after
-		if got := statusChangedByOthers.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}); got != row.looks {
+		if got := statusChangedByOthers.Update(event.UpdateEvent{ObjectOld: row.before, ObjectNew: row.after}); got != row.looks {
 			t.Errorf("%s: %t", row.name, got)
 		}
 	}
@@ -74,24 +77,28 @@ func TestWhatIsToBeCarriedOutComesBeforeReports(t *testing.T) {
 }
 
 func TestWhoHasChangedAChild(t *testing.T) {
-	entry := func(manager, subresource string) metav1.ManagedFieldsEntry {
-		return metav1.ManagedFieldsEntry{Manager: manager, Subresource: subresource}
+	entry := func(manager, subresource string, at int64, fields string) metav1.ManagedFieldsEntry {
+		time := metav1.Unix(at, 0)
+		return metav1.ManagedFieldsEntry{Manager: manager, Subresource: subresource, Time: &time, FieldsV1: metav1.NewFieldsV1(fields)}
 	}
-	ours := entry(applyconfigs.FieldManager, "")
+	ours := entry(applyconfigs.FieldManager, "", 1, `{"f:spec":{},"f:metadata":{}}`)
 	for _, row := range []struct {
 		name       string
-		entries    []metav1.ManagedFieldsEntry
+		entry      metav1.ManagedFieldsEntry
 		generation int64
 		byOthers   bool
 	}{
-		{"the operator", []metav1.ManagedFieldsEntry{ours}, 2, false},
-		{"a controller, in its status", []metav1.ManagedFieldsEntry{entry("kube-controller-manager", "status")}, 1, false},
-		{"kubectl scale", []metav1.ManagedFieldsEntry{entry("kubectl", "scale")}, 2, true},
-		{"kubectl label", []metav1.ManagedFieldsEntry{entry("kubectl-label", "")}, 1, true},
-		{"somebody who is not recorded", nil, 2, true},
+		{"nobody", ours, 1, false},
+		{"the operator", entry(applyconfigs.FieldManager, "", 2, `{"f:spec":{}}`), 2, false},
+		{"somebody who removes what the operator has applied", entry(applyconfigs.FieldManager, "", 1, `{"f:spec":{}}`), 1, true},
+		{"a controller, in its status", entry("kube-controller-manager", "status", 2, `{"f:status":{}}`), 1, false},
+		{"kubectl scale", entry("kubectl", "scale", 2, `{"f:spec":{}}`), 2, true},
+		{"kubectl label", entry("kubectl-label", "", 2, `{"f:metadata":{}}`), 1, true},
+		{"somebody who is not recorded", ours, 2, true},
 	} {
 		before, after := &appsv1.StatefulSet{}, &appsv1.StatefulSet{}
-		before.Generation, after.Generation, after.ManagedFields = 1, row.generation, row.entries
+		before.Generation, before.ManagedFields = 1, []metav1.ManagedFieldsEntry{ours}
+		after.Generation, after.ManagedFields = row.generation, []metav1.ManagedFieldsEntry{row.entry}
 		if got := changedByOthers(before, after); got != row.byOthers {
 			t.Errorf("%s: %t", row.name, got)
 		}

@@ -42,6 +42,37 @@ func TestEveryStaleCache(t *testing.T) {
 	}
 }
 
+// TestEveryOldStatefulSet: the operator sees the last change of a transition at once, and of the StatefulSet every version
+// that there was before. Nothing of what it does or reports then keeps the transition from its end.
+func TestEveryOldStatefulSet(t *testing.T) {
+	for _, tr := range transitions {
+		t.Run(tr.name, func(t *testing.T) {
+			for lag, older := 1, true; older; lag++ {
+				older = actOnOldStatefulSet(t, tr, lag)
+				if t.Failed() {
+					t.Fatalf("on a StatefulSet from %d versions before", lag)
+				}
+			}
+		})
+	}
+}
+
+// actOnOldStatefulSet reports whether there were still older versions of the StatefulSet.
+func actOnOldStatefulSet(t *testing.T, tr transition, lag int) (older bool) {
+	w := newWorld(t)
+	defer w.close(t)
+	tr.happen(t, w)
+	versions := w.sets.length()
+	stale, err := newOperator(w)
+	check(t, err)
+	for range 2 {
+		_, err = stale.pass(w.ctx, w, 0, lag)
+		checkPass(t, err)
+	}
+	succeed(t, w, tr)
+	return lag < versions
+}
+
 // TestACreationIsNotRepeated: a pass that follows a creation before the cache does sends no second one, not even one that the
 // API server refuses.
 func TestACreationIsNotRepeated(t *testing.T) {
