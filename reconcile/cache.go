@@ -50,14 +50,21 @@ func onlyWhenReported(object any) (any, error) {
 	return server, nil
 }
 
+// childStrings are those of all children in the cache.
+var childStrings sharedStrings
+
 // childOrIdentity keeps the children of MCPServers as they are, and of other objects what a refusal tells.
 func childOrIdentity[O any, P interface {
 	*O
 	client.Object
 }](object any) (any, error) {
 	live, isObject := object.(P)
-	if !isObject || isChild(live) {
-		return object, nil // or a tombstone
+	if !isObject {
+		return object, nil // a tombstone
+	}
+	if isChild(live) {
+		childStrings.child(live)
+		return live, nil
 	}
 	identity := P(new(O))
 	identity.SetNamespace(live.GetNamespace())

@@ -1,0 +1,84 @@
+package reconcile
+
+import (
+	"sync"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// mostShared bounds how many strings are shared. Those that all children have come with the first of them; names and the
+// like, which come until it is full, are no more than that.
+const mostShared = 1000
+
+// sharedStrings has one copy of each string. A decoder makes a new one for each object, and the children of all MCPServers
+// have the same keys and mostly the same values in their labels, selectors and managedFields. The package unique of the
+// standard library forgets a string that nobody holds a handle of, and objects hold strings.
+type sharedStrings struct {
+	mutex sync.Mutex
+	of    map[string]string
+}
+
+// one returns the copy of a string that all share.
+func (s *sharedStrings) one(text string) string {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if shared, found := s.of[text]; found {
+		return shared
+	}
+	if len(s.of) < mostShared {
+		if s.of == nil {
+			s.of = map[string]string{}
+		}
+		s.of[text] = text
+	}
+	return text
+}
+
+// all returns the same map, of shared strings.
+func (s *sharedStrings) all(texts map[string]string) map[string]string {
+	if texts == nil {
+		return nil
+	}
+	shared := make(map[string]string, len(texts))
+	for key, value := range texts {
+		shared[s.one(key)] = s.one(value)
+	}
+	return shared
+}
+
+func (s *sharedStrings) selector(selector *metav1.LabelSelector) {
+	if selector != nil {
+		selector.MatchLabels = s.all(selector.MatchLabels)
+	}
+}
+
+// child lets a child share its strings. It must not be in the cache yet.
+func (s *sharedStrings) child(child client.Object) {
+	child.SetLabels(s.all(child.GetLabels()))
+	owners := child.GetOwnerReferences()
+	for i := range owners {
+		owners[i].APIVersion, owners[i].Kind = s.one(owners[i].APIVersion), s.one(owners[i].Kind)
+	}
+	child.SetOwnerReferences(owners)
+	entries := child.GetManagedFields()
+	for i := range entries {
+		entry := &entries[i]
+		entry.Manager, entry.APIVersion, entry.FieldsType = s.one(entry.Manager), s.one(entry.APIVersion), s.one(entry.FieldsType)
+		entry.Operation = metav1.ManagedFieldsOperationType(s.one(string(entry.Operation)))
+		entry.Subresource = s.one(entry.Subresource)
+	}
+	child.SetManagedFields(entries)
+	switch child := child.(type) {
+	case *appsv1.StatefulSet:
+		s.selector(child.Spec.Selector)
+		child.Spec.Template.Labels = s.all(child.Spec.Template.Labels)
+	case *corev1.Service:
+		child.Spec.Selector = s.all(child.Spec.Selector)
+	case *policyv1.PodDisruptionBudget:
+		s.selector(child.Spec.Selector)
+	}
+}
