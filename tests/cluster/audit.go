@@ -13,6 +13,7 @@ import (
 
 // Request is a request to the API server, from its audit log.
 type Request struct {
+	User        string
 	Verb        string
 	Group       string
 	Resource    string
@@ -26,9 +27,11 @@ type Request struct {
 	Denied bool
 	// Time is when it was received, Done when it was answered.
 	Time, Done time.Time
-	// Version and Replicas are what a StatefulSet, or its scale, had after a write of it; absent for other requests.
-	Version  string
-	Replicas *int32
+	// Version, Generation and Replicas are what a StatefulSet, or its scale, had after a write of it; absent for other
+	// requests. A scale has no generation.
+	Version    string
+	Generation int64
+	Replicas   *int32
 }
 
 // String names the request in the way of kubectl auth can-i.
@@ -94,8 +97,11 @@ func (c *Cluster) RequestsSince(mark int64, user string) ([]Request, error) {
 
 			ResponseStatus struct{ Code int }
 			ResponseObject struct {
-				Metadata struct{ ResourceVersion string }
-				Spec     struct{ Replicas *int32 }
+				Metadata struct {
+					ResourceVersion string
+					Generation      int64
+				}
+				Spec struct{ Replicas *int32 }
 			}
 			RequestReceivedTimestamp time.Time
 			StageTimestamp           time.Time
@@ -108,13 +114,14 @@ func (c *Cluster) RequestsSince(mark int64, user string) ([]Request, error) {
 			continue
 		}
 		requests = append(requests, Request{
-			Verb:  event.Verb,
+			User: event.User.Username, Verb: event.Verb,
 			Group: event.ObjectRef.APIGroup, Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,
 			Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name,
 			UserAgent: event.UserAgent, Code: event.ResponseStatus.Code,
 			Denied: event.Annotations["authorization.k8s.io/decision"] == "forbid",
 			Time:   event.RequestReceivedTimestamp, Done: event.StageTimestamp,
-			Version: event.ResponseObject.Metadata.ResourceVersion, Replicas: event.ResponseObject.Spec.Replicas,
+			Version:    event.ResponseObject.Metadata.ResourceVersion,
+			Generation: event.ResponseObject.Metadata.Generation, Replicas: event.ResponseObject.Spec.Replicas,
 		})
 	}
 	return requests, nil

@@ -79,6 +79,7 @@ func adds(what string, by func(scale.Requests, context.Context) (scale.Kept, err
 
 func declare(ctx context.Context, a *actor) error {
 	replicas := a.drawReplicas()
+	a.now.declared = append(a.now.declared, replicas)
 	return a.send(ctx, func(ctx context.Context) error {
 		return a.requests.EditServer(ctx, `{"spec":{"replicas":%d}}`, replicas)
 	}, func(m *scale.Model) { m.Declared = &replicas })

@@ -15,6 +15,8 @@ type fault struct {
 	operators *setup
 	// strike makes it go wrong for a time. It is over when it returns.
 	strike func(*testing.T, *storm)
+	// restarts is how often it ends an operator, at the least.
+	restarts int
 	// long is true for one that only the long run has.
 	long bool
 }
@@ -22,17 +24,17 @@ type fault struct {
 // faults are in an order in which the operators are seldom set up anew.
 var faults = []fault{
 	{name: "nothing", operators: asDeployed, strike: lasts(5 * time.Second), long: true}, // what the others compare with
-	{name: "leader killed", operators: asDeployed, strike: leaderKilled, long: true},
-	{name: "leader frozen past its lease", operators: asDeployed, strike: leaderFrozen},
+	{name: "leader killed", operators: asDeployed, strike: leaderKilled, restarts: 1, long: true},
+	{name: "leader frozen past its lease", operators: asDeployed, strike: leaderFrozen, restarts: 1},
 	{name: "kube-apiserver killed", operators: asDeployed, strike: killed(controlplane.KubeAPIServer)},
 	{name: "etcd killed", operators: asDeployed, strike: killed(controlplane.Etcd)},
 	{name: "CRD removed and put back", operators: asDeployed, strike: crdRemoved},
 	{name: "poisoned MCPServers", operators: asDeployed, strike: poisoned},
 	{name: "100 MCPServers deleted while they are scaled", operators: asDeployed, strike: hundredDeleted},
-	{name: "operator killed again and again", operators: alone, strike: operatorKilled},
+	{name: "operator killed again and again", operators: alone, strike: operatorKilled, restarts: kills},
 	{name: "1 s latency", operators: throughNetwork, strike: latency},
 	{name: "connections reset", operators: throughNetwork, strike: connectionsReset},
-	{name: "no packet arrives", operators: throughNetwork, strike: noPacketArrives, long: true},
+	{name: "no packet arrives", operators: throughNetwork, strike: noPacketArrives, restarts: 1, long: true},
 	{name: "answers 409, 429, 500 and 503", operators: throughAnswers, strike: wrongAnswers},
 	{name: "watch streams cut", operators: throughAnswers, strike: watchesCut},
 }
@@ -59,9 +61,12 @@ func lasts(duration time.Duration) func(*testing.T, *storm) {
 	return func(t *testing.T, _ *storm) { must(t, hold(t.Context(), duration)) }
 }
 
+// kills is how often the operator is killed.
+const kills = 8
+
 // operatorKilled kills the operator at random instants; most of them are in the middle of something.
 func operatorKilled(t *testing.T, s *storm) {
-	for range 8 {
+	for range kills {
 		must(t, hold(t.Context(), 200*time.Millisecond+rand.N(2*time.Second)))
 		must(t, s.operators.running[0].kill())
 	}

@@ -37,28 +37,46 @@ func crdRemoved(t *testing.T, s *storm) {
 	lost := newNamespace(t)
 	const number = 10
 	createScaled(t, lost, number)
-	goneOn := scaleAndEdit(t, lost, number)
+	others := scaleAndEdit(t, lost, number)
 	restarts := s.operators.restarts()
 	var backup v1alpha1.MCPServerList
 	must(t, theCluster.Client.List(t.Context(), &backup, client.InNamespace(s.namespace)))
 
-	_, err := theCluster.Kubectl(t.Context(), "delete", "-k", "deploy/crd", "--timeout=5m")
+	_, err := theCluster.Kubectl(t.Context(), "delete", "-k", "deploy/crd", "--wait=false")
+	must(t, err)
+	before := others.succeeded.Load()
+	_, err = theCluster.Kubectl(t.Context(), "wait", "--for=delete", "crd/mcpservers.toolhive.stacklok.dev", "--timeout=5m")
 	must(t, err)
 	eventually(t, "the children to go with the MCPServers", childrenAreGone(s.namespace))
 	must(t, hold(t.Context(), 5*time.Second))
-
-	must(t, theCluster.Install(t.Context()))
-	if goneOn() == 0 {
+	others.stop()
+	if others.succeeded.Load() == before {
 		t.Error("nothing was scaled or edited while the CRD was removed")
 	}
-	if state, gone := childrenAreGone(lost)(t.Context()); !gone {
-		t.Errorf("something of what was not put back has come back: %s", state)
-	}
+	eventually(t, "the children of those that are not put back to go", childrenAreGone(lost))
+	mark, err := theCluster.AuditMark()
+	must(t, err)
+
+	must(t, theCluster.Install(t.Context()))
 	for i, server := range backup.Items {
 		must(t, s.actors[i].create(t.Context(), server.Spec))
 	}
+	t.Cleanup(func() { staysGone(t, lost, mark) }) // when the operators have recovered
 	if n := s.operators.restarts() - restarts; n > 0 {
 		t.Errorf("operators ended %d times", n)
+	}
+}
+
+// staysGone fails if the operators have written to a namespace since a mark in the audit log, or if it has children again.
+func staysGone(t *testing.T, namespace string, mark int64) {
+	t.Helper()
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	if n := countWrites(requests, namespace); n > 0 {
+		t.Errorf("the operators have written %d times to what is gone", n)
+	}
+	if state, gone := childrenAreGone(namespace)(context.Background()); !gone {
+		t.Errorf("something has come back: %s", state)
 	}
 }
 
@@ -87,7 +105,8 @@ func childrenAreGone(namespace string) func(context.Context) (string, bool) {
 }
 
 // poisoned adds MCPServers that cannot be carried out: rejected by the API server, refused because a name is taken, and
-// forbidden by a quota. New MCPServers among them cost what they cost without them.
+// forbidden by a quota. New MCPServers among them, and right behind them, cost what they cost without them, and do not wait
+// for them.
 func poisoned(t *testing.T, _ *storm) {
 	before := costOfGoodOnes(t)
 
@@ -113,34 +132,60 @@ func poisoned(t *testing.T, _ *storm) {
 		return "", len(quota.Status.Hard) > 0
 	})
 	createServer(t, full, "forbidden", v1alpha1.MCPServerSpec{})
-	areStalled(t, namespace, rejected+1)
-	areStalled(t, full, 1)
+	isPoisoned := func(r cluster.Request) bool { return r.Namespace == namespace || r.Namespace == full }
 
+	// While they fail for the first times.
 	mark, err := theCluster.AuditMark()
 	must(t, err)
-	if among := costOfGoodOnes(t); !maps.Equal(before, among) {
-		t.Errorf("writes of children for the good ones: %v before, %v among poisoned ones", before, among)
+	behind := costOfGoodOnes(t)
+	areStalled(t, namespace, rejected+1)
+	areStalled(t, full, 1)
+	// Those that wait for their first pass come before the good ones, and while those are created every one of them may be
+	// tried once more: four children, two tries of the StatefulSet with a look at the MCPServer each, the status, an event.
+	if most, tries := 10*(rejected+2), countRequests(t, mark, behind.last, isPoisoned); tries > most {
+		t.Errorf("the poisoned ones took %d requests until the good ones had their children, more than %d", tries, most)
+	} else {
+		t.Logf("the poisoned ones took %d requests until the good ones had their children", tries)
+	}
+
+	// And later.
+	mark, err = theCluster.AuditMark()
+	must(t, err)
+	among := costOfGoodOnes(t)
+	for what, cost := range map[string]cost{"right behind": behind, "among": among} {
+		if !maps.Equal(before.writes, cost.writes) {
+			t.Errorf("writes of children for the good ones: %v before, %v %s poisoned ones", before.writes, cost.writes, what)
+		}
 	}
 	// Each is tried again after twice the time, from 100 ms to a minute: 11 times in the first 2 minutes, each with the
 	// two requests for its StatefulSet and a status.
-	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
-	must(t, err)
-	tries := 0
-	for _, request := range requests {
-		if request.Namespace == namespace || request.Namespace == full {
-			tries++
-		}
-	}
-	t.Logf("meanwhile the poisoned ones took %d requests", tries)
-	if most := 3 * 11 * (rejected + 2); tries > most {
+	if most, tries := 3*11*(rejected+2), countRequests(t, mark, time.Now(), isPoisoned); tries > most {
 		t.Errorf("the poisoned ones took %d requests of the operators, more than %d", tries, most)
 	}
 	// They stay for as long as the storm is waited for.
 }
 
-// costOfGoodOnes creates a few MCPServers, waits until they are Ready, and returns how often each kind of child was
-// written.
-func costOfGoodOnes(t *testing.T) map[string]int {
+// countRequests counts requests of the operators from a mark in the audit log until a time.
+func countRequests(t *testing.T, mark int64, until time.Time, is func(cluster.Request) bool) (count int) {
+	t.Helper()
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	for _, request := range requests {
+		if is(request) && request.Time.Before(until) {
+			count++
+		}
+	}
+	return count
+}
+
+// cost is what it took the operators to bring MCPServers to Ready.
+type cost struct {
+	writes map[string]int // of children, by resource
+	last   time.Time      // when the last one was answered
+}
+
+// costOfGoodOnes creates a few MCPServers, waits until they are Ready, and returns what it took.
+func costOfGoodOnes(t *testing.T) cost {
 	t.Helper()
 	namespace := newNamespace(t)
 	mark, err := theCluster.AuditMark()
@@ -154,18 +199,20 @@ func costOfGoodOnes(t *testing.T) map[string]int {
 	took := time.Since(begun)
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 	must(t, err)
-	writes, all := map[string]int{}, 0
+	costs, all := cost{writes: map[string]int{}}, 0
 	for _, request := range requests {
 		if request.Namespace != namespace {
 			continue
 		}
 		all++
 		if request.IsWrite() && request.Code < 300 && request.Resource != "events" && request.Resource != "mcpservers" {
-			writes[request.Resource]++
+			costs.writes[request.Resource]++
+			costs.last = request.Done
 		}
 	}
-	t.Logf("%d MCPServers were Ready after %.1f s and %d requests of the operators; writes of children: %v", number, took.Seconds(), all, writes)
-	return writes
+	t.Logf("%d MCPServers were Ready after %.1f s and %d requests of the operators; writes of children: %v",
+		number, took.Seconds(), all, costs.writes)
+	return costs
 }
 
 func createServer(t *testing.T, namespace, name string, spec v1alpha1.MCPServerSpec) {
@@ -208,16 +255,25 @@ func createScaled(t *testing.T, namespace string, number int) {
 	})
 }
 
-// scaleAndEdit goes on scaling and editing these MCPServers, there or not, until it is stopped; then it returns how often
-// it has succeeded.
-func scaleAndEdit(t *testing.T, namespace string, number int) (stop func() int32) {
+// others go on scaling and editing MCPServers, there or not, until they are stopped.
+type others struct {
+	succeeded atomic.Int32
+	end       context.CancelFunc
+	running   sync.WaitGroup
+}
+
+func (o *others) stop() {
+	o.end()
+	o.running.Wait()
+}
+
+func scaleAndEdit(t *testing.T, namespace string, number int) *others {
 	t.Helper()
 	const scalers = 10
-	scaling, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	var succeeded atomic.Int32
+	scaling, end := context.WithCancel(t.Context())
+	o := &others{end: end}
 	for first := range scalers {
-		running.Go(func() {
+		o.running.Go(func() {
 			for i := first; scaling.Err() == nil; i += scalers {
 				name := fmt.Sprintf("web-%d", i%number)
 				requests := scale.Requests{Client: theCluster.Client, Key: client.ObjectKey{Namespace: namespace, Name: name}}
@@ -228,16 +284,13 @@ func scaleAndEdit(t *testing.T, namespace string, number int) (stop func() int32
 					err = requests.EditServer(scaling, `{"spec":{"replicas":%d}}`, rand.Int32N(3))
 				}
 				if err == nil {
-					succeeded.Add(1)
+					o.succeeded.Add(1)
 				}
 			}
 		})
 	}
-	return func() int32 {
-		cancel()
-		running.Wait()
-		return succeeded.Load()
-	}
+	t.Cleanup(o.stop)
+	return o
 }
 
 // hundredDeleted deletes 100 MCPServers at once while others go on scaling them. Nothing of them may come back or be left.
@@ -245,14 +298,14 @@ func hundredDeleted(t *testing.T, s *storm) {
 	namespace := newNamespace(t)
 	const number = 100
 	createScaled(t, namespace, number)
-	stop := scaleAndEdit(t, namespace, number)
+	others := scaleAndEdit(t, namespace, number)
 	must(t, hold(t.Context(), time.Second))
-	beforeDeletion := stop()
-	stop = scaleAndEdit(t, namespace, number)
 	must(t, theCluster.Client.DeleteAllOf(t.Context(), &v1alpha1.MCPServer{}, client.InNamespace(namespace)))
+	before := others.succeeded.Load()
 	must(t, hold(t.Context(), time.Second))
-	whileDeleted := stop()
-	if t.Logf("%d of their scales were written before, %d while they were deleted", beforeDeletion, whileDeleted); whileDeleted == 0 {
+	others.stop()
+	during := others.succeeded.Load() - before
+	if t.Logf("%d of their scales were written before, %d after the request to delete them", before, during); during == 0 {
 		t.Error("they were not scaled while they were deleted")
 	}
 
@@ -260,15 +313,7 @@ func hundredDeleted(t *testing.T, s *storm) {
 	mark, err := theCluster.AuditMark()
 	must(t, err)
 	must(t, hold(t.Context(), quietTime))
-	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
-	must(t, err)
-	if n := countWrites(requests, namespace); n > 0 {
-		t.Errorf("the operators have written %d times to what is gone", n)
-	}
-	state, gone := childrenAreGone(namespace)(t.Context())
-	if !gone {
-		t.Errorf("something has come back: %s", state)
-	}
+	staysGone(t, namespace, mark)
 	families, err := s.operators.leader(t).operator.Metrics(t.Context())
 	must(t, err)
 	left := map[string]int{}

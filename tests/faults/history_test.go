@@ -2,9 +2,7 @@ package faults
 
 import (
 	"context"
-	"strconv"
 	"sync"
-	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -18,12 +16,6 @@ type history struct {
 	versions []setVersion
 	read     int
 	last     map[string]int64
-}
-
-type setVersion struct {
-	name     string
-	at       int64
-	replicas int32
 }
 
 func watchHistory(ctx context.Context, namespace string) *history {
@@ -48,7 +40,7 @@ func (h *history) record(object any) {
 	}
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
-	h.versions = append(h.versions, setVersion{set.Name, version(set), *set.Spec.Replicas})
+	h.versions = append(h.versions, versionOf(set, "watch"))
 	h.last[set.Name] = version(set)
 }
 
@@ -66,11 +58,4 @@ func (h *history) newest(name string) int64 {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	return h.last[name]
-}
-
-func versionNumber(t *testing.T, resourceVersion string) int64 {
-	t.Helper()
-	n, err := strconv.ParseInt(resourceVersion, 10, 64)
-	must(t, err)
-	return n
 }

@@ -3,7 +3,7 @@
 // fails, the API is taken away. Nothing that was answered may be lost, no scale may be wrong for an instant, and all has
 // to recover without help.
 //
-//	go test ./tests/faults -v                                    # most faults once
+//	go test ./tests/faults -v -timeout=60m                       # most faults once
 //	go test ./tests/faults -v -timeout=3h -faults.rounds=10      # the long run, with all of them
 //	go test ./tests/faults -v -run 'TestFaults/etcd'             # one fault
 package faults

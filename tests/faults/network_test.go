@@ -79,20 +79,22 @@ func answerTime(t *testing.T) (time.Duration, error) {
 	return time.Since(begun), response.Body.Close()
 }
 
-// latency makes the way to the API server and back take a second.
+// latency makes the way to the API server take a second, and the way back another. A request on a connection of its own
+// goes there and back twice, the first time to agree on the encryption.
 func latency(t *testing.T, _ *storm) {
-	end := poison(t, "latency", `{"latency": 500}`)
+	end := poison(t, "latency", `{"latency": 1000}`)
 	took, err := answerTime(t)
 	must(t, err)
-	if took < time.Second {
-		t.Fatalf("an answer took %s: there is no latency", took)
+	if took < 4*time.Second {
+		t.Fatalf("an answer took %s: there is too little latency", took)
 	}
 	must(t, hold(t.Context(), 8*time.Second))
 	end()
 }
 
-// connectionsReset resets every connection that carries something, again and again.
-func connectionsReset(t *testing.T, _ *storm) {
+// connectionsReset ends every connection that carries something, and resets those that are made anew, again and again.
+func connectionsReset(t *testing.T, s *storm) {
+	before := s.operators.failedRequests(t)
 	for range 5 {
 		end := poison(t, "reset_peer", `{}`)
 		if took, err := answerTime(t); err == nil {
@@ -101,6 +103,11 @@ func connectionsReset(t *testing.T, _ *storm) {
 		must(t, hold(t.Context(), 500*time.Millisecond))
 		end()
 		must(t, hold(t.Context(), time.Second))
+	}
+	if failed := s.operators.failedRequests(t) - before; failed == 0 {
+		t.Error("no request of the operators has failed: there was nothing to recover from")
+	} else {
+		t.Logf("%.0f requests of the operators failed", failed)
 	}
 }
 
@@ -136,9 +143,9 @@ type answerer struct {
 	server *httptest.Server
 	proxy  httputil.ReverseProxy
 
-	wrong atomic.Bool // answers some requests with an error
-	given atomic.Int32
-	lost  atomic.Int32 // of these, how many had been carried out
+	wrong atomic.Bool       // answers some requests with an error
+	given [600]atomic.Int32 // errors by status code
+	lost  atomic.Int32      // of these, to writes of MCPServers and their children that had been carried out
 
 	mutex   sync.Mutex
 	watches context.Context // ends with every watch that is open
@@ -200,13 +207,17 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.proxy.ServeHTTP(w, r)
 		return
 	}
-	a.given.Add(1)
 	isWrite := r.Method != http.MethodGet
 	if isWrite && rand.IntN(2) == 0 {
-		a.lost.Add(1)
-		a.proxy.ServeHTTP(httptest.NewRecorder(), r)
+		carriedOut := httptest.NewRecorder()
+		a.proxy.ServeHTTP(carriedOut, r)
+		if r.Method == http.MethodPatch && carriedOut.Code < 300 && path.Base(r.URL.Path) != "events" {
+			a.lost.Add(1) // a lease is updated, a review created
+		}
 	}
-	answer(w, drawError(isWrite))
+	err := drawError(isWrite)
+	a.given[err.Status().Code].Add(1)
+	answer(w, err)
 }
 
 // answer answers with an error.
@@ -237,15 +248,24 @@ func drawError(isWrite bool) *apierrors.StatusError {
 // wrongAnswers answers every fourth request with an error. Half of the writes among them have been carried out.
 func wrongAnswers(t *testing.T, _ *storm) {
 	proxy := answers(t)
-	proxy.given.Store(0)
+	codes := []int{http.StatusConflict, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	for _, code := range codes {
+		proxy.given[code].Store(0)
+	}
 	proxy.lost.Store(0)
 	proxy.wrong.Store(true)
 	t.Cleanup(func() { proxy.wrong.Store(false) })
 	must(t, hold(t.Context(), 10*time.Second))
 	proxy.wrong.Store(false)
-	t.Logf("%d errors, %d of them to writes that had been carried out", proxy.given.Load(), proxy.lost.Load())
-	if proxy.given.Load() == 0 || proxy.lost.Load() == 0 {
-		t.Fatal("there was nothing to recover from")
+	for _, code := range codes {
+		t.Logf("%d answers of %d", proxy.given[code].Load(), code)
+		if proxy.given[code].Load() == 0 {
+			t.Errorf("no answer was %d", code)
+		}
+	}
+	t.Logf("%d writes of MCPServers and their children had been carried out", proxy.lost.Load())
+	if proxy.lost.Load() == 0 {
+		t.Error("no write had been carried out that was answered with an error")
 	}
 }
 

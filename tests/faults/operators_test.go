@@ -92,6 +92,23 @@ func (o *operators) leader(t *testing.T) (leader *kept) {
 	return leader
 }
 
+// failedRequests is how many requests of the operators that run got no answer.
+func (o *operators) failedRequests(t *testing.T) (failed float64) {
+	t.Helper()
+	for _, k := range o.running {
+		families, err := k.operator.Metrics(t.Context())
+		must(t, err)
+		for _, metric := range families["rest_client_requests_total"].GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if label.GetName() == "code" && label.GetValue() == "<error>" {
+					failed += metric.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return failed
+}
+
 // didNotPanic: a panic that controller-runtime recovers from shows in the log alone.
 func (o *operators) didNotPanic(t *testing.T) {
 	t.Helper()

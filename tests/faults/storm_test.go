@@ -44,7 +44,8 @@ type storm struct {
 	// since is when the last fault was over, in nanoseconds; 0 during a fault.
 	since atomic.Int64
 
-	mark int64 // the end of what has been judged of the audit log
+	mark   int64                 // the end of what has been judged of the audit log
+	judged map[string]setVersion // the last of each StatefulSet
 }
 
 // startStorm creates the MCPServers. The actors begin when there are operators.
@@ -52,7 +53,7 @@ func startStorm(t *testing.T) *storm {
 	t.Logf("-faults.seed=%d", *seed)
 	namespace := newNamespace(t)
 	ctx, fail := context.WithCancelCause(context.Background())
-	s := &storm{ctx: ctx, fail: fail, namespace: namespace}
+	s := &storm{ctx: ctx, fail: fail, namespace: namespace, judged: map[string]setVersion{}}
 	t.Cleanup(func() { fail(errors.New("the storm is over")) })
 	var err error
 	s.mark, err = theCluster.AuditMark()
@@ -135,11 +136,15 @@ func (s *storm) suffer(t *testing.T, f fault) {
 	s.calm(t)
 	s.allAreReady(t)
 	versions := s.judge(t)
+	restarts = s.operators.restarts() - restarts
+	if restarts < f.restarts {
+		t.Errorf("operators were started again %d times, not %d: there was nothing to recover from", restarts, f.restarts)
+	}
 	writes, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 	must(t, err)
 	t.Logf("| fault | lasted | actions | writes of the operators | versions judged | restarts | recovery |")
 	t.Logf("| %s | %.1f s | %d | %d | %d | %d | %.1f s |", f.name, over.Sub(begun).Seconds(), s.actions()-actions,
-		countWrites(writes, s.namespace), versions, s.operators.restarts()-restarts, recovery.Seconds())
+		countWrites(writes, s.namespace), versions, restarts, recovery.Seconds())
 }
 
 func (s *storm) actions() int32 {
@@ -180,46 +185,6 @@ func areReady(ctx context.Context, namespace string) (string, bool) {
 		}
 	}
 	return "", len(list.Items) > 0
-}
-
-// judge holds every version that the StatefulSets have had against what was allowed, and returns how many there were. It
-// has two witnesses: the watch, which may miss what happens while it is broken, and the audit log, which misses what the
-// API server had no time to log before it was killed.
-func (s *storm) judge(t *testing.T) (versions int) {
-	t.Helper()
-	for _, a := range s.actors {
-		eventually(t, "the watch to be up to date", func(ctx context.Context) (string, bool) {
-			live, err := a.look(ctx)
-			return fmt.Sprint(live, err), err == nil && s.history.newest(a.requests.Key.Name) >= version(live.set)
-		})
-	}
-	seen := map[string]map[int64]bool{}
-	byName := map[string]*actor{}
-	for _, a := range s.actors {
-		byName[a.requests.Key.Name], seen[a.requests.Key.Name] = a, map[int64]bool{}
-	}
-	note := func(name string, at int64, replicas int32, witness string) {
-		seen[name][at] = true
-		if err := byName[name].judge(at, replicas, witness); err != nil {
-			t.Error(err)
-		}
-	}
-	for _, v := range s.history.next() {
-		note(v.name, v.at, v.replicas, "watch")
-	}
-	requests, err := theCluster.RequestsSince(s.mark, "")
-	must(t, err)
-	s.mark, err = theCluster.AuditMark()
-	must(t, err)
-	for _, request := range requests {
-		if request.Namespace == s.namespace && request.Resource == "statefulsets" && request.Replicas != nil && request.Code < 300 {
-			note(request.Name, versionNumber(t, request.Version), *request.Replicas, "audit log")
-		}
-	}
-	for _, versionsOf := range seen {
-		versions += len(versionsOf)
-	}
-	return versions
 }
 
 // end stops the storm, and shows that the operators have nothing left to do.

@@ -2,8 +2,8 @@
 // real API server, and holds what happens against a model of the scale protocol. The passes of the operator are run one
 // by one, so that a sequence is the same each time: a failure shrinks, and its seed replays it.
 //
-//	go test ./tests/storm -run TestStorm -rapid.checks=1000           # the long run
-//	go test ./tests/storm -run TestStorm -rapid.seed=SEED             # one that failed
+//	go test ./tests/storm -run TestStorm -timeout=120m -rapid.checks=1000    # the long run
+//	go test ./tests/storm -run TestStorm -rapid.seed=SEED                    # one that failed
 package storm
 
 import (

@@ -1,0 +1,148 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"mcpserver-operator/tests/cluster"
+)
+
+// step is the time up to a version of the StatefulSet, and what may happen in it.
+type step struct {
+	until int64
+	done  []string // the actions of the actor
+	// allowed are the scales that the StatefulSet may show.
+	allowed []int32
+	// The operator itself may set what is declared in the step, each once, and what is declared under Force, at any time.
+	declared, forced []int32
+}
+
+func (s *step) allow(replicas int32) {
+	if !slices.Contains(s.allowed, replicas) {
+		s.allowed = append(s.allowed, replicas)
+	}
+}
+
+// setVersion is what a witness says of a version of a StatefulSet.
+type setVersion struct {
+	name       string
+	at         int64 // its resourceVersion
+	generation int64 // 0 if the witness does not say
+	replicas   int32
+	witness    string
+	byOperator bool // it is what a write of the operator made
+	created    bool
+}
+
+func versionOf(set *appsv1.StatefulSet, witness string) setVersion {
+	return setVersion{name: set.Name, at: version(set), generation: set.Generation, replicas: *set.Spec.Replicas, witness: witness}
+}
+
+// merge adds what another witness says of the same version.
+func (v setVersion) merge(other setVersion) setVersion {
+	v.generation = max(v.generation, other.generation)
+	v.byOperator, v.created = v.byOperator || other.byOperator, v.created || other.created
+	return v
+}
+
+// judge holds every version that the StatefulSets have had against what was allowed, and returns how many there were. It
+// has two witnesses: the watch, which may miss what happens while it is broken, and the audit log, which misses what the
+// API server had no time to log before it was killed.
+func (s *storm) judge(t *testing.T) (versions int) {
+	t.Helper()
+	for _, a := range s.actors {
+		eventually(t, "the watch to be up to date", func(ctx context.Context) (string, bool) {
+			live, err := a.look(ctx)
+			return fmt.Sprint(live, err), err == nil && s.history.newest(a.requests.Key.Name) >= version(live.set)
+		})
+	}
+	seen := map[string]map[int64]setVersion{}
+	for _, v := range append(s.history.next(), s.loggedVersions(t)...) {
+		if seen[v.name] == nil {
+			seen[v.name] = map[int64]setVersion{}
+		}
+		if of, found := seen[v.name][v.at]; found {
+			v = of.merge(v)
+		}
+		seen[v.name][v.at] = v
+	}
+	for _, a := range s.actors {
+		name := a.requests.Key.Name
+		for _, at := range slices.Sorted(maps.Keys(seen[name])) {
+			now, before := seen[name][at], s.judged[name]
+			if err := a.judge(now); err != nil {
+				t.Error(err)
+			}
+			if err := a.judgeOperator(before, now); err != nil {
+				t.Error(err)
+			}
+			s.judged[name] = now
+		}
+		versions += len(seen[name])
+	}
+	return versions
+}
+
+// loggedVersions returns what writes have made of the StatefulSets since it was called last, as the audit log has it.
+func (s *storm) loggedVersions(t *testing.T) (versions []setVersion) {
+	t.Helper()
+	requests, err := theCluster.RequestsSince(s.mark, "")
+	must(t, err)
+	s.mark, err = theCluster.AuditMark()
+	must(t, err)
+	for _, r := range requests {
+		if r.Namespace != s.namespace || r.Resource != "statefulsets" || r.Replicas == nil || r.Code >= 300 {
+			continue
+		}
+		at, err := strconv.ParseInt(r.Version, 10, 64)
+		must(t, err)
+		versions = append(versions, setVersion{
+			name: r.Name, at: at, generation: r.Generation, replicas: *r.Replicas, witness: "audit log",
+			byOperator: r.User == cluster.OperatorUser, created: r.Code == 201,
+		})
+	}
+	return versions
+}
+
+// stepAt returns the step that a version belongs to.
+func (a *actor) stepAt(at int64) *step {
+	i, _ := slices.BinarySearchFunc(a.steps, at, func(s step, at int64) int { return int(s.until - at) })
+	if i < len(a.steps) {
+		return &a.steps[i]
+	}
+	return &a.now
+}
+
+// judge holds a version of the StatefulSet against what was allowed at that time.
+func (a *actor) judge(v setVersion) error {
+	if now := a.stepAt(v.at); !slices.Contains(now.allowed, v.replicas) {
+		return fmt.Errorf("%s was at %d in version %d, as the %s has it; allowed was %v while %s",
+			v.name, v.replicas, v.at, v.witness, now.allowed, strings.Join(now.done, ", "))
+	}
+	return nil
+}
+
+// judgeOperator fails when the operator itself has changed the scale of a StatefulSet to something that is not declared
+// then. A generation more tells that the write before is the last change of the spec that there was in between.
+func (a *actor) judgeOperator(before, v setVersion) error {
+	if !v.byOperator || v.created || v.replicas == before.replicas || v.generation != before.generation+1 {
+		return nil
+	}
+	now := a.stepAt(v.at)
+	if i := slices.Index(now.declared, v.replicas); i >= 0 {
+		now.declared = slices.Delete(now.declared, i, i+1)
+		return nil
+	}
+	if slices.Contains(now.forced, v.replicas) {
+		return nil
+	}
+	return fmt.Errorf("the operator has changed the scale of %s from %d to %d in version %d; declared was %v, under Force %v, while %s",
+		v.name, before.replicas, v.replicas, v.at, now.declared, now.forced, strings.Join(now.done, ", "))
+}
