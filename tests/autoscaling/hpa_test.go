@@ -1,6 +1,7 @@
 package autoscaling
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"slices"
@@ -94,9 +95,10 @@ func TestAnAutoscalerOnTheMCPServer(t *testing.T) {
 	hasNoFight(t, mcp)
 }
 
-// loadComesAndGoes makes the pods busy and idle again, and applies a new version of the manifest as soon as the autoscaler
-// has scaled up, and another one as soon as it has scaled down. It fails unless each change of the scale of the StatefulSet
-// comes from a write of the autoscaler to the scale of the given resource, and returns who owned the scale meanwhile.
+// loadComesAndGoes makes the pods busy and idle again, and applies new versions of the manifest all the while that the
+// autoscaler scales up, and down, so that writes of the scale and of the template meet. It fails unless each change of the
+// scale of the StatefulSet comes from a write of the autoscaler to the scale of the given resource, and returns who owned
+// the scale meanwhile.
 func loadComesAndGoes(t *testing.T, namespace, manifest, resource string) []string {
 	t.Helper()
 	isReady(t, namespace, fewest, "1.0")
@@ -106,17 +108,16 @@ func loadComesAndGoes(t *testing.T, namespace, manifest, resource string) []stri
 	must(t, err)
 
 	uses(t, namespace, busy)
-	replicasBecome(t, namespace, most)
-	upgrade(t, namespace, manifest, "2.0", busy)
-	isReady(t, namespace, most, "2.0")
-	kubectl(t, namespace, "wait", "--for=condition=ScalingActive", "--timeout=90s", "hpa/"+server) // it has metrics, of the new pods too
+	isReady(t, namespace, most, upgradesUntilScaled(t, namespace, manifest, fewest, most, "2", busy))
+	kubectl(t, namespace, "wait", "--for=condition=ScalingActive", "--timeout="+patience.String(), "hpa/"+server) // it has metrics, of the new pods too
 	uses(t, namespace, idle)
-	replicasBecome(t, namespace, fewest)
-	upgrade(t, namespace, manifest, "3.0", idle)
-	isReady(t, namespace, fewest, "3.0")
+	isReady(t, namespace, fewest, upgradesUntilScaled(t, namespace, manifest, most, fewest, "3", idle))
 
 	scales, err := recorder.Stop(t.Context())
 	must(t, err)
+	if !riseAndFall(scales) {
+		t.Errorf("the scale was %v, one after the other", scales)
+	}
 	if writes := scaleWrites(t, mark, namespace, resource); len(scales)-1 > writes {
 		t.Errorf("the scale was %v, one after the other, but the autoscaler wrote it only %d times", scales, writes)
 	}
@@ -126,6 +127,39 @@ func loadComesAndGoes(t *testing.T, namespace, manifest, resource string) []stri
 		}
 	}
 	return recorder.Owners()
+}
+
+// upgradesUntilScaled applies one new version of the manifest after the other until the autoscaler has changed the scale, and
+// one more at once. That alone replaces the pods that were there: the autoscaler needs pods that are old enough to have
+// metrics. It returns the last version.
+func upgradesUntilScaled(t *testing.T, namespace, manifest string, from, to int32, major, cpu string) string {
+	t.Helper()
+	held := strings.Replace(manifest, "\n  transport:",
+		fmt.Sprintf("\n  updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: %d}}\n  transport:", from), 1)
+	minor := 0
+	version := func() string { return fmt.Sprintf("%s.%d", major, minor) }
+	eventually(t, fmt.Sprintf("%d replicas while new versions are applied", to), func() (string, bool) {
+		minor++
+		upgrade(t, namespace, held, version(), cpu)
+		return scaleIs(t, namespace, to)
+	})
+	if minor == 1 {
+		t.Errorf("the scale was %d as soon as the first new version was applied", to)
+	}
+	minor++
+	upgrade(t, namespace, manifest, version(), cpu)
+	return version()
+}
+
+// riseAndFall reports whether scales go from the fewest pods up to the most and down again, and nowhere else.
+func riseAndFall(scales []int32) bool {
+	peak := slices.Index(scales, most)
+	if peak < 0 || scales[0] != fewest || scales[len(scales)-1] != fewest {
+		return false
+	}
+	down := slices.Clone(scales[peak:])
+	slices.Reverse(down)
+	return slices.IsSorted(scales[:peak+1]) && slices.IsSorted(down)
 }
 
 // scaleWrites returns how often the autoscaler has written the scale of a resource.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -78,10 +79,14 @@ func upgrade(t *testing.T, namespace, manifest, version, cpu string) {
 // replicasBecome waits until the StatefulSet asks for n pods.
 func replicasBecome(t *testing.T, namespace string, n int32) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d replicas", n), func() (string, bool) {
-		replicas := ptr.Deref(get(t, namespace, &appsv1.StatefulSet{}).Spec.Replicas, -1)
-		return fmt.Sprintf("%d, %+v", replicas, get(t, namespace, &autoscalingv2.HorizontalPodAutoscaler{}).Status), replicas == n
-	})
+	eventually(t, fmt.Sprintf("%d replicas", n), func() (string, bool) { return scaleIs(t, namespace, n) })
+}
+
+// scaleIs reports whether the StatefulSet asks for n pods, and what it and the autoscaler say.
+func scaleIs(t *testing.T, namespace string, n int32) (state string, is bool) {
+	t.Helper()
+	replicas := ptr.Deref(get(t, namespace, &appsv1.StatefulSet{}).Spec.Replicas, -1)
+	return fmt.Sprintf("%d, %+v", replicas, get(t, namespace, &autoscalingv2.HorizontalPodAutoscaler{}).Status), replicas == n
 }
 
 // isReady waits until the MCPServer says that n of n pods are ready, all of which run a version of the image.
@@ -111,7 +116,14 @@ func get[O client.Object](t *testing.T, namespace string, object O) O {
 	return object
 }
 
-var (
-	must       = cluster.Must
-	eventually = cluster.MustEventually
-)
+// patience is how long the autoscaler may take. It needs two looks of metrics-server at a pod, which are 10 s apart, and
+// moves in steps; three tests share the machine meanwhile.
+const patience = 5 * time.Minute
+
+// eventually fails a test if something does not become true.
+func eventually(t *testing.T, what string, is func() (state string, done bool)) {
+	t.Helper()
+	must(t, cluster.EventuallyWithin(t.Context(), patience, what, func(context.Context) (string, bool) { return is() }))
+}
+
+var must = cluster.Must

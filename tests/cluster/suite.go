@@ -68,8 +68,15 @@ const eventuallyTimeout = 90 * time.Second
 
 // Eventually waits until something is true; the error has how it was last.
 func Eventually(ctx context.Context, what string, is func(context.Context) (state string, done bool)) error {
+	return EventuallyWithin(ctx, eventuallyTimeout, what, is)
+}
+
+// EventuallyWithin is Eventually for what may take another time.
+func EventuallyWithin(
+	ctx context.Context, timeout time.Duration, what string, is func(context.Context) (state string, done bool),
+) error {
 	var last string
-	err := wait.PollUntilContextTimeout(ctx, pollInterval, eventuallyTimeout, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, timeout, true, func(context.Context) (bool, error) {
 		state, done := is(ctx) // not the context of the poll: at the deadline its requests would fail before it does
 		last = state
 		return done, nil

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +14,9 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/applyconfigs"
@@ -92,29 +96,126 @@ func TestDeletion(t *testing.T) {
 		test = test.Assess(child+" comes back", all(kubectl("delete", child), childrenAreThere(), scaleIs(2)))
 	}
 	testEnv.Test(t, test.
-		Assess("they go with the MCPServer", all(
-			kubectl("delete", "mcpserver", server),
+		Assess("they go with the MCPServer, its pods as well, and stay away", nothingComesBack(
+			kubectl("delete", "mcpserver", server, "--cascade=background"), eventuallyNothingIsLeft())).
+		Feature())
+}
+
+// TestForegroundDeletion: while the MCPServer waits for its children, none comes back, and when kubectl returns everything
+// is gone.
+func TestForegroundDeletion(t *testing.T) {
+	testEnv.Test(t, feature("deletion in the foreground").
+		Assess("is there", all(apply(declared(2)), scaleIs(2))).
+		Assess("goes, with its children and its pods, and they stay away", nothingComesBack(
+			kubectl("delete", "mcpserver", server, "--cascade=foreground", "--timeout=60s"),
 			step(func(ctx context.Context, t *testing.T) {
-				eventually(ctx, t, "no children", func(ctx context.Context) (string, bool) {
-					there := existing(ctx, t)
-					return fmt.Sprint(there), len(there) == 0
-				})
+				if left := leftOver(ctx, t); len(left) > 0 {
+					t.Fatalf("kubectl has returned, and there are still %v", left)
+				}
 			}))).
 		Feature())
 }
 
-// TestForegroundDeletion: while the MCPServer waits for its children, none comes back.
-func TestForegroundDeletion(t *testing.T) {
-	testEnv.Test(t, feature("deletion in the foreground").
-		Assess("is there", all(apply(declared(2)), scaleIs(2))).
-		Assess("goes", all(
-			kubectl("delete", "mcpserver", server, "--cascade=foreground", "--timeout=60s"),
-			step(func(ctx context.Context, t *testing.T) {
-				if there := existing(ctx, t); len(there) > 0 {
-					t.Fatalf("%v came back", there)
-				}
-			}))).
-		Feature())
+// eventuallyNothingIsLeft waits until neither a child of the MCPServer nor a pod is there.
+func eventuallyNothingIsLeft() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "no children and no pods", func(ctx context.Context) (string, bool) {
+			left := leftOver(ctx, t)
+			return fmt.Sprint(left), len(left) == 0
+		})
+	})
+}
+
+// leftOver returns the names of the children and of the pods of the MCPServer that are there, also on their way out.
+func leftOver(ctx context.Context, t *testing.T) []string {
+	t.Helper()
+	var left []string
+	for _, child := range children() {
+		err := theCluster.Client.Get(ctx, client.ObjectKey{Namespace: in(ctx), Name: child.GetName()}, child)
+		must(t, client.IgnoreNotFound(err))
+		if err == nil {
+			left = append(left, fmt.Sprintf("%T %s", child, child.GetName()))
+		}
+	}
+	var pods corev1.PodList
+	must(t, theCluster.Client.List(ctx, &pods, client.InNamespace(in(ctx))))
+	for _, pod := range pods.Items {
+		if strings.HasPrefix(pod.Name, server+"-") {
+			left = append(left, "pod "+pod.Name)
+		}
+	}
+	return left
+}
+
+// nothingComesBack runs steps that delete the MCPServer, restarts the operator, and lets it make another MCPServer with
+// every child. It fails if any child of the first is created from before the steps until those of the other are: the
+// watches that show these have shown everything before.
+func nothingComesBack(steps ...features.Func) features.Func {
+	const other = "other"
+	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+		t.Helper()
+		until, cancel := context.WithTimeout(ctx, watchTimeout)
+		defer cancel()
+		var watches []watch.Interface
+		for _, kind := range kindsOfChildren() {
+			watches = append(watches, watchFromNow(until, t, kind))
+		}
+		ctx = all(append(steps,
+			operatorStops(), operatorStarts(), // not operatorRestarts: there may be no MCPServer left to wait for a pass over
+			apply(strings.Replace(full, "name: web", "name: "+other, 1)))...)(ctx, t, config)
+		for _, w := range watches {
+			if created := createdUntil(t, w, other); len(created) > 0 {
+				t.Errorf("%d times something came back, such as %s", len(created), created[0])
+			}
+			w.Stop()
+		}
+		if left := leftOver(ctx, t); len(left) > 0 {
+			t.Errorf("%v are there again", left)
+		}
+		// Left to its namespace, which goes seconds later, it might go while the next test waits for a pass over it.
+		return kubectl("delete", "mcpserver", other)(ctx, t, config)
+	}
+}
+
+// watchTimeout ends a watch that does not show what it has to.
+const watchTimeout = 3 * time.Minute
+
+// watchFromNow watches the objects of a kind in the namespace of the test, without those that are there already.
+func watchFromNow(ctx context.Context, t *testing.T, kind client.ObjectList) watch.Interface {
+	t.Helper()
+	must(t, theCluster.Client.List(ctx, kind, client.InNamespace(in(ctx))))
+	w, err := theCluster.Client.Watch(ctx, kind, &client.ListOptions{
+		Namespace: in(ctx), Raw: &metav1.ListOptions{ResourceVersion: kind.GetResourceVersion()},
+	})
+	must(t, err)
+	return w
+}
+
+// createdUntil returns what a watch shows to be created before the child of an MCPServer.
+func createdUntil(t *testing.T, w watch.Interface, server string) []string {
+	t.Helper()
+	var created []string
+	for event := range w.ResultChan() {
+		object, isObject := event.Object.(client.Object)
+		switch {
+		case !isObject:
+			t.Fatalf("watching: %v", apierrors.FromObject(event.Object))
+		case event.Type != watch.Added:
+		case slices.ContainsFunc(childrenOf(server), func(child client.Object) bool { return child.GetName() == object.GetName() }):
+			return created
+		default:
+			created = append(created, fmt.Sprintf("%T %s", object, object.GetName()))
+		}
+	}
+	t.Fatalf("a watch has ended before the children of MCPServer %q were there; it has shown %v", server, created)
+	return nil
+}
+
+// kindsOfChildren returns an empty list of each kind of child.
+func kindsOfChildren() []client.ObjectList {
+	return []client.ObjectList{&appsv1.StatefulSetList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{},
+		&networkingv1.NetworkPolicyList{}, &policyv1.PodDisruptionBudgetList{}}
 }
 
 func childrenAreThere() features.Func {
@@ -147,7 +248,10 @@ func existing(ctx context.Context, t *testing.T) []string {
 func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 
 // children returns an empty object of the name of each child that the MCPServer of a test can have.
-func children() []client.Object {
+func children() []client.Object { return childrenOf(server) }
+
+// childrenOf is children of the MCPServer of another name.
+func childrenOf(server string) []client.Object {
 	return []client.Object{
 		&appsv1.StatefulSet{ObjectMeta: named(applyconfigs.StatefulSetName(server))},
 		&corev1.Service{ObjectMeta: named(applyconfigs.ClientServiceName(server))},

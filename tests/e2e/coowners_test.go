@@ -104,16 +104,22 @@ spec: {ingress: [{ports: [{port: 8080}]}]}
 `, child: "networkpolicy/mcp-web", path: ".spec.ingress[*].ports[*].port", want: "8080"},
 }
 
-// TestWhatOthersWriteSurvives: on every child, through passes, changes of ours and a restart.
+// scaledToTwo applies a manifest without replicas and scales its StatefulSet to 2. That is nobody's default, so that a scale
+// which is reset shows.
+func scaledToTwo(manifest string) features.Func {
+	return all(apply(manifest), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2))
+}
+
+// TestWhatOthersWriteSurvives: on every child, through passes, changes of ours and a restart; and it does not move the scale.
 func TestWhatOthersWriteSurvives(t *testing.T) {
-	test := feature("what others write").Assess("every child is there", all(apply(full), scaleIs(1)))
+	test := feature("what others write").Assess("every child is there", scaledToTwo(full))
 	values := map[string]string{}
 	for _, f := range foreigners {
 		write := kubectl(f.write...)
 		if f.manifest != "" {
 			write = applyAs("injector", f.manifest)
 		}
-		test = test.Assess(f.what, all(write, step(func(ctx context.Context, t *testing.T) {
+		test = test.Assess(f.what, holds(2, write, step(func(ctx context.Context, t *testing.T) {
 			values[f.what] = valueOf(ctx, t, f)
 			if value := values[f.what]; value == "" || (f.want != "" && !sameWords(value, f.want)) {
 				t.Fatalf("%s of %s is %q, wanted %q", f.path, f.child, value, f.want)
@@ -129,19 +135,20 @@ func TestWhatOthersWriteSurvives(t *testing.T) {
 	})
 	edited := strings.NewReplacer("server:1", "server:2", "plain", "fancy").Replace(full)
 	testEnv.Test(t, test.
-		Assess("survives passes", all(passesAreForced(3), survive)).
-		Assess("survives another image and another value of ours", all(apply(edited), imageOfServerIs("registry.example/server:2"), scaleIs(1), survive)).
-		Assess("survives a restart of the operator", all(operatorRestarts(), passesAreForced(1), survive)).
-		Assess("survives a variable of ours that goes", all(
+		Assess("survives passes", holds(2, passesAreForced(3), survive)).
+		Assess("survives another image and another value of ours", holds(2,
+			apply(edited), imageOfServerIs("registry.example/server:2"), scaleIs(2), survive)).
+		Assess("survives a restart of the operator", holds(2, operatorRestarts(), passesAreForced(1), survive)).
+		Assess("survives a variable of ours that goes", holds(2,
 			apply(strings.Replace(edited, "env: [{name: MODE, value: fancy}]", "", 1)),
 			eventuallyPrints("", "statefulset/web", `.spec.template.spec.containers[?(@.name=="mcp")].env[?(@.name=="MODE")].value`), survive)).
 		Feature())
 }
 
-// TestAFieldOfOursIsPutBackOnce: with an event that names who had changed it.
+// TestAFieldOfOursIsPutBackOnce: with an event that names who had changed it, and without the scale.
 func TestAFieldOfOursIsPutBackOnce(t *testing.T) {
 	theCluster.NeedAuditLog(t)
-	test := feature("a field of ours").Assess("every child is there", all(apply(full), scaleIs(1)))
+	test := feature("a field of ours").Assess("every child is there", scaledToTwo(full))
 	for _, theirs := range []struct {
 		write             []string
 		child, path, want string
@@ -173,7 +180,7 @@ func TestAFieldOfOursIsPutBackOnce(t *testing.T) {
 		test = test.Assess(strings.Join(theirs.write[:3], " "), step(func(ctx context.Context, t *testing.T) {
 			mark, err := theCluster.AuditMark()
 			must(t, err)
-			all(kubectl(theirs.write...), eventuallyPrints(theirs.want, theirs.child, theirs.path),
+			holds(2, kubectl(theirs.write...), eventuallyPrints(theirs.want, theirs.child, theirs.path),
 				eventSays("FieldTakenBack", theirs.says...), passesAreForced(2))(ctx, t, nil)
 			requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 			must(t, err)
@@ -194,17 +201,17 @@ func TestAFieldOfOursIsPutBackOnce(t *testing.T) {
 // TestARenumberedPortIsPutBack: ports are merged by their number, so that a second one would be left beside ours.
 func TestARenumberedPortIsPutBack(t *testing.T) {
 	testEnv.Test(t, feature("a port of ours").
-		Assess("is there", all(apply(full), scaleIs(1))).
-		Assess("of the Service, with another number", all(
+		Assess("is there", scaledToTwo(full)).
+		Assess("of the Service, with another number", holds(2,
 			kubectl("patch", "service", "mcp-web-proxy", "--type=json", "-p", `[{"op":"replace","path":"/spec/ports/0/port","value":9090}]`),
 			eventuallyPrints("8080", "service/mcp-web-proxy", ".spec.ports[*].port"),
 			eventSays("FieldTakenBack", "kubectl-patch", "9090", `Service "mcp-web-proxy"`))).
-		Assess("of the container, with another number", all(
+		Assess("of the container, with another number", holds(2,
 			kubectl("patch", "statefulset", server, "--type=json", "-p",
 				`[{"op":"replace","path":"/spec/template/spec/containers/0/ports/0/containerPort","value":9090}]`),
 			eventuallyPrints("8080", "statefulset/web", ".spec.template.spec.containers[0].ports[*].containerPort"),
 			eventSays("FieldTakenBack", "kubectl-patch", "9090", `StatefulSet "web"`))).
-		Assess("and another number of ours still takes the old one away", all(
+		Assess("and another number of ours still takes the old one away", holds(2,
 			apply(strings.Replace(full, "transport:", "proxyPort: 80\n  transport:", 1)), childrenAreAsBuilt(),
 			eventuallyPrints("80", "service/mcp-web-proxy", ".spec.ports[*].port"),
 			eventuallyPrints("80", "statefulset/web", ".spec.template.spec.containers[0].ports[*].containerPort"))).
@@ -225,12 +232,13 @@ func fightShows(words []string, command ...string) features.Func {
 // TestAFightOverAField: the operator does not replace pods for ever because somebody else has another opinion.
 func TestAFightOverAField(t *testing.T) {
 	testEnv.Test(t, feature("somebody sets another image each time it is put back").
-		Assess("is put back, then less and less often, and says against whom", all(apply(undeclared), scaleIs(1),
+		Assess("has two pods", scaledToTwo(undeclared)).
+		Assess("is put back, then less and less often, and says against whom", holds(2,
 			fightShows([]string{"kubectl-set", "image", "declare its value in the MCPServer"}, "set", "image", "statefulset/web", "mcp=registry.example/other:1"),
 			eventSays("FieldFight", "kubectl-set", "image"))).
-		Assess("meanwhile it stays", wait(3*time.Second)).
+		Assess("meanwhile it stays", holds(2, wait(3*time.Second))).
 		Assess("as the other wants it", eventuallyPrints("registry.example/other:1", "statefulset/web", ".spec.template.spec.containers[0].image")).
-		Assess("a change of the MCPServer does not wait", all(
+		Assess("a change of the MCPServer does not wait", holds(2,
 			apply(strings.Replace(undeclared, "server:1", "server:2", 1)),
 			eventuallyPrints("registry.example/server:2", "statefulset/web", ".spec.template.spec.containers[0].image"),
 			conditionIsGone(v1alpha1.ConditionFieldConflict))).
@@ -240,13 +248,14 @@ func TestAFightOverAField(t *testing.T) {
 // TestAFightWithWhoRemovesAField: nor because somebody takes a field away each time; who that is, Kubernetes does not record.
 func TestAFightWithWhoRemovesAField(t *testing.T) {
 	testEnv.Test(t, feature("somebody removes an environment variable each time it is put back").
-		Assess("is put back, then less and less often, and says which", all(apply(undeclared), scaleIs(1),
+		Assess("has two pods", scaledToTwo(undeclared)).
+		Assess("is put back, then less and less often, and says which", holds(2,
 			fightShows([]string{"somebody removes", `env[name="MCP_HOST"]`, "Stop whoever it is"}, "set", "env", "statefulset/web", "MCP_HOST-"),
 			eventSays("FieldFight", "somebody removes"))).
-		Assess("a change of the MCPServer does not wait, and what is new in it was not removed", all(
+		Assess("a change of the MCPServer does not wait, and what is new in it was not removed", holds(2,
 			apply(strings.Replace(undeclared, `:1"`, `:1", env: [{name: NEW, value: a}]`, 1)),
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST NEW", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
-			conditionIsGone(v1alpha1.ConditionFieldConflict), scaleIs(1), passesAreForced(2), noEventSays("NEW"))).
+			conditionIsGone(v1alpha1.ConditionFieldConflict), scaleIs(2), passesAreForced(2), noEventSays("NEW"))).
 		Feature())
 }
 
@@ -254,7 +263,8 @@ func TestAFightWithWhoRemovesAField(t *testing.T) {
 // operator from its work.
 func TestWhatTheSchemaDoesNotAllow(t *testing.T) {
 	testEnv.Test(t, feature("an environment variable of ours twice").
-		Assess("does not stop the operator", all(apply(undeclared), scaleIs(1),
+		Assess("two pods", scaledToTwo(undeclared)).
+		Assess("does not stop the operator", holds(2,
 			kubectl("patch", "statefulset", server, "--type=json", "-p",
 				`[{"op":"add","path":"/spec/template/spec/containers/0/env/-","value":{"name":"MCP_HOST","value":"x"}}]`),
 			apply(strings.Replace(undeclared, "server:1", "server:2", 1)), imageIs("registry.example/server:2"))).

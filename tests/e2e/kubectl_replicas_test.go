@@ -16,7 +16,7 @@ func TestApplyByASecondManager(t *testing.T) {
 	testEnv.Test(t, feature("kubectl apply --server-side by two field managers").
 		Assess("the first declares", all(applyAs("team-a", declared(3)), scaleIs(3), declarationIsOwnedBy("team-a/Apply"))).
 		Assess("the second is refused", holds(3,
-			refused(`conflict with "team-a": .spec.replicas`, declared(2), "apply", "--server-side", "--field-manager=team-b", "-f", "-"),
+			refused(`Apply failed with 1 conflict: conflict with "team-a": .spec.replicas`, declared(2), "apply", "--server-side", "--field-manager=team-b", "-f", "-"),
 			passesAreForced(1))).
 		Assess("and takes it over by force", scaleGoes([]int32{3, 2},
 			applyForcedAs("team-b", declared(2)), scaleIs(2), declarationIsOwnedBy("team-b/Apply"), ownerIs("MCPServer"))).
@@ -26,6 +26,12 @@ func TestApplyByASecondManager(t *testing.T) {
 		Assess("and takes it over by force", scaleGoes([]int32{2, 3},
 			applyForcedAs("team-c", threeReplicas), scaleIs(3), scaleIsOwnedBy("team-c/Apply"), ownerIs("team-c"), passesAreForced(2),
 			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", `"team-c"`, "declares 2", "to 3"))).
+		Assess("under the name of kubectl, if it gives none", scaleGoes([]int32{3, 4},
+			kubectlOf(strings.ReplaceAll(threeReplicas, "3", "4"), "apply", "--server-side", "--force-conflicts", "-f", "-"),
+			scaleIs(4), scaleIsOwnedBy("kubectl/Apply"), ownerIs("kubectl"))).
+		Assess("unless the policy is Force", all(
+			applyForcedAs("team-b", declaredWith(2, v1alpha1.ReplicasConflictForce)), scaleIs(2), ownerIs("MCPServer"),
+			scaleGoes([]int32{2, 3, 2}, applyForcedAs("team-c", threeReplicas), eventSays("ScaleTakenBack", `"team-c"`), scaleIs(2)))).
 		Feature())
 }
 
@@ -57,12 +63,6 @@ func TestClientSideApply(t *testing.T) {
 // TestEdit: the number that somebody types into an editor is a declaration in the MCPServer, and a scaling in the
 // StatefulSet.
 func TestEdit(t *testing.T) {
-	edit := func(object, editor string) features.Func {
-		return step(func(ctx context.Context, t *testing.T) {
-			t.Setenv("KUBE_EDITOR", editor)
-			kubectl("edit", object)(ctx, t, nil)
-		})
-	}
 	testEnv.Test(t, feature("kubectl edit").
 		Assess("declared", all(apply(declared(2)), scaleIs(2))).
 		Assess("of the MCPServer declares", scaleGoes([]int32{2, 3},
@@ -72,6 +72,85 @@ func TestEdit(t *testing.T) {
 			edit("statefulset/web", "sed -i 's/^  replicas: 3$/  replicas: 4/'"), scaleIs(4), ownerIs("kubectl-edit"),
 			scaleIsOwnedBy("kubectl-edit/Update"), passesAreForced(1),
 			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", `"kubectl-edit"`, "to 4"))).
+		Assess("removing it from the MCPServer is a release", holds(4,
+			edit("mcpserver/web", "sed -i '/^  replicas: 3$/d'"), passesAreForced(1),
+			conditionIsGone(v1alpha1.ConditionScaleConflict), ownerIs("kubectl-edit"), scaleIs(4))).
+		Feature())
+}
+
+// edit runs kubectl edit with a command that does what a user does in the editor.
+func edit(object, editor string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		t.Setenv("KUBE_EDITOR", editor)
+		kubectl("edit", object)(ctx, t, nil)
+	})
+}
+
+// TestAManifestAfterAnEditOrAPatch: who applies the number of the manifest is told that it was changed, and by what.
+func TestAManifestAfterAnEditOrAPatch(t *testing.T) {
+	const using = " using toolhive.stacklok.dev/v1alpha1: .spec.replicas"
+	test := feature("a manifest with 2 replicas").Assess("declared", all(applyAs("kubectl", declared(2)), scaleIs(2)))
+	for _, change := range []struct {
+		manager string
+		by      features.Func
+	}{
+		{"kubectl-edit", edit("mcpserver/web", "sed -i 's/^  replicas: 2$/  replicas: 3/'")},
+		{"kubectl-patch", kubectl("patch", "mcpserver", server, "--type=merge", "-p", `{"spec":{"replicas":3}}`)},
+	} {
+		test = test.
+			Assess("after "+change.manager, scaleGoes([]int32{2, 3}, change.by, scaleIs(3), declarationIsOwnedBy(change.manager+"/Update"))).
+			Assess("meets a conflict with it", holds(3,
+				refused(fmt.Sprintf("conflict with %q", change.manager), declared(2), "apply", "--server-side", "-f", "-"),
+				fails(fmt.Sprintf("Apply failed with 1 conflict: conflict with %q", change.manager)+using, declared(2), "apply", "--server-side", "-f", "-"),
+				passesAreForced(1))).
+			Assess("and takes it over by force", scaleGoes([]int32{3, 2},
+				applyForcedAs("kubectl", declared(2)), scaleIs(2), declarationIsOwnedBy("kubectl/Apply")))
+	}
+	testEnv.Test(t, test.Feature())
+}
+
+// TestAManifestBesideAnAutoscalerOfTheMCPServer: the autoscaler declares, and the manifest meets a conflict with it until it
+// leaves replicas out. There are no metrics here, so that the autoscaler moves nothing that is within its bounds.
+func TestAManifestBesideAnAutoscalerOfTheMCPServer(t *testing.T) {
+	with := func(replicas string) string {
+		return fmt.Sprintf(`
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "registry.example/server:1", transport: streamable-http, resources: {requests: {cpu: 100m}}%s}
+`, replicas)
+	}
+	const autoscaler = "kube-controller-manager/Update/scale"
+	asUser := func(manifest string, more ...string) features.Func {
+		return kubectlOf(manifest, append([]string{"apply", "--server-side", "-f", "-"}, more...)...)
+	}
+	testEnv.Test(t, feature("kubectl autoscale mcpserver").
+		Assess("declared 2", all(asUser(with(", replicas: 2")), scaleIs(2), declarationIsOwnedBy("kubectl/Apply"))).
+		Assess("declares", scaleGoes([]int32{2, 3},
+			kubectl("autoscale", "mcpserver/web", "--min=3", "--max=6", "--cpu=80%"), scaleIs(3), declarationIsOwnedBy(autoscaler),
+			ownerIs("MCPServer"), conditionIsGone(v1alpha1.ConditionAutoscalerProblem), conditionIsGone(v1alpha1.ConditionScaleConflict))).
+		Assess("the manifest with 2 meets a conflict", holds(3,
+			refused(`conflict with "kube-controller-manager" with subresource "scale"`, with(", replicas: 2"), "apply", "--server-side", "-f", "-"),
+			fails(`Apply failed with 1 conflict: conflict with "kube-controller-manager" with subresource "scale" using `+
+				`toolhive.stacklok.dev/v1alpha1: .spec.replicas`, with(", replicas: 2"), "apply", "--server-side", "-f", "-"),
+			passesAreForced(1))).
+		Assess("without replicas it meets none, and leaves the number alone", holds(3,
+			asUser(with("")), passesAreForced(1), declarationIsOwnedBy(autoscaler), scaleIs(3))).
+		Assess("by force it declares its number again", scaleGoes([]int32{3, 5},
+			asUser(with(", replicas: 5"), "--force-conflicts"), scaleIs(5), declarationIsOwnedBy("kubectl/Apply"))).
+		Assess("from which the autoscaler goes on", scaleGoes([]int32{5, 4},
+			kubectl("patch", "hpa", server, "--type=merge", "-p", `{"spec":{"maxReplicas":4}}`), scaleIs(4), declarationIsOwnedBy(autoscaler))).
+		Feature())
+	testEnv.Test(t, feature("kubectl autoscale mcpserver, which declares no replicas").
+		Assess("cannot read them, and the condition says what to do", all(asUser(with("")), scaleIs(1), holds(1,
+			kubectl("autoscale", "mcpserver/web", "--min=3", "--max=6", "--cpu=80%"),
+			conditionSays(v1alpha1.ConditionAutoscalerProblem, "AutoscalerOnUndeclared", "HorizontalPodAutoscaler/web", "set spec.replicas")))).
+		Assess("set by kubectl scale, they work, and Kubernetes records no owner of them", all(
+			kubectl("scale", "mcpserver/web", "--replicas=2"), scaleIs(3), declarationIsOwnedBy(),
+			conditionIsGone(v1alpha1.ConditionAutoscalerProblem))).
+		Assess("so that a manifest with replicas meets no conflict, and declares", scaleGoes([]int32{3, 5},
+			asUser(with(", replicas: 5")), scaleIs(5), declarationIsOwnedBy("kubectl/Apply"))).
 		Feature())
 }
 
@@ -96,6 +175,9 @@ func TestPatchOfTheMCPServer(t *testing.T) {
 			kubectl("patch", "mcpserver", server, "--subresource=status", "--type=merge", "-p", `{"status":{"scale":{"owner":"me","replicas":7}}}`),
 			ownerIs("MCPServer"), eventuallyPrints("2", "mcpserver/web", ".status.scale.replicas"),
 			kubectl("delete", "statefulset", server), childrenAreThere(), scaleIs(2))).
+		Assess("merge, with nothing in its place, is a release", holds(2,
+			kubectl("patch", "mcpserver", server, "--type=merge", "-p", `{"spec":{"replicas":null}}`),
+			eventSays("ScaleReleased", "stays at 2"), passesAreForced(1), scaleIsOwnedBy())).
 		Feature())
 }
 

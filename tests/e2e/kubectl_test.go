@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
@@ -42,7 +43,10 @@ func TestGetAndWait(t *testing.T) {
 		Assess("waits for Ready", all(apply(declared(2)),
 			kubectl("wait", "--for=condition=Ready", "--timeout=90s", "mcpserver/web"), printed([]string{"2"},
 				"get", "statefulset", server, "-o", "jsonpath={.status.readyReplicas}"))).
-		Assess("-o wide adds the phase and the reason", printed([]string{"PHASE", "REASON", "Ready", "PodsReady"}, "get", "mcp", "-o", "wide")).
+		Assess("prints whose the scale is", header("NAME READY REPLICAS SCALE OWNER URL AGE", "get", "mcp")).
+		Assess("-o wide adds the phase and the reason", all(
+			header("NAME READY REPLICAS SCALE OWNER URL AGE PHASE REASON", "get", "mcp", "-o", "wide"),
+			printed([]string{"Ready", "PodsReady"}, "get", "mcp", "-o", "wide"))).
 		Assess("--show-managed-fields says who owns the scale", printed([]string{"mcpserver-operator"}, "get", "statefulset", server,
 			"--show-managed-fields", "-o", `jsonpath={.metadata.managedFields[?(@.fieldsV1.f:spec.f:replicas)].manager}`)).
 		Assess("waits for an owner of the scale", all(
@@ -53,6 +57,67 @@ func TestGetAndWait(t *testing.T) {
 		Assess("explain tells what the owner can be", printed([]string{"HorizontalPodAutoscaler/NAME", "ScaledObject/NAME", "Unclaimed"},
 			"explain", "mcpserver.status.scale")).
 		Feature())
+}
+
+// TestWaitAfterAnEdit: a script may wait at once. The condition has the generation that it was seen in, and kubectl wait
+// takes no condition of an older one.
+func TestWaitAfterAnEdit(t *testing.T) {
+	edit := func(image string) features.Func {
+		return kubectl("patch", "mcpserver", server, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"image":%q}}`, image))
+	}
+	test := feature("kubectl wait --for=condition=Ready after an edit").
+		Assess("Ready before", all(apply(declared(3)), scaleIs(3))).
+		Assess("does not return while the operator has not seen the edit", all(
+			withoutOperator(all(edit("registry.example/server:2"), eventuallyPrints("True", "mcpserver/web", isReadyPath),
+				fails("timed out waiting for the condition on mcpservers/web", "", "wait", "--for=condition=Ready", "--timeout=1s", "mcpserver/web"))),
+			kubectl("wait", "--for=condition=Ready", "--timeout=90s", "mcpserver/web"), everyPodRuns(3, "registry.example/server:2")))
+	for _, version := range []string{"3", "4", "5"} {
+		image := "registry.example/server:" + version
+		test = test.Assess("returns when every pod runs version "+version, all(
+			edit(image), kubectl("wait", "--for=condition=Ready", "--timeout=90s", "mcpserver/web"), everyPodRuns(3, image)))
+	}
+	testEnv.Test(t, test.Feature())
+}
+
+// isReadyPath is where the status of the condition Ready is.
+const isReadyPath = `.status.conditions[?(@.type=="Ready")].status`
+
+// everyPodRuns fails unless there are, now, exactly n pods, all ready, and all of an image.
+func everyPodRuns(n int, image string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		var pods corev1.PodList
+		must(t, theCluster.Client.List(ctx, &pods, client.InNamespace(in(ctx))))
+		var wrong []string
+		for i := range pods.Items {
+			pod := &pods.Items[i]
+			if pod.Spec.Containers[0].Image != image || !isPodReady(pod) {
+				wrong = append(wrong, fmt.Sprintf("%s has %s, %v", pod.Name, pod.Spec.Containers[0].Image, pod.Status.Conditions))
+			}
+		}
+		if len(pods.Items) != n || len(wrong) > 0 {
+			t.Fatalf("there are %d pods, wanted %d ready ones of %s; %q", len(pods.Items), n, image, wrong)
+		}
+	})
+}
+
+func isPodReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// header fails unless the first line that kubectl prints has exactly the given words.
+func header(want string, args ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		out, err := theCluster.Kubectl(ctx, append([]string{"-n", in(ctx)}, args...)...)
+		must(t, err)
+		first, _, _ := strings.Cut(out, "\n")
+		if got := strings.Join(strings.Fields(first), " "); got != want {
+			t.Errorf("kubectl %s prints the columns %q, wanted %q", strings.Join(args, " "), got, want)
+		}
+	})
 }
 
 // kubectlOf runs kubectl in the namespace of the test with a manifest as its input.

@@ -5,11 +5,18 @@ import (
 	"fmt"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1alpha1"
@@ -51,6 +58,96 @@ spec:
 			apply(undeclared), conditionSays(v1alpha1.ConditionStalled, "NotControlled"),
 			kstatusIs(status.FailedStatus), phaseIs(v1alpha1.PhaseFailed))).
 		Feature())
+}
+
+// TestReadyIsNeverAheadOfThePods: every status that says Ready, from the watch, was written when all pods were. A scheduling
+// gate holds each new pod until the test lets it go; the generation of the MCPServer stays the same all the while.
+func TestReadyIsNeverAheadOfThePods(t *testing.T) {
+	held := withTemplate("{spec: {schedulingGates: [{name: e2e/held}]}}")
+	testEnv.Test(t, feature("Ready, while pods come and go").
+		Assess("one pod", all(apply(held), podIsLetGo("web-0"), scaleIs(1))).
+		Assess("two more, one after the other", readyOnlyWithAllPods(
+			kubectl("scale", "statefulset", server, "--replicas=3"), unready("1 of 3 pods are ready", "web-1", "web-2", "SchedulingGated"),
+			podIsLetGo("web-2"), unready("2 of 3 pods are ready", "web-1"), kstatusIs(status.InProgressStatus),
+			podIsLetGo("web-1"), scaleIs(3), kstatusIs(status.CurrentStatus))).
+		Assess("one breaks, and its successor is on its way", readyOnlyWithAllPods(
+			podWaits("web-1", "CrashLoopBackOff", "back-off 5m0s restarting failed container"), unready("2 of 3 pods are ready", "web-1"),
+			kubectl("delete", "pod", "web-1"), unready("2 of 3 pods are ready", "web-1", "SchedulingGated"),
+			podIsLetGo("web-1"), scaleIs(3))).
+		Feature())
+}
+
+// podIsLetGo takes the scheduling gate away from a pod, when it is there.
+func podIsLetGo(name string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "no gate of pod "+name, func(ctx context.Context) (string, bool) {
+			out, err := theCluster.Kubectl(ctx, "-n", in(ctx), "patch", "pod", name, "--type=json",
+				"-p", `[{"op":"remove","path":"/spec/schedulingGates"}]`)
+			return out, err == nil
+		})
+	})
+}
+
+// readyOnlyWithAllPods runs steps, and fails if a status of the MCPServer is written meanwhile that says Ready when the
+// StatefulSet, as it was then, lacks a pod.
+func readyOnlyWithAllPods(steps ...features.Func) features.Func {
+	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+		t.Helper()
+		until, cancel := context.WithTimeout(ctx, watchTimeout)
+		defer cancel()
+		setWatch, mcpWatch := watchFromNow(until, t, &appsv1.StatefulSetList{}), watchFromNow(until, t, &v1alpha1.MCPServerList{})
+		defer setWatch.Stop()
+		defer mcpWatch.Stop()
+		sets, last := []*appsv1.StatefulSet{statefulSet(ctx, t)}, mcpServer(ctx, t)
+		ctx = all(steps...)(ctx, t, config)
+		sets = append(sets, versionsUntil(t, setWatch, statefulSet(ctx, t))...)
+		for _, mcp := range versionsUntil(t, mcpWatch, mcpServer(ctx, t)) {
+			if at := versionAt(t, sets, mcp); ready(mcp) && !equality.Semantic.DeepEqual(mcp.Status, last.Status) && !hasAllPods(at) {
+				t.Errorf("the MCPServer says %s, %v, when the StatefulSet asks for %d pods and has %+v",
+					mcp.Status.Ready, mcp.Status.Conditions, replicas(at), at.Status)
+			}
+			last = mcp
+		}
+		return ctx
+	}
+}
+
+func hasAllPods(set *appsv1.StatefulSet) bool {
+	return set.Status.ObservedGeneration == set.Generation && set.Status.Replicas == replicas(set) && set.Status.ReadyReplicas == replicas(set)
+}
+
+// versionsUntil returns the versions of an object that a watch shows, to the one that is given.
+func versionsUntil[O client.Object](t *testing.T, w watch.Interface, newest O) []O {
+	t.Helper()
+	var versions []O
+	for event := range w.ResultChan() {
+		version, is := event.Object.(O)
+		if !is {
+			t.Fatalf("watching: %v", apierrors.FromObject(event.Object))
+		}
+		versions = append(versions, version)
+		if version.GetResourceVersion() == newest.GetResourceVersion() {
+			return versions
+		}
+	}
+	t.Fatalf("the watch has ended before version %s", newest.GetResourceVersion())
+	return nil
+}
+
+// versionAt returns the newest of the versions of a StatefulSet, oldest first, when the other object was written. The API
+// server numbers the writes of all kinds together.
+func versionAt(t *testing.T, versions []*appsv1.StatefulSet, other client.Object) *appsv1.StatefulSet {
+	t.Helper()
+	at := versions[0]
+	for _, version := range versions {
+		order, err := resourceversion.CompareResourceVersion(version.GetResourceVersion(), other.GetResourceVersion())
+		must(t, err)
+		if order < 0 {
+			at = version
+		}
+	}
+	return at
 }
 
 // unready waits until Ready is False with a message that has all the given words.
