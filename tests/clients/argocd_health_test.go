@@ -96,7 +96,7 @@ func TestArgoCDHealth(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			object := &unstructured.Unstructured{}
-			must(t, yaml.Unmarshal([]byte(mcpServer("registry.example/server:1")), object))
+			must(t, yaml.Unmarshal([]byte(mcpServer("web", "registry.example/server:1")), object))
 			object.SetGeneration(2)
 			status := map[string]any{}
 			must(t, yaml.Unmarshal([]byte(strings.ReplaceAll(row.status, "\t", " ")), &status))
@@ -108,7 +108,7 @@ func TestArgoCDHealth(t *testing.T) {
 	}
 	t.Run("being deleted", func(t *testing.T) {
 		object := &unstructured.Unstructured{}
-		must(t, yaml.Unmarshal([]byte(mcpServer("registry.example/server:1")), object))
+		must(t, yaml.Unmarshal([]byte(mcpServer("web", "registry.example/server:1")), object))
 		must(t, unstructured.SetNestedField(object.Object, "2026-01-01T00:00:00Z", "metadata", "deletionTimestamp"))
 		if got := healthOf(t, object, healths); got.Status != health.HealthStatusProgressing {
 			t.Errorf("%s: %s", got.Status, got.Message)
@@ -121,17 +121,12 @@ func TestArgoCDHealth(t *testing.T) {
 func TestArgoCDHealthFollowsReady(t *testing.T) {
 	namespace := newNamespace(t)
 	said := recordHealth(t, namespace)
-	apply := func(manifest string) {
-		t.Helper()
-		_, err := theCluster.KubectlWithInput(t.Context(), manifest, "apply", "--server-side", "-n", namespace, "-f", "-")
-		must(t, err)
-	}
-	apply(mcpServer("registry.example/server:1"))
+	apply(t, namespace, mcpServer("web", "registry.example/server:1"))
 	said.eventually(t, health.HealthStatusHealthy, "1 of 1 pods are ready")
-	apply(mcpServer("registry.example/server:1",
+	apply(t, namespace, mcpServer("web", "registry.example/server:1",
 		"podTemplateSpec: {spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}"))
 	said.eventually(t, health.HealthStatusDegraded, `volumeMounts[0].name: Not found: "missing"`)
-	apply(mcpServer("registry.example/server:1"))
+	apply(t, namespace, mcpServer("web", "registry.example/server:1"))
 	said.eventually(t, health.HealthStatusHealthy, "1 of 1 pods are ready")
 	want := []health.HealthStatusCode{
 		health.HealthStatusProgressing, health.HealthStatusHealthy, // created

@@ -1,7 +1,9 @@
 package clients
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,10 +15,11 @@ import (
 	"github.com/argoproj/argo-cd/gitops-engine/pkg/sync/common"
 	"github.com/argoproj/argo-cd/gitops-engine/pkg/utils/kube"
 	"github.com/go-logr/logr"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
-
-	"mcpserver-operator/tests/cluster"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // argoManager is the field manager of Argo CD.
@@ -29,18 +32,24 @@ const trackingAnnotation = "argocd.argoproj.io/tracking-id"
 type application struct {
 	namespace  string
 	serverSide bool
-	cache      cache.ClusterCache
-	engine     engine.GitOpsEngine
-	healths    health.HealthOverride
-	syncs      int
+	// config is how Argo CD reaches the API server, and user as whom: nobody else is this user.
+	config  *rest.Config
+	user    string
+	cache   cache.ClusterCache
+	engine  engine.GitOpsEngine
+	healths health.HealthOverride
+	// drifts is how often it has found a difference, and synced for that.
+	drifts int
 	// begun is where the audit log was when the application was made.
 	begun int64
+	// seen are the numbers of replicas that its MCPServers have declared since, and allowed those that they may have.
+	seen    *declarations
+	allowed declared
 }
 
 func newApplication(t *testing.T, namespace string, serverSide bool) *application {
 	t.Helper()
-	config := rest.CopyConfig(theCluster.Config)
-	config.UserAgent = argoManager
+	config, user := argoUser(t, namespace)
 	clusterCache := cache.NewClusterCache(config,
 		cache.SetNamespaces([]string{namespace}), cache.SetLogr(logr.Discard()),
 		cache.SetPopulateResourceInfoHandler(func(object *unstructured.Unstructured, _ bool) (any, bool) {
@@ -48,9 +57,10 @@ func newApplication(t *testing.T, namespace string, serverSide bool) *applicatio
 			return id, id != ""
 		}))
 	a := &application{
-		namespace: namespace, serverSide: serverSide, cache: clusterCache,
+		namespace: namespace, serverSide: serverSide, config: config, user: user, cache: clusterCache,
 		engine:  engine.NewEngine(config, clusterCache, engine.WithLogr(logr.Discard())),
 		healths: argoHealths(t),
+		seen:    recordDeclarations(t, namespace), allowed: declared{},
 	}
 	var err error
 	a.begun, err = theCluster.AuditMark()
@@ -61,24 +71,43 @@ func newApplication(t *testing.T, namespace string, serverSide bool) *applicatio
 	return a
 }
 
-// cycle compares Git with the cluster, and syncs if they differ: one round of auto-sync with self-heal. It waits until
-// Argo CD, whose view of the cluster is a cache, sees that they are the same and that the MCPServer is Healthy.
+// argoUser makes a user for one application, and returns the credentials and the name. Argo CD applies through a kubeconfig
+// and loses the user agent on the way, so that only the user tells its requests from those of others.
+func argoUser(t *testing.T, namespace string) (*rest.Config, string) {
+	t.Helper()
+	const account = "argocd-application-controller"
+	kubectl(t, namespace, "create", "serviceaccount", account)
+	kubectl(t, namespace, "create", "clusterrolebinding", namespace+"-"+account, "--clusterrole=cluster-admin",
+		"--serviceaccount="+namespace+":"+account)
+	t.Cleanup(func() {
+		must(t, theCluster.Clients.RbacV1().ClusterRoleBindings().Delete(context.Background(), namespace+"-"+account, metav1.DeleteOptions{}))
+	})
+	token, err := theCluster.Clients.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), account,
+		&authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	must(t, err)
+	return &rest.Config{
+		Host: theCluster.Config.Host, BearerToken: token.Status.Token, QPS: -1,
+		TLSClientConfig: rest.TLSClientConfig{CAData: theCluster.Config.CAData, CAFile: theCluster.Config.CAFile},
+	}, "system:serviceaccount:" + namespace + ":" + account
+}
+
+// cycle is one round of auto-sync with self-heal: it compares Git with the cluster and syncs where they differ, until Argo
+// CD, whose view of the cluster is a cache, sees that they are the same and that every MCPServer is Healthy.
 func (a *application) cycle(t *testing.T, git string) {
 	t.Helper()
-	targets := a.targets(t, git)
-	if !a.isSynced(t, targets) {
-		a.sync(t, targets)
-	}
 	eventually(t, "Argo CD to be Synced and Healthy", func() (string, bool) {
 		targets := a.targets(t, git)
 		synced, healthy := a.isSynced(t, targets), a.health(t, targets)
+		if !synced {
+			a.drifts++
+			a.sync(t, targets)
+		}
 		return fmt.Sprintf("Synced: %t, %s: %s", synced, healthy.Status, healthy.Message), synced && healthy.Status == health.HealthStatusHealthy
 	})
 }
 
 func (a *application) sync(t *testing.T, targets []*unstructured.Unstructured) {
 	t.Helper()
-	a.syncs++
 	results, err := a.engine.Sync(t.Context(), targets, isManaged, "revision", a.namespace,
 		sync.WithPrune(true), sync.WithHealthOverride(a.healths), sync.WithLogr(logr.Discard()),
 		sync.WithServerSideApply(a.serverSide), sync.WithServerSideApplyManager(argoManager))
@@ -90,20 +119,27 @@ func (a *application) sync(t *testing.T, targets []*unstructured.Unstructured) {
 	}
 }
 
-// health is what Argo CD says of the MCPServer, from its cache.
+// health is what Argo CD says of the first MCPServer in Git that is not Healthy, from its cache.
 func (a *application) health(t *testing.T, targets []*unstructured.Unstructured) *health.HealthStatus {
 	t.Helper()
 	live, err := a.cache.GetManagedLiveObjs(targets, isManaged)
 	must(t, err)
-	for _, object := range live {
-		if object != nil && object.GetKind() == "MCPServer" {
-			return healthOf(t, object, a.healths)
+	for _, target := range targets {
+		if target.GetKind() != "MCPServer" {
+			continue
+		}
+		object := live[kube.GetResourceKey(target)]
+		if object == nil {
+			return &health.HealthStatus{Status: health.HealthStatusMissing, Message: target.GetName()}
+		}
+		if status := healthOf(t, object, a.healths); status.Status != health.HealthStatusHealthy {
+			return status
 		}
 	}
-	return &health.HealthStatus{Status: health.HealthStatusMissing}
+	return &health.HealthStatus{Status: health.HealthStatusHealthy}
 }
 
-// targets are the objects in Git, with how Argo CD tracks them.
+// targets are the objects in Git, with how Argo CD tracks them. What they declare, they may.
 func (a *application) targets(t *testing.T, git string) []*unstructured.Unstructured {
 	t.Helper()
 	targets, err := kube.SplitYAML([]byte(git))
@@ -111,11 +147,15 @@ func (a *application) targets(t *testing.T, git string) []*unstructured.Unstruct
 	for _, target := range targets {
 		target.SetNamespace(a.namespace)
 		target.SetAnnotations(map[string]string{trackingAnnotation: fmt.Sprintf("app:%s:%s/%s", target.GetKind(), a.namespace, target.GetName())})
+		if replicas, isDeclared, err := unstructured.NestedFieldNoCopy(target.Object, "spec", "replicas"); err == nil && isDeclared {
+			a.allowed.add(target.GetName(), fmt.Sprint(replicas))
+		}
 	}
 	return targets
 }
 
-// isSynced compares as Argo CD does: with server-side apply by the fields that it owns. No ignoreDifferences.
+// isSynced compares as Argo CD does: with server-side apply by the fields that it owns, and what is no longer in Git, or not
+// yet in the cluster, is a difference. No ignoreDifferences.
 func (a *application) isSynced(t *testing.T, targets []*unstructured.Unstructured) bool {
 	t.Helper()
 	live, err := a.cache.GetManagedLiveObjs(targets, isManaged)
@@ -124,7 +164,7 @@ func (a *application) isSynced(t *testing.T, targets []*unstructured.Unstructure
 	differences, err := diff.DiffArray(pairs.Target, pairs.Live, diff.WithLogr(logr.Discard()),
 		diff.WithStructuredMergeDiff(a.serverSide), diff.WithGVKParser(a.cache.GetGVKParser()), diff.WithManager(argoManager))
 	must(t, err)
-	return !differences.Modified
+	return !differences.Modified && !slices.Contains(pairs.Target, nil) && !slices.Contains(pairs.Live, nil)
 }
 
 func isManaged(r *cache.Resource) bool {
@@ -132,165 +172,218 @@ func isManaged(r *cache.Resource) bool {
 	return strings.HasPrefix(id, "app:")
 }
 
-// cycles runs many rounds, of which none may find anything to sync, while somebody acts in each.
-func (a *application) cycles(t *testing.T, git string, number int, act func(i int)) {
+// cycles runs many rounds while somebody acts in each. None may find anything to sync. Each fourth time Argo CD is asked to
+// sync all the same, as by a user or a webhook, right after somebody has acted: its apply is not to matter either. Act
+// returns what has to come of it, whether Argo CD has synced or not.
+func (a *application) cycles(t *testing.T, git string, number int, act func(i int) (becomes func())) {
 	t.Helper()
-	before := a.syncs
+	before := a.drifts
 	for i := range number {
-		act(i)
+		becomes := act(i)
+		if i%4 == 3 {
+			a.sync(t, a.targets(t, git))
+		}
+		becomes()
 		a.cycle(t, git)
-		operatorPasses(t, a.namespace)
+		operatorPasses(t, named(a.namespace, "web"))
 	}
-	if a.syncs != before {
-		t.Fatalf("%d of %d cycles found a difference to sync", a.syncs-before, number)
+	if a.drifts != before {
+		t.Fatalf("%d differences were found to sync in %d cycles", a.drifts-before, number)
 	}
 	a.wroteNoScale(t)
 }
 
 // nobody acts.
-func nobody(int) {}
+func nobody(int) func() { return func() {} }
 
-// wroteNoScale fails if Argo CD has ever written to a StatefulSet, or the operator through its subresource scale. What else
-// the operator writes shows in who owns the scale.
-func (a *application) wroteNoScale(t *testing.T) {
-	t.Helper()
-	all, err := theCluster.RequestsSince(a.begun, "")
-	must(t, err)
-	argo := 0
-	for _, request := range all {
-		if request.UserAgent != argoManager || request.Namespace != a.namespace {
-			continue
-		}
-		argo++
-		if request.Resource == "statefulsets" && request.IsWrite() {
-			t.Errorf("Argo CD has written to a StatefulSet: %s", request)
-		}
-	}
-	ours, err := theCluster.RequestsSince(a.begun, cluster.OperatorUser)
-	must(t, err)
-	for _, request := range ours {
-		if request.Namespace == a.namespace && request.Subresource == "scale" {
-			t.Errorf("the operator has written a scale: %s", request)
-		}
-	}
-	if argo == 0 {
-		t.Error("no request of Argo CD is in the audit log")
+// kubectlScales scales an MCPServer with kubectl scale, to each of the numbers by turns.
+func kubectlScales(t *testing.T, server client.ObjectKey, numbers ...int32) func(i int) func() {
+	return func(i int) func() {
+		t.Helper()
+		kubectlScale(t, server, numbers[i%len(numbers)])
+		return func() { scaleIs(t, server, numbers[i%len(numbers)]) }
 	}
 }
 
-// operatorPasses makes the operator look at the MCPServer once more.
-func operatorPasses(t *testing.T, namespace string) {
-	t.Helper()
-	mark, err := operator.LogMark()
-	must(t, err)
-	kubectl(t, namespace, "label", "statefulset", "web", "--overwrite", fmt.Sprintf("touched=%d", mark))
-	must(t, operator.WaitForPassOver(t.Context(), mark, namespace))
+// autoscales lets the autoscaler scale web, to each of the numbers by turns.
+func autoscales(t *testing.T, server client.ObjectKey, numbers ...int32) func(i int) func() {
+	return func(i int) func() {
+		t.Helper()
+		n := numbers[i%len(numbers)]
+		kubectl(t, server.Namespace, "patch", "hpa", server.Name, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"minReplicas":%[1]d,"maxReplicas":%[1]d}}`, n))
+		return func() { scaleIs(t, server, n) }
+	}
+}
+
+// both lets two act at the same time.
+func both(one, other func(i int) func()) func(i int) func() {
+	return func(i int) func() {
+		becomes, otherBecomes := one(i), other(i)
+		return func() { becomes(); otherBecomes() }
+	}
 }
 
 // TestArgoCD: an application is always Synced, and neither it nor the operator ever writes the scale that somebody else
 // owns.
 func TestArgoCD(t *testing.T) {
-	for _, serverSide := range []bool{false, true} {
-		t.Run(fmt.Sprintf("server-side apply %t, replicas left to kubectl scale", serverSide), func(t *testing.T) {
-			namespace := newNamespace(t)
-			app := newApplication(t, namespace, serverSide)
-			git := mcpServer("registry.example/server:1")
-			app.cycle(t, git)
-			scaleIs(t, namespace, 1)
-			kubectl(t, namespace, "scale", "statefulset", "web", "--replicas=3")
-			scaleIs(t, namespace, 3)
-			// It is scaled in each cycle, and ends at 3.
-			moves(t, namespace, repeated([]int32{3, 1, 2}, 20, 3), func() {
-				app.cycles(t, git, 20, func(i int) {
-					kubectl(t, namespace, "scale", "statefulset", "web", fmt.Sprintf("--replicas=%d", []int{1, 2, 3}[i%3]))
-				})
-				kubectl(t, namespace, "scale", "statefulset", "web", "--replicas=3")
-				scaleIs(t, namespace, 3)
+	for _, promise := range []struct {
+		name  string
+		holds func(t *testing.T, app *application, web, api client.ObjectKey)
+	}{
+		{"replicas left to kubectl scale", leavesReplicasToKubectl},
+		{"an autoscaler in Git acts against kubectl scale", runsAnAutoscalerFromGit},
+		{"an autoscaler and kubectl scale act beside it", worksBesideTwoScalers},
+		{"replicas declared in Git, kubectl scale acts", declaresAndYieldsToKubectl},
+		{"replicas declared in Git, an autoscaler acts", declaresAndYieldsToAnAutoscaler},
+		{"a change of the MCPServer by hand is healed", healsTheMCPServer},
+	} {
+		for _, serverSide := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, server-side apply %t", promise.name, serverSide), func(t *testing.T) {
+				t.Parallel()
+				namespace := newNamespace(t)
+				app := newApplication(t, namespace, serverSide)
+				promise.holds(t, app, named(namespace, "web"), named(namespace, "api"))
+				isManagedBy(t, named(namespace, "web"), argoManager, serverSide)
+				app.wroteNoScale(t)
 			})
-			// A new version from Git.
-			git = mcpServer("registry.example/server:2")
-			holds(t, namespace, 3, func() {
-				app.cycle(t, git)
-				scaleIs(t, namespace, 3)
-				app.cycles(t, git, 3, nobody)
-			})
-			neitherOwnsTheScale(t, namespace, argoManager)
-			isManagedBy(t, namespace, argoManager, serverSide)
-		})
-		t.Run(fmt.Sprintf("server-side apply %t, an autoscaler in Git beside it", serverSide), func(t *testing.T) {
-			namespace := newNamespace(t)
-			app := newApplication(t, namespace, serverSide)
-			git := mcpServer("registry.example/server:1") + "---\n" + autoscaler(4)
-			app.cycle(t, git)
-			scaleIs(t, namespace, 4)
-			holds(t, namespace, 4, func() { app.cycles(t, git, 5, nobody) })
-			git = mcpServer("registry.example/server:1") + "---\n" + autoscaler(2)
-			app.cycle(t, git)
-			scaleIs(t, namespace, 2)
-			holds(t, namespace, 2, func() { app.cycles(t, git, 5, nobody) })
-			// Pruned from Git, the autoscaler goes and the scale stays.
-			git = mcpServer("registry.example/server:1")
-			holds(t, namespace, 2, func() { app.cycle(t, git); app.cycles(t, git, 3, nobody) })
-			neitherOwnsTheScale(t, namespace, argoManager)
-		})
-		t.Run(fmt.Sprintf("server-side apply %t, an autoscaler that acts beside it", serverSide), func(t *testing.T) {
-			namespace := newNamespace(t)
-			app := newApplication(t, namespace, serverSide)
-			git := mcpServer("registry.example/server:1")
-			app.cycle(t, git)
-			_, err := theCluster.KubectlWithInput(t.Context(), autoscaler(3), "-n", namespace, "apply", "--server-side", "-f", "-")
-			must(t, err)
-			scaleIs(t, namespace, 3)
-			moves(t, namespace, repeated([]int32{3, 1, 2}, 20, 3), func() {
-				app.cycles(t, git, 20, func(i int) {
-					n := []int32{1, 2, 3}[i%3]
-					kubectl(t, namespace, "patch", "hpa", "web", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"minReplicas":%[1]d,"maxReplicas":%[1]d}}`, n))
-					scaleIs(t, namespace, n)
-				})
-				kubectl(t, namespace, "patch", "hpa", "web", "--type=merge", "-p", `{"spec":{"minReplicas":3,"maxReplicas":3}}`)
-				scaleIs(t, namespace, 3)
-			})
-			neitherOwnsTheScale(t, namespace, argoManager)
-		})
-		t.Run(fmt.Sprintf("server-side apply %t, replicas declared in Git", serverSide), func(t *testing.T) {
-			namespace := newNamespace(t)
-			app := newApplication(t, namespace, serverSide)
-			git := mcpServer("registry.example/server:1", "replicas: 2")
-			app.cycle(t, git)
-			scaleIs(t, namespace, 2)
-			// An incident: kubectl scale holds, and Argo CD, whose MCPServer is as in Git, sees no drift.
-			kubectl(t, namespace, "scale", "statefulset", "web", "--replicas=5")
-			scaleIs(t, namespace, 5)
-			moves(t, namespace, repeated([]int32{5, 1, 4}, 20, 5), func() {
-				app.cycles(t, git, 20, func(i int) {
-					kubectl(t, namespace, "scale", "statefulset", "web", fmt.Sprintf("--replicas=%d", []int{1, 4, 5}[i%3]))
-				})
-				kubectl(t, namespace, "scale", "statefulset", "web", "--replicas=5")
-				scaleIs(t, namespace, 5)
-			})
-			// A new number in Git counts again.
-			git = mcpServer("registry.example/server:1", "replicas: 3")
-			app.cycle(t, git)
-			scaleIs(t, namespace, 3)
-			holds(t, namespace, 3, func() { app.cycles(t, git, 3, nobody) })
-			// Taken out of Git, the pods stay.
-			git = mcpServer("registry.example/server:1")
-			holds(t, namespace, 3, func() { app.cycle(t, git); app.cycles(t, git, 3, nobody) })
-			neitherOwnsTheScale(t, namespace, argoManager)
-		})
-		t.Run(fmt.Sprintf("server-side apply %t, a change of the MCPServer by hand is healed", serverSide), func(t *testing.T) {
-			namespace := newNamespace(t)
-			app := newApplication(t, namespace, serverSide)
-			git := mcpServer("registry.example/server:1", "replicas: 2")
-			app.cycle(t, git)
-			scaleIs(t, namespace, 2)
-			kubectl(t, namespace, "scale", "mcpserver", "web", "--replicas=4")
-			eventually(t, "Argo CD to see the drift and heal it", func() (string, bool) {
-				before := app.syncs
-				app.cycle(t, git)
-				return "no difference", app.syncs > before
-			})
-			scaleIs(t, namespace, 2)
-		})
+		}
 	}
+}
+
+const (
+	version1 = "registry.example/server:1"
+	version2 = "registry.example/server:2"
+)
+
+func leavesReplicasToKubectl(t *testing.T, app *application, web, api client.ObjectKey) {
+	git := together(mcpServer("web", version1), mcpServer("api", version1))
+	app.cycle(t, git)
+	scaleIs(t, web, 1)
+	kubectlScale(t, web, 3)
+	kubectlScale(t, api, 2)
+	scaleIs(t, web, 3)
+	scaleIs(t, api, 2)
+	leftToOthers(t, holds(t, api, 2, func() {
+		// It is scaled in each cycle, and ends at 3.
+		leftToOthers(t, moves(t, web, repeated([]int32{3, 1, 2}, 20, 3), func() {
+			app.cycles(t, git, 20, kubectlScales(t, web, 1, 2, 3))
+			kubectlScale(t, web, 3)
+			scaleIs(t, web, 3)
+		}))
+		// A new version from Git.
+		git = together(mcpServer("web", version2), mcpServer("api", version2))
+		leftToOthers(t, holds(t, web, 3, func() {
+			app.cycle(t, git)
+			scaleIs(t, web, 3)
+			app.cycles(t, git, 4, nobody)
+		}))
+	}))
+	neitherOwnsTheScale(t, web, argoManager)
+}
+
+func runsAnAutoscalerFromGit(t *testing.T, app *application, web, api client.ObjectKey) {
+	servers := together(mcpServer("web", version1), mcpServer("api", version1))
+	git := together(servers, autoscaler(4))
+	app.cycle(t, git)
+	scaleIs(t, web, 4)
+	git = together(servers, autoscaler(2))
+	app.cycle(t, git)
+	scaleIs(t, web, 2)
+	leftToOthers(t, holds(t, api, 1, func() {
+		// In each cycle kubectl scales away, and the autoscaler back.
+		leftToOthers(t, moves(t, web, repeated([]int32{2, 1, 2, 3}, 2*20, 2), func() {
+			app.cycles(t, git, 20, func(i int) func() {
+				kubectlScale(t, web, []int32{1, 3}[i%2])
+				return func() { scaleIs(t, web, 2) }
+			})
+		}))
+		// Pruned from Git, the autoscaler goes and the scale stays.
+		leftToOthers(t, holds(t, web, 2, func() {
+			app.cycle(t, servers)
+			if left := kubectl(t, web.Namespace, "get", "hpa", "-o", "name"); left != "" {
+				t.Fatalf("Argo CD is Synced, and this is not in Git: %s", left)
+			}
+			app.cycles(t, servers, 4, nobody)
+		}))
+	}))
+	neitherOwnsTheScale(t, web, argoManager)
+}
+
+func worksBesideTwoScalers(t *testing.T, app *application, web, api client.ObjectKey) {
+	git := together(mcpServer("web", version1), mcpServer("api", version1))
+	app.cycle(t, git)
+	apply(t, web.Namespace, autoscaler(3))
+	scaleIs(t, web, 3)
+	leftToOthers(t, moves(t, api, repeated([]int32{1, 2}, 20, 1), func() {
+		leftToOthers(t, moves(t, web, repeated([]int32{3, 1, 2}, 20, 2), func() {
+			app.cycles(t, git, 20, both(autoscales(t, web, 1, 2, 3), kubectlScales(t, api, 2, 1)))
+		}))
+	}))
+	neitherOwnsTheScale(t, web, argoManager)
+	neitherOwnsTheScale(t, api, argoManager)
+}
+
+func declaresAndYieldsToKubectl(t *testing.T, app *application, web, api client.ObjectKey) {
+	git := together(mcpServer("web", version1, "replicas: 2"), mcpServer("api", version1, "replicas: 1"))
+	app.cycle(t, git)
+	scaleIs(t, web, 2)
+	// An incident: kubectl scale holds, and Argo CD, whose MCPServer is as in Git, sees no drift.
+	kubectlScale(t, web, 5)
+	scaleIs(t, web, 5)
+	leftToOthers(t, moves(t, web, repeated([]int32{5, 1, 4}, 20, 5), func() {
+		app.cycles(t, git, 20, kubectlScales(t, web, 1, 4, 5))
+		kubectlScale(t, web, 5)
+		scaleIs(t, web, 5)
+	}))
+	// A new number in Git counts again.
+	git = together(mcpServer("web", version1, "replicas: 3"), mcpServer("api", version1, "replicas: 1"))
+	moves(t, web, []int32{5, 3}, func() {
+		app.cycle(t, git)
+		scaleIs(t, web, 3)
+		app.cycles(t, git, 4, nobody)
+	})
+	// Taken out of Git, the pods stay.
+	git = together(mcpServer("web", version1), mcpServer("api", version1, "replicas: 1"))
+	holds(t, web, 3, func() {
+		app.cycle(t, git)
+		app.cycles(t, git, 4, nobody)
+	})
+	neitherOwnsTheScale(t, web, argoManager)
+	scaleIs(t, api, 1)
+}
+
+func declaresAndYieldsToAnAutoscaler(t *testing.T, app *application, web, api client.ObjectKey) {
+	servers := func(n int) string {
+		return together(mcpServer("web", version1, fmt.Sprintf("replicas: %d", n)), mcpServer("api", version1, "replicas: 2"))
+	}
+	app.cycle(t, servers(2))
+	scaleIs(t, web, 2)
+	apply(t, web.Namespace, autoscaler(3))
+	scaleIs(t, web, 3)
+	leftToOthers(t, moves(t, web, repeated([]int32{3, 1, 2}, 20, 1), func() {
+		app.cycles(t, servers(2), 20, autoscales(t, web, 1, 2, 3))
+		autoscales(t, web, 1)(0)()
+	}))
+	// A new number in Git counts once; then the autoscaler goes on.
+	moves(t, web, []int32{1, 4, 1}, func() {
+		app.cycle(t, servers(4))
+		scaleIs(t, web, 1)
+		app.cycles(t, servers(4), 4, nobody)
+	})
+	neitherOwnsTheScale(t, web, argoManager)
+	scaleIs(t, api, 2)
+}
+
+func healsTheMCPServer(t *testing.T, app *application, web, _ client.ObjectKey) {
+	git := together(mcpServer("web", version1, "replicas: 2"), mcpServer("api", version1))
+	app.cycle(t, git)
+	scaleIs(t, web, 2)
+	app.allowed.add("web", "4")
+	kubectl(t, web.Namespace, "scale", "mcpserver", "web", "--replicas=4")
+	eventually(t, "Argo CD to see the drift and heal it", func() (string, bool) {
+		before := app.drifts
+		app.cycle(t, git)
+		return "no difference", app.drifts > before
+	})
+	scaleIs(t, web, 2)
 }

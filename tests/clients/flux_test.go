@@ -7,69 +7,174 @@ import (
 	"github.com/fluxcd/pkg/ssa"
 	"github.com/fluxcd/pkg/ssa/normalize"
 	ssautils "github.com/fluxcd/pkg/ssa/utils"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // fluxManager is the field manager of Flux.
 const fluxManager = "kustomize-controller"
 
-// TestFlux: Flux's apply engine, with its correction of drift, and the operator leave each other alone.
-func TestFlux(t *testing.T) {
+// kustomization is what Flux's kustomize-controller does for a Kustomization with its target namespace, on Flux's own apply
+// engine.
+type kustomization struct {
+	namespace string
+	manager   *ssa.ResourceManager
+}
+
+func newKustomization(t *testing.T) (k *kustomization, web, api client.ObjectKey) {
+	t.Helper()
 	namespace := newNamespace(t)
-	manager := ssa.NewResourceManager(theCluster.Client, nil, ssa.Owner{Field: fluxManager, Group: "kustomize.toolkit.fluxcd.io"})
-	// reconcile applies what is in Git as Flux does, and returns what it did with each object.
-	reconcile := func(git string) []ssa.Action {
-		t.Helper()
-		objects, err := ssautils.ReadObjects(strings.NewReader(git))
-		must(t, err)
-		for _, object := range objects {
-			object.SetNamespace(namespace)
-		}
-		must(t, normalize.UnstructuredList(objects))
-		changes, err := manager.ApplyAll(t.Context(), objects, ssa.DefaultApplyOptions())
-		must(t, err)
-		var actions []ssa.Action
-		for _, entry := range changes.Entries {
-			actions = append(actions, entry.Action)
-		}
-		return actions
+	return &kustomization{
+		namespace: namespace,
+		manager:   ssa.NewResourceManager(theCluster.Client, nil, ssa.Owner{Field: fluxManager, Group: "kustomize.toolkit.fluxcd.io"}),
+	}, named(namespace, "web"), named(namespace, "api")
+}
+
+// applyOptions are those of kustomize-controller: what kubectl apply wrote, it takes over, and so undoes what is not in Git.
+func applyOptions() ssa.ApplyOptions {
+	options := ssa.DefaultApplyOptions()
+	options.Cleanup = ssa.ApplyCleanupOptions{
+		Annotations: []string{corev1.LastAppliedConfigAnnotation},
+		FieldManagers: []ssa.FieldManager{
+			{Name: "kubectl", OperationType: metav1.ManagedFieldsOperationApply},
+			{Name: "kubectl", OperationType: metav1.ManagedFieldsOperationUpdate},
+			{Name: "before-first-apply", OperationType: metav1.ManagedFieldsOperationUpdate},
+			{Name: fluxManager, OperationType: metav1.ManagedFieldsOperationUpdate},
+		},
 	}
-	unchanged := func(git string, times int) {
-		t.Helper()
-		for range times {
-			for _, action := range reconcile(git) {
-				if action != ssa.UnchangedAction {
-					t.Fatalf("Flux saw drift: %s", action)
-				}
+	return options
+}
+
+// reconcile applies what is in Git as Flux does, and returns what it did with each object, by KIND/NAMESPACE/NAME.
+func (k *kustomization) reconcile(t *testing.T, git string) map[string]ssa.Action {
+	t.Helper()
+	objects, err := ssautils.ReadObjects(strings.NewReader(git))
+	must(t, err)
+	for _, object := range objects {
+		object.SetNamespace(k.namespace)
+	}
+	must(t, normalize.UnstructuredList(objects))
+	changes, err := k.manager.ApplyAllStaged(t.Context(), objects, applyOptions())
+	must(t, err)
+	actions := map[string]ssa.Action{}
+	for _, entry := range changes.Entries {
+		actions[entry.Subject] = entry.Action
+	}
+	if len(actions) != len(objects) {
+		t.Fatalf("Flux says of %d objects: %v", len(objects), actions)
+	}
+	return actions
+}
+
+// unchanged fails if Flux sees drift in any of some reconciliations, between which the operator looks at web too.
+func (k *kustomization) unchanged(t *testing.T, git string, times int) {
+	t.Helper()
+	for range times {
+		for subject, action := range k.reconcile(t, git) {
+			if action != ssa.UnchangedAction {
+				t.Fatalf("Flux saw drift of %s: %s", subject, action)
 			}
-			operatorPasses(t, namespace)
 		}
+		operatorPasses(t, named(k.namespace, "web"))
 	}
+}
 
-	git := mcpServer("registry.example/server:1")
-	reconcile(git)
-	scaleIs(t, namespace, 1)
-	kubectl(t, namespace, "scale", "statefulset", "web", "--replicas=3")
-	scaleIs(t, namespace, 3)
-	holds(t, namespace, 3, func() { unchanged(git, 10) })
-
-	git = mcpServer("registry.example/server:2") + "---\n" + autoscaler(3)
-	holds(t, namespace, 3, func() {
-		reconcile(git)
-		scaleIs(t, namespace, 3)
-		unchanged(git, 10)
-	})
-	neitherOwnsTheScale(t, namespace, fluxManager)
-
-	// Drift of the MCPServer is corrected, and the scale moves only where the declaration does.
-	kubectl(t, namespace, "patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"image":"registry.example/other:1"}}`)
-	holds(t, namespace, 3, func() {
-		if actions := reconcile(git); actions[0] != ssa.ConfiguredAction && actions[len(actions)-1] != ssa.ConfiguredAction {
-			t.Fatalf("Flux did not correct the drift: %v", actions)
-		}
-		scaleIs(t, namespace, 3)
-	})
-	if server := kubectl(t, namespace, "get", "mcpserver", "web", "-o", "jsonpath={.spec.image}"); server != "registry.example/server:2" {
-		t.Errorf("the image is still %s", server)
+// corrects fails unless Flux sees drift of the MCPServer, and corrects it.
+func (k *kustomization) corrects(t *testing.T, git string, server client.ObjectKey) {
+	t.Helper()
+	subject := "MCPServer/" + server.Namespace + "/" + server.Name
+	if actions := k.reconcile(t, git); actions[subject] != ssa.ConfiguredAction {
+		t.Fatalf("Flux did not correct the drift of %s: %v", subject, actions)
 	}
-	isManagedBy(t, namespace, fluxManager, true)
+}
+
+// TestFlux: Flux's apply engine, with its correction of drift, and the operator leave each other alone, and both the scale.
+func TestFlux(t *testing.T) {
+	flux, web, api := newKustomization(t)
+	git := together(mcpServer("web", version1), mcpServer("api", version1))
+	flux.reconcile(t, git)
+	scaleIs(t, web, 1)
+	scaleIs(t, api, 1)
+	kubectlScale(t, web, 3)
+	scaleIs(t, web, 3)
+	leftToOthers(t, holds(t, api, 1, func() {
+		leftToOthers(t, holds(t, web, 3, func() {
+			flux.unchanged(t, git, 10)
+
+			git = together(mcpServer("web", version2), mcpServer("api", version2), autoscaler(3))
+			flux.reconcile(t, git)
+			scaleIs(t, web, 3)
+			flux.unchanged(t, git, 10)
+
+			// Drift of the MCPServer is corrected.
+			kubectl(t, web.Namespace, "patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"image":"registry.example/other:1"}}`)
+			flux.corrects(t, git, web)
+			scaleIs(t, web, 3)
+		}))
+	}))
+	if image := kubectl(t, web.Namespace, "get", "mcpserver", "web", "-o", "jsonpath={.spec.image}"); image != version2 {
+		t.Errorf("the image is still %s", image)
+	}
+	neitherOwnsTheScale(t, web, fluxManager)
+	isManagedBy(t, web, fluxManager, true)
+}
+
+// TestFluxWithReplicasInGit: what Git declares is carried out once; whoever scales afterwards is no drift.
+func TestFluxWithReplicasInGit(t *testing.T) {
+	flux, web, api := newKustomization(t)
+	git := together(mcpServer("web", version1, "replicas: 2"), mcpServer("api", version1, "replicas: 1"))
+	flux.reconcile(t, git)
+	scaleIs(t, web, 2)
+	kubectlScale(t, web, 5)
+	scaleIs(t, web, 5)
+	leftToOthers(t, holds(t, web, 5, func() { flux.unchanged(t, git, 10) }))
+
+	// A new number in Git counts again.
+	git = together(mcpServer("web", version1, "replicas: 3"), mcpServer("api", version1, "replicas: 1"))
+	moves(t, web, []int32{5, 3}, func() {
+		flux.corrects(t, git, web)
+		operatorPasses(t, web)
+		scaleIs(t, web, 3)
+		flux.unchanged(t, git, 4)
+	})
+	// Taken out of Git, the pods stay.
+	git = together(mcpServer("web", version1), mcpServer("api", version1, "replicas: 1"))
+	holds(t, web, 3, func() {
+		flux.corrects(t, git, web)
+		flux.unchanged(t, git, 4)
+	})
+	neitherOwnsTheScale(t, web, fluxManager)
+	scaleIs(t, api, 1)
+}
+
+// TestFluxUndoesKubectlApply: kustomize-controller takes the fields of kubectl over and drops those that are not in Git. A
+// number that somebody declared by kubectl apply is released by that, and no pod moves.
+func TestFluxUndoesKubectlApply(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		by   []string
+	}{
+		{"server-side", []string{"apply", "--server-side", "--force-conflicts"}},
+		{"client-side", []string{"apply"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			flux, web, _ := newKustomization(t)
+			git := together(mcpServer("web", version1), mcpServer("api", version1))
+			flux.reconcile(t, git)
+			scaleIs(t, web, 1)
+			_, err := theCluster.KubectlWithInput(t.Context(), mcpServer("web", version1, "replicas: 4"),
+				append(row.by, "-n", web.Namespace, "-f", "-")...)
+			must(t, err)
+			scaleIs(t, web, 4)
+			holds(t, web, 4, func() {
+				flux.corrects(t, git, web)
+				flux.unchanged(t, git, 4)
+			})
+			if replicas := kubectl(t, web.Namespace, "get", "mcpserver", "web", "-o", "jsonpath={.spec.replicas}"); replicas != "" {
+				t.Errorf("%s replicas are declared, and not in Git", replicas)
+			}
+			neitherOwnsTheScale(t, web, fluxManager)
+		})
+	}
 }

@@ -1,61 +1,163 @@
 package clients
 
 import (
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/chart/common"
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/kube"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestHelm: Helm 4 with its server-side apply installs, upgrades and rolls back an MCPServer, and the scale moves only
-// where a declaration does.
-func TestHelm(t *testing.T) {
+// helmManager is the field manager of Helm.
+const helmManager = "helm"
+
+// helmTimeout is how long Helm waits for what it installed.
+const helmTimeout = time.Minute
+
+// helmRelease is a release of a user's chart, as Helm 4's command line with --wait manages it: with server-side apply, and
+// done when kstatus says so of every object.
+type helmRelease struct {
+	namespace     string
+	configuration *action.Configuration
+	revisions     int
+}
+
+func newHelmRelease(t *testing.T) (r *helmRelease, web, api client.ObjectKey) {
+	t.Helper()
+	kube.ManagedFieldsManager = helmManager
 	namespace := newNamespace(t)
-	kube.ManagedFieldsManager = "helm"
 	flags := genericclioptions.NewConfigFlags(false)
 	flags.KubeConfig, flags.Namespace = &theCluster.Kubeconfig, &namespace
 	configuration := action.NewConfiguration()
 	must(t, configuration.Init(flags, namespace, "configmap"))
-	release := func(version, manifest string) *chart.Chart {
-		return &chart.Chart{
-			Metadata:  &chart.Metadata{APIVersion: chart.APIVersionV2, Name: "web", Version: version},
-			Templates: []*common.File{{Name: "templates/web.yaml", Data: []byte(manifest)}},
-		}
-	}
+	return &helmRelease{namespace: namespace, configuration: configuration}, named(namespace, "web"), named(namespace, "api")
+}
 
-	install := action.NewInstall(configuration)
-	install.ReleaseName, install.Namespace, install.WaitStrategy = "web", namespace, kube.HookOnlyStrategy
-	_, err := install.RunWithContext(t.Context(), release("1.0.0", mcpServer("registry.example/server:1")), nil)
+// next is the next version of the chart.
+func (r *helmRelease) next(manifest string) *chart.Chart {
+	r.revisions++
+	return &chart.Chart{
+		Metadata:  &chart.Metadata{APIVersion: chart.APIVersionV2, Name: "servers", Version: fmt.Sprintf("%d.0.0", r.revisions)},
+		Templates: []*common.File{{Name: "templates/servers.yaml", Data: []byte(manifest)}},
+	}
+}
+
+// install is helm install --wait.
+func (r *helmRelease) install(t *testing.T, manifest string) {
+	t.Helper()
+	install := action.NewInstall(r.configuration)
+	install.ReleaseName, install.Namespace = "servers", r.namespace
+	install.WaitStrategy, install.Timeout = kube.StatusWatcherStrategy, helmTimeout
+	_, err := install.RunWithContext(t.Context(), r.next(manifest), nil)
 	must(t, err)
-	scaleIs(t, namespace, 1)
-	kubectl(t, namespace, "scale", "statefulset", "web", "--replicas=3")
-	scaleIs(t, namespace, 3)
+}
 
-	upgrade := func(version, manifest string) {
-		t.Helper()
-		upgrade := action.NewUpgrade(configuration)
-		upgrade.Namespace, upgrade.WaitStrategy = namespace, kube.HookOnlyStrategy
-		_, err := upgrade.RunWithContext(t.Context(), "web", release(version, manifest), nil)
-		must(t, err)
+// upgrade is helm upgrade --wait.
+func (r *helmRelease) upgrade(t *testing.T, manifest string) error {
+	t.Helper()
+	upgrade := action.NewUpgrade(r.configuration)
+	upgrade.Namespace, upgrade.WaitStrategy, upgrade.Timeout = r.namespace, kube.StatusWatcherStrategy, helmTimeout
+	_, err := upgrade.RunWithContext(t.Context(), "servers", r.next(manifest), nil)
+	return err
+}
+
+// rollback is helm rollback --wait.
+func (r *helmRelease) rollback(t *testing.T, revision int) {
+	t.Helper()
+	r.revisions++
+	rollback := action.NewRollback(r.configuration)
+	rollback.Version, rollback.WaitStrategy, rollback.Timeout = revision, kube.StatusWatcherStrategy, helmTimeout
+	must(t, rollback.Run("servers"))
+}
+
+// isNow fails unless the StatefulSet asks for n pods and all are ready, without waiting: Helm has waited for it.
+func isNow(t *testing.T, server client.ObjectKey, n int32) {
+	t.Helper()
+	if state, is := isAt(t, server, n); !is {
+		t.Errorf("Helm did not wait until %s has %d pods: %s", server.Name, n, state)
 	}
-	holds(t, namespace, 3, func() {
-		upgrade("1.1.0", mcpServer("registry.example/server:2"))
-		scaleIs(t, namespace, 3)
-	})
-	neitherOwnsTheScale(t, namespace, "helm")
+}
 
-	upgrade("2.0.0", mcpServer("registry.example/server:2", "replicas: 2"))
-	scaleIs(t, namespace, 2)
-	holds(t, namespace, 2, func() {
-		rollback := action.NewRollback(configuration)
-		rollback.WaitStrategy, rollback.Version = kube.HookOnlyStrategy, 2
-		must(t, rollback.Run("web"))
-		operatorPasses(t, namespace)
-		scaleIs(t, namespace, 2)
+// TestHelm: Helm 4 with its server-side apply installs, upgrades and rolls back MCPServers, waits until they are Ready, and
+// the scale moves only where a declaration does.
+func TestHelm(t *testing.T) {
+	helm, web, api := newHelmRelease(t)
+	helm.install(t, together(mcpServer("web", version1), mcpServer("api", version1, "replicas: 2")))
+	isNow(t, web, 1)
+	isNow(t, api, 2)
+	kubectlScale(t, web, 3)
+	scaleIs(t, web, 3)
+
+	leftToOthers(t, holds(t, web, 3, func() {
+		must(t, helm.upgrade(t, together(mcpServer("web", version2), mcpServer("api", version2, "replicas: 2"))))
+		isNow(t, web, 3)
+		isNow(t, api, 2)
+	}))
+	neitherOwnsTheScale(t, web, helmManager)
+
+	must(t, helm.upgrade(t, together(mcpServer("web", version2, "replicas: 2"), mcpServer("api", version2, "replicas: 2"))))
+	isNow(t, web, 2)
+	holds(t, web, 2, func() {
+		helm.rollback(t, 2) // to where web declares nothing
+		operatorPasses(t, web)
+		isNow(t, web, 2)
 	})
-	neitherOwnsTheScale(t, namespace, "helm")
-	isManagedBy(t, namespace, "helm", true)
+	neitherOwnsTheScale(t, web, helmManager)
+	isManagedBy(t, web, helmManager, true)
+	isNow(t, api, 2)
+}
+
+// TestHelmRollbackDeclaresAgain: a rollback to another number is a changed declaration, which is carried out once, whoever
+// has scaled since; a rollback to the same number is none.
+func TestHelmRollbackDeclaresAgain(t *testing.T) {
+	helm, web, api := newHelmRelease(t)
+	servers := func(image string, web ...string) string {
+		return together(mcpServer("web", image, web...), mcpServer("api", image, "replicas: 2"))
+	}
+	helm.install(t, servers(version1, "replicas: 2"))          // revision 1
+	must(t, helm.upgrade(t, servers(version1, "replicas: 4"))) // revision 2
+	kubectlScale(t, web, 5)
+	scaleIs(t, web, 5)
+	kubectlScale(t, api, 3)
+	scaleIs(t, api, 3)
+	leftToOthers(t, holds(t, api, 3, func() {
+		moves(t, web, []int32{5, 2}, func() {
+			helm.rollback(t, 1) // revision 3
+			isNow(t, web, 2)
+		})
+		// Once: who scales afterwards is yielded to, also by a rollback to the same number.
+		kubectlScale(t, web, 3)
+		scaleIs(t, web, 3)
+		leftToOthers(t, holds(t, web, 3, func() {
+			must(t, helm.upgrade(t, servers(version2, "replicas: 2"))) // revision 4
+			helm.rollback(t, 3)
+			operatorPasses(t, web)
+			isNow(t, web, 3)
+		}))
+		// From no number to the old one.
+		must(t, helm.upgrade(t, servers(version1)))
+		isNow(t, web, 3)
+		moves(t, web, []int32{3, 2}, func() {
+			helm.rollback(t, 1)
+			isNow(t, web, 2)
+		})
+	}))
+}
+
+// TestHelmSaysWhatIsRefused: Helm does not wait in vain for an MCPServer that cannot become Ready.
+func TestHelmSaysWhatIsRefused(t *testing.T) {
+	helm, web, _ := newHelmRelease(t)
+	helm.install(t, mcpServer("web", version1))
+	err := helm.upgrade(t, mcpServer("web", version1,
+		"podTemplateSpec: {spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}"))
+	if err == nil || !strings.Contains(err.Error(), "MCPServer") || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("the upgrade ended with: %v", err)
+	}
+	holds(t, web, 1, func() { helm.rollback(t, 1); isNow(t, web, 1) })
 }

@@ -3,20 +3,21 @@ package clients
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
-	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
 )
@@ -29,6 +30,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	// What runs in parallel waits most of the time, for autoscalers and pods. The command line wins over this.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	log.SetLogger(logr.Discard())
 	components := []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}
 	os.Exit(cluster.RunSuite("clients", components, func(ctx context.Context, c *cluster.Cluster) (int, error) {
 		theCluster = c
@@ -53,25 +59,58 @@ func kubectl(t *testing.T, namespace string, args ...string) string {
 	return out
 }
 
-// scaleIs waits until the StatefulSet web asks for n pods, and the MCPServer says that all of them are ready.
-func scaleIs(t *testing.T, namespace string, n int32) {
+// apply applies a manifest as a user does who is no GitOps tool.
+func apply(t *testing.T, namespace, manifest string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d replicas, all ready", n), func() (string, bool) {
-		set, mcp := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
-		key := client.ObjectKey{Namespace: namespace, Name: "web"}
-		if err := errors.Join(theCluster.Client.Get(t.Context(), key, set), theCluster.Client.Get(t.Context(), key, mcp)); err != nil {
-			return err.Error(), false
-		}
-		return fmt.Sprintf("%d replicas, %s, %v", *set.Spec.Replicas, mcp.Status.Ready, mcp.Status.Conditions),
-			*set.Spec.Replicas == n && mcp.Status.Ready == fmt.Sprintf("%d/%d", n, n) &&
-				apimeta.IsStatusConditionTrue(mcp.Status.Conditions, v1alpha1.ConditionReady)
+	_, err := theCluster.KubectlWithInput(t.Context(), manifest, "-n", namespace, "apply", "--server-side", "-f", "-")
+	must(t, err)
+}
+
+// named is an MCPServer, and its StatefulSet, by namespace and name.
+func named(namespace, name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: namespace, Name: name}
+}
+
+// kubectlScale scales the StatefulSet of an MCPServer with kubectl scale.
+func kubectlScale(t *testing.T, server client.ObjectKey, n int32) {
+	t.Helper()
+	kubectl(t, server.Namespace, "scale", "statefulset", server.Name, fmt.Sprintf("--replicas=%d", n))
+}
+
+// operatorPasses makes the operator look at the MCPServer once more.
+func operatorPasses(t *testing.T, server client.ObjectKey) {
+	t.Helper()
+	mark, err := operator.LogMark()
+	must(t, err)
+	kubectl(t, server.Namespace, "label", "statefulset", server.Name, "--overwrite", fmt.Sprintf("touched=%d", mark))
+	must(t, operator.WaitForPassOver(t.Context(), mark, server.Namespace))
+}
+
+// scaleIs waits until the StatefulSet asks for n pods, and the MCPServer says that all of them are ready.
+func scaleIs(t *testing.T, server client.ObjectKey, n int32) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d replicas of %s, all ready", n, server.Name), func() (string, bool) {
+		return isAt(t, server, n)
 	})
 }
 
-// holds fails if the StatefulSet web has any other scale than n at any instant while something is done.
-func holds(t *testing.T, namespace string, n int32, do func()) {
+// isAt tells whether it is now as scaleIs waits for.
+func isAt(t *testing.T, server client.ObjectKey, n int32) (state string, is bool) {
 	t.Helper()
-	moves(t, namespace, []int32{n}, do)
+	set, mcp := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
+	if err := errors.Join(theCluster.Client.Get(t.Context(), server, set), theCluster.Client.Get(t.Context(), server, mcp)); err != nil {
+		return err.Error(), false
+	}
+	return fmt.Sprintf("%d replicas, %s, %v", *set.Spec.Replicas, mcp.Status.Ready, mcp.Status.Conditions),
+		*set.Spec.Replicas == n && mcp.Status.Ready == fmt.Sprintf("%d/%d", n, n) &&
+			apimeta.IsStatusConditionTrue(mcp.Status.Conditions, v1alpha1.ConditionReady)
+}
+
+// holds fails if the StatefulSet has any other scale than n at any instant while something is done, and returns who owned
+// the scale meanwhile.
+func holds(t *testing.T, server client.ObjectKey, n int32, do func()) (owners []string) {
+	t.Helper()
+	return moves(t, server, []int32{n}, do)
 }
 
 // repeated returns the first scales of an endless cycle, as many as somebody writes after the first, and then the last.
@@ -83,24 +122,34 @@ func repeated(cycle []int32, writes int, last int32) []int32 {
 	return slices.Compact(append(scales, last))
 }
 
-// moves fails if the StatefulSet web has any other scales than these, one after the other, while something is done.
-func moves(t *testing.T, namespace string, scales []int32, do func()) {
+// moves fails if the StatefulSet has any other scales than these, one after the other, while something is done, and
+// returns who owned the scale meanwhile: see cluster.Recorder.
+func moves(t *testing.T, server client.ObjectKey, scales []int32, do func()) (owners []string) {
 	t.Helper()
-	recorder, err := theCluster.RecordScale(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"})
+	recorder, err := theCluster.RecordScale(t.Context(), server)
 	must(t, err)
 	do()
 	seen, err := recorder.Stop(t.Context())
 	must(t, err)
 	if !slices.Equal(seen, scales) {
-		t.Fatalf("the scale has to be %v, but was %v", scales, seen)
+		t.Fatalf("the scale of %s has to be %v, but was %v", server.Name, scales, seen)
+	}
+	return recorder.Owners()
+}
+
+// leftToOthers fails if the operator has owned the scale for an instant. It only ever writes a scale that it owns then.
+func leftToOthers(t *testing.T, owners []string) {
+	t.Helper()
+	if slices.ContainsFunc(owners, func(at string) bool { return strings.Contains(at, applyconfigs.FieldManager) }) {
+		t.Errorf("the operator has owned the scale that is left to others: %q", owners)
 	}
 }
 
-// isManagedBy fails unless the MCPServer web was written by a field manager by server-side apply, or without it.
-func isManagedBy(t *testing.T, namespace, manager string, serverSide bool) {
+// isManagedBy fails unless the MCPServer was written by a field manager by server-side apply, or without it.
+func isManagedBy(t *testing.T, key client.ObjectKey, manager string, serverSide bool) {
 	t.Helper()
 	server := &v1alpha1.MCPServer{}
-	must(t, theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"}, server))
+	must(t, theCluster.Client.Get(t.Context(), key, server))
 	var writers []string
 	for _, entry := range server.ManagedFields {
 		writers = append(writers, fmt.Sprintf("%s/%s", entry.Manager, entry.Operation))
@@ -110,26 +159,17 @@ func isManagedBy(t *testing.T, namespace, manager string, serverSide bool) {
 	}
 }
 
-// scaleOwners returns the field managers that own the scale of the StatefulSet web.
-func scaleOwners(t *testing.T, namespace string) []string {
-	t.Helper()
-	set := &appsv1.StatefulSet{}
-	must(t, theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"}, set))
-	owners, err := ownership.OwnersOf(set, fieldpath.MakePathOrDie("spec", "replicas"))
-	must(t, err)
-	names := []string{}
-	for _, owner := range owners {
-		names = append(names, owner.Name)
-	}
-	return names
-}
-
 // neitherOwnsTheScale waits until neither the operator nor the named field manager owns the scale.
-func neitherOwnsTheScale(t *testing.T, namespace, manager string) {
+func neitherOwnsTheScale(t *testing.T, server client.ObjectKey, manager string) {
 	t.Helper()
-	eventually(t, "neither "+manager+" nor the operator to own the scale", func() (string, bool) {
-		owners := scaleOwners(t, namespace)
-		return fmt.Sprint(owners), !slices.Contains(owners, applyconfigs.FieldManager) && !slices.Contains(owners, manager)
+	eventually(t, "neither "+manager+" nor the operator to own the scale of "+server.Name, func() (string, bool) {
+		set := &appsv1.StatefulSet{}
+		must(t, theCluster.Client.Get(t.Context(), server, set))
+		owners, err := cluster.OwnersOfReplicas(set)
+		must(t, err)
+		return fmt.Sprint(owners), !slices.ContainsFunc(owners, func(owner string) bool {
+			return strings.HasPrefix(owner, applyconfigs.FieldManager+"/") || strings.HasPrefix(owner, manager+"/")
+		})
 	})
 }
 
@@ -138,17 +178,21 @@ var (
 	eventually = cluster.MustEventually
 )
 
-// mcpServer is a manifest of the MCPServer web, with more of its spec as YAML in flow style.
-func mcpServer(image string, more ...string) string {
+// together are several manifests in one.
+func together(manifests ...string) string { return strings.Join(manifests, "---\n") }
+
+// mcpServer is a manifest of an MCPServer, with more of its spec as YAML in flow style.
+func mcpServer(name, image string, more ...string) string {
 	return fmt.Sprintf(`apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
-metadata: {name: web}
+metadata: {name: %s}
 spec: {%s}
-`, strings.Join(append([]string{fmt.Sprintf("image: %q, transport: streamable-http", image)}, more...), ", "))
+`, name, strings.Join(append([]string{fmt.Sprintf("image: %q, transport: streamable-http", image)}, more...), ", "))
 }
 
-// autoscaler is a manifest of a HorizontalPodAutoscaler that needs no metrics, because it has no choice.
-func autoscaler(n int) string {
+// autoscaler is a manifest of a HorizontalPodAutoscaler that needs no metrics, because it has no choice. It puts the
+// StatefulSet web back to n whenever somebody else has scaled it.
+func autoscaler(n int32) string {
 	return fmt.Sprintf(`apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata: {name: web}

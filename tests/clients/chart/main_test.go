@@ -110,21 +110,37 @@ func helm(t *testing.T) *action.Configuration {
 	return configuration
 }
 
-// helmInstall is helm install --create-namespace --wait.
-func helmInstall(t *testing.T, of *chart.Chart, yamlValues string) {
+// helmInstall is helm install --create-namespace --wait. What a test leaves installed goes with it, so that the next one
+// begins without.
+func helmInstall(t *testing.T, of *chart.Chart, yamlValues string, options ...func(*action.Install)) {
 	t.Helper()
 	install := action.NewInstall(helm(t))
 	install.ReleaseName, install.Namespace, install.CreateNamespace = release, cluster.OperatorNamespace, true
 	install.WaitStrategy, install.Timeout = kube.StatusWatcherStrategy, helmTimeout
+	for _, option := range options {
+		option(install)
+	}
+	t.Cleanup(func() { helmUninstall(t, install.ReleaseName) })
 	_, err := install.RunWithContext(t.Context(), of, values(t, yamlValues))
 	must(t, err)
 }
 
+// takeOwnership is --take-ownership.
+func takeOwnership(install *action.Install) { install.TakeOwnership = true }
+
+// underTheName installs a release of another name.
+func underTheName(name string) func(*action.Install) {
+	return func(install *action.Install) { install.ReleaseName = name }
+}
+
 // helmUpgrade is helm upgrade --wait.
-func helmUpgrade(t *testing.T, to *chart.Chart, yamlValues string) {
+func helmUpgrade(t *testing.T, to *chart.Chart, yamlValues string, options ...func(*action.Upgrade)) {
 	t.Helper()
 	upgrade := action.NewUpgrade(helm(t))
 	upgrade.Namespace, upgrade.WaitStrategy, upgrade.Timeout = cluster.OperatorNamespace, kube.StatusWatcherStrategy, helmTimeout
+	for _, option := range options {
+		option(upgrade)
+	}
 	_, err := upgrade.RunWithContext(t.Context(), release, to, values(t, yamlValues))
 	must(t, err)
 }
@@ -137,12 +153,12 @@ func helmRollback(t *testing.T, revision int) {
 	must(t, rollback.Run(release))
 }
 
-// helmUninstall is helm uninstall --wait.
-func helmUninstall(t *testing.T) {
+// helmUninstall is helm uninstall --ignore-not-found --wait.
+func helmUninstall(t *testing.T, name string) {
 	t.Helper()
 	uninstall := action.NewUninstall(helm(t))
-	uninstall.WaitStrategy, uninstall.Timeout = kube.StatusWatcherStrategy, helmTimeout
-	_, err := uninstall.Run(release)
+	uninstall.IgnoreNotFound, uninstall.WaitStrategy, uninstall.Timeout = true, kube.StatusWatcherStrategy, helmTimeout
+	_, err := uninstall.Run(name)
 	must(t, err)
 }
 

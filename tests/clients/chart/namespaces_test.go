@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"testing"
 
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
-
-	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -15,7 +12,7 @@ func TestNamespaces(t *testing.T) {
 	watched, other := newNamespace(t), newNamespace(t)
 	mark := auditMark(t)
 	helmInstall(t, theChart(t), fmt.Sprintf(`{namespaces: [%s]}`, watched))
-	operator := startOperator(t, "1.0.0")
+	startOperator(t, "1.0.0")
 	const manifest = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
@@ -24,10 +21,7 @@ spec: {image: "registry.example/server:1", replicas: 2, permissionProfile: {type
 `
 	kubectlApply(t, other, manifest)
 	kubectlApply(t, watched, manifest)
-	eventually(t, "the MCPServer to be Ready", func() (string, bool) {
-		server := mcpServer(t, watched)
-		return fmt.Sprint(server.Status), apimeta.IsStatusConditionTrue(server.Status.Conditions, v1alpha1.ConditionReady)
-	})
+	isReady(t, watched)
 
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 	must(t, err)
@@ -45,6 +39,4 @@ spec: {image: "registry.example/server:1", replicas: 2, permissionProfile: {type
 			t.Errorf("it may act in %s: %t", namespace, !may)
 		}
 	}
-	must(t, operator.Stop())
-	helmUninstall(t)
 }

@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -21,7 +22,27 @@ func TestASecondReleaseIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "cannot be imported into the current release") {
 		t.Errorf("a second release: %v", err)
 	}
-	helmUninstall(t)
+}
+
+// TestUnderAnotherName: the CRD that a release left behind is still that release's. Another one takes it over when it is
+// told to, and the MCPServers stay what they are.
+func TestUnderAnotherName(t *testing.T) {
+	t.Cleanup(func() { deleteCRD(t) }) // it would belong to the other name
+	helmInstall(t, theChart(t), "")
+	namespace := newNamespace(t)
+	kubectlApply(t, namespace, webManifest)
+	before := mcpServer(t, namespace)
+	helmUninstall(t, release)
+
+	untold := action.NewInstall(helm(t))
+	untold.ReleaseName, untold.Namespace, untold.WaitStrategy = "other", cluster.OperatorNamespace, kube.HookOnlyStrategy
+	_, err := untold.RunWithContext(t.Context(), theChart(t), nil)
+	if err == nil || !strings.Contains(err.Error(), `annotation validation error: key "meta.helm.sh/release-name" must equal "other"`) {
+		t.Errorf("without --take-ownership: %v", err)
+	}
+	helmInstall(t, nextVersion(t), "", underTheName("other"), takeOwnership)
+	crdSays(t, addedDescription, true)
+	isAsBefore(t, namespace, before)
 }
 
 // TestFromKubectlToHelm: Helm takes over what kubectl apply -k deploy installed, and upgrades it from then on, CRD and all.
@@ -29,27 +50,40 @@ func TestFromKubectlToHelm(t *testing.T) {
 	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", "deploy")
 	kubectl(t, "wait", "--for=condition=Established", "--timeout=60s", "crd/mcpservers.toolhive.stacklok.dev")
 	namespace := newNamespace(t)
-	kubectlApply(t, namespace, "apiVersion: toolhive.stacklok.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: web}\nspec: {image: \"registry.example/server:1\"}")
+	kubectlApply(t, namespace, webManifest)
 	before := mcpServer(t, namespace)
 
-	install := action.NewInstall(helm(t))
-	install.ReleaseName, install.Namespace = release, cluster.OperatorNamespace
-	install.TakeOwnership, install.ForceConflicts, install.WaitStrategy = true, true, kube.HookOnlyStrategy
-	_, err := install.RunWithContext(t.Context(), theChart(t), nil)
-	must(t, err)
-	upgrade := action.NewUpgrade(helm(t))
-	upgrade.Namespace, upgrade.ForceConflicts, upgrade.WaitStrategy = cluster.OperatorNamespace, true, kube.HookOnlyStrategy
-	_, err = upgrade.RunWithContext(t.Context(), release, nextVersion(t), values(t, `{replicas: 1, concurrency: 8}`))
-	must(t, err)
+	helmInstall(t, theChart(t), "", takeOwnership, func(install *action.Install) { install.ForceConflicts = true })
+	helmUpgrade(t, nextVersion(t), `{replicas: 1, concurrency: 8}`, func(upgrade *action.Upgrade) { upgrade.ForceConflicts = true })
 
 	crdSays(t, addedDescription, true)
 	if args := strings.Join(operatorArgs(t), " "); !strings.Contains(args, "--concurrency=8") {
 		t.Errorf("the upgrade did not change the arguments: %s", args)
 	}
-	helmUninstall(t)
+	helmUninstall(t, release)
+	isAsBefore(t, namespace, before)
+}
+
+const webManifest = `
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "registry.example/server:1"}
+`
+
+// isAsBefore fails if the MCPServer is another one than before, or asks for something else.
+func isAsBefore(t *testing.T, namespace string, before *v1alpha1.MCPServer) {
+	t.Helper()
 	if after := mcpServer(t, namespace); after.UID != before.UID || after.Generation != before.Generation {
 		t.Errorf("the MCPServer was %+v and is %+v", before.ObjectMeta, after.ObjectMeta)
 	}
+}
+
+// deleteCRD deletes the CRD, and with it every MCPServer.
+func deleteCRD(t *testing.T) {
+	t.Helper()
+	_, err := theCluster.Kubectl(context.Background(), "delete", "crd", theCRD, "--ignore-not-found", "--wait")
+	must(t, err)
 }
 
 func mcpServer(t *testing.T, namespace string) *v1alpha1.MCPServer {

@@ -49,7 +49,7 @@ func scaleOf(how string, i int) int {
 func TestReleases(t *testing.T) {
 	first, second := theChart(t), nextVersion(t)
 
-	helmInstall(t, first, "")
+	helmInstall(t, first, `{podDisruptionBudget: {enabled: true}}`)
 	operator := startOperator(t, "1.0.0")
 	namespace := newNamespace(t)
 	kubectlApply(t, namespace, manifests())
@@ -58,10 +58,9 @@ func TestReleases(t *testing.T) {
 	pods := watchPods(t, namespace)
 
 	mark := auditMark(t)
-	helmUpgrade(t, second, `{logLevel: debug, concurrency: 8}`)
+	helmUpgrade(t, second, `{logLevel: debug, concurrency: 8, podDisruptionBudget: {enabled: true}}`)
 	crdSays(t, addedDescription, true)
-	must(t, operator.Stop())
-	operator = startOperator(t, "2.0.0")
+	operator = handOver(t, operator, "1.0.0", "2.0.0")
 	passesOverAll(t, operator)
 	if !slices.Contains(operatorArgs(t), "--concurrency=8") {
 		t.Errorf("the upgrade did not change the arguments: %v", operatorArgs(t))
@@ -73,20 +72,18 @@ func TestReleases(t *testing.T) {
 	mark = auditMark(t)
 	helmRollback(t, 1)
 	crdSays(t, addedDescription, false)
-	must(t, operator.Stop())
-	operator = startOperator(t, "1.0.0")
+	operator = handOver(t, operator, "2.0.0", "1.0.0")
 	passesOverAll(t, operator)
 	wroteNothing(t, mark, namespace, "mcpserver-operator/1.0.0")
 	allAreHeld(t, namespace)
 	pods.nothingMoved(t, "after the rollback")
 
-	helmUninstall(t)
+	helmUninstall(t, release)
 	must(t, operator.Stop())
 	if left := kubectl(t, "get", "mcpservers", "-n", namespace, "-o", "name"); strings.Count(left, "\n") != len(held)*ofEach {
 		t.Fatalf("after the removal these are left:\n%s", left)
 	}
-	if left := kubectl(t, "get", "deployments,services,serviceaccounts,roles,clusterroles,validatingadmissionpolicies", "-A",
-		"-l", "app.kubernetes.io/instance="+release, "-o", "name"); left != "" {
+	if left := kubectl(t, "get", "-A", "-l", "app.kubernetes.io/instance="+release, "-o", "name", kindsOfTheRelease(t)); left != theCRDByName {
 		t.Errorf("after the removal these are left:\n%s", left)
 	}
 	pods.nothingMoved(t, "after the removal")
@@ -107,9 +104,70 @@ func TestReleases(t *testing.T) {
 		must(t, theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "declared-0"}, set))
 		return fmt.Sprint(*set.Spec.Replicas), *set.Spec.Replicas == 3
 	})
-	must(t, operator.Stop())
-	helmUninstall(t)
 }
+
+// kindsOfTheRelease are all kinds of which the chart makes an object, as kubectl get wants them.
+func kindsOfTheRelease(t *testing.T) string {
+	t.Helper()
+	manifests, err := render(t, theChart(t), `{podDisruptionBudget: {enabled: true}}`)
+	must(t, err)
+	kinds := map[string]bool{}
+	for _, object := range byName(t, manifests) {
+		kinds[strings.ToLower(object.GetKind())] = true
+	}
+	if len(kinds) < 11 {
+		t.Fatalf("the chart makes objects of these kinds only: %v", kinds)
+	}
+	return strings.Join(slices.Sorted(maps.Keys(kinds)), ",")
+}
+
+// handOver starts one version of the operator while another one runs, as the update of a Deployment does, and stops that
+// one when the new one waits for the lease.
+func handOver(t *testing.T, operator *cluster.Operator, from, to string) *cluster.Operator {
+	t.Helper()
+	mark, holder := auditMark(t), leaseHolder(t)
+	next := startOperator(t, to)
+	eventually(t, to+" to have asked for the lease more than once", func() (string, bool) {
+		asked := leaseRequests(t, mark, to)
+		return fmt.Sprint(asked), asked > 2
+	})
+	if now := leaseHolder(t); now != holder || leaseRequests(t, mark, from) == 0 {
+		t.Fatalf("the lease was %s's and is %s's while %s still runs", holder, now, from)
+	}
+	must(t, operator.Stop())
+	eventually(t, "the lease to be handed over", func() (string, bool) {
+		now := leaseHolder(t)
+		return now, now != "" && now != holder
+	})
+	return next
+}
+
+// leaseHolder returns which process may act.
+func leaseHolder(t *testing.T) string {
+	t.Helper()
+	return kubectl(t, "-n", cluster.OperatorNamespace, "get", "lease", "mcpserver-operator.toolhive.stacklok.dev",
+		"-o", "jsonpath={.spec.holderIdentity}")
+}
+
+// leaseRequests returns how often a version of the operator has looked at the lease or renewed it since a mark.
+func leaseRequests(t *testing.T, mark int64, version string) int {
+	t.Helper()
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	number := 0
+	for _, request := range requests {
+		if request.Resource == "leases" && strings.HasPrefix(request.UserAgent, "mcpserver-operator/"+version) {
+			number++
+		}
+	}
+	return number
+}
+
+// theCRD is the name of the CRD.
+const theCRD = "mcpservers.toolhive.stacklok.dev"
+
+// theCRDByName is what kubectl get -o name prints of it.
+const theCRDByName = "customresourcedefinition.apiextensions.k8s.io/" + theCRD + "\n"
 
 // addedDescription is what the next version of the chart says in its CRD.
 const addedDescription = "As of the next version."
@@ -133,7 +191,7 @@ func nextVersion(t *testing.T) *chart.Chart {
 // crdSays fails unless kubectl explain has a text, or has it no longer.
 func crdSays(t *testing.T, text string, says bool) {
 	t.Helper()
-	crd := kubectl(t, "get", "crd", "mcpservers.toolhive.stacklok.dev", "-o", "yaml")
+	crd := kubectl(t, "get", "crd", theCRD, "-o", "yaml")
 	if strings.Contains(crd, text) != says {
 		t.Fatalf("the CRD says %q: %t", text, !says)
 	}

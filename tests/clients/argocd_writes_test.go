@@ -1,0 +1,163 @@
+package clients
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// declared are numbers of replicas by the name of an MCPServer, each once, in order.
+type declared map[string][]string
+
+func (d declared) add(server, replicas string) {
+	if !slices.Contains(d[server], replicas) {
+		d[server] = append(d[server], replicas)
+	}
+}
+
+// declarations are the numbers of replicas that the MCPServers of a namespace have ever declared, from the watch.
+type declarations struct {
+	namespace string
+
+	mutex    sync.Mutex
+	declared declared
+	versions map[string]string // the newest resourceVersion seen
+}
+
+// recordDeclarations begins to record.
+func recordDeclarations(t *testing.T, namespace string) *declarations {
+	t.Helper()
+	d := &declarations{namespace: namespace, declared: declared{}, versions: map[string]string{}}
+	events, err := theCluster.Client.Watch(context.Background(), &v1alpha1.MCPServerList{}, client.InNamespace(namespace))
+	must(t, err)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for event := range events.ResultChan() {
+			if server, isServer := event.Object.(*v1alpha1.MCPServer); isServer {
+				d.see(server)
+			}
+		}
+	})
+	t.Cleanup(func() { events.Stop(); done.Wait() })
+	return d
+}
+
+func (d *declarations) see(server *v1alpha1.MCPServer) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.versions[server.Name] = server.ResourceVersion
+	if server.Spec.Replicas != nil {
+		d.declared.add(server.Name, fmt.Sprint(*server.Spec.Replicas))
+	}
+}
+
+// except returns the declarations until now that are not among the given ones. It fails if the watch does not see them all.
+func (d *declarations) except(t *testing.T, allowed declared) []string {
+	t.Helper()
+	eventually(t, "the watch to have seen every MCPServer as it is", func() (string, bool) {
+		var servers v1alpha1.MCPServerList
+		must(t, theCluster.Client.List(t.Context(), &servers, client.InNamespace(d.namespace)))
+		d.mutex.Lock()
+		defer d.mutex.Unlock()
+		return fmt.Sprint(d.versions), !slices.ContainsFunc(servers.Items, func(server v1alpha1.MCPServer) bool {
+			return d.versions[server.Name] != server.ResourceVersion
+		})
+	})
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	var stray []string
+	for server, numbers := range d.declared {
+		for _, n := range numbers {
+			if !slices.Contains(allowed[server], n) {
+				stray = append(stray, fmt.Sprintf("MCPServer %s had replicas %s", server, n))
+			}
+		}
+	}
+	return stray
+}
+
+// scaleWrites returns whatever Argo CD has written of a scale that Git does not declare. To a StatefulSet and through a
+// subresource scale it must not write at all.
+func (a *application) scaleWrites(t *testing.T) []string {
+	t.Helper()
+	stray := a.seen.except(t, a.allowed)
+	requests, err := theCluster.RequestsSince(a.begun, a.user)
+	must(t, err)
+	for _, request := range requests {
+		if request.IsWrite() && request.Namespace == a.namespace && (request.Resource == "statefulsets" || request.Subresource == "scale") {
+			stray = append(stray, request.String())
+		}
+	}
+	return stray
+}
+
+// wroteNoScale fails if Argo CD has ever written a scale that Git does not declare, or if what it applies is not in the
+// audit log: then nothing could be concluded from silence there.
+func (a *application) wroteNoScale(t *testing.T) {
+	t.Helper()
+	if stray := a.scaleWrites(t); len(stray) > 0 {
+		t.Errorf("Argo CD has written a scale: %q", stray)
+	}
+	requests, err := theCluster.RequestsSince(a.begun, a.user)
+	must(t, err)
+	applies := 0
+	for _, request := range requests {
+		if request.IsWrite() && request.Resource == "mcpservers" && request.Namespace == a.namespace {
+			applies++
+		}
+	}
+	if applies == 0 {
+		t.Error("no apply of Argo CD is in the audit log")
+	}
+}
+
+// TestAWriteOfAScaleByArgoCDShows: what TestArgoCD looks for would not go unseen, whichever way it were written.
+func TestAWriteOfAScaleByArgoCDShows(t *testing.T) {
+	namespace := newNamespace(t)
+	app := newApplication(t, namespace, true)
+	app.cycle(t, mcpServer("web", version1, "replicas: 2"))
+	scaleIs(t, named(namespace, "web"), 2)
+	app.wroteNoScale(t)
+	argo, err := client.New(app.config, client.Options{Scheme: theCluster.Client.Scheme()})
+	must(t, err)
+
+	set := &appsv1.StatefulSet{}
+	set.Namespace, set.Name = namespace, "web"
+	server := &v1alpha1.MCPServer{}
+	server.Namespace, server.Name = namespace, "web"
+	for _, row := range []struct {
+		way   string
+		write func(to client.Patch) error
+	}{
+		{"the StatefulSet", func(to client.Patch) error {
+			return argo.Patch(t.Context(), set.DeepCopy(), to, client.FieldOwner(argoManager))
+		}},
+		{"the scale of the StatefulSet", func(to client.Patch) error {
+			return argo.SubResource("scale").Patch(t.Context(), set.DeepCopy(), to,
+				client.WithSubResourceBody(&autoscalingv1.Scale{}), client.FieldOwner(argoManager))
+		}},
+		{"the MCPServer", func(to client.Patch) error {
+			return argo.Patch(t.Context(), server.DeepCopy(), to, client.FieldOwner(argoManager))
+		}},
+		{"the scale of the MCPServer", func(to client.Patch) error {
+			return argo.SubResource("scale").Patch(t.Context(), server.DeepCopy(), to,
+				client.WithSubResourceBody(&autoscalingv1.Scale{}), client.FieldOwner(argoManager))
+		}},
+	} {
+		before := app.scaleWrites(t)
+		n := len(before) + 3 // a number that nothing has declared
+		must(t, row.write(client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
+		if after := app.scaleWrites(t); len(after) <= len(before) {
+			t.Errorf("a write of %s goes unseen: %q", row.way, after)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package chart
+
+import (
+	"fmt"
+	"testing"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestTheCRDLeavesTheReleaseAndComesBack: turned off and on again, the CRD stays the same one, and so do the MCPServers and
+// their pods.
+func TestTheCRDLeavesTheReleaseAndComesBack(t *testing.T) {
+	helmInstall(t, theChart(t), "")
+	startOperator(t, "1.0.0")
+	namespace := newNamespace(t)
+	kubectlApply(t, namespace, webManifest)
+	isReady(t, namespace)
+	before, crd := mcpServer(t, namespace), crdUID(t)
+	pods := watchPods(t, namespace)
+
+	for _, enabled := range []bool{false, true} {
+		helmUpgrade(t, theChart(t), fmt.Sprintf(`{crds: {enabled: %t}}`, enabled))
+		if now := crdUID(t); now != crd {
+			t.Fatalf("with crds.enabled %t the CRD is another one: %s", enabled, now)
+		}
+		isAsBefore(t, namespace, before)
+		pods.nothingMoved(t, fmt.Sprintf("with crds.enabled %t", enabled))
+	}
+	// It is the release's again.
+	helmUpgrade(t, nextVersion(t), "")
+	crdSays(t, addedDescription, true)
+	pods.nothingMoved(t, "with the CRD of the next version")
+}
+
+// TestWithoutKeepTheCRDGoes: turned off where it was not to be kept, the CRD is deleted, and with it every MCPServer. A keep
+// that comes only then comes too late.
+func TestWithoutKeepTheCRDGoes(t *testing.T) {
+	deleteCRD(t) // the one of an earlier release is kept
+	helmInstall(t, theChart(t), `{crds: {keep: false}}`)
+	namespace := newNamespace(t)
+	kubectlApply(t, namespace, webManifest)
+	helmUpgrade(t, theChart(t), `{crds: {enabled: false, keep: true}}`)
+	eventually(t, "the CRD to be gone", func() (string, bool) {
+		left := kubectl(t, "get", "crd", theCRD, "--ignore-not-found", "-o", "name")
+		return left, left == ""
+	})
+}
+
+func crdUID(t *testing.T) string {
+	t.Helper()
+	return kubectl(t, "get", "crd", theCRD, "-o", "jsonpath={.metadata.uid}")
+}
+
+// isReady waits until the MCPServer web is.
+func isReady(t *testing.T, namespace string) {
+	t.Helper()
+	eventually(t, "the MCPServer to be Ready", func() (string, bool) {
+		server := mcpServer(t, namespace)
+		return fmt.Sprint(server.Status), apimeta.IsStatusConditionTrue(server.Status.Conditions, v1alpha1.ConditionReady)
+	})
+}
