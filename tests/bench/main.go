@@ -32,6 +32,8 @@ type options struct {
 	present int
 	// concurrency of the operator and of the raw writer.
 	concurrency int
+	// idle is for how long the operator runs without MCPServers before its memory is taken for that of an idle one.
+	idle time.Duration
 	// steady is for how long the operator is watched that has nothing to do.
 	steady time.Duration
 	// edits is how many reactions are measured, changing how many other MCPServers change meanwhile.
@@ -46,6 +48,7 @@ func main() {
 	flag.IntVar(&o.counted, "counted", 200, "MCPServers whose requests are counted from creation to Ready")
 	flag.IntVar(&o.present, "present", 5000, "MCPServers, all Ready, for the restart, the memory and the reaction")
 	flag.IntVar(&o.concurrency, "concurrency", 4, "workers of the operator, and of the raw writer")
+	flag.DurationVar(&o.idle, "idle", time.Minute, "how long the operator runs before it counts as idle")
 	flag.DurationVar(&o.steady, "steady", 5*time.Minute, "how long to watch an operator that has nothing to do")
 	flag.IntVar(&o.edits, "edits", 300, "edits whose reaction is measured")
 	flag.IntVar(&o.changing, "changing", 500, "other MCPServers that change meanwhile")

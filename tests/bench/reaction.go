@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -70,19 +71,23 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	if err != nil {
 		return err
 	}
-	limit := rate.NewLimiter(editRate, 1)
-	for i := range o.edits {
-		if err := limit.Wait(ctx); err != nil {
-			return fmt.Errorf("waiting for the next edit: %w", err)
-		}
-		if err := edit(ctx, c, i, value); err != nil {
+	begun := time.Now()
+	group, working := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return atRate(working, o.edits, func(i int) error { return edit(working, c, i, value) })
+	})
+	group.Go(func() error {
+		// Not while the operator answers an edit: they would take each other's time.
+		if err := hold(working, time.Second/editRate/2); err != nil {
 			return err
 		}
-		if err := plainApply(ctx, c, i, value); err != nil {
-			return err
-		}
+		return atRate(working, o.edits, func(i int) error { return plainApply(working, c, i, value) })
+	})
+	if err := group.Wait(); err != nil {
+		return err
 	}
-	var reactions []time.Duration
+	took := time.Since(begun)
+	var reactions []reacted
 	err = wait.PollUntilContextTimeout(ctx, time.Second, most, true, func(context.Context) (bool, error) {
 		reactions, err = reactionsSince(c, mark, o.edits)
 		return len(reactions) == o.edits, err
@@ -90,15 +95,45 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	if err != nil {
 		return fmt.Errorf("waiting for the reactions, %d of %d: %w", len(reactions), o.edits, err)
 	}
-	plain, err := plainApplies(c, mark)
+	plain, others, err := plainApplies(c, mark, o.edits)
 	if err != nil {
 		return err
 	}
-	raw := percentile(plain, 99)
-	row(meanwhile, "plain apply", millis(percentile(plain, 50)), millis(raw), "1")
-	row(meanwhile, "operator", millis(percentile(reactions, 50)), millis(percentile(reactions, 99)),
-		fmt.Sprintf("%.1f", percentile(reactions, 99).Seconds()/raw.Seconds()))
+	show := func(what string, times []time.Duration) {
+		row(meanwhile, what, millis(percentile(times, 50)), millis(percentile(times, 99)),
+			fmt.Sprintf("%.1f", percentile(times, 99).Seconds()/percentile(plain, 99).Seconds()))
+	}
+	show("plain apply", plain)
+	show("operator", durations(reactions, func(r reacted) time.Duration { return r.write.Done.Sub(r.edit.Time) }))
+	show("of it, the edit", durations(reactions, func(r reacted) time.Duration { return r.edit.Done.Sub(r.edit.Time) }))
+	show("of it, until the operator writes", durations(reactions, func(r reacted) time.Duration { return r.write.Time.Sub(r.edit.Done) }))
+	show("of it, the write", durations(reactions, func(r reacted) time.Duration { return r.write.Done.Sub(r.write.Time) }))
+	row(meanwhile, fmt.Sprintf("%d edits in %s, and %d of others", o.edits, seconds(took), others), "", "", "")
 	return nil
+}
+
+// atRate calls do for each number below n, editRate times a second, or as fast as it can.
+func atRate(ctx context.Context, n int, do func(i int) error) error {
+	limit := rate.NewLimiter(editRate, 1)
+	for i := range n {
+		if err := limit.Wait(ctx); err != nil {
+			return fmt.Errorf("waiting for the next turn: %w", err)
+		}
+		if err := do(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reacted is an edit of an MCPServer, and the operator's write of its StatefulSet.
+type reacted struct{ edit, write cluster.Request }
+
+func durations(reactions []reacted, of func(reacted) time.Duration) (all []time.Duration) {
+	for _, r := range reactions {
+		all = append(all, of(r))
+	}
+	return all
 }
 
 // plainManager applies what reactions are compared with.
@@ -119,9 +154,9 @@ func plainApply(ctx context.Context, c *cluster.Cluster, i, value int) error {
 	return nil
 }
 
-// reactionsSince returns, of each MCPServer that was edited, the time from the arrival of the edit at the API server to
-// its answer to the operator's write of the StatefulSet.
-func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]time.Duration, error) {
+// reactionsSince returns, of each MCPServer that was edited, the edit and the operator's first write of the StatefulSet after
+// it arrived at the API server.
+func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]reacted, error) {
 	ours, err := c.RequestsSince(mark, adminUser)
 	if err != nil {
 		return nil, err
@@ -130,17 +165,17 @@ func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]time.Duration,
 	if err != nil {
 		return nil, err
 	}
-	edited := map[string]time.Time{}
+	edited := map[string]cluster.Request{}
 	for _, request := range ours {
 		if request.Verb == "patch" && request.Resource == "mcpservers" && isMeasured(request.Name, edits) {
-			edited[request.Name] = request.Time
+			edited[request.Name] = request
 		}
 	}
-	var reactions []time.Duration
+	var reactions []reacted
 	for _, request := range theirs {
-		at, wasEdited := edited[request.Name]
-		if wasEdited && request.Resource == "statefulsets" && request.Verb == "patch" && request.Code == 200 && request.Done.After(at) {
-			reactions = append(reactions, request.Done.Sub(at))
+		edit, wasEdited := edited[request.Name]
+		if wasEdited && request.Resource == "statefulsets" && request.Verb == "patch" && request.Code == 200 && request.Done.After(edit.Time) {
+			reactions = append(reactions, reacted{edit: edit, write: request})
 			delete(edited, request.Name)
 		}
 	}
@@ -154,18 +189,22 @@ func isMeasured(name string, edits int) bool {
 	return err == nil && i < edits
 }
 
-func plainApplies(c *cluster.Cluster, mark int64) ([]time.Duration, error) {
+// plainApplies returns how long plain applies took, and how many edits there were of MCPServers that are not measured.
+func plainApplies(c *cluster.Cluster, mark int64, edits int) (times []time.Duration, others int, err error) {
 	requests, err := c.RequestsSince(mark, adminUser)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var times []time.Duration
 	for _, request := range requests {
-		if request.Verb == "patch" && request.Resource == "statefulsets" {
+		switch {
+		case request.Verb != "patch":
+		case request.Resource == "statefulsets":
 			times = append(times, request.Done.Sub(request.Time))
+		case request.Resource == "mcpservers" && !isMeasured(request.Name, edits):
+			others++
 		}
 	}
-	return times, nil
+	return times, others, nil
 }
 
 // percentile returns the p-th percentile, by the nearest rank.
