@@ -146,3 +146,38 @@ func (a *actor) judgeOperator(before, v setVersion) error {
 	return fmt.Errorf("the operator has changed the scale of %s from %d to %d in version %d; declared was %v, under Force %v, while %s",
 		v.name, before.replicas, v.replicas, v.at, now.declared, now.forced, strings.Join(now.done, ", "))
 }
+
+// TestWhatTheJudgeSaysOfTheOperator: it may change the scale to what is declared, each time once, and to what is declared
+// under Force; a new StatefulSet is judged by its scale alone.
+func TestWhatTheJudgeSaysOfTheOperator(t *testing.T) {
+	before := setVersion{name: "web", at: 10, generation: 4, replicas: 3}
+	write := func(change func(*setVersion)) setVersion {
+		v := setVersion{name: "web", at: 11, generation: 5, replicas: 2, byOperator: true}
+		change(&v)
+		return v
+	}
+	unchanged := func(*setVersion) {}
+	for _, row := range []struct {
+		name  string
+		step  step
+		write setVersion
+		wrong bool
+	}{
+		{"nobody has declared it", step{declared: []int32{3}}, write(unchanged), true},
+		{"it is declared", step{declared: []int32{2}}, write(unchanged), false},
+		{"it is declared under Force", step{forced: []int32{2}}, write(unchanged), false},
+		{"somebody else wrote it", step{}, write(func(v *setVersion) { v.byOperator = false }), false},
+		{"the scale stays", step{}, write(func(v *setVersion) { v.replicas = 3 }), false},
+		{"the StatefulSet is new", step{}, write(func(v *setVersion) { v.created = true }), false},
+		{"a version is missing in between", step{}, write(func(v *setVersion) { v.generation = 6 }), false},
+	} {
+		a := &actor{now: row.step}
+		if err := a.judgeOperator(before, row.write); (err != nil) != row.wrong {
+			t.Errorf("%s: %v", row.name, err)
+		}
+	}
+	once := &actor{now: step{declared: []int32{2}}}
+	if first, second := once.judgeOperator(before, write(unchanged)), once.judgeOperator(before, write(unchanged)); first != nil || second == nil {
+		t.Errorf("a declaration counts twice: %v, %v", first, second)
+	}
+}
