@@ -30,7 +30,7 @@ func TestTheCRDLeavesTheReleaseAndComesBack(t *testing.T) {
 	}
 	// It is the release's again.
 	helmUpgrade(t, nextVersion(t), "")
-	crdSays(t, addedDescription, true)
+	crdIsOfTheNextVersion(t, true)
 	pods.nothingMoved(t, "with the CRD of the next version")
 }
 

@@ -41,7 +41,7 @@ func TestUnderAnotherName(t *testing.T) {
 		t.Errorf("without --take-ownership: %v", err)
 	}
 	helmInstall(t, nextVersion(t), "", underTheName("other"), takeOwnership)
-	crdSays(t, addedDescription, true)
+	crdIsOfTheNextVersion(t, true)
 	isAsBefore(t, namespace, before)
 }
 
@@ -56,7 +56,7 @@ func TestFromKubectlToHelm(t *testing.T) {
 	helmInstall(t, theChart(t), "", takeOwnership, func(install *action.Install) { install.ForceConflicts = true })
 	helmUpgrade(t, nextVersion(t), `{replicas: 1, concurrency: 8}`, func(upgrade *action.Upgrade) { upgrade.ForceConflicts = true })
 
-	crdSays(t, addedDescription, true)
+	crdIsOfTheNextVersion(t, true)
 	if args := strings.Join(operatorArgs(t), " "); !strings.Contains(args, "--concurrency=8") {
 		t.Errorf("the upgrade did not change the arguments: %s", args)
 	}

@@ -59,7 +59,7 @@ func TestReleases(t *testing.T) {
 
 	mark := auditMark(t)
 	helmUpgrade(t, second, `{logLevel: debug, concurrency: 8, podDisruptionBudget: {enabled: true}}`)
-	crdSays(t, addedDescription, true)
+	crdIsOfTheNextVersion(t, true)
 	operator = handOver(t, operator, "1.0.0", "2.0.0")
 	passesOverAll(t, operator)
 	if !slices.Contains(operatorArgs(t), "--concurrency=8") {
@@ -71,7 +71,7 @@ func TestReleases(t *testing.T) {
 
 	mark = auditMark(t)
 	helmRollback(t, 1)
-	crdSays(t, addedDescription, false)
+	crdIsOfTheNextVersion(t, false)
 	operator = handOver(t, operator, "2.0.0", "1.0.0")
 	passesOverAll(t, operator)
 	wroteNothing(t, mark, namespace, "mcpserver-operator/1.0.0")
@@ -188,12 +188,12 @@ func nextVersion(t *testing.T) *chart.Chart {
 	return nil
 }
 
-// crdSays fails unless kubectl explain has a text, or has it no longer.
-func crdSays(t *testing.T, text string, says bool) {
+// crdIsOfTheNextVersion fails unless the CRD says what only that of the next version does, or says it no longer.
+func crdIsOfTheNextVersion(t *testing.T, is bool) {
 	t.Helper()
 	crd := kubectl(t, "get", "crd", theCRD, "-o", "yaml")
-	if strings.Contains(crd, text) != says {
-		t.Fatalf("the CRD says %q: %t", text, !says)
+	if strings.Contains(crd, addedDescription) != is {
+		t.Fatalf("the CRD says %q: %t", addedDescription, !is)
 	}
 }
 
