@@ -55,16 +55,34 @@ func (r Request) IsWrite() bool {
 // ErrNoAuditLog is returned for an existing cluster, whose audit log is not within reach.
 var ErrNoAuditLog = errors.New("the audit log is known only for a control plane that the suite started")
 
-// AuditMark returns the end of the audit log as it is now. The API server writes a request to it before it answers.
+// AuditMark returns the end of the last whole line of the audit log as it is now. The API server writes a request to it
+// before it answers.
 func (c *Cluster) AuditMark() (int64, error) {
 	if c.controlPlane == nil {
 		return 0, ErrNoAuditLog
 	}
-	info, err := os.Stat(c.controlPlane.AuditLog)
+	file, err := os.Open(c.controlPlane.AuditLog)
+	if err != nil {
+		return 0, fmt.Errorf("opening the audit log: %w", err)
+	}
+	defer file.Close()
+	end, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return 0, fmt.Errorf("looking at the audit log: %w", err)
 	}
-	return info.Size(), nil
+	chunk := make([]byte, 64<<10)
+	for end > 0 {
+		start := max(0, end-int64(len(chunk)))
+		read := chunk[:end-start]
+		if _, err := file.ReadAt(read, start); err != nil {
+			return 0, fmt.Errorf("looking at the audit log: %w", err)
+		}
+		if i := bytes.LastIndexByte(read, '\n'); i >= 0 {
+			return start + int64(i) + 1, nil
+		}
+		end = start
+	}
+	return 0, nil
 }
 
 // RequestsSince returns the requests of a user after a mark in the audit log; of every user if it is empty.

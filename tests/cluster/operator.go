@@ -229,11 +229,7 @@ func (o *Operator) Restart(ctx context.Context) error {
 	if err := o.Start(ctx); err != nil {
 		return err
 	}
-	servers, err := o.cluster.count(ctx)
-	if err != nil {
-		return err
-	}
-	return o.WaitForPasses(ctx, 0, servers)
+	return o.WaitForPassOverAll(ctx)
 }
 
 // Binary is the executable of the operator.

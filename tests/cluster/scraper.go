@@ -58,9 +58,10 @@ func (o *Operator) Passes(ctx context.Context) (int, error) {
 	return int(passes), nil
 }
 
-// WaitForPasses waits until the operator has finished more passes than since by the given number.
-func (o *Operator) WaitForPasses(ctx context.Context, since, number int) error {
-	var last int
+// WaitForPassOverAll waits until the operator has finished as many passes, since it was started last, as there are
+// MCPServers. One that goes meanwhile does not count.
+func (o *Operator) WaitForPassOverAll(ctx context.Context) error {
+	var last, servers int
 	var lastErr error
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
@@ -68,15 +69,15 @@ func (o *Operator) WaitForPasses(ctx context.Context, since, number int) error {
 			return false, errors.New("it ended")
 		default:
 		}
-		var passes int
-		if passes, lastErr = o.Passes(ctx); lastErr == nil {
-			last = passes
+		if servers, lastErr = o.cluster.count(ctx); lastErr != nil {
+			return false, nil
 		}
-		return last >= since+number, nil
+		last, lastErr = o.Passes(ctx)
+		return lastErr == nil && last >= servers, nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for %d passes of the operator after %d, there were %d: %w; its log is %s",
-			number, since, last, errors.Join(err, lastErr), o.log)
+		return fmt.Errorf("waiting for a pass of the operator over each of %d MCPServers, there were %d: %w; its log is %s",
+			servers, last, errors.Join(err, lastErr), o.log)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,7 +61,7 @@ func TestReleases(t *testing.T) {
 	mark := auditMark(t)
 	helmUpgrade(t, second, `{logLevel: debug, concurrency: 8, podDisruptionBudget: {enabled: true}}`)
 	crdIsOfTheNextVersion(t, true)
-	operator = handOver(t, operator, "1.0.0", "2.0.0")
+	operator = handOver(t, operator, "2.0.0")
 	passesOverAll(t, operator)
 	if !slices.Contains(operatorArgs(t), "--concurrency=8") {
 		t.Errorf("the upgrade did not change the arguments: %v", operatorArgs(t))
@@ -72,7 +73,7 @@ func TestReleases(t *testing.T) {
 	mark = auditMark(t)
 	helmRollback(t, 1)
 	crdIsOfTheNextVersion(t, false)
-	operator = handOver(t, operator, "2.0.0", "1.0.0")
+	operator = handOver(t, operator, "1.0.0")
 	passesOverAll(t, operator)
 	wroteNothing(t, mark, namespace, "mcpserver-operator/1.0.0")
 	allAreHeld(t, namespace)
@@ -123,16 +124,16 @@ func kindsOfTheRelease(t *testing.T) string {
 
 // handOver starts one version of the operator while another one runs, as the update of a Deployment does, and stops that
 // one when the new one waits for the lease.
-func handOver(t *testing.T, operator *cluster.Operator, from, to string) *cluster.Operator {
+func handOver(t *testing.T, operator *cluster.Operator, to string) *cluster.Operator {
 	t.Helper()
 	mark, holder := auditMark(t), leaseHolder(t)
 	next := startOperator(t, to)
 	eventually(t, to+" to have asked for the lease more than once", func() (string, bool) {
-		asked := leaseRequests(t, mark, to)
+		asked := leaseRequests(t, mark, next)
 		return fmt.Sprint(asked), asked > 2
 	})
-	if now := leaseHolder(t); now != holder || leaseRequests(t, mark, from) == 0 {
-		t.Fatalf("the lease was %s's and is %s's while %s still runs", holder, now, from)
+	if now := leaseHolder(t); now != holder || leaseRequests(t, mark, operator) == 0 {
+		t.Fatalf("the lease was %s's and is %s's while the version before %s still runs", holder, now, to)
 	}
 	must(t, operator.Stop())
 	eventually(t, "the lease to be handed over", func() (string, bool) {
@@ -149,14 +150,15 @@ func leaseHolder(t *testing.T) string {
 		"-o", "jsonpath={.spec.holderIdentity}")
 }
 
-// leaseRequests returns how often a version of the operator has looked at the lease or renewed it since a mark.
-func leaseRequests(t *testing.T, mark int64, version string) int {
+// leaseRequests returns how often a version of the operator has looked at the lease or renewed it since a mark. In these
+// requests the user agent begins with the name of the executable.
+func leaseRequests(t *testing.T, mark int64, operator *cluster.Operator) int {
 	t.Helper()
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 	must(t, err)
 	number := 0
 	for _, request := range requests {
-		if request.Resource == "leases" && strings.HasPrefix(request.UserAgent, "mcpserver-operator/"+version) {
+		if request.Resource == "leases" && strings.HasPrefix(request.UserAgent, filepath.Base(operator.Binary())+"/") {
 			number++
 		}
 	}
@@ -218,7 +220,7 @@ func startOperator(t *testing.T, version string) *cluster.Operator {
 
 func passesOverAll(t *testing.T, operator *cluster.Operator) {
 	t.Helper()
-	must(t, operator.WaitForPasses(t.Context(), 0, len(held)*ofEach))
+	must(t, operator.WaitForPassOverAll(t.Context()))
 }
 
 // manifests are the MCPServers and the autoscalers.
