@@ -807,6 +807,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: status
       type:
         namedType: mcpserver-operator.crd.v1alpha1.MCPServerStatus
+      default:
+        observedGeneration: -1
 - name: mcpserver-operator.crd.v1alpha1.MCPServerSpec
   map:
     fields:

@@ -36,7 +36,9 @@ type MCPServer struct {
 	// +required
 	Spec MCPServerSpec `json:"spec"`
 
-	// What was seen at the last pass of the operator.
+	// What was seen at the last pass of the operator. Before the first, observedGeneration is -1, so that tools which wait by
+	// the conventions of kstatus, such as Helm and Flux, do not take an MCPServer that nobody has looked at for ready.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status MCPServerStatus `json:"status,omitzero"`
 }

@@ -26,7 +26,8 @@ type MCPServerApplyConfiguration struct {
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// What to run. Unknown fields are refused, never silently ignored.
 	Spec *MCPServerSpecApplyConfiguration `json:"spec,omitempty"`
-	// What was seen at the last pass of the operator.
+	// What was seen at the last pass of the operator. Before the first, observedGeneration is -1, so that tools which wait by
+	// the conventions of kstatus, such as Helm and Flux, do not take an MCPServer that nobody has looked at for ready.
 	Status *MCPServerStatusApplyConfiguration `json:"status,omitempty"`
 }
 
