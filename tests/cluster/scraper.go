@@ -69,10 +69,10 @@ func (o *Operator) WaitForPassOverAll(ctx context.Context) error {
 			return false, errors.New("it ended")
 		default:
 		}
-		if servers, lastErr = o.cluster.count(ctx); lastErr != nil {
-			return false, nil
-		}
-		last, lastErr = o.Passes(ctx)
+		var counting, scraping error
+		servers, counting = o.cluster.count(ctx)
+		last, scraping = o.Passes(ctx)
+		lastErr = errors.Join(counting, scraping)
 		return lastErr == nil && last >= servers, nil
 	})
 	if err != nil {
