@@ -153,6 +153,7 @@ func observeChild[L liveObject](
 	}
 	// Not by the UID alone: with another kind the reference is to nothing, and the cache holds no more than who it is.
 	if isChild(object) && metav1.IsControlledBy(object, p.server) {
+		revealOwner(object, p.server.UID)
 		return object, nil
 	}
 	if !wanted {

@@ -9,6 +9,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 )
 
 // decoded is a child as a decoder makes it: every string is a new one.
@@ -48,6 +50,40 @@ func TestChildrenShareTheirStrings(t *testing.T) {
 		if unsafe.StringData(of(one)) != unsafe.StringData(of(other)) {
 			t.Errorf("the %s is there twice", what)
 		}
+	}
+}
+
+// ownedBy is the content of the managedFields of a child whose owner has a UID.
+func ownedBy(owner string) string {
+	return `{"f:metadata":{"f:ownerReferences":{"k:{\"uid\":\"other\"}":{},"k:{\"uid\":\"` + owner + `\"}":{}}}}`
+}
+
+// childOf returns a child of the MCPServer that has a UID, as the API server has it.
+func childOf(owner types.UID) *appsv1.StatefulSet {
+	child := decoded()
+	child.OwnerReferences[0].UID, child.OwnerReferences[0].Controller = owner, ptr.To(true)
+	child.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(ownedBy(string(owner)))
+	return child
+}
+
+// TestChildrenShareTheirOwnedFields: they have a UID in them, which is different for each MCPServer.
+func TestChildrenShareTheirOwnedFields(t *testing.T) {
+	var shared sharedStrings
+	one, other := childOf("1"), childOf("2")
+	shared.child(one)
+	shared.child(other)
+	if got, want := one.ManagedFields[0].FieldsV1.GetRawString(), other.ManagedFields[0].FieldsV1.GetRawString(); got != want {
+		t.Errorf("one has %s, the other %s", got, want)
+	}
+}
+
+func TestAChildFromTheCacheOwnsWhatItDidBefore(t *testing.T) {
+	var shared sharedStrings
+	child := childOf("1")
+	shared.child(child)
+	revealOwner(child, "1")
+	if !reflect.DeepEqual(child, childOf("1")) {
+		t.Errorf("it has changed: %s", child.ManagedFields[0].FieldsV1.GetRawString())
 	}
 }
 

@@ -59,7 +59,7 @@ func converged(ctx context.Context, o options) error {
 			func() error { return steady(ctx, c, op, o) },
 			func() error { return memory(ctx, op, o, idle, grown) },
 			func() error { return passOverAll(ctx, c, op, o) },
-			func() error { return reactions(ctx, c, o) },
+			func() error { return reactions(ctx, c, op, o) },
 			func() error { return op.showProfiles(ctx) },
 		} {
 			if err := measure(); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -31,7 +32,7 @@ func mergePatch(patch string) client.Patch {
 
 // reactions measures the time from an edit of an MCPServer to the write of its child, beside that of a plain apply of the
 // same field.
-func reactions(ctx context.Context, c *cluster.Cluster, o options) error {
+func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	title("From an edit of an MCPServer to the write of its StatefulSet, %d edits at %d a second, %d MCPServers present", o.edits, editRate, o.present)
 	header("meanwhile", "what", "p50", "p99", "p99 × raw")
 	if err := reaction(ctx, c, o, "nothing else changes", 1); err != nil {
@@ -43,12 +44,11 @@ func reactions(ctx context.Context, c *cluster.Cluster, o options) error {
 	changing, stop := context.WithCancel(ctx)
 	stopped := make(chan error, 1)
 	go func() { stopped <- changeOthers(changing, c, o) }()
+	profiled := make(chan error, 1)
+	go func() { profiled <- op.profile(ctx, "reactions", 30*time.Second) }()
 	err := reaction(ctx, c, o, fmt.Sprintf("%d others change, %d of them a second", o.changing, changingRate), 2)
 	stop()
-	if err := <-stopped; err != nil {
-		return err
-	}
-	return err
+	return errors.Join(err, <-stopped, <-profiled)
 }
 
 // changeOthers edits other MCPServers than those whose reaction is measured, at a steady rate.

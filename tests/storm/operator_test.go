@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -55,14 +56,12 @@ func newOperator(w *world) (*operatorUnderTest, error) {
 			switch into := object.(type) {
 			case *appsv1.StatefulSet:
 				if version, found := w.sets.at(&o.shownSet, o.lagSet); found {
-					version.DeepCopyInto(into)
-					return nil
+					return asCached(version, into)
 				}
 				return notFound(appsv1.SchemeGroupVersion.WithResource("statefulsets"), key)
 			case *v1alpha1.MCPServer:
 				if version, found := w.servers.at(&o.shownMCP, o.lagMCP); found {
-					version.DeepCopyInto(into)
-					return nil
+					return asCached(version, into)
 				}
 				return notFound(v1alpha1.GroupVersion.WithResource("mcpservers"), key)
 			default:
@@ -78,6 +77,26 @@ func newOperator(w *world) (*operatorUnderTest, error) {
 	})
 	o.reconciler = &reconcile.Reconciler{Client: cached, APIReader: live, Recorder: o.recorder, Now: func() time.Time { return w.now }}
 	return o, nil
+}
+
+// asCached reads into an object what the operator's cache holds of a version of it.
+func asCached[O any, P interface {
+	*O
+	client.Object
+	DeepCopy() P
+}](version, into P) error {
+	for kind, options := range reconcile.CachedObjects() {
+		if reflect.TypeOf(kind) != reflect.TypeOf(version) {
+			continue
+		}
+		held, err := options.Transform(version.DeepCopy())
+		if err != nil {
+			return fmt.Errorf("keeping %T in the cache: %w", version, err)
+		}
+		*into = *held.(P)
+		return nil
+	}
+	return fmt.Errorf("the cache holds no %T", version)
 }
 
 func notFound(resource schema.GroupVersionResource, key client.ObjectKey) error {
