@@ -105,6 +105,9 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	}
 	show("plain apply", plain)
 	show("operator", durations(reactions, func(r reacted) time.Duration { return r.write.Done.Sub(r.edit.Time) }))
+	show("of it, the API server in both requests", durations(reactions, func(r reacted) time.Duration {
+		return r.edit.Done.Sub(r.edit.Time) + r.write.Done.Sub(r.write.Time)
+	}))
 	show("of it, the edit", durations(reactions, func(r reacted) time.Duration { return r.edit.Done.Sub(r.edit.Time) }))
 	show("of it, until the operator writes", durations(reactions, func(r reacted) time.Duration { return r.write.Time.Sub(r.edit.Done) }))
 	show("of it, the write", durations(reactions, func(r reacted) time.Duration { return r.write.Done.Sub(r.write.Time) }))
