@@ -235,12 +235,12 @@ func (p *pass) carriedOut() *int32 {
 // recordOf returns the declaration that the operator has recorded on a StatefulSet; nil when there is none, or somebody has
 // edited it.
 func recordOf(set *appsv1.StatefulSet) *int32 {
-	owners, err := ownership.OwnersOf(set, annotationPath)
-	if err != nil || !ownership.Owns(owners, self) {
-		return nil
-	}
 	n, err := strconv.ParseInt(set.Annotations[v1alpha1.DeclaredReplicasAnnotation], 10, 32)
 	if err != nil {
+		return nil
+	}
+	owners, err := ownership.OwnersOf(set, annotationPath)
+	if err != nil || !ownership.Owns(owners, self) {
 		return nil
 	}
 	return ptr.To(int32(n))

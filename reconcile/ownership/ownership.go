@@ -107,12 +107,20 @@ func Release(object metav1.Object, manager Manager, paths ...fieldpath.Path) ([]
 // resourceVersion. It is nil when those managers own nothing. It fails when the object has no resourceVersion or an
 // entry cannot be parsed.
 func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpath.Path) ([]Operation, error) {
+	isFrom := func(entry metav1.ManagedFieldsEntry) bool {
+		return entry.Subresource == "" && slices.Contains(from, entry.Manager) && ManagerOf(entry) != to
+	}
+	if !slices.ContainsFunc(object.GetManagedFields(), isFrom) {
+		return nil, nil // as nearly always: to parse entries is much of the work of a pass
+	}
+	if object.GetResourceVersion() == "" {
+		return nil, fmt.Errorf("migrating the claims on %q: it has no resourceVersion to guard the patch with", object.GetName())
+	}
 	var entries []metav1.ManagedFieldsEntry
 	migrated := fieldpath.NewSet()
-	var last *metav1.ManagedFieldsEntry // of those that are migrated
+	var last metav1.ManagedFieldsEntry // of those that are migrated
 	for _, entry := range object.GetManagedFields() {
-		isFrom := entry.Subresource == "" && slices.Contains(from, entry.Manager) && ManagerOf(entry) != to
-		if !isFrom && ManagerOf(entry) != to {
+		if !isFrom(entry) && ManagerOf(entry) != to {
 			entries = append(entries, entry)
 			continue
 		}
@@ -120,16 +128,10 @@ func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpat
 		if err != nil {
 			return nil, err
 		}
-		if isFrom {
-			last, owned = &entry, owned.Difference(fieldpath.NewSet(except...))
+		if isFrom(entry) {
+			last, owned = entry, owned.Difference(fieldpath.NewSet(except...))
 		}
 		migrated = migrated.Union(owned)
-	}
-	if last == nil {
-		return nil, nil
-	}
-	if object.GetResourceVersion() == "" {
-		return nil, fmt.Errorf("migrating the claims on %q: it has no resourceVersion to guard the patch with", object.GetName())
 	}
 	raw, err := migrated.ToJSON()
 	if err != nil {

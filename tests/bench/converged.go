@@ -221,13 +221,40 @@ func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o o
 	row("from the start of the process until the first pass, for which all lists are there", seconds(synced))
 	row("until a pass over each has ended", seconds(passed))
 	row("CPU until then", seconds(used.CPU))
+	return restartAndEdit(ctx, c, op, o)
+}
+
+// restartAndEdit starts the operator again, and measures how long an edit takes that comes while it looks at everything.
+func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+	mark, err := c.AuditMark()
+	if err != nil {
+		return err
+	}
 	if err := op.Start(ctx); err != nil {
 		return err
 	}
+	if _, err := waitPasses(ctx, op, 1); err != nil {
+		return err
+	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- op.profile(ctx, "restart", 5*time.Second) }()
+	if err := edit(ctx, c, 0, 5); err != nil {
+		return err
+	}
+	reactions, err := waitReactions(ctx, c, mark, 1)
+	if err != nil {
+		return err
+	}
+	used, err := op.usage(ctx)
+	if err != nil {
+		return err
+	}
+	row("an edit right after the first pass, until the operator has written its StatefulSet", millis(reactions[0].took()))
+	row("passes until then, at most", used.Passes)
 	if _, err := waitPasses(ctx, op, o.present); err != nil {
 		return err
 	}
-	return quiet(ctx, c)
+	return errors.Join(quiet(ctx, c), <-profiled)
 }
 
 // waitPasses waits until the operator has finished so many passes since it started.

@@ -87,13 +87,9 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 		return err
 	}
 	took := time.Since(begun)
-	var reactions []reacted
-	err = wait.PollUntilContextTimeout(ctx, time.Second, most, true, func(context.Context) (bool, error) {
-		reactions, err = reactionsSince(c, mark, o.edits)
-		return len(reactions) == o.edits, err
-	})
+	reactions, err := waitReactions(ctx, c, mark, o.edits)
 	if err != nil {
-		return fmt.Errorf("waiting for the reactions, %d of %d: %w", len(reactions), o.edits, err)
+		return err
 	}
 	plain, others, err := plainApplies(c, mark, o.edits)
 	if err != nil {
@@ -104,7 +100,7 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 			fmt.Sprintf("%.1f", percentile(times, 99).Seconds()/percentile(plain, 99).Seconds()))
 	}
 	show("plain apply", plain)
-	show("operator", durations(reactions, func(r reacted) time.Duration { return r.write.Done.Sub(r.edit.Time) }))
+	show("operator", durations(reactions, reacted.took))
 	show("of it, the API server in both requests", durations(reactions, func(r reacted) time.Duration {
 		return r.edit.Done.Sub(r.edit.Time) + r.write.Done.Sub(r.write.Time)
 	}))
@@ -132,6 +128,9 @@ func atRate(ctx context.Context, n int, do func(i int) error) error {
 // reacted is an edit of an MCPServer, and the operator's write of its StatefulSet.
 type reacted struct{ edit, write cluster.Request }
 
+// took is the time from the arrival of the edit to the answer to the write.
+func (r reacted) took() time.Duration { return r.write.Done.Sub(r.edit.Time) }
+
 func durations(reactions []reacted, of func(reacted) time.Duration) (all []time.Duration) {
 	for _, r := range reactions {
 		all = append(all, of(r))
@@ -155,6 +154,20 @@ func plainApply(ctx context.Context, c *cluster.Cluster, i, value int) error {
 		return fmt.Errorf("applying without the operator: %w", err)
 	}
 	return nil
+}
+
+// waitReactions waits until the operator has written the StatefulSets of all MCPServers that were edited since a mark.
+func waitReactions(ctx context.Context, c *cluster.Cluster, mark int64, edits int) ([]reacted, error) {
+	var reactions []reacted
+	err := wait.PollUntilContextTimeout(ctx, time.Second, most, true, func(context.Context) (bool, error) {
+		var err error
+		reactions, err = reactionsSince(c, mark, edits)
+		return len(reactions) == edits, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the reactions, %d of %d: %w", len(reactions), edits, err)
+	}
+	return reactions, nil
 }
 
 // reactionsSince returns, of each MCPServer that was edited, the edit and the operator's first write of the StatefulSet after
