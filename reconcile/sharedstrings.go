@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"maps"
 	"strings"
 	"sync"
 
@@ -52,6 +53,14 @@ func (s *sharedStrings) all(texts map[string]string) map[string]string {
 	return shared
 }
 
+// once returns another map of the same object when it is equal: nobody changes what is in the cache.
+func (s *sharedStrings) once(texts, other map[string]string) map[string]string {
+	if maps.Equal(texts, other) {
+		return other
+	}
+	return s.all(texts)
+}
+
 func (s *sharedStrings) selector(selector *metav1.LabelSelector) {
 	if selector != nil {
 		selector.MatchLabels = s.all(selector.MatchLabels)
@@ -81,7 +90,13 @@ func (s *sharedStrings) child(child client.Object) {
 	switch child := child.(type) {
 	case *appsv1.StatefulSet:
 		s.selector(child.Spec.Selector)
-		child.Spec.Template.Labels = s.all(child.Spec.Template.Labels)
+		template := &child.Spec.Template
+		template.Labels = s.once(template.Labels, child.Labels)
+		for _, constraint := range template.Spec.TopologySpreadConstraints {
+			if constraint.LabelSelector != nil && child.Spec.Selector != nil {
+				constraint.LabelSelector.MatchLabels = s.once(constraint.LabelSelector.MatchLabels, child.Spec.Selector.MatchLabels)
+			}
+		}
 	case *corev1.Service:
 		child.Spec.Selector = s.all(child.Spec.Selector)
 	case *policyv1.PodDisruptionBudget:

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -22,7 +23,15 @@ func decoded() *appsv1.StatefulSet {
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: strings.Clone("toolhive.stacklok.dev/v1alpha1"), Kind: strings.Clone("MCPServer")}},
 			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: strings.Clone("kubectl"), FieldsType: strings.Clone("FieldsV1")}},
 		},
-		Spec: appsv1.StatefulSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels()}},
+		Spec: appsv1.StatefulSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels()},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels()},
+				Spec: corev1.PodSpec{TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
+					{LabelSelector: &metav1.LabelSelector{MatchLabels: labels()}},
+				}},
+			},
+		},
 	}
 }
 
@@ -49,6 +58,21 @@ func TestChildrenShareTheirStrings(t *testing.T) {
 	} {
 		if unsafe.StringData(of(one)) != unsafe.StringData(of(other)) {
 			t.Errorf("the %s is there twice", what)
+		}
+	}
+}
+
+func TestAStatefulSetHasEqualLabelsOnce(t *testing.T) {
+	var shared sharedStrings
+	set := decoded()
+	shared.child(set)
+	template := set.Spec.Template
+	for what, pair := range map[string][2]map[string]string{
+		"labels":    {set.Labels, template.Labels},
+		"selectors": {set.Spec.Selector.MatchLabels, template.Spec.TopologySpreadConstraints[0].LabelSelector.MatchLabels},
+	} {
+		if reflect.ValueOf(pair[0]).Pointer() != reflect.ValueOf(pair[1]).Pointer() {
+			t.Errorf("the %s are there twice", what)
 		}
 	}
 }

@@ -11,9 +11,6 @@ import (
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/tests/cluster"
@@ -30,11 +27,11 @@ func mergePatch(patch string) client.Patch {
 	return client.RawPatch(types.MergePatchType, []byte(patch))
 }
 
-// reactions measures the time from an edit of an MCPServer to the write of its child, beside that of a plain apply of the
-// same field.
+// reactions measures the time from an edit of an MCPServer to the write of its child, beside that of a program which does
+// no more than to apply when it sees an edit.
 func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	title("From an edit of an MCPServer to the write of its StatefulSet, %d edits at %d a second, %d MCPServers present", o.edits, editRate, o.present)
-	header("meanwhile", "what", "p50", "p99", "p99 × raw")
+	header("meanwhile", "what", "p50", "p99", "p99 × plain apply", "p99 × plain reaction")
 	if err := reaction(ctx, c, o, "nothing else changes", 1); err != nil {
 		return err
 	}
@@ -76,13 +73,7 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	group.Go(func() error {
 		return atRate(working, o.edits, func(i int) error { return edit(working, c, i, value) })
 	})
-	group.Go(func() error {
-		// Not while the operator answers an edit: they would take each other's time.
-		if err := hold(working, time.Second/editRate/2); err != nil {
-			return err
-		}
-		return atRate(working, o.edits, func(i int) error { return plainApply(working, c, i, value) })
-	})
+	group.Go(func() error { return plainReactions(working, c, o.edits, value) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
@@ -91,23 +82,30 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	if err != nil {
 		return err
 	}
-	plain, others, err := plainApplies(c, mark, o.edits)
+	plain, err := plainReactionsSince(c, mark)
 	if err != nil {
 		return err
 	}
-	show := func(what string, times []time.Duration) {
-		row(meanwhile, what, millis(percentile(times, 50)), millis(percentile(times, 99)),
-			fmt.Sprintf("%.1f", percentile(times, 99).Seconds()/percentile(plain, 99).Seconds()))
+	others, err := othersSince(c, mark, o.edits)
+	if err != nil {
+		return err
 	}
-	show("plain apply", plain)
+	plainApply := percentile(durations(plain, reacted.second), 99).Seconds()
+	plainReaction := percentile(durations(plain, reacted.took), 99).Seconds()
+	show := func(what string, times []time.Duration) {
+		p99 := percentile(times, 99)
+		row(meanwhile, what, millis(percentile(times, 50)), millis(p99),
+			fmt.Sprintf("%.1f", p99.Seconds()/plainApply), fmt.Sprintf("%.1f", p99.Seconds()/plainReaction))
+	}
+	show("plain apply", durations(plain, reacted.second))
+	show("plain reaction", durations(plain, reacted.took))
+	show("of it, until it applies", durations(plain, reacted.between))
 	show("operator", durations(reactions, reacted.took))
-	show("of it, the API server in both requests", durations(reactions, func(r reacted) time.Duration {
-		return r.edit.Done.Sub(r.edit.Time) + r.write.Done.Sub(r.write.Time)
-	}))
-	show("of it, the edit", durations(reactions, func(r reacted) time.Duration { return r.edit.Done.Sub(r.edit.Time) }))
-	show("of it, until the operator writes", durations(reactions, func(r reacted) time.Duration { return r.write.Time.Sub(r.edit.Done) }))
-	show("of it, the write", durations(reactions, func(r reacted) time.Duration { return r.write.Done.Sub(r.write.Time) }))
-	row(meanwhile, fmt.Sprintf("%d edits in %s, and %d of others", o.edits, seconds(took), others), "", "", "")
+	show("of it, the API server in both requests", durations(reactions, reacted.requests))
+	show("of it, the edit", durations(reactions, reacted.first))
+	show("of it, until the operator writes", durations(reactions, reacted.between))
+	show("of it, the write", durations(reactions, reacted.second))
+	row(meanwhile, fmt.Sprintf("%d edits in %s, and %d of others", o.edits, seconds(took), others), "", "", "", "")
 	return nil
 }
 
@@ -125,35 +123,27 @@ func atRate(ctx context.Context, n int, do func(i int) error) error {
 	return nil
 }
 
-// reacted is an edit of an MCPServer, and the operator's write of its StatefulSet.
+// reacted is an edit, and the write of the StatefulSet that answers it.
 type reacted struct{ edit, write cluster.Request }
 
-// took is the time from the arrival of the edit to the answer to the write.
+// took is the time from the arrival of the edit to the answer to the write. It has three parts: first, between and second.
 func (r reacted) took() time.Duration { return r.write.Done.Sub(r.edit.Time) }
+
+func (r reacted) first() time.Duration { return r.edit.Done.Sub(r.edit.Time) }
+
+// between is negative when the watch was faster than the answer to the edit.
+func (r reacted) between() time.Duration { return r.write.Time.Sub(r.edit.Done) }
+
+func (r reacted) second() time.Duration { return r.write.Done.Sub(r.write.Time) }
+
+// requests is what the API server takes for both.
+func (r reacted) requests() time.Duration { return r.first() + r.second() }
 
 func durations(reactions []reacted, of func(reacted) time.Duration) (all []time.Duration) {
 	for _, r := range reactions {
 		all = append(all, of(r))
 	}
 	return all
-}
-
-// plainManager applies what reactions are compared with.
-const plainManager = "bench-plain"
-
-// plainApply applies, in the way of the operator, a StatefulSet without pods that nothing else changes.
-func plainApply(ctx context.Context, c *cluster.Cluster, i, value int) error {
-	labels := map[string]string{"app": plainManager}
-	set := appsv1ac.StatefulSet(plainManager, server(i).Namespace).WithSpec(appsv1ac.StatefulSetSpec().
-		WithReplicas(0).
-		WithMinReadySeconds(int32(value*10000 + i)).
-		WithSelector(metav1ac.LabelSelector().WithMatchLabels(labels)).
-		WithTemplate(corev1ac.PodTemplateSpec().WithLabels(labels).WithSpec(corev1ac.PodSpec().
-			WithContainers(corev1ac.Container().WithName("mcp").WithImage("registry.example/mcp/time:1.0")))))
-	if err := c.Client.Apply(ctx, set, client.FieldOwner(plainManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying without the operator: %w", err)
-	}
-	return nil
 }
 
 // waitReactions waits until the operator has written the StatefulSets of all MCPServers that were edited since a mark.
@@ -205,22 +195,19 @@ func isMeasured(name string, edits int) bool {
 	return err == nil && i < edits
 }
 
-// plainApplies returns how long plain applies took, and how many edits there were of MCPServers that are not measured.
-func plainApplies(c *cluster.Cluster, mark int64, edits int) (times []time.Duration, others int, err error) {
+// othersSince returns how many edits there were of MCPServers that are not measured.
+func othersSince(c *cluster.Cluster, mark int64, edits int) (int, error) {
 	requests, err := c.RequestsSince(mark, adminUser)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
+	others := 0
 	for _, request := range requests {
-		switch {
-		case request.Verb != "patch":
-		case request.Resource == "statefulsets":
-			times = append(times, request.Done.Sub(request.Time))
-		case request.Resource == "mcpservers" && !isMeasured(request.Name, edits):
+		if request.Verb == "patch" && request.Resource == "mcpservers" && !isMeasured(request.Name, edits) {
 			others++
 		}
 	}
-	return times, others, nil
+	return others, nil
 }
 
 // percentile returns the p-th percentile, by the nearest rank.
