@@ -272,33 +272,41 @@ func waitPasses(ctx context.Context, op *operatorUnderTest, passes int) (usage, 
 	return used, nil
 }
 
-// steady watches an operator that has nothing to do.
-func steady(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+// spent returns the CPU and the passes that the operator needs while something goes on, and its writes.
+func spent(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, during func() error) (used usage, writes int, err error) {
 	mark, err := c.AuditMark()
 	if err != nil {
-		return err
+		return used, 0, err
 	}
 	before, err := op.usage(ctx)
 	if err != nil {
-		return err
+		return used, 0, err
 	}
-	if err := hold(ctx, o.steady); err != nil {
-		return err
+	if err := during(); err != nil {
+		return used, 0, err
 	}
 	after, err := op.usage(ctx)
 	if err != nil {
-		return err
+		return used, 0, err
 	}
 	requests, err := c.RequestsSince(mark, cluster.OperatorUser)
 	if err != nil {
+		return used, 0, err
+	}
+	return usage{CPU: after.CPU - before.CPU, Passes: after.Passes - before.Passes}, countWrites(requests), nil
+}
+
+// steady watches an operator that has nothing to do.
+func steady(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+	used, writes, err := spent(ctx, c, op, func() error { return hold(ctx, o.steady) })
+	if err != nil {
 		return err
 	}
-	used := after.CPU - before.CPU
 	title("%s with %d MCPServers and nothing to do", o.steady, o.present)
 	header("what", "measured")
-	row("writes", countWrites(requests))
-	row("passes", after.Passes-before.Passes)
-	row("CPU", fmt.Sprintf("%s, %.2f %% of a core", seconds(used), 100*used.Seconds()/o.steady.Seconds()))
+	row("writes", writes)
+	row("passes", used.Passes)
+	row("CPU", fmt.Sprintf("%s, %.2f %% of a core", seconds(used.CPU), 100*used.CPU.Seconds()/o.steady.Seconds()))
 	return nil
 }
 
@@ -340,37 +348,28 @@ func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown u
 
 // passOverAll measures a pass over each MCPServer that finds nothing to write: an annotation of each is changed.
 func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
-	mark, err := c.AuditMark()
-	if err != nil {
-		return err
-	}
-	before, err := op.usage(ctx)
-	if err != nil {
-		return err
-	}
 	profiled := make(chan error, 1)
-	go func() { profiled <- op.profile(ctx, "passes", 10*time.Second) }()
-	err = parallel(ctx, 8, o.present, func(ctx context.Context, i int) error {
-		return c.Client.Patch(ctx, server(i), mergePatch(`{"metadata":{"annotations":{"pass":"forced"}}}`))
+	used, writes, err := spent(ctx, c, op, func() error {
+		before, err := op.usage(ctx)
+		if err != nil {
+			return err
+		}
+		go func() { profiled <- op.profile(ctx, "passes", 10*time.Second) }()
+		err = parallel(ctx, 8, o.present, func(ctx context.Context, i int) error {
+			return c.Client.Patch(ctx, server(i), mergePatch(`{"metadata":{"annotations":{"pass":"forced"}}}`))
+		})
+		if err != nil {
+			return fmt.Errorf("forcing passes: %w", err)
+		}
+		_, err = waitPasses(ctx, op, before.Passes+o.present)
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("forcing passes: %w", err)
-	}
-	after, err := waitPasses(ctx, op, before.Passes+o.present)
-	if err != nil {
 		return err
 	}
-	if err := <-profiled; err != nil {
-		return err
-	}
-	requests, err := c.RequestsSince(mark, cluster.OperatorUser)
-	if err != nil {
-		return err
-	}
-	used := after.CPU - before.CPU
 	title("A pass over each of %d MCPServers, nothing to write", o.present)
 	header("what", "measured")
-	row("writes", countWrites(requests))
-	row("CPU", fmt.Sprintf("%s, %.2f ms for each", seconds(used), used.Seconds()*1000/float64(after.Passes-before.Passes)))
-	return nil
+	row("writes", writes)
+	row("CPU", fmt.Sprintf("%s, %.2f ms for each", seconds(used.CPU), used.CPU.Seconds()*1000/float64(used.Passes)))
+	return <-profiled
 }
