@@ -99,7 +99,7 @@ func usesServiceAccount(set *appsv1.StatefulSet, name string) bool {
 // applyStatefulSet carries out the verdict about the scale, and applies everything else with it.
 func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	live := p.children.statefulSet
-	if p.refused(statefulSetKind.Kind, applyconfigs.StatefulSetName(p.server.Name)) || isGoing(live) {
+	if p.refused(statefulSetKind.Kind, applyconfigs.StatefulSetName(p.server.Name)) || isGoing(live) || len(p.children.stray) > 0 {
 		return nil
 	}
 	want, err := applyconfigs.StatefulSet(p.server, p.verdict.Apply, p.fixed)

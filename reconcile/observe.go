@@ -42,6 +42,8 @@ type children struct {
 	podDisruptionBudget *policyv1.PodDisruptionBudget
 	// scaleOwners own spec.replicas of the StatefulSet.
 	scaleOwners []ownership.Owner
+	// stray are the names of pods of a StatefulSet that was deleted which are not being deleted: see strayPods.
+	stray []string
 	// unwell says what is wrong with the pods of the StatefulSet that do not work; empty while all are ready.
 	unwell []string
 }
@@ -91,7 +93,10 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, p *pass) error {
 	var err error
 	set := p.children.statefulSet
 	if set == nil {
-		p.fixed, err = applyconfigs.FixedFor(p.server)
+		if p.fixed, err = applyconfigs.FixedFor(p.server); err != nil {
+			return err
+		}
+		p.children.stray, err = r.strayPods(ctx, p)
 		return err
 	}
 	if p.fixed, err = applyconfigs.FixedBy(p.server, set); err != nil {

@@ -9,12 +9,15 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"mcpserver-operator/applyconfigs"
 )
 
 // mostUnwell is how many pods a condition names. The rest is in kubectl get pods.
@@ -39,6 +42,41 @@ func (r *Reconciler) unwellPods(ctx context.Context, set *appsv1.StatefulSet) ([
 	}
 	slices.Sort(unwell)
 	return unwell, nil
+}
+
+// strayPods returns the pods of a StatefulSet that was deleted which nobody has begun to delete. One that is created before the
+// garbage collector has noticed that the other one is gone hides that from it, if its watch was cut meanwhile: the pods stay,
+// belong to what is gone, and keep the new ones from being created, for good.
+func (r *Reconciler) strayPods(ctx context.Context, p *pass) ([]string, error) {
+	name := applyconfigs.StatefulSetName(p.server.Name)
+	if p.server.Status.Scale == nil || p.refused(statefulSetKind.Kind, name) {
+		return nil, nil // there was none before
+	}
+	pods := &metav1.PartialObjectMetadataList{}
+	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+	err := r.APIReader.List(ctx, pods, client.InNamespace(p.server.Namespace), client.MatchingLabels(p.fixed.PodLabels))
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of StatefulSet %q, which was deleted: %w", name, err)
+	}
+	var stray []string
+	for i := range pods.Items {
+		owner := metav1.GetControllerOfNoCopy(&pods.Items[i])
+		if owner != nil && owner.Kind == statefulSetKind.Kind && owner.Name == name && pods.Items[i].DeletionTimestamp.IsZero() {
+			stray = append(stray, pods.Items[i].Name)
+		}
+	}
+	if len(stray) == 0 {
+		return nil, nil
+	}
+	err = r.APIReader.Get(ctx, client.ObjectKey{Namespace: p.server.Namespace, Name: name}, &appsv1.StatefulSet{})
+	switch {
+	case err == nil:
+		return nil, staleCache(name)
+	case !apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("reading StatefulSet %q again: %w", name, err)
+	}
+	slices.Sort(stray)
+	return stray, nil
 }
 
 // podProblem says why a pod does not work, as REASON: MESSAGE; empty when it works, or is on its way.

@@ -117,6 +117,9 @@ func healthConditions(p *pass, passErr error) []metav1.Condition {
 	if p.wroteStatefulSet {
 		return reconciling(reasonProgressing, "the StatefulSet has a change that its controller has not seen yet")
 	}
+	if len(p.children.stray) > 0 {
+		return reconciling(reasonProgressing, strayMessage(p))
+	}
 	if reason, message := unreadiness(p.children.statefulSet); reason != "" {
 		return reconciling(reason, message+unwellMessage(p.children.unwell))
 	}
@@ -163,6 +166,14 @@ func podsToUpdate(set *appsv1.StatefulSet) int32 {
 	default:
 		return replicasOf(set)
 	}
+}
+
+// strayMessage says what a StatefulSet that was deleted waits for before it comes back.
+func strayMessage(p *pass) string {
+	return fmt.Sprintf("the StatefulSet was deleted, and comes back when the garbage collector of Kubernetes has begun to delete its pods: "+
+		"it has not with %d, such as %s. If it does not, run: kubectl -n %s delete pod -l %s",
+		len(p.children.stray), p.children.stray[0], p.server.Namespace,
+		metav1.FormatLabelSelector(metav1.SetAsLabelSelector(p.fixed.PodLabels)))
 }
 
 // unwellMessage continues a message with the pods that do not work.

@@ -25,6 +25,7 @@ import (
 
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/controlplane"
 	"mcpserver-operator/tests/scale"
 )
 
@@ -378,6 +379,45 @@ func TestMCPServerPutBackOverItsOrphans(t *testing.T) {
 	if after := podUIDs(t, namespace); !maps.Equal(before, after) {
 		t.Errorf("the pods were %v and are %v", before, after)
 	}
+}
+
+// TestStatefulSetWaitsForTheGarbageCollector: one that is deleted while the garbage collector is away does not come back before
+// that has begun to delete the pods. Otherwise it may not notice, and they would be in the way of the new ones for good.
+func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
+	operator, err := theCluster.StartOperator(t.Context())
+	must(t, err)
+	defer func() { must(t, operator.Stop()) }()
+	namespace := newNamespace(t)
+	key := client.ObjectKey{Namespace: namespace, Name: "web"}
+	createServer(t, namespace, "web", v1alpha1.MCPServerSpec{})
+	eventually(t, "the MCPServer to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
+	before := podUIDs(t, namespace)
+
+	must(t, theCluster.Kill(controlplane.KubeControllerManager))
+	mark, err := theCluster.AuditMark()
+	must(t, err)
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
+	must(t, theCluster.Client.Delete(t.Context(), set, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	eventually(t, "the MCPServer to say what it waits for", func(ctx context.Context) (string, bool) {
+		server := &v1alpha1.MCPServer{}
+		must(t, theCluster.Client.Get(ctx, key, server))
+		ready := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady)
+		return ready.Message, strings.Contains(ready.Message, "such as web-0. If it does not, run: kubectl -n "+namespace+" delete pod -l")
+	})
+	must(t, hold(t.Context(), quietTime))
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	for _, request := range requests {
+		if request.IsWrite() && request.Namespace == namespace && request.Resource == "statefulsets" {
+			t.Errorf("the operator has not waited: %s", request)
+		}
+	}
+
+	must(t, theCluster.StartAgain(t.Context(), controlplane.KubeControllerManager))
+	eventually(t, "the MCPServer to be Ready with another pod", func(ctx context.Context) (string, bool) {
+		state, ready := areReady(ctx, namespace)
+		return state, ready && !maps.Equal(before, podUIDs(t, namespace))
+	})
 }
 
 // runRecipe runs what docs/reliability.md says about children that are to be given to an MCPServer, in the shell of its users.
