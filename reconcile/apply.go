@@ -78,7 +78,7 @@ func (r *Reconciler) applyService(
 // dropServiceAccount deletes the ServiceAccount that was made for the MCPServer when it is no longer wanted and no pod runs,
 // or may be created, as it. The cache of the StatefulSet may be behind, and without its account no pod is created.
 func (r *Reconciler) dropServiceAccount(ctx context.Context, p *pass) error {
-	if applyconfigs.WantsServiceAccount(p.server) || p.children.serviceAccount == nil {
+	if applyconfigs.WantsServiceAccount(p.server) || p.children.serviceAccount == nil || len(p.children.stray) > 0 {
 		return nil
 	}
 	set := &appsv1.StatefulSet{}
@@ -99,7 +99,7 @@ func usesServiceAccount(set *appsv1.StatefulSet, name string) bool {
 // applyStatefulSet carries out the verdict about the scale, and applies everything else with it.
 func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	live := p.children.statefulSet
-	if p.refused(statefulSetKind.Kind, applyconfigs.StatefulSetName(p.server.Name)) || isGoing(live) || len(p.children.stray) > 0 {
+	if p.refused(statefulSetKind.Kind, applyconfigs.StatefulSetName(p.server.Name)) || isGoing(live) {
 		return nil
 	}
 	want, err := applyconfigs.StatefulSet(p.server, p.verdict.Apply, p.fixed)
@@ -122,6 +122,9 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		if err := r.forgetDeclaration(ctx, p.server); err != nil {
 			return err
 		}
+	}
+	if len(p.children.stray) > 0 {
+		return nil
 	}
 	var wrote bool
 	if p.verdict.Action == scaleRelease {

@@ -84,7 +84,12 @@ func childOrIdentity[O any, P interface {
 // isChild reports whether an MCPServer controls an object.
 func isChild(object client.Object) bool {
 	owner := metav1.GetControllerOfNoCopy(object)
-	return owner != nil && schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).GroupKind() == mcpServerKind
+	return owner != nil && isOf(owner, mcpServerKind)
+}
+
+// isOf reports whether an owner is of a kind, in any version.
+func isOf(owner *metav1.OwnerReference, kind schema.GroupKind) bool {
+	return schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).GroupKind() == kind
 }
 
 // onlyWhatIsScaled keeps of an autoscaler what it scales, how, and for whom.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -49,8 +50,9 @@ func (r *Reconciler) unwellPods(ctx context.Context, set *appsv1.StatefulSet) ([
 // belong to what is gone, and keep the new ones from being created, for good.
 func (r *Reconciler) strayPods(ctx context.Context, p *pass) ([]string, error) {
 	name := applyconfigs.StatefulSetName(p.server.Name)
-	if p.server.Status.Scale == nil || p.refused(statefulSetKind.Kind, name) {
-		return nil, nil // there was none before
+	was := p.server.Status.Scale != nil || r.settled.wasThere(p.server, childKey{kind: reflect.TypeFor[*appsv1.StatefulSet](), name: name})
+	if !was || p.refused(statefulSetKind.Kind, name) {
+		return nil, nil
 	}
 	pods := &metav1.PartialObjectMetadataList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
@@ -61,7 +63,7 @@ func (r *Reconciler) strayPods(ctx context.Context, p *pass) ([]string, error) {
 	var stray []string
 	for i := range pods.Items {
 		owner := metav1.GetControllerOfNoCopy(&pods.Items[i])
-		if owner != nil && owner.Kind == statefulSetKind.Kind && owner.Name == name && pods.Items[i].DeletionTimestamp.IsZero() {
+		if owner != nil && isOf(owner, statefulSetKind) && owner.Name == name && pods.Items[i].DeletionTimestamp.IsZero() {
 			stray = append(stray, pods.Items[i].Name)
 		}
 	}

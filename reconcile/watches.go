@@ -87,7 +87,7 @@ const reportPriority = handler.LowPriority
 
 // childHandler asks for a pass over the MCPServer of a child. One that appears was nearly always created by this operator a
 // moment ago, and there is nothing to do but to report on it. One that somebody else has changed may have to be put back,
-// and one that goes comes back at once.
+// and one that goes comes back.
 var childHandler = handler.Funcs{
 	CreateFunc: reportHandler(serversOfChild).Create,
 	UpdateFunc: func(ctx context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {

@@ -94,7 +94,7 @@ func plainApply(ctx context.Context, c *cluster.Cluster, value int) error {
 }
 
 // plainReactionsSince returns the edits of the ConfigMap and the applies that answer them. They are one after the other.
-func plainReactionsSince(c *cluster.Cluster, mark int64) ([]reacted, error) {
+func plainReactionsSince(c *cluster.Cluster, mark int64, want int) ([]reacted, error) {
 	requests, err := c.RequestsSince(mark, adminUser)
 	if err != nil {
 		return nil, err
@@ -109,8 +109,8 @@ func plainReactionsSince(c *cluster.Cluster, mark int64) ([]reacted, error) {
 			writes = append(writes, request)
 		}
 	}
-	if len(edits) != len(writes) {
-		return nil, fmt.Errorf("%d plain edits and %d answers in the audit log", len(edits), len(writes))
+	if len(edits) != want || len(writes) != want {
+		return nil, fmt.Errorf("%d plain edits and %d answers in the audit log, wanted %d of each", len(edits), len(writes), want)
 	}
 	var reactions []reacted
 	for i := range edits {

@@ -82,7 +82,7 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	if err != nil {
 		return err
 	}
-	plain, err := plainReactionsSince(c, mark)
+	plain, err := plainReactionsSince(c, mark, o.edits)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -388,22 +389,13 @@ func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, operator.Stop()) }()
 	namespace := newNamespace(t)
-	key := client.ObjectKey{Namespace: namespace, Name: "web"}
 	createServer(t, namespace, "web", v1alpha1.MCPServerSpec{})
 	eventually(t, "the MCPServer to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
 	before := podUIDs(t, namespace)
 
-	must(t, theCluster.Kill(controlplane.KubeControllerManager))
 	mark, err := theCluster.AuditMark()
 	must(t, err)
-	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
-	must(t, theCluster.Client.Delete(t.Context(), set, client.PropagationPolicy(metav1.DeletePropagationBackground)))
-	eventually(t, "the MCPServer to say what it waits for", func(ctx context.Context) (string, bool) {
-		server := &v1alpha1.MCPServer{}
-		must(t, theCluster.Client.Get(ctx, key, server))
-		ready := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady)
-		return ready.Message, strings.Contains(ready.Message, "such as web-0. If it does not, run: kubectl -n "+namespace+" delete pod -l")
-	})
+	deleteWithoutGarbageCollector(t, namespace)
 	must(t, hold(t.Context(), quietTime))
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 	must(t, err)
@@ -417,6 +409,54 @@ func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
 	eventually(t, "the MCPServer to be Ready with another pod", func(ctx context.Context) (string, bool) {
 		state, ready := areReady(ctx, namespace)
 		return state, ready && !maps.Equal(before, podUIDs(t, namespace))
+	})
+}
+
+// TestDeclarationWhileTheStatefulSetWaits: the same number, declared again after a release, is carried out also when both
+// happen while a StatefulSet that was deleted cannot come back yet.
+func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
+	operator, err := theCluster.StartOperator(t.Context())
+	must(t, err)
+	defer func() { must(t, operator.Stop()) }()
+	namespace := newNamespace(t)
+	key := client.ObjectKey{Namespace: namespace, Name: "web"}
+	status := func(ctx context.Context) v1alpha1.MCPServerStatus {
+		server := &v1alpha1.MCPServer{}
+		must(t, theCluster.Client.Get(ctx, key, server))
+		return server.Status
+	}
+	declare := func(replicas string) {
+		server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":`+replicas+`}}`))
+		must(t, theCluster.Client.Patch(t.Context(), server, patch))
+	}
+	createServer(t, namespace, "web", v1alpha1.MCPServerSpec{Replicas: ptr.To[int32](3)})
+	eventually(t, "3 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "3/3" })
+	must(t, scale.Requests{Client: theCluster.Client, Key: key}.PatchScale(t.Context(), 2))
+	eventually(t, "2 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "2/2" })
+
+	deleteWithoutGarbageCollector(t, namespace)
+	declare("null")
+	eventually(t, "the declaration to be forgotten", func(ctx context.Context) (string, bool) {
+		return fmt.Sprint(status(ctx).Scale), status(ctx).Scale.DeclaredReplicas == nil
+	})
+	declare("3")
+	must(t, theCluster.StartAgain(t.Context(), controlplane.KubeControllerManager))
+	eventually(t, "3 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "3/3" })
+}
+
+// deleteWithoutGarbageCollector deletes the StatefulSet web while kube-controller-manager is away, which is then for the caller to
+// start again, and waits until the operator says what it waits for.
+func deleteWithoutGarbageCollector(t *testing.T, namespace string) {
+	t.Helper()
+	must(t, theCluster.Kill(controlplane.KubeControllerManager))
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
+	must(t, theCluster.Client.Delete(t.Context(), set, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	eventually(t, "the MCPServer to say what it waits for", func(ctx context.Context) (string, bool) {
+		server := &v1alpha1.MCPServer{}
+		must(t, theCluster.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "web"}, server))
+		message := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady).Message
+		return message, strings.Contains(message, "such as web-0. If it does not, run: kubectl -n "+namespace+" delete pod -l")
 	})
 }
 
