@@ -450,6 +450,7 @@ func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
 func deleteWithoutGarbageCollector(t *testing.T, namespace string) {
 	t.Helper()
 	must(t, theCluster.Kill(controlplane.KubeControllerManager))
+	t.Cleanup(func() { must(t, theCluster.StartEnded(context.Background())) }) // should the test fail, for those that follow
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
 	must(t, theCluster.Client.Delete(t.Context(), set, client.PropagationPolicy(metav1.DeletePropagationBackground)))
 	eventually(t, "the MCPServer to say what it waits for", func(ctx context.Context) (string, bool) {
