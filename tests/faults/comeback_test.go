@@ -1,0 +1,189 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/controlplane"
+	"mcpserver-operator/tests/scale"
+)
+
+// TestMCPServerPutBackOverItsOrphans: who deletes an MCPServer with --cascade=orphan, as to replace the CRD without stopping
+// a pod, and puts it back, has children that are nobody's. They are left untouched until they are given to it; then it
+// goes on with them, at the scale that they have and with the pods that run.
+func TestMCPServerPutBackOverItsOrphans(t *testing.T) {
+	key := newKeyWithOperator(t)
+	namespace := key.Namespace
+	isolated := v1alpha1.MCPServerSpec{PermissionProfile: &v1alpha1.PermissionProfile{Type: "builtin", Name: v1alpha1.PermissionProfileNone}}
+	createServer(t, namespace, "web", isolated)
+	eventually(t, "the MCPServer to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
+	must(t, scale.Requests{Client: theCluster.Client, Key: key}.PatchScale(t.Context(), 3))
+	hasThreePods := func(ctx context.Context) (string, bool) {
+		server := &v1alpha1.MCPServer{}
+		must(t, theCluster.Client.Get(ctx, key, server))
+		return fmt.Sprintf("%+v", server.Status), server.Status.Ready == "3/3"
+	}
+	eventually(t, "3 pods", hasThreePods)
+	recorder, err := theCluster.RecordScale(t.Context(), key)
+	must(t, err)
+	before := podUIDs(t, namespace)
+
+	_, err = theCluster.Kubectl(t.Context(), "-n", namespace, "delete", "mcpserver", "web", "--cascade=orphan")
+	must(t, err)
+	mark, err := theCluster.AuditMark()
+	must(t, err)
+	createServer(t, namespace, "web", isolated)
+	areStalled(t, namespace, 1)
+	must(t, hold(t.Context(), quietTime))
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	for _, request := range requests {
+		if request.IsWrite() && request.Namespace == namespace && request.Resource != "mcpservers" && request.Resource != "events" {
+			t.Errorf("the operator has written to an orphan: %s", request)
+		}
+	}
+
+	runRecipe(t, namespace, "web")
+	eventually(t, "the MCPServer to be Ready with its children", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
+	eventually(t, "3 pods", hasThreePods)
+	seen, err := recorder.Stop(t.Context())
+	must(t, err)
+	if len(seen) != 1 || seen[0] != 3 {
+		t.Errorf("the scale has to stay at 3, but was %v", seen)
+	}
+	if after := podUIDs(t, namespace); !maps.Equal(before, after) {
+		t.Errorf("the pods were %v and are %v", before, after)
+	}
+}
+
+// TestStatefulSetWaitsForTheGarbageCollector: one that is deleted while the garbage collector is away does not come back before
+// that has begun to delete the pods. Otherwise it may not notice, and they would be in the way of the new ones for good.
+func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
+	namespace := newKeyWithOperator(t).Namespace
+	createServer(t, namespace, "web", v1alpha1.MCPServerSpec{})
+	eventually(t, "the MCPServer to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
+	before := podUIDs(t, namespace)
+
+	mark, err := theCluster.AuditMark()
+	must(t, err)
+	deleteWithoutGarbageCollector(t, namespace)
+	must(t, hold(t.Context(), quietTime))
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	for _, request := range requests {
+		if request.IsWrite() && request.Namespace == namespace && request.Resource == "statefulsets" {
+			t.Errorf("the operator has not waited: %s", request)
+		}
+	}
+
+	must(t, theCluster.StartAgain(t.Context(), controlplane.KubeControllerManager))
+	eventually(t, "the MCPServer to be Ready with another pod", func(ctx context.Context) (string, bool) {
+		state, ready := areReady(ctx, namespace)
+		return state, ready && !maps.Equal(before, podUIDs(t, namespace))
+	})
+}
+
+// TestDeclarationWhileTheStatefulSetWaits: the same number, declared again after a release, is carried out also when both
+// happen while a StatefulSet that was deleted cannot come back yet.
+func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
+	key := newKeyWithOperator(t)
+	namespace := key.Namespace
+	status := func(ctx context.Context) v1alpha1.MCPServerStatus {
+		server := &v1alpha1.MCPServer{}
+		must(t, theCluster.Client.Get(ctx, key, server))
+		return server.Status
+	}
+	declare := func(replicas string) {
+		server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":`+replicas+`}}`))
+		must(t, theCluster.Client.Patch(t.Context(), server, patch))
+	}
+	createServer(t, namespace, "web", v1alpha1.MCPServerSpec{Replicas: ptr.To[int32](3)})
+	eventually(t, "3 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "3/3" })
+	must(t, scale.Requests{Client: theCluster.Client, Key: key}.PatchScale(t.Context(), 2))
+	eventually(t, "2 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "2/2" })
+
+	deleteWithoutGarbageCollector(t, namespace)
+	declare("null")
+	eventually(t, "the declaration to be forgotten", func(ctx context.Context) (string, bool) {
+		return fmt.Sprint(status(ctx).Scale), status(ctx).Scale.DeclaredReplicas == nil
+	})
+	declare("3")
+	must(t, theCluster.StartAgain(t.Context(), controlplane.KubeControllerManager))
+	eventually(t, "3 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "3/3" })
+}
+
+// newKeyWithOperator starts an operator for a test, and names its MCPServer, in a new namespace.
+func newKeyWithOperator(t *testing.T) client.ObjectKey {
+	t.Helper()
+	operator, err := theCluster.StartOperator(t.Context())
+	must(t, err)
+	t.Cleanup(func() { must(t, operator.Stop()) })
+	return client.ObjectKey{Namespace: newNamespace(t), Name: "web"}
+}
+
+// deleteWithoutGarbageCollector deletes the StatefulSet web while kube-controller-manager is away, which is then for the caller to
+// start again, and waits until the operator says what it waits for.
+func deleteWithoutGarbageCollector(t *testing.T, namespace string) {
+	t.Helper()
+	must(t, theCluster.Kill(controlplane.KubeControllerManager))
+	t.Cleanup(func() { must(t, theCluster.StartEnded(context.Background())) }) // should the test fail, for those that follow
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
+	must(t, theCluster.Client.Delete(t.Context(), set, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	eventually(t, "the MCPServer to say what it waits for", func(ctx context.Context) (string, bool) {
+		server := &v1alpha1.MCPServer{}
+		must(t, theCluster.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "web"}, server))
+		message := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady).Message
+		return message, strings.Contains(message, "such as web-0. If it does not, run: kubectl -n "+namespace+" delete pod -l")
+	})
+}
+
+// runRecipe runs what docs/reliability.md says about children that are to be given to an MCPServer, in the shell of its users.
+func runRecipe(t *testing.T, namespace, server string) {
+	t.Helper()
+	docs, err := os.ReadFile("../../docs/reliability.md")
+	must(t, err)
+	var recipe strings.Builder
+	for line := range strings.Lines(string(docs)) {
+		if code, isCode := strings.CutPrefix(line, "    "); isCode {
+			recipe.WriteString(code)
+		} else if strings.Contains(recipe.String(), "done\n") {
+			break // what follows is another one
+		}
+	}
+	script := strings.NewReplacer("NAME", server, "kubectl ", theCluster.KubectlPath()+" -n "+namespace+" ").Replace(recipe.String())
+	command := exec.CommandContext(t.Context(), "bash", "-e", "-c", script)
+	command.Env = append(os.Environ(), "KUBECONFIG="+theCluster.Kubeconfig)
+	out, err := command.CombinedOutput()
+	t.Logf("%s\n%s", script, out)
+	must(t, err)
+	if !strings.Contains(string(out), "networkpolicy") {
+		t.Error("the recipe has left the NetworkPolicy out")
+	}
+}
+
+func podUIDs(t *testing.T, namespace string) map[string]string {
+	t.Helper()
+	var pods corev1.PodList
+	must(t, theCluster.Client.List(t.Context(), &pods, client.InNamespace(namespace)))
+	uids := map[string]string{}
+	for _, pod := range pods.Items {
+		uids[pod.Name] = string(pod.UID)
+	}
+	return uids
+}
