@@ -76,7 +76,8 @@ func (r *Reconciler) applyService(
 }
 
 // dropServiceAccount deletes the ServiceAccount that was made for the MCPServer when it is no longer wanted and no pod runs,
-// or may be created, as it. The cache of the StatefulSet may be behind, and without its account no pod is created.
+// or may be created, as it. The cache of the StatefulSet may be behind, and without its account no pod is created. The pods of a
+// deleted StatefulSet may run as it as well.
 func (r *Reconciler) dropServiceAccount(ctx context.Context, p *pass) error {
 	if applyconfigs.WantsServiceAccount(p.server) || p.children.serviceAccount == nil || len(p.children.stray) > 0 {
 		return nil

@@ -50,8 +50,11 @@ func (r *Reconciler) unwellPods(ctx context.Context, set *appsv1.StatefulSet) ([
 // belong to what is gone, and keep the new ones from being created, for good.
 func (r *Reconciler) strayPods(ctx context.Context, p *pass) ([]string, error) {
 	name := applyconfigs.StatefulSetName(p.server.Name)
-	was := p.server.Status.Scale != nil || r.settled.wasThere(p.server, childKey{kind: reflect.TypeFor[*appsv1.StatefulSet](), name: name})
-	if !was || p.refused(statefulSetKind.Kind, name) {
+	key := childKey{kind: reflect.TypeFor[*appsv1.StatefulSet](), name: name}
+	if p.server.Status.Scale == nil && !r.settled.wasThere(p.server, key) {
+		return nil, nil // there was none before, as far as this MCPServer goes
+	}
+	if p.refused(statefulSetKind.Kind, name) {
 		return nil, nil
 	}
 	pods := &metav1.PartialObjectMetadataList{}

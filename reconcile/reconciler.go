@@ -193,8 +193,9 @@ func (p *pass) isOutdated() bool {
 	return p.wroteStatefulSet && (p.children.statefulSet == nil || p.verdict.writesScale())
 }
 
-// nextLook is when to make another pass that no watch may ask for: after a write, while pods of a deleted StatefulSet are
-// there, when a report is due that waits, or in a fight, to take the scale back after a delay or to say that it is over. Zero for never.
+// nextLook is when to make another pass that no watch may ask for: after a write, while a deleted StatefulSet waits for its
+// pods, when a report is due that waits, or in a fight, to take the scale back after a delay or to say that it is over. Zero
+// for never.
 func (p *pass) nextLook() time.Duration {
 	if p.wrote || p.reported || p.behind || len(p.children.stray) > 0 {
 		return settleAfter

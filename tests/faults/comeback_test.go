@@ -128,6 +128,30 @@ func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
 	eventually(t, "3 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "3/3" })
 }
 
+// TestStrayPodsKeepTheirAccount: an account that is no longer asked for stays while pods of a deleted StatefulSet run as it.
+func TestStrayPodsKeepTheirAccount(t *testing.T) {
+	key := newKeyWithOperator(t)
+	createServer(t, key.Namespace, key.Name, v1alpha1.MCPServerSpec{})
+	eventually(t, "the MCPServer to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, key.Namespace) })
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: "mcp-web"}}
+
+	deleteWithoutGarbageCollector(t, key.Namespace)
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	must(t, theCluster.Client.Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"serviceAccount":"default"}}`))))
+	eventually(t, "the change to be seen", func(ctx context.Context) (string, bool) {
+		must(t, theCluster.Client.Get(ctx, key, server))
+		return fmt.Sprint(server.Status.ObservedGeneration), server.Status.ObservedGeneration == server.Generation
+	})
+	must(t, theCluster.Client.Get(t.Context(), client.ObjectKeyFromObject(account), account))
+
+	must(t, theCluster.StartAgain(t.Context(), controlplane.KubeControllerManager))
+	eventually(t, "the account to go", func(ctx context.Context) (string, bool) {
+		err := theCluster.Client.Get(ctx, client.ObjectKeyFromObject(account), account)
+		must(t, client.IgnoreNotFound(err))
+		return "", err != nil
+	})
+}
+
 // newKeyWithOperator starts an operator for a test, and names its MCPServer, in a new namespace.
 func newKeyWithOperator(t *testing.T) client.ObjectKey {
 	t.Helper()
