@@ -6,7 +6,7 @@ SHELL := bash
 export CGO_ENABLED := 0
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
-KUBERNETES_VERSION := 1.36.3
+KUBERNETES_VERSION := 1.37.2
 
 # Equal sets of fields in managedFields are in memory once: MCPServers that are alike have children with the same. All of
 # the module is built with it, so that nothing is compiled twice.
