@@ -12,6 +12,13 @@ KUBERNETES_VERSION := 1.37.2
 # the module is built with it, so that nothing is compiled twice.
 TAGS := fieldsv1string
 
+# The image tells which commit it is built from, and has the time of that commit: two builds of a commit are one image.
+IMAGE_PLATFORMS ?= linux/amd64,linux/arm64
+REVISION ?= $(shell git describe --always --exclude='*' --abbrev=40 --dirty 2>/dev/null)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD_IMAGE = go run ./deploy/image/cmd/image -out=bin/image -platforms=$(IMAGE_PLATFORMS) -tags=$(TAGS) \
+  -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH)
+
 STORM_SEQUENCES ?= 1000
 STORM_SEED ?= 0
 FAULTS_ROUNDS ?= 10
@@ -41,6 +48,14 @@ demo: control-plane ## Tell the story of the bug report on a real control plane.
 run: control-plane ## Run the operator on a control plane of its own, until Ctrl-C.
 	@go build -tags=$(TAGS) -o bin/playground ./tests/playground
 	@exec bin/playground
+
+.PHONY: image
+image: ## Build the operator's image for IMAGE_PLATFORMS: bin/image/oci, and bin/image/docker.tar for "docker load".
+	@$(BUILD_IMAGE)
+
+.PHONY: push
+push: ## Build the image and push it to IMAGE=REGISTRY/NAME:TAG, with the credentials that "docker login" left.
+	@$(BUILD_IMAGE) push "$(IMAGE)"
 
 .PHONY: deploy
 deploy: ## Install the CRD, the permissions and the Deployment on the cluster of your kubeconfig.

@@ -1,0 +1,67 @@
+// Package image makes container images without a container runtime: the files of an image are listed, and the image that
+// comes of them depends on nothing else. The same list gives the same digest in any folder, on any machine, at any time.
+//
+// The operator's own image is a [Release]. The images of the tests are a [Spec] each.
+package image
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Spec says what an image of one platform consists of.
+type Spec struct {
+	// Config has the user, the entrypoint, the environment and the labels.
+	v1.Config
+	Platform v1.Platform
+	// Created is the time of the image and of every file in it. It has to be the same for two builds of the same image,
+	// so it is not the time of the build.
+	Created time.Time
+	Files   []File
+}
+
+// New makes the image, with all files in one layer. It reads the files of this machine again when the image is written, so
+// they have to stay until then.
+func New(spec Spec) (v1.Image, error) {
+	created := v1.Time{Time: spec.Created.UTC()}
+	layer, err := newLayer(spec.Files, created.Time)
+	if err != nil {
+		return nil, err
+	}
+	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	img, err = mutate.ConfigFile(img, &v1.ConfigFile{
+		OS:           spec.Platform.OS,
+		Architecture: spec.Platform.Architecture,
+		Created:      created,
+		Config:       spec.Config,
+		RootFS:       v1.RootFS{Type: "layers"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("configure the image: %w", err)
+	}
+	img, err = mutate.Append(img, mutate.Addendum{
+		Layer:     layer,
+		MediaType: types.OCILayer,
+		History:   v1.History{Created: created, CreatedBy: strings.Join(spec.Entrypoint, " ")},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add the files to the image: %w", err)
+	}
+	return img, nil
+}
+
+// ParsePlatform reads a platform such as linux/arm64. Variants such as linux/arm/v7 are refused: nothing here is built for
+// them.
+func ParsePlatform(s string) (v1.Platform, error) {
+	os, architecture, found := strings.Cut(s, "/")
+	if !found || os == "" || architecture == "" || strings.ContainsAny(architecture, "/:") {
+		return v1.Platform{}, fmt.Errorf("%q is not a platform: it must be OS/ARCHITECTURE, such as linux/amd64", s)
+	}
+	return v1.Platform{OS: os, Architecture: architecture}, nil
+}
