@@ -177,7 +177,11 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(manifest.Manifests) != 1 {
-		t.Fatalf("the layout has %d entries, want 1: nothing of the layout of before", len(manifest.Manifests))
+		t.Fatalf("the layout has %d entries, want 1", len(manifest.Manifests))
+	}
+	// An index, and a manifest, a configuration and a layer for each platform: nothing of the layout of before.
+	if blobs, err := os.ReadDir(filepath.Join(dir, "blobs/sha256")); err != nil || len(blobs) != 7 {
+		t.Errorf("the layout has %d blobs, %v, want 7", len(blobs), err)
 	}
 	entry := manifest.Manifests[0]
 	if got := entry.Annotations["org.opencontainers.image.ref.name"]; got != "v1.2.3" {

@@ -14,7 +14,7 @@ func TestParseLDD(t *testing.T) {
 	if want := []string{"/lib/x86_64-linux-gnu/libstdc++.so.6", "/lib64/ld-linux-x86-64.so.2"}; err != nil || !slices.Equal(libraries, want) {
 		t.Errorf("the libraries are %v, %v, want %v", libraries, err, want)
 	}
-	for _, output := range []string{"", "\tlibfoo.so.1 => not found\n", "\tnot a dynamic executable\n"} {
+	for _, output := range []string{"", "\t/lib64/ld-linux-x86-64.so.2 (0x00007f481e2c2000)\n\tlibfoo.so.1 => not found\n", "\tnot a dynamic executable\n"} {
 		if libraries, err := parseLDD(output); err == nil {
 			t.Errorf("%q gives the libraries %v, want an error", output, libraries)
 		}

@@ -75,9 +75,9 @@ func reconfigure(img v1.Image, change func(*v1.Config)) (v1.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration of the image: %w", err)
 	}
-	config := file.Config.DeepCopy()
-	change(config)
-	return mutate.Config(img, *config)
+	config := file.Config
+	change(&config)
+	return mutate.Config(img, config)
 }
 
 // platform is that of this machine, whose node the images run on.

@@ -103,23 +103,60 @@ func TestServerStops(t *testing.T) {
 	s := newServer(t)
 	running := s.start()
 	s.mustCall("whoami", nil)
-	// A stream that is open does not keep it.
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url("/mcp"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Accept", "text/event-stream")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
+	s.openStream() // which does not keep it
 	if err := running.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if code := running.exitCode(t); code != 0 {
 		t.Errorf("the server ended with %d, want 0", code)
 	}
+}
+
+func TestServerEndsCalls(t *testing.T) {
+	s := newServer(t)
+	running := s.start()
+	s.mustCall("whoami", nil)
+	time.AfterFunc(200*time.Millisecond, func() { _ = running.Process.Signal(syscall.SIGTERM) })
+	s.mustCall("sleep", map[string]any{"milliseconds": 600})
+	running.exitCode(t)
+}
+
+// openStream opens the stream of a session, which only its end ends.
+func (s server) openStream() {
+	s.t.Helper()
+	session := s.send(http.MethodPost, "", `{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": `+
+		`{"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "v1"}}}`).Get("Mcp-Session-Id")
+	if session == "" {
+		s.t.Fatal("initialize opened no session")
+	}
+	s.send(http.MethodPost, session, `{"jsonrpc": "2.0", "method": "notifications/initialized"}`)
+	if got := s.send(http.MethodGet, session, "").Get("Content-Type"); got != "text/event-stream" {
+		s.t.Fatalf("the stream of the session is %q", got)
+	}
+}
+
+// send sends a request of a session, and returns the headers of the response. The body stays open until the end of the test.
+func (s server) send(method, session, body string) http.Header {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url("/mcp"), strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/json, text/event-stream")
+	request.Header.Set("Content-Type", "application/json")
+	if session != "" {
+		request.Header.Set("Mcp-Session-Id", session)
+		request.Header.Set("MCP-Protocol-Version", "2025-11-25")
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = response.Body.Close() })
+	if response.StatusCode >= http.StatusBadRequest {
+		s.t.Fatalf("%s answers %s", method, response.Status)
+	}
+	return response.Header
 }
 
 func TestServerIgnoresSIGTERM(t *testing.T) {

@@ -108,6 +108,15 @@ func TestDuration(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	server := newServer(t, &atomic.Bool{})
+	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(func() {
+		endless.CloseClientConnections()
+		endless.Close()
+	})
 	for _, test := range []struct {
 		options calls.Options
 		want    string
@@ -115,12 +124,16 @@ func TestFailures(t *testing.T) {
 		{calls.Options{URL: server.URL, Tool: "fail"}, "call fail: the tool failed: out of order"},
 		{calls.Options{URL: server.URL, Tool: "absent"}, "call absent: "},
 		{calls.Options{URL: server.URL, Tool: "hang", Timeout: 200 * time.Millisecond}, "call hang: "},
+		{calls.Options{URL: endless.URL, Timeout: 200 * time.Millisecond}, "initialize: "},
 		{calls.Options{URL: "http://127.0.0.1:1/mcp"}, "initialize: "},
 	} {
 		test.options.Count = 1
 		results, summary := run(t, test.options)
 		if results[0].OK || summary.Failed != 1 || !strings.HasPrefix(results[0].Error, test.want) {
 			t.Errorf("%+v: the result is %+v, want %q", test.options, results[0], test.want)
+		}
+		if timeout := test.options.Timeout; timeout > 0 && summary.MaxMilliseconds > 10*float64(timeout.Milliseconds()) {
+			t.Errorf("%+v: the call took %v ms", test.options, summary.MaxMilliseconds)
 		}
 	}
 }

@@ -25,6 +25,12 @@ import (
 	"mcpserver-operator/tests/images/calls"
 )
 
+// The variables that are looked at unless flags say otherwise: those of the operator's API go first.
+const (
+	hostVariables = "MCP_HOST,FASTMCP_HOST"
+	portVariables = "MCP_PORT,FASTMCP_PORT"
+)
+
 type options struct {
 	host, hostEnv  string
 	port, portEnv  string
@@ -44,9 +50,9 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.host, "host", "", "the address to listen on, whatever the environment says")
-	flag.StringVar(&o.hostEnv, "host-env", "MCP_HOST,FASTMCP_HOST", "the variables that are looked at for the address; the first that is set counts")
+	flag.StringVar(&o.hostEnv, "host-env", hostVariables, "the variables that are looked at for the address; the first that is set counts")
 	flag.StringVar(&o.port, "port", "", "the port to listen on, whatever the environment says")
-	flag.StringVar(&o.portEnv, "port-env", "MCP_PORT,FASTMCP_PORT", "the variables that are looked at for the port")
+	flag.StringVar(&o.portEnv, "port-env", portVariables, "the variables that are looked at for the port")
 	flag.BoolVar(&o.stateless, "stateless", false, "have no sessions")
 	flag.BoolVar(&o.ignoreSIGTERM, "ignore-sigterm", false, "do not stop at SIGTERM, as a program that does not handle it does not as process 1")
 	flag.DurationVar(&o.readyAfter, "ready-after", 0, "listen only after this time")
@@ -122,7 +128,9 @@ func serve(ctx context.Context, o options, server *mcp.Server) error {
 		}),
 	}
 	// Calls may end, for a moment: streams would never.
+	stopped := make(chan struct{})
 	context.AfterFunc(ctx, func() {
+		defer close(stopped)
 		ending, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if httpServer.Shutdown(ending) != nil {
@@ -132,6 +140,7 @@ func serve(ctx context.Context, o options, server *mcp.Server) error {
 	if err := httpServer.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-stopped // Serve returns when that begins, not when it is done
 	return nil
 }
 

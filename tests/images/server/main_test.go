@@ -3,7 +3,7 @@ package main
 import "testing"
 
 func TestAddress(t *testing.T) {
-	defaults := options{hostEnv: "MCP_HOST,FASTMCP_HOST", portEnv: "MCP_PORT,FASTMCP_PORT"}
+	defaults := options{hostEnv: hostVariables, portEnv: portVariables}
 	flags := defaults
 	flags.host, flags.port = "127.0.0.1", "1"
 	fast := options{hostEnv: "FASTMCP_HOST", portEnv: "FASTMCP_PORT"}

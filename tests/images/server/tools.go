@@ -28,6 +28,10 @@ type allocateInput struct {
 	Mebibytes int `json:"mebibytes"`
 }
 
+type sleepInput struct {
+	Milliseconds int `json:"milliseconds"`
+}
+
 type exitInput struct {
 	Code    int    `json:"code"`
 	Message string `json:"message,omitempty"`
@@ -55,6 +59,14 @@ func newTools(o options, burner *burner) (*mcp.Server, error) {
 		func(_ context.Context, _ *mcp.CallToolRequest, in allocateInput) (*mcp.CallToolResult, none, error) {
 			go allocate(in.Mebibytes)
 			return nil, none{}, nil
+		})
+	mcp.AddTool(server, &mcp.Tool{Name: "sleep", Description: "Answers after a while."},
+		func(ctx context.Context, _ *mcp.CallToolRequest, in sleepInput) (*mcp.CallToolResult, none, error) {
+			select {
+			case <-time.After(time.Duration(in.Milliseconds) * time.Millisecond):
+			case <-ctx.Done():
+			}
+			return nil, none{}, ctx.Err()
 		})
 	mcp.AddTool(server, &mcp.Tool{Name: "exit", Description: "Ends the process, after the answer."},
 		func(_ context.Context, _ *mcp.CallToolRequest, in exitInput) (*mcp.CallToolResult, none, error) {
