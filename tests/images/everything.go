@@ -99,7 +99,7 @@ func install(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(working)
+	defer func() { _ = os.RemoveAll(working) }() // what stays is in the way of nobody
 	for name, content := range map[string][]byte{"package.json": packageJSON, "package-lock.json": packageLock} {
 		if err := os.WriteFile(filepath.Join(working, name), content, 0o644); err != nil {
 			return "", err

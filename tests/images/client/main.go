@@ -31,8 +31,8 @@ func main() {
 	}
 	// The kubelet ends a pod with SIGTERM: the summary is printed then as well.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	summary, err := calls.Run(ctx, options, os.Stdout)
+	stop()
 	if err != nil {
 		fail(err)
 	}

@@ -114,7 +114,7 @@ func serve(ctx context.Context, o options, server *mcp.Server) error {
 		func(*http.Request) *mcp.Server { return server },
 		&mcp.StreamableHTTPOptions{Stateless: o.stateless},
 	))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.address(os.Getenv))
 	if err != nil {
 		return err

@@ -28,8 +28,9 @@ const operator = "mcpserver-operator"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
@@ -86,8 +87,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, digest)
-	return nil
+	_, err = fmt.Fprintln(stdout, digest)
+	return err
 }
 
 // parseDestination is nil when nothing is to be pushed.
@@ -116,7 +117,6 @@ func write(out, version string, index v1.ImageIndex, stdout io.Writer) error {
 	if err := image.WriteLayout(oci, version, index); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s: OCI layout, %s\n", oci, digest)
 	here := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	archive := filepath.Join(out, "docker.tar")
 	img, err := image.ForPlatform(index, here)
@@ -127,6 +127,6 @@ func write(out, version string, index v1.ImageIndex, stdout io.Writer) error {
 	if err := image.WriteArchive(archive, reference, img); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s: docker archive, %s for %s\n", archive, reference, here)
-	return nil
+	_, err = fmt.Fprintf(stdout, "%s: OCI layout, %s\n%s: docker archive, %s for %s\n", oci, digest, archive, reference, here)
+	return err
 }
