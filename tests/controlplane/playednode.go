@@ -22,8 +22,8 @@ const NodeName = "controlplane-node"
 // kwok's own configuration reads it.
 const CPUUsageAnnotation = "kwok.x-k8s.io/usage-cpu"
 
-// startNode starts kwok and gives it one node to play.
-func (cp *ControlPlane) startNode(ctx context.Context, clients kubernetes.Interface) error {
+// startPlayedNode starts kwok and gives it one node to play.
+func (cp *ControlPlane) startPlayedNode(ctx context.Context, clients kubernetes.Interface) error {
 	config, err := exec.CommandContext(ctx, filepath.Join(cp.assets, kwok), "configuration").Output()
 	if err != nil {
 		return fmt.Errorf("reading the configuration of kwok: %w", err)
