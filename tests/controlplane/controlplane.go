@@ -139,7 +139,7 @@ func (cp *ControlPlane) startAll(ctx context.Context, options Options) error {
 		return err
 	}
 	if options.Node == Real {
-		if err := cp.makeNodes(ctx, options.Nodes); err != nil {
+		if err := cp.makeNodes(options.Nodes); err != nil {
 			return err
 		}
 	}

@@ -53,15 +53,7 @@ func (cp *ControlPlane) startPlayedNode(ctx context.Context, clients kubernetes.
 		if err != nil {
 			return err
 		}
-		if len(node.Spec.Taints) > 0 {
-			return fmt.Errorf("node %s has the taint %s", NodeName, node.Spec.Taints[0].Key)
-		}
-		for _, condition := range node.Status.Conditions {
-			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
-				return nil
-			}
-		}
-		return fmt.Errorf("node %s is not ready", NodeName)
+		return isReady(node)
 	}
 	return cp.run(ctx, kwok, nodeReady,
 		"--config="+configFile,

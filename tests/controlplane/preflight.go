@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 )
@@ -13,9 +14,37 @@ import (
 var nodePrograms = []struct{ program, debian string }{
 	{"runc", "runc"},
 	{"nft", "nftables"},
-	{"iptables", "iptables"},
 	{"ip", "iproute2"},
-	{"conntrack", "conntrack"},
+}
+
+// RequiredVariable names the environment variable that, set to true, makes a test fail that needs a real node and cannot have
+// one, instead of passing it over: CI sets it.
+const RequiredVariable = "REQUIRE_REAL_NODE"
+
+// Required reports whether a real node has to be there.
+func Required() bool { return os.Getenv(RequiredVariable) == "true" }
+
+// Available reports, as an error of one sentence, why a control plane with nodes of a kind cannot be started, and how to
+// change that.
+func Available(kind NodeKind) error {
+	assets, err := FindAssets("")
+	if err != nil || kind != Real {
+		return err
+	}
+	return canRunNodes(assets)
+}
+
+// canRunNodes is Preflight, and a look at the executables, which are built apart from those of the control plane.
+func canRunNodes(assets string) error {
+	if err := Preflight(); err != nil {
+		return err
+	}
+	for _, name := range []string{Kubelet, kubeProxy, containerd, coreDNS, "nodeinit", "pause"} {
+		if _, err := os.Stat(filepath.Join(assets, name)); err != nil {
+			return fmt.Errorf("a real node needs executables that are not built: run \"make node\" (%w)", err)
+		}
+	}
+	return nil
 }
 
 // Preflight reports, as an error of one sentence, what this machine lacks for a real node, and how to get it. Nil means that

@@ -30,8 +30,8 @@ type realNode struct {
 }
 
 // makeNodes makes the namespaces of the real nodes, with a network, and removes what an earlier run has left.
-func (cp *ControlPlane) makeNodes(ctx context.Context, count int) error {
-	if err := Preflight(); err != nil {
+func (cp *ControlPlane) makeNodes(count int) error {
+	if err := canRunNodes(cp.assets); err != nil {
 		return err
 	}
 	if err := cp.removeLeftovers(); err != nil {
