@@ -34,6 +34,10 @@ NODE ?= played
 version_package = -X $(1).gitVersion=v$(KUBERNETES_VERSION) -X $(1).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitTreeState=clean
 COMPONENTS_LDFLAGS := -s -w $(call version_package,k8s.io/component-base/version) $(call version_package,k8s.io/client-go/pkg/version)
 
+# Without -buildvcs two builds of one commit differ when something else in the folder has changed.
+build_operator = go build -trimpath -buildvcs=false -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
+IMAGE_ARCHITECTURES := amd64 arm64
+
 GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 ##@ Use
@@ -59,7 +63,20 @@ deploy: ## Install the CRD, the permissions and the Deployment on the cluster of
 
 .PHONY: build
 build: ## Build the operator into bin/.
-	go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mcpserver-operator .
+	$(build_operator) -o bin/mcpserver-operator .
+
+.PHONY: image
+image: ## Make the container image in bin/image: an OCI layout for linux/amd64 and linux/arm64, and an archive for docker load.
+	@for architecture in $(IMAGE_ARCHITECTURES); do \
+	  GOOS=linux GOARCH=$$architecture $(build_operator) -o bin/image/linux-$$architecture/mcpserver-operator . ; \
+	done
+	@go run ./deploy/image/cmd/image -version=$(VERSION) -revision=$$(git rev-parse HEAD) -created=$$(git log -1 --format=%ct) \
+	  $(foreach architecture,$(IMAGE_ARCHITECTURES),linux/$(architecture)=bin/image/linux-$(architecture)/mcpserver-operator)
+
+.PHONY: push
+push: image ## Push the container image: make push IMAGE=REGISTRY/NAME:TAG.
+	@test -n "$(IMAGE)" || { echo "push: say where to: make push IMAGE=REGISTRY/NAME:TAG" >&2; exit 1; }
+	@go run ./deploy/image/cmd/image -push=$(IMAGE)
 
 .PHONY: test
 test: control-plane node-if-possible ## Run every test, the storm and the faults in their short forms (about 20 minutes).

@@ -8,12 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"mcpserver-operator/deploy/image"
 )
 
 // containerdSocket is in the /run of a node, which nothing outside sees.
@@ -115,27 +114,12 @@ func (cp *ControlPlane) LoadImage(ctx context.Context, archive string) error {
 
 // writePauseImage writes the archive of the image of the pause container.
 func (cp *ControlPlane) writePauseImage() (string, error) {
-	tag, err := name.NewTag(pauseImage)
-	if err != nil {
-		return "", fmt.Errorf("naming the image of the pause container: %w", err)
-	}
-	layer, err := fileLayer("pause", filepath.Join(cp.assets, "pause"))
+	// containerd passes over an image that is not for its platform.
+	pause, err := image.New(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, time.Unix(0, 0),
+		v1.Config{Entrypoint: []string{"/pause"}}, image.File{Path: "pause", Source: filepath.Join(cp.assets, "pause")})
 	if err != nil {
 		return "", err
 	}
-	// containerd passes over an image that is not for its platform.
-	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
-		OS: "linux", Architecture: runtime.GOARCH, Config: v1.Config{Entrypoint: []string{"/pause"}},
-	})
-	if err == nil {
-		image, err = mutate.AppendLayers(image, layer)
-	}
-	if err != nil {
-		return "", fmt.Errorf("making the image of the pause container: %w", err)
-	}
 	archive := filepath.Join(cp.Dir, "pause.tar")
-	if err := tarball.WriteToFile(archive, tag, image); err != nil {
-		return "", fmt.Errorf("writing the image of the pause container: %w", err)
-	}
-	return archive, nil
+	return archive, image.WriteArchive(archive, pauseImage, pause)
 }
