@@ -54,7 +54,7 @@ const (
 	retryMost  = time.Minute
 )
 
-// Reconciler reconciles MCPServers. All exported fields are required.
+// Reconciler reconciles MCPServers. All exported fields but Cluster are required.
 type Reconciler struct {
 	// Client reads from the cache and writes to the API server.
 	Client client.Client
@@ -62,6 +62,8 @@ type Reconciler struct {
 	APIReader client.Reader
 	// Recorder records the events of MCPServers.
 	Recorder events.EventRecorder
+	// Cluster is what the pods depend on besides their MCPServer.
+	Cluster applyconfigs.Cluster
 	// Now is the clock.
 	Now func() time.Time
 
