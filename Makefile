@@ -14,6 +14,13 @@ export REQUIRE_REAL_NODE
 # the module is built with it, so that nothing is compiled twice.
 TAGS := fieldsv1string
 
+# The image tells which commit it is built from, and has the time of that commit: two builds of a commit are one image.
+IMAGE_PLATFORMS ?= linux/amd64,linux/arm64
+REVISION ?= $(shell git describe --always --exclude='*' --abbrev=40 --dirty 2>/dev/null)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD_IMAGE = go run ./deploy/image/cmd/image -out=bin/image -platforms=$(IMAGE_PLATFORMS) -tags=$(TAGS) \
+  -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH)
+
 STORM_SEQUENCES ?= 1000
 STORM_SEED ?= 0
 FAULTS_ROUNDS ?= 10
@@ -34,9 +41,7 @@ NODE ?= played
 version_package = -X $(1).gitVersion=v$(KUBERNETES_VERSION) -X $(1).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitTreeState=clean
 COMPONENTS_LDFLAGS := -s -w $(call version_package,k8s.io/component-base/version) $(call version_package,k8s.io/client-go/pkg/version)
 
-# Without -buildvcs two builds of one commit differ when something else in the folder has changed.
-build_operator = go build -trimpath -buildvcs=false -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
-IMAGE_ARCHITECTURES := amd64 arm64
+build_operator = go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
 
 GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
@@ -55,6 +60,14 @@ run: control-plane $(if $(filter real,$(NODE)),node) ## Run the operator on a co
 	@go build -tags=$(TAGS) -o bin/playground ./tests/playground
 	@exec bin/playground --node=$(NODE)
 
+.PHONY: image
+image: ## Build the operator's image for IMAGE_PLATFORMS: bin/image/oci, and bin/image/docker.tar for "docker load".
+	@$(BUILD_IMAGE)
+
+.PHONY: push
+push: ## Build the image and push it to IMAGE=REGISTRY/NAME:TAG, with the credentials that "docker login" left.
+	@$(BUILD_IMAGE) push "$(IMAGE)"
+
 .PHONY: deploy
 deploy: ## Install the CRD, the permissions and the Deployment on the cluster of your kubeconfig.
 	kubectl apply --server-side -k deploy
@@ -64,19 +77,6 @@ deploy: ## Install the CRD, the permissions and the Deployment on the cluster of
 .PHONY: build
 build: ## Build the operator into bin/.
 	$(build_operator) -o bin/mcpserver-operator .
-
-.PHONY: image
-image: ## Make the container image in bin/image: an OCI layout for linux/amd64 and linux/arm64, and an archive for docker load.
-	@for architecture in $(IMAGE_ARCHITECTURES); do \
-	  GOOS=linux GOARCH=$$architecture $(build_operator) -o bin/image/linux-$$architecture/mcpserver-operator . ; \
-	done
-	@go run ./deploy/image/cmd/image -version=$(VERSION) -revision=$$(git rev-parse HEAD) -created=$$(git log -1 --format=%ct) \
-	  $(foreach architecture,$(IMAGE_ARCHITECTURES),linux/$(architecture)=bin/image/linux-$(architecture)/mcpserver-operator)
-
-.PHONY: push
-push: image ## Push the container image: make push IMAGE=REGISTRY/NAME:TAG.
-	@test -n "$(IMAGE)" || { echo "push: say where to: make push IMAGE=REGISTRY/NAME:TAG" >&2; exit 1; }
-	@go run ./deploy/image/cmd/image -push=$(IMAGE)
 
 .PHONY: test
 test: control-plane node-if-possible ## Run every test, the storm and the faults in their short forms (about 20 minutes).

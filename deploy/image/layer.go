@@ -2,7 +2,8 @@ package image
 
 import (
 	"archive/tar"
-	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,107 +16,175 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// File is a file or a folder of an image.
+// File is a file, a folder or a symbolic link in an image. All belong to root, so that what runs in the container cannot
+// change its own program.
 type File struct {
-	// Path is where it is in the image, without a leading slash.
+	// Path is where it is in the image, such as /etc/passwd. The folders above need no File of their own.
 	Path string
-	// Source is the file, or the folder with all that is in it, on this machine. Empty: see Content.
-	Source string
-	// Content is that of a file without a Source.
-	Content string
+	// Mode has the permissions, and the type fs.ModeDir or fs.ModeSymlink if it is no regular file.
+	Mode fs.FileMode
+	// Source is the file of this machine that has the content. If empty, Content is it.
+	Source  string
+	Content []byte
+	// Target is where a symbolic link points to.
+	Target string
 }
 
-// Layer returns a layer of files. Equal files make an equal layer: they are in the order of their paths, belong to root, were
-// last changed at a time that the caller gives, and can be read and, if their owner can, executed by all.
-func Layer(changed time.Time, files ...File) (v1.Layer, error) {
-	entries, err := expand(files)
+// Executable is the program of this machine at source, put at path.
+func Executable(path, source string) File {
+	return File{Path: path, Mode: 0o755, Source: source}
+}
+
+// Tree lists what is in a folder of this machine, to be put below another one in the image. Folders for which skip is true
+// are left out. A file is executable for everybody or for nobody: a umask and a checkout give different permissions to the
+// same files.
+func Tree(dir, below string, skip func(relative string) bool) ([]File, error) {
+	var files []File
+	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(dir, name)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && skip != nil && skip(filepath.ToSlash(relative)) {
+			return filepath.SkipDir
+		}
+		file := File{Path: path.Join(below, filepath.ToSlash(relative))}
+		switch info, err := entry.Info(); {
+		case err != nil:
+			return err
+		case info.IsDir():
+			file.Mode = fs.ModeDir | 0o755
+		case info.Mode().Type() == fs.ModeSymlink:
+			file.Mode = fs.ModeSymlink | 0o777
+			if file.Target, err = os.Readlink(name); err != nil {
+				return err
+			}
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("%s is a %s, which an image cannot have", name, info.Mode().Type())
+		case info.Mode().Perm()&0o111 != 0:
+			file.Mode, file.Source = 0o755, name
+		default:
+			file.Mode, file.Source = 0o644, name
+		}
+		files = append(files, file)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the files of %s: %w", dir, err)
+	}
+	return files, nil
+}
+
+// newLayer makes one layer of the files. Its digest depends on their paths, modes, contents and the time, on nothing else.
+func newLayer(files []File, modified time.Time) (v1.Layer, error) {
+	files, err := complete(files)
 	if err != nil {
 		return nil, err
 	}
-	var archive bytes.Buffer
-	writer := tar.NewWriter(&archive)
-	for _, entry := range entries {
-		if err := entry.write(writer, changed); err != nil {
-			return nil, err
-		}
+	open := func() (io.ReadCloser, error) {
+		reader, writer := io.Pipe()
+		go func() { writer.CloseWithError(writeTar(writer, files, modified)) }()
+		return reader, nil
 	}
-	if err := writer.Close(); err != nil {
-		return nil, fmt.Errorf("writing a layer: %w", err)
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(archive.Bytes())), nil
-	})
+	// The compressed layer is kept, because it is read twice or more: for its digest, and each time it is written.
+	layer, err := tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
 	if err != nil {
-		return nil, fmt.Errorf("making a layer: %w", err)
+		return nil, fmt.Errorf("make a layer of the files: %w", err)
 	}
 	return layer, nil
 }
 
-// entry is a file, a folder or a symbolic link of a layer.
-type entry struct {
-	File
-	info fs.FileInfo // nil: Content counts
-}
-
-// expand returns every file of a list with those in its folders, in the order of their paths.
-func expand(files []File) ([]entry, error) {
-	var entries []entry
+// complete returns the files sorted by path and with the folders that they are in: a runtime gives a folder that no layer
+// mentions whatever mode it likes.
+func complete(files []File) ([]File, error) {
+	known := map[string]File{}
 	for _, file := range files {
-		if file.Source == "" {
-			entries = append(entries, entry{File: file})
-			continue
+		if !path.IsAbs(file.Path) || path.Clean(file.Path) != file.Path || file.Path == "/" {
+			return nil, fmt.Errorf("%q is not the path of a file in an image: it must be absolute and clean", file.Path)
 		}
-		err := filepath.WalkDir(file.Source, func(source string, found fs.DirEntry, err error) error {
-			if err != nil {
-				return err
+		if _, found := known[file.Path]; found {
+			return nil, fmt.Errorf("%s is twice in the image", file.Path)
+		}
+		known[file.Path] = file
+	}
+	for _, file := range files {
+		for dir := path.Dir(file.Path); dir != "/"; dir = path.Dir(dir) {
+			if parent, found := known[dir]; !found {
+				known[dir] = File{Path: dir, Mode: fs.ModeDir | 0o755}
+			} else if !parent.Mode.IsDir() {
+				return nil, fmt.Errorf("%s is below %s, which is not a folder", file.Path, dir)
 			}
-			info, err := found.Info()
-			if err != nil {
-				return err
-			}
-			below := strings.TrimPrefix(filepath.ToSlash(strings.TrimPrefix(source, file.Source)), "/")
-			entries = append(entries, entry{File: File{Path: path.Join(file.Path, below), Source: source}, info: info})
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("reading the files of a layer: %w", err)
 		}
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.Path, b.Path) })
-	return entries, nil
+	all := make([]File, 0, len(known))
+	for _, file := range known {
+		all = append(all, file)
+	}
+	slices.SortFunc(all, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	return all, nil
 }
 
-func (e entry) write(writer *tar.Writer, changed time.Time) error {
-	header := &tar.Header{Name: e.Path, ModTime: changed.UTC(), Mode: 0o644, Size: int64(len(e.Content)), Format: tar.FormatPAX}
-	content := []byte(e.Content)
-	var err error
-	if e.info != nil {
-		switch {
-		case e.info.IsDir():
-			header.Typeflag, header.Name, header.Mode, header.Size = tar.TypeDir, e.Path+"/", 0o755, 0
-			content = nil
-		case e.info.Mode()&fs.ModeSymlink != 0:
-			header.Typeflag, header.Mode, header.Size = tar.TypeSymlink, 0o777, 0
-			header.Linkname, err = os.Readlink(e.Source)
-			content = nil
-		default:
-			if e.info.Mode()&0o100 != 0 {
-				header.Mode = 0o755
-			}
-			content, err = os.ReadFile(e.Source)
-			header.Size = int64(len(content))
+func writeTar(w io.Writer, files []File, modified time.Time) error {
+	out := tar.NewWriter(w)
+	for _, file := range files {
+		if err := writeFile(out, file, modified); err != nil {
+			return fmt.Errorf("put %s into the image: %w", file.Path, err)
 		}
 	}
+	return out.Close()
+}
+
+func writeFile(out *tar.Writer, file File, modified time.Time) error {
+	header := &tar.Header{
+		Name:    strings.TrimPrefix(file.Path, "/"),
+		Mode:    int64(file.Mode.Perm()),
+		ModTime: modified.Truncate(time.Second), // tar has whole seconds, unless it is made to have more
+		Format:  tar.FormatPAX,
+	}
+	if file.Mode&fs.ModeSticky != 0 {
+		header.Mode |= 0o1000
+	}
+	switch file.Mode.Type() {
+	case fs.ModeDir:
+		header.Typeflag = tar.TypeDir
+		header.Name += "/"
+		return out.WriteHeader(header)
+	case fs.ModeSymlink:
+		header.Typeflag = tar.TypeSymlink
+		header.Linkname = file.Target
+		return out.WriteHeader(header)
+	case 0:
+	default:
+		return errors.New("it is neither a file, a folder nor a symbolic link")
+	}
+	header.Typeflag = tar.TypeReg
+	if file.Source == "" {
+		header.Size = int64(len(file.Content))
+		if err := out.WriteHeader(header); err != nil {
+			return err
+		}
+		_, err := out.Write(file.Content)
+		return err
+	}
+	source, err := os.Open(file.Source)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", e.Source, err)
+		return err
 	}
-	if err := writer.WriteHeader(header); err != nil {
-		return fmt.Errorf("writing %s: %w", e.Path, err)
+	defer source.Close()
+	info, err := source.Stat()
+	if err != nil {
+		return err
 	}
-	if _, err := writer.Write(content); err != nil {
-		return fmt.Errorf("writing %s: %w", e.Path, err)
+	header.Size = info.Size()
+	if err := out.WriteHeader(header); err != nil {
+		return err
 	}
-	return nil
+	_, err = io.Copy(out, source)
+	return err
 }

@@ -114,9 +114,13 @@ func (cp *ControlPlane) LoadImage(ctx context.Context, archive string) error {
 
 // writePauseImage writes the archive of the image of the pause container.
 func (cp *ControlPlane) writePauseImage() (string, error) {
-	// containerd passes over an image that is not for its platform.
-	pause, err := image.New(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, time.Unix(0, 0),
-		v1.Config{Entrypoint: []string{"/pause"}}, image.File{Path: "pause", Source: filepath.Join(cp.assets, "pause")})
+	pause, err := image.New(image.Spec{
+		// containerd passes over an image that is not for its platform.
+		Platform: v1.Platform{OS: "linux", Architecture: runtime.GOARCH},
+		Config:   v1.Config{Entrypoint: []string{"/pause"}},
+		Created:  time.Unix(0, 0),
+		Files:    []image.File{image.Executable("/pause", filepath.Join(cp.assets, "pause"))},
+	})
 	if err != nil {
 		return "", err
 	}

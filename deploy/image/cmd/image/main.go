@@ -1,99 +1,132 @@
-// Command image makes the operator's container image from its executables, and pushes it. See the targets image and push of
-// the Makefile.
+// Command image builds the operator's image, without a container runtime: "make image" and "make push" run it.
+//
+//	image [flags]                          builds the image into files
+//	image [flags] push REGISTRY/NAME:TAG   does that and pushes it
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"mcpserver-operator/deploy/image"
 )
 
+// operator is the name of the program, and of the image in the docker archive.
+const operator = "mcpserver-operator"
+
 func main() {
-	if err := run(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
-	dir := flag.String("dir", "bin/image", "the `folder` of the image: oci is an OCI layout, docker.tar an archive for docker load")
-	var metadata image.Metadata
-	flag.StringVar(&metadata.Version, "version", "", "the version of the operator")
-	flag.StringVar(&metadata.Revision, "revision", "", "the commit that the executables were built from")
-	created := flag.Int64("created", 0, "the time of that commit, in `seconds` since 1970")
-	push := flag.String("push", "", "push the image from the folder to this `reference`, REGISTRY/NAME:TAG, instead of making it")
-	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: image [flags] OS/ARCHITECTURE=EXECUTABLE...")
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	if *push != "" {
-		return pushFrom(*dir, *push)
-	}
-	metadata.Created = time.Unix(*created, 0)
-	executables := map[string]string{}
-	for _, argument := range flag.Args() {
-		platform, executable, found := strings.Cut(argument, "=")
-		if !found {
-			return fmt.Errorf("the argument %q has to be OS/ARCHITECTURE=EXECUTABLE", argument)
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("image", flag.ContinueOnError)
+	out := flags.String("out", "bin/image", "the folder for what is built")
+	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "what to build for, separated by commas")
+	tags := flags.String("tags", "", "build tags")
+	version := flags.String("version", "development", "the version of the operator")
+	revision := flags.String("revision", "", "the commit that is built; not said in the image if empty")
+	created := flags.Int64("created", 0, "the time that the image and its files get, in seconds since 1970: that of the commit")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
 		}
-		executables[platform] = executable
+		return err
 	}
-	if len(executables) == 0 {
-		return errors.New("no executable: name at least one as OS/ARCHITECTURE=EXECUTABLE")
-	}
-	return makeIn(*dir, executables, metadata)
-}
-
-// makeIn writes the image as an OCI layout, and that of this machine's architecture as an archive.
-func makeIn(dir string, executables map[string]string, metadata image.Metadata) error {
-	index, err := image.Index(executables, metadata)
+	destination, err := parseDestination(flags.Args()) // before minutes of building
 	if err != nil {
 		return err
 	}
-	if err := image.WriteLayout(filepath.Join(dir, "oci"), index); err != nil {
+	release := image.Release{
+		Programs:   map[string]image.Program{operator: {Package: ".", Tags: *tags, Version: *version}},
+		Entrypoint: operator,
+		About: image.About{
+			Title:       operator,
+			Description: "Runs Model Context Protocol servers as StatefulSets, and leaves their scale to whoever sets it.",
+			Version:     *version,
+			Revision:    *revision,
+			Licenses:    "Apache-2.0",
+			Created:     time.Unix(*created, 0),
+		},
+	}
+	for _, s := range strings.Split(*platforms, ",") {
+		platform, err := image.ParsePlatform(s)
+		if err != nil {
+			return err
+		}
+		release.Platforms = append(release.Platforms, platform)
+	}
+	index, err := release.Build(ctx, *out)
+	if err != nil {
 		return err
 	}
-	digest, err := index.Digest()
-	if err != nil {
-		return fmt.Errorf("reading the digest: %w", err)
+	if err := write(*out, *version, index, stdout); err != nil {
+		return err
 	}
-	fmt.Printf("%s: %s\n", filepath.Join(dir, "oci"), digest)
-	platform := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
-	executable, found := executables[platform.String()]
-	if !found {
+	if destination == nil {
 		return nil
 	}
-	own, err := image.Operator(platform, executable, metadata)
+	digest, err := image.Push(ctx, *destination, index)
 	if err != nil {
 		return err
 	}
-	archive, reference := filepath.Join(dir, "docker.tar"), image.Executable+":"+metadata.Version
-	if err := image.WriteArchive(archive, reference, own); err != nil {
-		return err
-	}
-	fmt.Printf("%s: %s for %s\n", archive, reference, platform)
+	fmt.Fprintln(stdout, digest)
 	return nil
 }
 
-func pushFrom(dir, reference string) error {
-	index, err := image.ReadLayout(filepath.Join(dir, "oci"))
-	if err != nil {
-		return fmt.Errorf("%w: run \"make image\" first", err)
+// parseDestination is nil when nothing is to be pushed.
+func parseDestination(args []string) (*name.Tag, error) {
+	switch {
+	case len(args) == 0:
+		return nil, nil
+	case args[0] != "push" || len(args) > 2:
+		return nil, fmt.Errorf("unexpected arguments %q: only \"push REGISTRY/NAME:TAG\" may follow the flags", args)
 	}
-	pushed, err := image.Push(reference, index)
+	reference := strings.Join(args[1:], "")
+	tag, err := image.ParseReference(reference)
 	if err != nil {
+		return nil, fmt.Errorf("%w: run \"make push IMAGE=REGISTRY/NAME:TAG\"", err)
+	}
+	return &tag, nil
+}
+
+// write puts the image into an OCI layout with all platforms, and into an archive for the container runtime of this machine.
+func write(out, version string, index v1.ImageIndex, stdout io.Writer) error {
+	digest, err := index.Digest()
+	if err != nil {
+		return fmt.Errorf("compute the digest of the image: %w", err)
+	}
+	oci := filepath.Join(out, "oci")
+	if err := image.WriteLayout(oci, version, index); err != nil {
 		return err
 	}
-	fmt.Println(pushed)
+	fmt.Fprintf(stdout, "%s: OCI layout, %s\n", oci, digest)
+	here := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	archive := filepath.Join(out, "docker.tar")
+	img, err := image.ForPlatform(index, here)
+	if err != nil {
+		return fmt.Errorf("write %s for the platform of this machine: %w", archive, err)
+	}
+	reference := operator + ":" + version
+	if err := image.WriteArchive(archive, reference, img); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%s: docker archive, %s for %s\n", archive, reference, here)
 	return nil
 }

@@ -1,0 +1,277 @@
+// Package calls calls a tool of an MCP server again and again over streamable HTTP, as a client of go-sdk, and tells how each
+// call went. The program of tests/images/client runs it in a pod; tests read what it prints.
+package calls
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// InstanceHeader is the response header in which the server of tests/images/server names its pod.
+const InstanceHeader = "X-Instance"
+
+// maxText bounds what is printed of a tool's answer and of an error.
+const maxText = 1000
+
+// Options say what is called, and how often.
+type Options struct {
+	// URL is that of the server, with its path.
+	URL string
+	// Tool is called with Arguments. If empty, a call is a list of the tools.
+	Tool      string
+	Arguments map[string]any
+	// Count is how many calls are made; with 0 as many as For has time for.
+	Count int
+	// For is when to stop; never with 0.
+	For time.Duration
+	// Every is the time from the start of a call to that of the next.
+	Every time.Duration
+	// Timeout is for one call, with the session that it opens.
+	Timeout time.Duration
+	// Fresh opens a session and a connection for each call, so that a Service may send each to another pod. Otherwise there is
+	// a new session only after a failure.
+	Fresh bool
+}
+
+// Result is the line of one call.
+type Result struct {
+	Call         int       `json:"call"`
+	Start        time.Time `json:"start"`
+	OK           bool      `json:"ok"`
+	Milliseconds float64   `json:"milliseconds"`
+	// Connected says that the call opened a session.
+	Connected bool `json:"connected,omitempty"`
+	// Instance is the pod that answered, where it says so.
+	Instance string `json:"instance,omitempty"`
+	Text     string `json:"text,omitempty"`
+	Error    string `json:"error,omitempty"`
+}
+
+// Summary is the last line.
+type Summary struct {
+	Calls           int            `json:"calls"`
+	Failed          int            `json:"failed"`
+	Connections     int            `json:"connections"`
+	MaxMilliseconds float64        `json:"maxMilliseconds"`
+	Instances       map[string]int `json:"instances,omitempty"`
+	// Server, Version, Protocol and Tools are what the last session said.
+	Server   string   `json:"server,omitempty"`
+	Version  string   `json:"version,omitempty"`
+	Protocol string   `json:"protocol,omitempty"`
+	Tools    []string `json:"tools,omitempty"`
+}
+
+// Line is one line of the output: a result, or the summary at the end.
+type Line struct {
+	Result  *Result  `json:"result,omitempty"`
+	Summary *Summary `json:"summary,omitempty"`
+}
+
+// Parse reads the output of Run, also of one that still runs: then there is no summary.
+func Parse(output []byte) ([]Result, *Summary, error) {
+	var results []Result
+	var summary *Summary
+	for text := range strings.Lines(string(output)) {
+		if !strings.HasSuffix(text, "\n") {
+			break // the line is still being written
+		}
+		var line Line
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			return nil, nil, fmt.Errorf("read the line %q of the client: %w", text, err)
+		}
+		if line.Result != nil {
+			results = append(results, *line.Result)
+		}
+		if line.Summary != nil {
+			summary = line.Summary
+		}
+	}
+	return results, summary, nil
+}
+
+// Run makes the calls and writes a line of JSON for each. The end of the context ends it early, which is no error.
+func Run(ctx context.Context, options Options, out io.Writer) (Summary, error) {
+	if options.URL == "" {
+		return Summary{}, errors.New("no URL to call")
+	}
+	if options.Count == 0 && options.For == 0 {
+		return Summary{}, errors.New("calls without end: neither how many nor how long")
+	}
+	if options.For > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, options.For)
+		defer cancel()
+	}
+	c := newCaller(options)
+	defer c.disconnect()
+	encoder := json.NewEncoder(out)
+	tick := time.NewTicker(max(options.Every, 1))
+	defer tick.Stop()
+	for call := 1; (options.Count == 0 || call <= options.Count) && ctx.Err() == nil; call++ {
+		// A call that was begun is finished: that the time was over is no failure of the server.
+		result := c.call(context.WithoutCancel(ctx), call)
+		c.count(result)
+		if err := encoder.Encode(Line{Result: &result}); err != nil {
+			return c.summary, fmt.Errorf("write a result: %w", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	if err := encoder.Encode(Line{Summary: &c.summary}); err != nil {
+		return c.summary, fmt.Errorf("write the summary: %w", err)
+	}
+	return c.summary, nil
+}
+
+// caller has the session between calls.
+type caller struct {
+	options   Options
+	client    *mcp.Client
+	transport *http.Transport
+	session   *mcp.ClientSession
+	instance  atomic.Value // string: of the last response
+	summary   Summary
+}
+
+func newCaller(options Options) *caller {
+	if options.Timeout == 0 {
+		options.Timeout = 30 * time.Second
+	}
+	return &caller{
+		options: options,
+		client:  mcp.NewClient(&mcp.Implementation{Name: "mcpserver-operator-tests", Version: "v1"}, nil),
+		transport: &http.Transport{
+			DialContext: (&net.Dialer{Timeout: options.Timeout}).DialContext,
+			// Also for the DELETE of a session whose server is gone, which has no other deadline.
+			ResponseHeaderTimeout: options.Timeout,
+		},
+		summary: Summary{Instances: map[string]int{}},
+	}
+}
+
+// RoundTrip remembers who answered.
+func (c *caller) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := c.transport.RoundTrip(request)
+	if err == nil {
+		c.instance.Store(response.Header.Get(InstanceHeader))
+	}
+	return response, err
+}
+
+func (c *caller) call(ctx context.Context, number int) Result {
+	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	c.instance.Store("")
+	result := Result{Call: number, Start: time.Now(), Connected: c.session == nil}
+	text, err := c.attempt(ctx)
+	result.Milliseconds = math.Round(float64(time.Since(result.Start))/float64(time.Microsecond)) / 1000
+	result.Instance = c.instance.Load().(string)
+	result.OK, result.Text = err == nil, bounded(text)
+	if err != nil {
+		result.Error = bounded(err.Error())
+	}
+	if err != nil || c.options.Fresh {
+		c.disconnect()
+	}
+	return result
+}
+
+func (c *caller) attempt(ctx context.Context) (string, error) {
+	if c.session == nil {
+		if err := c.connect(ctx); err != nil {
+			return "", err
+		}
+	}
+	if c.options.Tool == "" {
+		return strings.Join(c.summary.Tools, " "), c.list(ctx)
+	}
+	answer, err := c.session.CallTool(ctx, &mcp.CallToolParams{Name: c.options.Tool, Arguments: c.options.Arguments})
+	if err != nil {
+		return "", fmt.Errorf("call %s: %w", c.options.Tool, err)
+	}
+	var texts []string
+	for _, content := range answer.Content {
+		if text, ok := content.(*mcp.TextContent); ok {
+			texts = append(texts, text.Text)
+		}
+	}
+	text := strings.Join(texts, "\n")
+	if answer.IsError {
+		return text, fmt.Errorf("call %s: the tool failed: %s", c.options.Tool, text)
+	}
+	return text, nil
+}
+
+// connect opens a session and lists the tools, as clients do.
+func (c *caller) connect(ctx context.Context) error {
+	session, err := c.client.Connect(ctx, &mcp.StreamableClientTransport{
+		Endpoint:   c.options.URL,
+		HTTPClient: &http.Client{Transport: c},
+		MaxRetries: -1, // a failure is to be seen
+		// A stream of its own would be one more connection, which tells nothing about calls.
+		DisableStandaloneSSE: true,
+	}, nil)
+	if err != nil {
+		return fmt.Errorf("initialize: %w", err)
+	}
+	c.session = session
+	c.summary.Connections++
+	said := session.InitializeResult()
+	c.summary.Protocol = said.ProtocolVersion
+	if said.ServerInfo != nil {
+		c.summary.Server, c.summary.Version = said.ServerInfo.Name, said.ServerInfo.Version
+	}
+	return c.list(ctx)
+}
+
+func (c *caller) list(ctx context.Context) error {
+	var tools []string
+	for tool, err := range c.session.Tools(ctx, nil) {
+		if err != nil {
+			return fmt.Errorf("list the tools: %w", err)
+		}
+		tools = append(tools, tool.Name)
+	}
+	c.summary.Tools = tools
+	return nil
+}
+
+// disconnect ends the session, if there is one, and its connections.
+func (c *caller) disconnect() {
+	if c.session != nil {
+		_ = c.session.Close() // what it says of a server that is gone is in the result already
+	}
+	c.session = nil
+	c.transport.CloseIdleConnections()
+}
+
+func (c *caller) count(result Result) {
+	c.summary.Calls++
+	if !result.OK {
+		c.summary.Failed++
+	}
+	c.summary.MaxMilliseconds = max(c.summary.MaxMilliseconds, result.Milliseconds)
+	if result.Instance != "" {
+		c.summary.Instances[result.Instance]++
+	}
+}
+
+func bounded(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") + "…"
+}

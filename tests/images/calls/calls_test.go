@@ -1,0 +1,172 @@
+package calls_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"mcpserver-operator/tests/images/calls"
+)
+
+// newServer is a server with a tool echo, a tool fail, and a tool hang that answers at the end of the test only. While broken is set it
+// answers 503.
+func newServer(t *testing.T, broken *atomic.Bool) *httptest.Server {
+	t.Helper()
+	type input struct {
+		Text string `json:"text"`
+	}
+	server := mcp.NewServer(&mcp.Implementation{Name: "fake", Version: "v9"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "echo"}, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: in.Text}}}, nil, nil
+	})
+	mcp.AddTool(server, &mcp.Tool{Name: "fail"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		return nil, nil, errors.New("out of order")
+	})
+	ended := make(chan struct{})
+	mcp.AddTool(server, &mcp.Tool{Name: "hang"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		<-ended
+		return nil, nil, nil
+	})
+	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
+	listening := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(calls.InstanceHeader, "web-0")
+		if broken.Load() {
+			http.Error(w, "no endpoint", http.StatusServiceUnavailable)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		close(ended)
+		listening.CloseClientConnections()
+		listening.Close()
+	})
+	return listening
+}
+
+func run(t *testing.T, options calls.Options) ([]calls.Result, calls.Summary) {
+	t.Helper()
+	var output bytes.Buffer
+	returned, err := calls.Run(t.Context(), options, &output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, summary, err := calls.Parse(output.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if summary == nil || summary.Calls != returned.Calls || summary.Failed != returned.Failed || summary.Calls != len(results) {
+		t.Fatalf("%d results, the summary is %+v, that in the output %+v", len(results), returned, summary)
+	}
+	return results, *summary
+}
+
+func TestCount(t *testing.T) {
+	server := newServer(t, &atomic.Bool{})
+	results, summary := run(t, calls.Options{URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "hi"}, Count: 3})
+	if summary.Calls != 3 || summary.Failed != 0 || summary.Connections != 1 || summary.Instances["web-0"] != 3 {
+		t.Errorf("the summary is %+v, want 3 calls of one session", summary)
+	}
+	if summary.Server != "fake" || summary.Version != "v9" || summary.Protocol == "" || !slices.Equal(summary.Tools, []string{"echo", "fail", "hang"}) {
+		t.Errorf("the summary is %+v, want what the server is", summary)
+	}
+	for i, result := range results {
+		if !result.OK || result.Text != "hi" || result.Instance != "web-0" || result.Milliseconds <= 0 || result.Connected != (i == 0) {
+			t.Errorf("result %d is %+v", i, result)
+		}
+	}
+}
+
+func TestFresh(t *testing.T) {
+	server := newServer(t, &atomic.Bool{})
+	results, summary := run(t, calls.Options{URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "hi"}, Count: 2, Fresh: true})
+	if summary.Connections != 2 || !results[1].Connected {
+		t.Errorf("the summary is %+v, want a session for each call", summary)
+	}
+}
+
+func TestDuration(t *testing.T) {
+	server := newServer(t, &atomic.Bool{})
+	begin := time.Now()
+	_, summary := run(t, calls.Options{URL: server.URL, For: 500 * time.Millisecond, Every: 100 * time.Millisecond})
+	if took := time.Since(begin); took < 500*time.Millisecond {
+		t.Errorf("it took %s, want 500ms", took)
+	}
+	if summary.Calls < 2 || summary.Calls > 6 || summary.Failed != 0 {
+		t.Errorf("the summary is %+v, want about 5 calls", summary)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	server := newServer(t, &atomic.Bool{})
+	for _, test := range []struct {
+		options calls.Options
+		want    string
+	}{
+		{calls.Options{URL: server.URL, Tool: "fail"}, "call fail: the tool failed: out of order"},
+		{calls.Options{URL: server.URL, Tool: "absent"}, "call absent: "},
+		{calls.Options{URL: server.URL, Tool: "hang", Timeout: 200 * time.Millisecond}, "call hang: "},
+		{calls.Options{URL: "http://127.0.0.1:1/mcp"}, "initialize: "},
+	} {
+		test.options.Count = 1
+		results, summary := run(t, test.options)
+		if results[0].OK || summary.Failed != 1 || !strings.HasPrefix(results[0].Error, test.want) {
+			t.Errorf("%+v: the result is %+v, want %q", test.options, results[0], test.want)
+		}
+	}
+}
+
+// A client goes on after a failure, in a new session, so that one outage is not counted until the end.
+func TestRecovery(t *testing.T) {
+	var broken atomic.Bool
+	server := newServer(t, &broken)
+	output := &observed{}
+	output.saw = func(line []byte) {
+		// Works, breaks, works again.
+		broken.Store(bytes.Contains(line, []byte(`"call":1,`)))
+	}
+	summary, err := calls.Run(t.Context(), calls.Options{URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "hi"}, Count: 3}, output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if summary.Calls != 3 || summary.Failed != 1 || summary.Connections != 2 {
+		t.Errorf("the summary is %+v, want one of three calls failed, and two sessions", summary)
+	}
+}
+
+// observed tells of each line that is written.
+type observed struct {
+	saw func(line []byte)
+}
+
+func (o *observed) Write(line []byte) (int, error) {
+	o.saw(line)
+	return len(line), nil
+}
+
+func TestRefused(t *testing.T) {
+	for _, options := range []calls.Options{{Count: 1}, {URL: "http://127.0.0.1:1"}} {
+		if _, err := calls.Run(t.Context(), options, &bytes.Buffer{}); err == nil {
+			t.Errorf("%+v was run", options)
+		}
+	}
+}
+
+func TestParseWhileItRuns(t *testing.T) {
+	results, summary, err := calls.Parse([]byte("{\"result\":{\"call\":1,\"ok\":true}}\n{\"result\":{\"ca"))
+	if err != nil || len(results) != 1 || !results[0].OK || summary != nil {
+		t.Errorf("%+v, %+v, %v, want the one line that is complete", results, summary, err)
+	}
+	if _, _, err := calls.Parse([]byte("panic: out of memory\n")); err == nil {
+		t.Error("a line that is no JSON was read")
+	}
+}

