@@ -30,7 +30,7 @@ func TestInstall(t *testing.T) {
 // TestPermissions: the operator may do exactly this, whatever role or binding it has it from.
 func TestPermissions(t *testing.T) {
 	everywhere := []string{
-		"create events.k8s.io/events", "patch events.k8s.io/events",
+		"list events.k8s.io/events", "create events.k8s.io/events", "patch events.k8s.io/events",
 		"get toolhive.stacklok.dev/mcpservers", "list toolhive.stacklok.dev/mcpservers", "watch toolhive.stacklok.dev/mcpservers",
 		"patch toolhive.stacklok.dev/mcpservers/status", "update toolhive.stacklok.dev/mcpservers/finalizers",
 		"get autoscaling/horizontalpodautoscalers", "list autoscaling/horizontalpodautoscalers", "watch autoscaling/horizontalpodautoscalers",
