@@ -8,6 +8,8 @@ export CGO_ENABLED := 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 KUBERNETES_VERSION := 1.37.2
 
+export REQUIRE_REAL_NODE
+
 # Equal sets of fields in managedFields are in memory once: MCPServers that are alike have children with the same. All of
 # the module is built with it, so that nothing is compiled twice.
 TAGS := fieldsv1string
@@ -27,10 +29,19 @@ COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
+# What a real node runs besides: see tests/controlplane/realnode.go.
+RUNTIME_DIR := tests/controlplane/runtime
+NODE_BUILT := bin/components/.node-built-$(KUBERNETES_VERSION)
+# The Debian packages of what a real node needs and no Go module has.
+NODE_PACKAGES := runc nftables iproute2
+# What pods run on with make run: played or real.
+NODE ?= played
 
 # The real components report the version that is linked into them.
 version_package = -X $(1).gitVersion=v$(KUBERNETES_VERSION) -X $(1).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitTreeState=clean
 COMPONENTS_LDFLAGS := -s -w $(call version_package,k8s.io/component-base/version) $(call version_package,k8s.io/client-go/pkg/version)
+
+build_operator = go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
 
 GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
@@ -41,13 +52,13 @@ help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: control-plane ## Tell the story of the bug report on a real control plane.
+demo: control-plane node-if-possible ## Tell the story of the bug report on a real control plane.
 	@go run -tags=$(TAGS) ./tests/demo
 
 .PHONY: run
-run: control-plane ## Run the operator on a control plane of its own, until Ctrl-C.
+run: control-plane $(if $(filter real,$(NODE)),node) ## Run the operator on a control plane of its own, until Ctrl-C; NODE=real for pods that run.
 	@go build -tags=$(TAGS) -o bin/playground ./tests/playground
-	@exec bin/playground
+	@exec bin/playground --node=$(NODE)
 
 .PHONY: image
 image: ## Build the operator's image for IMAGE_PLATFORMS: bin/image/oci, and bin/image/docker.tar for "docker load".
@@ -65,10 +76,10 @@ deploy: ## Install the CRD, the permissions and the Deployment on the cluster of
 
 .PHONY: build
 build: ## Build the operator into bin/.
-	go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mcpserver-operator .
+	$(build_operator) -o bin/mcpserver-operator .
 
 .PHONY: test
-test: control-plane ## Run every test, the storm and the faults in their short forms (about 20 minutes).
+test: control-plane node-if-possible ## Run every test, the storm and the faults in their short forms (about 20 minutes).
 	go build -tags=$(TAGS) ./...
 	go test -tags=$(TAGS) -count=1 -timeout=60m -p=1 ./... # one suite at a time: each runs a control plane of its own
 	cd $(CLIENTS_DIR) && go test -count=1 -timeout=60m -p=1 ./...
@@ -98,6 +109,7 @@ fuzz: ## Fuzz the reading of managedFields and the merging of templates for a mi
 lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 	bin/tools/golangci-lint run --build-tags=$(TAGS) ./...
 	cd $(COMPONENTS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
+	cd $(RUNTIME_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 	cd $(CLIENTS_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 
 .PHONY: generate
@@ -120,6 +132,7 @@ verify: ## Fail when generated files, go.mod files or formatting are not current
 	fi
 	go mod tidy -diff
 	cd $(COMPONENTS_DIR) && go mod tidy -diff
+	cd $(RUNTIME_DIR) && go mod tidy -diff
 	cd $(CLIENTS_DIR) && go mod tidy -diff
 	cd .ci/tools && go mod tidy -diff
 	@unformatted="$$(gofmt -l $(GO_FILES))"; \
@@ -134,19 +147,43 @@ vulncheck: ## Look for known vulnerabilities (needs the network: it asks vuln.go
 .PHONY: control-plane
 control-plane: $(COMPONENTS_BUILT) bin/controlplane ## Build the control plane: long the first time, nothing afterwards.
 
+.PHONY: node
+node: $(NODE_BUILT) bin/controlplane ## Build what a real node runs.
+
+.PHONY: node-tools
+node-tools: ## Install the Debian packages that a real node needs (as root).
+	apt-get update -qq
+	apt-get install -y --no-install-recommends $(NODE_PACKAGES)
+
+# With REQUIRE_REAL_NODE=true, as in CI, a machine on which no real node can run is an error.
+.PHONY: node-if-possible
+node-if-possible: bin/controlplane
+	@if why="$$(bin/controlplane --preflight 2>&1)"; then $(MAKE) --no-print-directory node; \
+	elif [ "$(REQUIRE_REAL_NODE)" = true ]; then echo "$$why" >&2; exit 1; \
+	else echo "No real node here: $$why"; fi
+
 # Two minutes of silence look like a hang: go names each package that it has compiled, awk counts them.
+count_packages = 2>&1 \
+	  | awk '/^go: downloading/ { if (++d % 50 == 0) print "  downloaded " d " modules"; fflush(); next } \
+	         /^[a-z0-9.-]+(\/[^ ]*)?$$/ { if (++n % 100 == 0) print "  compiled " n " packages"; fflush(); next } \
+	         { print; fflush() }'
+
 $(COMPONENTS_BUILT): $(COMPONENTS_DIR)/go.mod $(COMPONENTS_DIR)/go.sum $(wildcard $(COMPONENTS_DIR)/*/main.go) $(wildcard $(COMPONENTS_DIR)/internal/*/*.go)
 	@echo "Building $(COMPONENTS) from Go modules. The first time this downloads them and takes several minutes."
 	@mkdir -p bin/components
 	@cd $(COMPONENTS_DIR) && go build -v -trimpath -ldflags "$(COMPONENTS_LDFLAGS)" -o ../../../bin/components/ \
-	  $(addprefix ./,$(COMPONENTS)) 2>&1 \
-	  | awk '/^go: downloading/ { if (++d % 50 == 0) print "  downloaded " d " modules"; fflush(); next } \
-	         /^[a-z0-9.-]+(\/[^ ]*)?$$/ { if (++n % 100 == 0) print "  compiled " n " packages"; fflush(); next } \
-	         { print; fflush() }'
+	  $(addprefix ./,$(COMPONENTS)) $(count_packages)
 	@rm -f bin/components/.built-*
 	@touch $@
 
-bin/controlplane: $(wildcard tests/controlplane/*.go) $(wildcard tests/controlplane/cmd/controlplane/*.go) go.mod go.sum
+$(NODE_BUILT): $(COMPONENTS_BUILT) $(RUNTIME_DIR)/go.mod $(RUNTIME_DIR)/go.sum $(wildcard $(RUNTIME_DIR)/*/main.go)
+	@echo "Building kubelet, kube-proxy, containerd, CoreDNS and the CNI plugins from Go modules. The first time this takes some minutes."
+	@cd $(COMPONENTS_DIR) && go build -v -trimpath -ldflags "$(COMPONENTS_LDFLAGS)" -o ../../../bin/components/ ./kubelet ./kube-proxy $(count_packages)
+	@cd $(RUNTIME_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../../bin/components/ tool ./coredns ./nodeinit ./pause $(count_packages)
+	@rm -f bin/components/.node-built-*
+	@touch $@
+
+bin/controlplane: $(wildcard tests/controlplane/*.go tests/controlplane/*/*.go tests/controlplane/cmd/controlplane/*.go) go.mod go.sum
 	@go build -tags=$(TAGS) -o $@ ./tests/controlplane/cmd/controlplane
 
 bin/tools/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum

@@ -9,11 +9,14 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -24,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile"
 )
@@ -100,9 +104,13 @@ func run(o options) error {
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
 
+	surroundings, err := discoverCluster(config)
+	if err != nil {
+		return err
+	}
 	ctx := ctrl.SetupSignalHandler()
 	if o.preview != "" {
-		return preview(ctx, config, scheme, o.preview)
+		return preview(ctx, config, scheme, surroundings, o.preview)
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
@@ -129,6 +137,7 @@ func run(o options) error {
 		Client:    mgr.GetClient(),
 		APIReader: mgr.GetAPIReader(),
 		Recorder:  mgr.GetEventRecorder("mcpserver-operator"),
+		Cluster:   surroundings,
 		Now:       time.Now,
 	}
 	if err := reconciler.SetupWithManager(ctx, mgr, o.concurrency); err != nil {
@@ -146,8 +155,31 @@ func run(o options) error {
 	return nil
 }
 
+// discoverCluster asks the API server what pods depend on. The operator does not start on a guess: it could run pods as a user
+// that the cluster refuses.
+func discoverCluster(config *rest.Config) (applyconfigs.Cluster, error) {
+	discovery, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return applyconfigs.Cluster{}, fmt.Errorf("making a discovery client: %w", err)
+	}
+	groups, err := discovery.ServerGroups()
+	if err != nil {
+		return applyconfigs.Cluster{}, fmt.Errorf("asking which API groups the cluster has: %w", err)
+	}
+	return applyconfigs.Cluster{
+		AssignsUsers: slices.ContainsFunc(groups.Groups, func(group metav1.APIGroup) bool {
+			return group.Name == applyconfigs.SecurityAPIGroup
+		}),
+		// The Service of the API server has the family that the cluster gives to Services that name none. Every pod is told its
+		// address; outside of a pod there is none, and IPv4 is the common case.
+		IPv6First: strings.Contains(os.Getenv("KUBERNETES_SERVICE_HOST"), ":"),
+	}, nil
+}
+
 // preview prints what a pass would change.
-func preview(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, server string) error {
+func preview(
+	ctx context.Context, config *rest.Config, scheme *runtime.Scheme, surroundings applyconfigs.Cluster, server string,
+) error {
 	namespace, name, found := strings.Cut(server, "/")
 	if !found {
 		return fmt.Errorf("--preview is %q: it has to be NAMESPACE/NAME", server)
@@ -156,7 +188,7 @@ func preview(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, s
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Now: time.Now}
+	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Cluster: surroundings, Now: time.Now}
 	return reconciler.Preview(ctx, client.ObjectKey{Namespace: namespace, Name: name}, os.Stdout)
 }
 

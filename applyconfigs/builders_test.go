@@ -97,7 +97,7 @@ func build(t testing.TB, server *v1alpha1.MCPServer, scale Scale) []any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := StatefulSet(server, scale, fixed)
+	set, err := StatefulSet(server, scale, fixed, Cluster{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,6 +117,7 @@ func makeWay(ours, theirs map[string]any) {
 			_ = unstructured.SetNestedField(theirs, alias, "spec", "serviceAccountName") // it has a spec
 		}
 	}
+	makeWayForUsers(ours, theirs)
 	makeWayInLists(ours, theirs, []string{"spec", "volumes"}, func(our, their map[string]any) {
 		if len(their) > 1 { // it has a source
 			removeAllBut(our, "name")
@@ -137,6 +138,34 @@ func makeWay(ours, theirs map[string]any) {
 			}
 		})
 	})
+}
+
+// makeWayForUsers lets a template decide as whom the pods run. One that allows root without naming a user wants the user of the
+// image, so that the operator names none either; one that names root cannot mean that root is refused.
+func makeWayForUsers(ours, theirs map[string]any) {
+	contexts := []map[string]any{theirs}
+	for _, container := range entries(theirs, []string{"spec", "containers"}) {
+		if container["name"] == ContainerName {
+			contexts = append(contexts, map[string]any{"spec": container})
+		}
+	}
+	var allowsRoot, refusesRoot, namesUser, namesRoot bool
+	for _, context := range contexts {
+		if nonRoot, found, _ := unstructured.NestedBool(context, "spec", "securityContext", "runAsNonRoot"); found {
+			allowsRoot, refusesRoot = allowsRoot || !nonRoot, refusesRoot || nonRoot
+		}
+		if user, found, _ := unstructured.NestedInt64(context, "spec", "securityContext", "runAsUser"); found {
+			namesUser, namesRoot = true, namesRoot || user == 0
+		}
+	}
+	if allowsRoot && !namesUser {
+		for _, field := range []string{"runAsUser", "runAsGroup", "fsGroup"} {
+			unstructured.RemoveNestedField(ours, "spec", "securityContext", field)
+		}
+	}
+	if namesRoot && !refusesRoot {
+		unstructured.RemoveNestedField(ours, "spec", "securityContext", "runAsNonRoot")
+	}
 }
 
 // isPrivileged reports whether a container asks for privileges that the API server refuses without their escalation.

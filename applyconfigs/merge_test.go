@@ -234,7 +234,7 @@ func baseTemplate(t testing.TB) *corev1ac.PodTemplateSpecApplyConfiguration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template, err := podTemplate(server, fixed)
+	template, err := podTemplate(server, fixed, Cluster{})
 	if err != nil {
 		t.Fatal(err)
 	}

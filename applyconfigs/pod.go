@@ -29,16 +29,22 @@ const (
 
 // podTemplate returns the operator's template of the pods, which meets the restricted Pod Security Standard, merged with
 // the user's.
-func podTemplate(server *v1alpha1.MCPServer, fixed Fixed) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
-	container, err := container(server)
+func podTemplate(
+	server *v1alpha1.MCPServer, fixed Fixed, cluster Cluster,
+) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
+	container, err := container(server, cluster)
 	if err != nil {
 		return nil, err
 	}
+	security := corev1ac.PodSecurityContext().
+		WithRunAsNonRoot(true).
+		WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))
+	if !cluster.AssignsUsers {
+		security.WithRunAsUser(defaultUser).WithRunAsGroup(defaultUser).WithFSGroup(defaultUser)
+	}
 	pod := corev1ac.PodSpec().
 		WithServiceAccountName(serviceAccountName(server)).
-		WithSecurityContext(corev1ac.PodSecurityContext().
-			WithRunAsNonRoot(true).
-			WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
+		WithSecurityContext(security).
 		WithContainers(container)
 	if WantsServiceAccount(server) {
 		// The server is not a client of Kubernetes; a token it does not need is one it can leak.
@@ -79,7 +85,7 @@ func podTemplate(server *v1alpha1.MCPServer, fixed Fixed) (*corev1ac.PodTemplate
 	return template, nil
 }
 
-func container(server *v1alpha1.MCPServer) (*corev1ac.ContainerApplyConfiguration, error) {
+func container(server *v1alpha1.MCPServer, cluster Cluster) (*corev1ac.ContainerApplyConfiguration, error) {
 	c := corev1ac.Container().
 		WithName(ContainerName).
 		WithImage(server.Spec.Image).
@@ -95,7 +101,7 @@ func container(server *v1alpha1.MCPServer) (*corev1ac.ContainerApplyConfiguratio
 	if server.Spec.ImagePullPolicy != "" {
 		c.WithImagePullPolicy(server.Spec.ImagePullPolicy)
 	}
-	variables, err := environment(server)
+	variables, err := environment(server, cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +152,8 @@ func tcpProbe() *corev1ac.ProbeApplyConfiguration {
 
 // environment is the operator's variables, then the user's, then those from Secrets. A user's variable replaces the
 // operator's of the same name.
-func environment(server *v1alpha1.MCPServer) ([]*corev1ac.EnvVarApplyConfiguration, error) {
-	port := strconv.FormatInt(int64(ContainerPort(server)), 10)
+func environment(server *v1alpha1.MCPServer, cluster Cluster) ([]*corev1ac.EnvVarApplyConfiguration, error) {
+	port, address := strconv.FormatInt(int64(ContainerPort(server)), 10), listenAddress(server, cluster)
 	var theirs []*corev1ac.EnvVarApplyConfiguration
 	for i := range server.Spec.Env {
 		variable, err := configurationOf[corev1ac.EnvVarApplyConfiguration](server.Spec.Env[i])
@@ -171,7 +177,9 @@ func environment(server *v1alpha1.MCPServer) ([]*corev1ac.EnvVarApplyConfigurati
 		corev1ac.EnvVar().WithName("MCP_TRANSPORT").WithValue(string(Transport(server))),
 		corev1ac.EnvVar().WithName("MCP_PORT").WithValue(port),
 		corev1ac.EnvVar().WithName("FASTMCP_PORT").WithValue(port),
-		corev1ac.EnvVar().WithName("MCP_HOST").WithValue("0.0.0.0"),
+		corev1ac.EnvVar().WithName("MCP_HOST").WithValue(address),
+		// FastMCP listens on 127.0.0.1 unless it is told otherwise, where neither probes nor clients reach it.
+		corev1ac.EnvVar().WithName("FASTMCP_HOST").WithValue(address),
 	} {
 		if !replaced[*own.Name] {
 			all = append(all, own)

@@ -92,9 +92,9 @@ func FixedBy(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) (Fixed, error
 // StatefulSet returns the apply configuration of the StatefulSet that runs an MCPServer. It fails when
 // spec.podTemplateSpec, or another field that is copied as it is, is not what its type takes.
 func StatefulSet(
-	server *v1alpha1.MCPServer, scale Scale, fixed Fixed,
+	server *v1alpha1.MCPServer, scale Scale, fixed Fixed, cluster Cluster,
 ) (*appsv1ac.StatefulSetApplyConfiguration, error) {
-	template, err := podTemplate(server, fixed)
+	template, err := podTemplate(server, fixed, cluster)
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	if p.refused(statefulSetKind.Kind, applyconfigs.StatefulSetName(p.server.Name)) || isGoing(live) {
 		return nil
 	}
-	want, err := applyconfigs.StatefulSet(p.server, p.verdict.Apply, p.fixed)
+	want, err := applyconfigs.StatefulSet(p.server, p.verdict.Apply, p.fixed, r.Cluster)
 	if err != nil {
 		return &invalidSpecError{err}
 	}

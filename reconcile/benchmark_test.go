@@ -40,7 +40,7 @@ func benchmarkConverged(b *testing.B, before func(*Reconciler, *v1alpha1.MCPServ
 	b.ReportAllocs()
 	for b.Loop() {
 		before(r, server)
-		want, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed)
+		want, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func appliedStatefulSet(b *testing.B) (*v1alpha1.MCPServer, *appsv1.StatefulSet)
 	if err != nil {
 		b.Fatal(err)
 	}
-	want, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed)
+	want, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{})
 	if err != nil {
 		b.Fatal(err)
 	}

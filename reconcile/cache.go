@@ -107,7 +107,7 @@ func onlyWhatIsScaled(object any) (any, error) {
 	}, nil
 }
 
-// onlyHowPodsAre keeps of a pod what tells how it is: of one that works, that it does.
+// onlyHowPodsAre keeps of a pod what tells how it is: of one that simply serves, that it does.
 func onlyHowPodsAre(object any) (any, error) {
 	pod, isPod := object.(*corev1.Pod)
 	if !isPod {
@@ -116,11 +116,17 @@ func onlyHowPodsAre(object any) (any, error) {
 	kept := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			OwnerReferences: pod.OwnerReferences,
+			OwnerReferences: pod.OwnerReferences, DeletionTimestamp: pod.DeletionTimestamp, Finalizers: pod.Finalizers,
 		},
+		Spec: corev1.PodSpec{NodeName: pod.Spec.NodeName},
 	}
-	if podProblem(pod) != "" { // only those are looked for, by their labels
-		kept.Labels, kept.Status = pod.Labels, pod.Status
+	if worthALook(pod) {
+		kept.Spec.ReadinessGates, kept.Status = pod.Spec.ReadinessGates, pod.Status
+		return kept, nil
 	}
+	kept.Status.Conditions = servingConditions
 	return kept, nil
 }
+
+// servingConditions are all that is kept of a pod that serves, once for all of them.
+var servingConditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}

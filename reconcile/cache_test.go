@@ -3,9 +3,11 @@ package reconcile
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -13,6 +15,7 @@ import (
 
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/diagnosis"
 )
 
 func service(ownerAPIVersion, ownerKind string) *corev1.Service {
@@ -79,26 +82,28 @@ func TestTheCacheHoldsOfAnAutoscalerWhatIsLookedAt(t *testing.T) {
 	}
 }
 
-func TestTheCacheHoldsOfAPodWhetherItWorks(t *testing.T) {
-	for name, pod := range map[string]*corev1.Pod{
-		"works": {Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"}},
-		"does not work": {Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
-			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			pod.Spec.NodeName = "node"
-			held, err := onlyHowPodsAre(pod)
-			if err != nil {
-				t.Fatal(err)
-			}
-			kept, isPod := held.(*corev1.Pod)
-			if !isPod || podProblem(kept) != podProblem(pod) {
-				t.Errorf("got %v", held)
-			}
-			if kept.Spec.NodeName != "" || kept.Status.PodIP != "" {
-				t.Errorf("more than that is held: %v", held)
-			}
-		})
+// TestTheCacheHoldsOfAPodWhatThereIsToTell: and of one that serves little else.
+func TestTheCacheHoldsOfAPodWhatThereIsToTell(t *testing.T) {
+	for name, state := range podStates {
+		pod := state.pod.DeepCopy()
+		pod.Spec.Containers = []corev1.Container{{Name: "mcp", Image: "registry.example/server:1"}}
+		held, err := onlyHowPodsAre(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, isPod := held.(*corev1.Pod)
+		if !isPod {
+			t.Fatalf("it holds %T", held)
+		}
+		server, later := diagnosis.Server{Container: "mcp", Port: 1}, time.Now().Add(time.Hour)
+		if !equality.Semantic.DeepEqual(diagnosis.Pod(kept, server, later), diagnosis.Pod(pod, server, later)) ||
+			tellOf(kept) != tellOf(pod) || worthALook(kept) != worthALook(pod) ||
+			diagnosis.LookAgain(kept, time.Now()).Round(time.Second) != diagnosis.LookAgain(pod, time.Now()).Round(time.Second) {
+			t.Errorf("of a pod that %s the cache tells something else", name)
+		}
+		if len(kept.Spec.Containers) > 0 || (name == "serves" && len(kept.Status.ContainerStatuses) > 0) {
+			t.Errorf("of a pod that %s the cache holds more than that: %+v", name, kept)
+		}
 	}
 }
 

@@ -44,8 +44,8 @@ type children struct {
 	scaleOwners []ownership.Owner
 	// stray are the names of pods of a StatefulSet that was deleted which are not being deleted: see strayPods.
 	stray []string
-	// unwell says what is wrong with the pods of the StatefulSet that do not work; empty while all are ready.
-	unwell []string
+	// pods are those of the StatefulSet of which there is something to tell.
+	pods podsSeen
 }
 
 // refusal is an object of a child's name that the MCPServer does not control. It is never written, not even one label.
@@ -105,9 +105,7 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, p *pass) error {
 	if p.children.scaleOwners, err = ownership.OwnersOf(set, replicasPath); err != nil {
 		return fmt.Errorf("reading who owns the scale of StatefulSet %q: %w", set.Name, err)
 	}
-	if set.Status.ReadyReplicas < replicasOf(set) {
-		p.children.unwell, err = r.unwellPods(ctx, set)
-	}
+	p.children.pods, err = r.observePods(ctx, p, set)
 	return err
 }
 

@@ -1,131 +1,164 @@
 package reconcile
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/reconcile/diagnosis"
 )
 
-// mostUnwell is how many pods a condition names. The rest is in kubectl get pods.
-const mostUnwell = 3
+// podIndex finds the pods of a StatefulSet, by its name, that are not simply serving: see worthALook.
+const podIndex = "worthALook"
 
-// unwellPods says what is wrong with the pods of a StatefulSet that do not work, each by name; in order of name.
-func (r *Reconciler) unwellPods(ctx context.Context, set *appsv1.StatefulSet) ([]string, error) {
-	selector, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
+// podsSeen is what a pass has to tell of the pods of a StatefulSet.
+type podsSeen struct {
+	// unwell are those that do not work, in order of name, each with what is wrong.
+	unwell []podFinding
+	// recovered are those that work and had a problem a while ago.
+	recovered []podFinding
+	// blocked says why pods are not created, or not deleted; nil when they are.
+	blocked *diagnosis.Finding
+	// terminating is how many are being deleted, and readyStill how many of these still count as ready.
+	terminating, readyStill int32
+	// asked is true when events were needed to tell what is wrong.
+	asked bool
+	// lookAgain is when something shows that only time tells; zero when nothing does.
+	lookAgain time.Duration
+}
+
+// podFinding is what is wrong with a pod.
+type podFinding struct {
+	pod string
+	diagnosis.Finding
+}
+
+// indexPods makes the pods of a StatefulSet that are worth a look a lookup in the cache: most pods serve, and a pass over
+// their MCPServer has no need to go through all pods of its namespace.
+func indexPods(ctx context.Context, mgr ctrl.Manager) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &corev1.Pod{}, podIndex, func(object client.Object) []string {
+		pod, isPod := object.(*corev1.Pod)
+		if owner := metav1.GetControllerOfNoCopy(object); isPod && owner != nil && isOf(owner, statefulSetKind) && worthALook(pod) {
+			return []string{owner.Name}
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("reading the selector of StatefulSet %q: %w", set.Name, err)
+		return fmt.Errorf("indexing the pods: %w", err)
 	}
+	return nil
+}
+
+// worthALook reports whether there may be something to tell of a pod. It does not depend on the time.
+func worthALook(pod *corev1.Pod) bool {
+	if !diagnosis.IsServing(pod) {
+		return true
+	}
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
+		return status.LastTerminationState.Terminated != nil
+	})
+}
+
+// observePods looks at the pods of a StatefulSet.
+func (r *Reconciler) observePods(ctx context.Context, p *pass, set *appsv1.StatefulSet) (podsSeen, error) {
 	var pods corev1.PodList
-	if err := r.Client.List(ctx, &pods, client.InNamespace(set.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
-		return nil, fmt.Errorf("listing the pods of StatefulSet %q: %w", set.Name, err)
+	if err := r.Client.List(ctx, &pods, client.InNamespace(set.Namespace), client.MatchingFields{podIndex: set.Name}); err != nil {
+		return podsSeen{}, fmt.Errorf("listing the pods of StatefulSet %q: %w", set.Name, err)
 	}
-	var unwell []string
+	server := diagnosis.Server{Container: applyconfigs.ContainerName, Port: applyconfigs.ContainerPort(p.server)}
+	var seen podsSeen
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if problem := podProblem(pod); problem != "" && metav1.IsControlledBy(pod, set) {
-			unwell = append(unwell, fmt.Sprintf("pod %s: %s", pod.Name, problem))
+		if !metav1.IsControlledBy(pod, set) {
+			continue
 		}
-	}
-	slices.Sort(unwell)
-	return unwell, nil
-}
-
-// strayPods returns the pods of a StatefulSet that was deleted which nobody has begun to delete. One that is created before the
-// garbage collector has noticed that the other one is gone hides that from it, if its watch was cut meanwhile: the pods stay,
-// belong to what is gone, and keep the new ones from being created, for good.
-func (r *Reconciler) strayPods(ctx context.Context, p *pass) ([]string, error) {
-	name := applyconfigs.StatefulSetName(p.server.Name)
-	key := childKey{kind: reflect.TypeFor[*appsv1.StatefulSet](), name: name}
-	if p.server.Status.Scale == nil && !r.settled.wasThere(p.server, key) {
-		return nil, nil // there was none before, as far as this MCPServer goes
-	}
-	if p.refused(statefulSetKind.Kind, name) {
-		return nil, nil
-	}
-	pods := &metav1.PartialObjectMetadataList{}
-	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-	err := r.APIReader.List(ctx, pods, client.InNamespace(p.server.Namespace), client.MatchingLabels(p.fixed.PodLabels))
-	if err != nil {
-		return nil, fmt.Errorf("listing the pods of StatefulSet %q, which was deleted: %w", name, err)
-	}
-	var stray []string
-	for i := range pods.Items {
-		owner := metav1.GetControllerOfNoCopy(&pods.Items[i])
-		if owner != nil && isOf(owner, statefulSetKind) && owner.Name == name && pods.Items[i].DeletionTimestamp.IsZero() {
-			stray = append(stray, pods.Items[i].Name)
-		}
-	}
-	if len(stray) == 0 {
-		return nil, nil
-	}
-	err = r.APIReader.Get(ctx, client.ObjectKey{Namespace: p.server.Namespace, Name: name}, &appsv1.StatefulSet{})
-	switch {
-	case err == nil:
-		return nil, staleCache(name)
-	case !apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("reading StatefulSet %q again: %w", name, err)
-	}
-	slices.Sort(stray)
-	return stray, nil
-}
-
-// podProblem says why a pod does not work, as REASON: MESSAGE; empty when it works, or is on its way.
-func podProblem(pod *corev1.Pod) string {
-	if pod.Status.Phase == corev1.PodFailed {
-		return problem(cmp.Or(pod.Status.Reason, "Failed"), pod.Status.Message)
-	}
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
-			return problem(condition.Reason, condition.Message)
-		}
-	}
-	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-		for _, status := range statuses {
-			// Waiting is what CrashLoopBackOff, ImagePullBackOff and CreateContainerConfigError are; two reasons are
-			// on the way to running.
-			if w := status.State.Waiting; w != nil && w.Reason != "" && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing" {
-				return problem(w.Reason, fmt.Sprintf("container %s: %s", status.Name, w.Message))
+		if !pod.DeletionTimestamp.IsZero() {
+			seen.terminating++
+			if slices.ContainsFunc(pod.Status.Conditions, isReadyCondition) {
+				seen.readyStill++
 			}
 		}
+		seen.lookIn(diagnosis.LookAgain(pod, p.now.Time))
+		finding := diagnosis.Pod(pod, server, p.now.Time)
+		if finding == nil && diagnosis.WaitsForVolumes(pod, p.now.Time) {
+			finding = r.askEvents(ctx, p, pod, diagnosis.EventFailedMount, diagnosis.Mount, &seen)
+		}
+		if finding != nil {
+			seen.unwell = append(seen.unwell, podFinding{pod.Name, *finding})
+		}
+		if killed, left := diagnosis.WasKilled(pod, p.now.Time); killed != nil {
+			seen.recovered = append(seen.recovered, podFinding{pod.Name, *killed})
+			seen.lookIn(left)
+		}
 	}
-	return ""
+	for _, findings := range [][]podFinding{seen.unwell, seen.recovered} {
+		slices.SortFunc(findings, func(a, b podFinding) int { return strings.Compare(a.pod, b.pod) })
+	}
+	r.observeBlockade(ctx, p, set, &seen)
+	if !seen.asked {
+		r.asked.forget(client.ObjectKeyFromObject(p.server))
+	}
+	return seen, nil
 }
 
-func problem(reason, message string) string {
-	if message == "" {
-		return reason
-	}
-	return reason + ": " + strings.TrimSuffix(message, ".")
+func isReadyCondition(condition corev1.PodCondition) bool {
+	return condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue
 }
 
-// podProblemChanged lets only those events of pods through after which there is something else to tell. A pod that is new to
-// a watch that had been cut may have its problem already.
-var podProblemChanged = predicate.Funcs{
+// lookIn asks for another look after some time, unless there is one sooner; zero asks for none.
+func (s *podsSeen) lookIn(after time.Duration) {
+	if after > 0 && (s.lookAgain == 0 || after < s.lookAgain) {
+		s.lookAgain = after
+	}
+}
+
+// podChanged lets only those events of pods through after which there is something else to tell. A pod that is new to a
+// watch that had been cut may have its problem already.
+var podChanged = predicate.Funcs{
 	CreateFunc: func(e event.CreateEvent) bool {
 		pod, isPod := e.Object.(*corev1.Pod)
-		return isPod && podProblem(pod) != ""
+		return isPod && tellOf(pod) != (podTold{})
 	},
-	DeleteFunc: func(event.DeleteEvent) bool { return false },
+	DeleteFunc: func(e event.DeleteEvent) bool {
+		return !e.Object.GetDeletionTimestamp().IsZero() // it was told to be terminating
+	},
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		before, isBefore := e.ObjectOld.(*corev1.Pod)
 		after, isAfter := e.ObjectNew.(*corev1.Pod)
-		return isBefore && isAfter && podProblem(before) != podProblem(after)
+		return isBefore && isAfter && tellOf(before) != tellOf(after)
 	},
+}
+
+// podTold is what there is to tell of a pod at one instant. What only time tells has a look of its own: see lookAgain.
+type podTold struct {
+	finding                      diagnosis.Finding
+	terminating, ready, recovers bool
+}
+
+func tellOf(pod *corev1.Pod) podTold {
+	var told podTold
+	// Without the time and the server: these change no event into something to tell.
+	if finding := diagnosis.Pod(pod, diagnosis.Server{}, time.Time{}); finding != nil {
+		told.finding = *finding
+	}
+	if told.terminating = !pod.DeletionTimestamp.IsZero(); told.terminating {
+		told.ready = slices.ContainsFunc(pod.Status.Conditions, isReadyCondition)
+	}
+	told.recovers = diagnosis.IsServing(pod) && worthALook(pod)
+	return told
 }
 
 // serverOfPod maps a pod to the MCPServer that has the name of its StatefulSet.

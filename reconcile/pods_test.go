@@ -1,107 +1,93 @@
 package reconcile
 
 import (
-	"slices"
 	"testing"
+	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-
-	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAPodThatIsNewToAWatchWithAProblemIsLookedAt: as after a watch that was cut. One without is not.
-func TestAPodThatIsNewToAWatchWithAProblemIsLookedAt(t *testing.T) {
-	unschedulable := &corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
-		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable},
-	}}}
-	if !podProblemChanged.Create(event.CreateEvent{Object: unschedulable}) {
-		t.Error("a pod that cannot be scheduled goes unnoticed")
+// podWith is a pod with a container in a state.
+func podWith(ready bool, status corev1.ContainerStatus) *corev1.Pod {
+	status.Name, status.Ready = "mcp", ready
+	answers := corev1.ConditionFalse
+	if ready {
+		answers = corev1.ConditionTrue
 	}
-	if podProblemChanged.Create(event.CreateEvent{Object: &corev1.Pod{}}) {
-		t.Error("a pod that is on its way asks for a pass")
-	}
-}
-
-// podOf is a pod with the labels of the MCPServer web, which a StatefulSet controls.
-func podOf(apiVersion, set string) *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "team", Name: "web-0", Labels: applyconfigs.SelectorLabels("web"),
-		OwnerReferences: []metav1.OwnerReference{{APIVersion: apiVersion, Kind: "StatefulSet", Name: set, UID: "old", Controller: ptr.To(true)}},
-	}}
-}
-
-func TestStrayPodsAreThoseOfADeletedStatefulSetThatNobodyDeletes(t *testing.T) {
-	marked := podOf("apps/v1", "web")
-	marked.DeletionTimestamp, marked.Finalizers = ptr.To(metav1.Now()), []string{"example.com/hold"}
-	orphan := podOf("apps/v1", "web")
-	orphan.OwnerReferences = nil
-	scaled := &v1alpha1.ScaleStatus{Replicas: 1}
-	for name, c := range map[string]struct {
-		pod     *corev1.Pod
-		scale   *v1alpha1.ScaleStatus
-		created bool // by this operator, which has not reported on it yet
-		refused bool
-		stray   bool
-	}{
-		"of one that the status remembers":        {pod: podOf("apps/v1", "web"), scale: scaled, stray: true},
-		"of one that was created a moment ago":    {pod: podOf("apps/v1", "web"), created: true, stray: true},
-		"of none that this MCPServer has had":     {pod: podOf("apps/v1", "web")},
-		"being deleted":                           {pod: marked, scale: scaled},
-		"nobody's":                                {pod: orphan, scale: scaled},
-		"of another StatefulSet":                  {pod: podOf("apps/v1", "other"), scale: scaled},
-		"of another kind of StatefulSet":          {pod: podOf("apps.kruise.io/v1beta1", "web"), scale: scaled},
-		"where the StatefulSet is someone else's": {pod: podOf("apps/v1", "web"), scale: scaled, refused: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r, p := strayPass(t, c.pod)
-			p.server.Status.Scale = c.scale
-			if c.created {
-				r.settled.created(p.server, keyOf(&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "web"}}))
-			}
-			if c.refused {
-				p.refusals = []refusal{{Kind: "StatefulSet", Name: "web"}}
-			}
-			stray, err := r.strayPods(t.Context(), p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := slices.Equal(stray, []string{"web-0"}); got != c.stray {
-				t.Errorf("stray are %v, wanted one: %t", stray, c.stray)
-			}
-		})
+	return &corev1.Pod{
+		Spec: corev1.PodSpec{NodeName: "a"},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning,
+			Conditions: []corev1.PodCondition{
+				{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
+				{Type: corev1.ContainersReady, Status: answers}, {Type: corev1.PodReady, Status: answers},
+			},
+			ContainerStatuses: []corev1.ContainerStatus{status},
+		},
 	}
 }
 
-// TestNoPodIsStrayWhoseStatefulSetIsThere: the cache that does not show it is behind.
-func TestNoPodIsStrayWhoseStatefulSetIsThere(t *testing.T) {
-	r, p := strayPass(t, podOf("apps/v1", "web"), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}})
-	p.server.Status.Scale = &v1alpha1.ScaleStatus{Replicas: 1}
-	if stray, err := r.strayPods(t.Context(), p); !isStale(err) {
-		t.Errorf("got %v, %v, wanted a conflict", stray, err)
+func running() corev1.ContainerStatus {
+	return corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}}
+}
+
+func waiting(reason string) corev1.ContainerStatus {
+	return corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "because"}}}
+}
+
+func killed() corev1.ContainerStatus {
+	status := running()
+	status.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: "OOMKilled", ExitCode: 137, FinishedAt: metav1.Now()}
+	return status
+}
+
+func deleted(pod *corev1.Pod) *corev1.Pod {
+	pod.DeletionTimestamp = ptr.To(metav1.NewTime(time.Now().Add(30 * time.Second)))
+	return pod
+}
+
+// podStates are the kinds of pods that there is something different to tell of, and whether there is anything.
+var podStates = map[string]struct {
+	pod  *corev1.Pod
+	tell bool
+}{
+	"serves":                 {podWith(true, running()), false},
+	"is on its way":          {podWith(false, waiting("ContainerCreating")), false},
+	"starts":                 {podWith(false, running()), false},
+	"cannot pull its image":  {podWith(false, waiting("ImagePullBackOff")), true},
+	"was killed, and serves": {podWith(true, killed()), true},
+	"is being deleted":       {deleted(podWith(true, running())), true},
+}
+
+// TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell: as after a watch that was cut.
+func TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell(t *testing.T) {
+	for name, state := range podStates {
+		if got := podChanged.Create(event.CreateEvent{Object: state.pod}); got != state.tell {
+			t.Errorf("a pod that %s asks for a pass: %t", name, got)
+		}
 	}
 }
 
-// strayPass is a pass over the MCPServer web on an API server that has some objects.
-func strayPass(t *testing.T, objects ...client.Object) (*Reconciler, *pass) {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
+// TestAPodAsksForAPassWhenThereIsSomethingElseToTell: from any state to any other.
+func TestAPodAsksForAPassWhenThereIsSomethingElseToTell(t *testing.T) {
+	for from, before := range podStates {
+		for to, after := range podStates {
+			want := from != to && (before.tell || after.tell)
+			if got := podChanged.Update(event.UpdateEvent{ObjectOld: before.pod, ObjectNew: after.pod}); got != want {
+				t.Errorf("a pod that %s, and then %s, asks for a pass: %t", from, to, got)
+			}
+		}
 	}
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
-	fixed, err := applyconfigs.FixedFor(server)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestAPodThatIsGoneAsksForAPassIfItWasToldToBeTerminating: the message goes with it.
+func TestAPodThatIsGoneAsksForAPassIfItWasToldToBeTerminating(t *testing.T) {
+	for name, want := range map[string]bool{"serves": false, "is being deleted": true} {
+		if got := podChanged.Delete(event.DeleteEvent{Object: podStates[name].pod}); got != want {
+			t.Errorf("a pod that %s, and is gone, asks for a pass: %t", name, got)
+		}
 	}
-	live := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
-	return &Reconciler{APIReader: live}, &pass{server: server, fixed: fixed}
 }

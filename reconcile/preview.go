@@ -33,7 +33,7 @@ func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.W
 		return err
 	}
 	p.verdict = decideScale(p.scaleInput())
-	set, err := applyconfigs.StatefulSet(server, p.verdict.Apply, p.fixed)
+	set, err := applyconfigs.StatefulSet(server, p.verdict.Apply, p.fixed, r.Cluster)
 	if err != nil {
 		return &invalidSpecError{err}
 	}

@@ -41,7 +41,7 @@ import (
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=list;create;patch
 
 const (
 	// settleAfter is when a pass is repeated that wrote something or met a newer version of an object than the cache
@@ -54,7 +54,7 @@ const (
 	retryMost  = time.Minute
 )
 
-// Reconciler reconciles MCPServers. All exported fields are required.
+// Reconciler reconciles MCPServers. All exported fields but Cluster are required.
 type Reconciler struct {
 	// Client reads from the cache and writes to the API server.
 	Client client.Client
@@ -62,6 +62,8 @@ type Reconciler struct {
 	APIReader client.Reader
 	// Recorder records the events of MCPServers.
 	Recorder events.EventRecorder
+	// Cluster is what the pods depend on besides their MCPServer.
+	Cluster applyconfigs.Cluster
 	// Now is the clock.
 	Now func() time.Time
 
@@ -69,12 +71,16 @@ type Reconciler struct {
 	fights       fieldFights
 	progress     progressReports
 	statusWrites statusWrites
+	asked        askedEvents
 }
 
 // SetupWithManager adds the controller to a manager. Concurrency is how many MCPServers are reconciled at a time, at
 // least 1.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, concurrency int) error {
 	if err := indexAutoscalers(ctx, mgr); err != nil {
+		return err
+	}
+	if err := indexPods(ctx, mgr); err != nil {
 		return err
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
@@ -87,7 +93,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 		Watches(&networkingv1.NetworkPolicy{}, childHandler).
 		Watches(&policyv1.PodDisruptionBudget{}, childHandler,
 			builder.WithPredicates(predicate.Or(specOrMetadataChanged, ownersChanged))).
-		Watches(&corev1.Pod{}, reportHandler(serverOfPod), builder.WithPredicates(podProblemChanged)).
+		Watches(&corev1.Pod{}, reportHandler(serverOfPod), builder.WithPredicates(podChanged)).
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, reportHandler(serversOfAutoscaler),
 			builder.WithPredicates(autoscalerChanged)).
 		WithOptions(controller.Options{
@@ -111,6 +117,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 			r.progress.forget(request.NamespacedName)
 			r.settled.forget(request.NamespacedName)
 			r.statusWrites.forget(request.NamespacedName)
+			r.asked.forget(request.NamespacedName)
 			return reconcile.Result{}, nil // the garbage collector deletes the children
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the MCPServer: %w", err)
@@ -194,15 +201,17 @@ func (p *pass) isOutdated() bool {
 }
 
 // nextLook is when to make another pass that no watch may ask for: after a write, while a deleted StatefulSet waits for its
-// pods, when a report is due that waits, or in a fight, to take the scale back after a delay or to say that it is over. Zero
+// pods, when a report is due that waits, when time alone tells that a pod does not work, or in a fight, to take the scale back after a delay or to say that it is over. Zero
 // for never.
 func (p *pass) nextLook() time.Duration {
 	if p.wrote || p.reported || p.behind || len(p.children.stray) > 0 {
 		return settleAfter
 	}
 	look := p.nextLookAtFights()
-	if p.postponed > 0 && (look == 0 || p.postponed < look) {
-		return p.postponed
+	for _, other := range []time.Duration{p.postponed, p.children.pods.lookAgain} {
+		if other > 0 && (look == 0 || other < look) {
+			look = other
+		}
 	}
 	return look
 }

@@ -54,7 +54,7 @@ func nextStatus(p *pass, passErr error) v1alpha1.MCPServerStatus {
 	status.Replicas, status.ReadyReplicas, status.Ready = 0, 0, "0/0"
 	if set := p.children.statefulSet; set != nil {
 		status.Replicas, status.ReadyReplicas = set.Status.Replicas, set.Status.ReadyReplicas
-		status.Ready = fmt.Sprintf("%d/%d", set.Status.ReadyReplicas, replicasOf(set))
+		status.Ready = fmt.Sprintf("%d/%d", p.serving(), replicasOf(set))
 		if !p.stale && !p.isOutdated() {
 			status.Scale = nextScale(p) // otherwise it would be that of before a write
 		}
@@ -120,18 +120,29 @@ func healthConditions(p *pass, passErr error) []metav1.Condition {
 	if len(p.children.stray) > 0 {
 		return reconciling(reasonProgressing, strayMessage(p))
 	}
-	if reason, message := unreadiness(p.children.statefulSet); reason != "" {
-		return reconciling(reason, message+unwellMessage(p.children.unwell))
+	if reason, message := unreadiness(p.children.statefulSet, p.serving()); reason != "" {
+		return reconciling(explain(reason, message, p.children.statefulSet, p.children.pods))
 	}
 	replicas := replicasOf(p.children.statefulSet)
 	if replicas == 0 {
 		return ready(reasonScaledToZero, "scaled to 0: no pod runs")
 	}
-	return ready(reasonPodsReady, fmt.Sprintf("%d of %d pods are ready", replicas, replicas))
+	return ready(reasonPodsReady, fmt.Sprintf("%d of %d pods are ready", replicas, replicas)+findingsMessage(p.children.pods.recovered))
+}
+
+// serving is how many pods traffic reaches. The StatefulSet counts a pod that is being deleted as ready until its containers
+// have ended, and one above the scale as well.
+func (p *pass) serving() int32 {
+	set := p.children.statefulSet
+	if set == nil {
+		return 0
+	}
+	return min(max(set.Status.ReadyReplicas-p.children.pods.readyStill, 0), replicasOf(set))
 }
 
 // unreadiness says what a StatefulSet lacks until every pod that it asks for is ready and up to date.
-func unreadiness(set *appsv1.StatefulSet) (reason, message string) {
+// Serving is how many traffic reaches.
+func unreadiness(set *appsv1.StatefulSet, serving int32) (reason, message string) {
 	switch {
 	case set == nil:
 		return reasonProgressing, "the StatefulSet does not exist yet"
@@ -147,8 +158,8 @@ func unreadiness(set *appsv1.StatefulSet) (reason, message string) {
 		return reasonProgressing, fmt.Sprintf("%d pods exist, %d are asked for", set.Status.Replicas, wanted)
 	case set.Status.UpdatedReplicas < toUpdate:
 		return reasonProgressing, fmt.Sprintf("%d of %d pods are up to date", set.Status.UpdatedReplicas, toUpdate)
-	case set.Status.ReadyReplicas < wanted:
-		return reasonPodsNotReady, fmt.Sprintf("%d of %d pods are ready", set.Status.ReadyReplicas, wanted)
+	case serving < wanted:
+		return reasonPodsNotReady, fmt.Sprintf("%d of %d pods are ready", serving, wanted)
 	case set.Spec.MinReadySeconds > 0 && set.Status.AvailableReplicas < wanted:
 		return reasonPodsNotReady, fmt.Sprintf("%d of %d pods have been ready for minReadySeconds", set.Status.AvailableReplicas, wanted)
 	}
@@ -176,13 +187,32 @@ func strayMessage(p *pass) string {
 		metav1.FormatLabelSelector(metav1.SetAsLabelSelector(p.fixed.PodLabels)))
 }
 
-// unwellMessage continues a message with the pods that do not work.
-func unwellMessage(unwell []string) string {
-	if len(unwell) == 0 {
-		return ""
+// explain adds to why an MCPServer is not ready what was found out about it. The first finding gives the reason.
+func explain(reason, message string, set *appsv1.StatefulSet, pods podsSeen) (explainedReason, explainedMessage string) {
+	if pods.terminating > 0 {
+		message += fmt.Sprintf("; %d are terminating, for which each has its grace period of %d s",
+			pods.terminating, ptr.Deref(set.Spec.Template.Spec.TerminationGracePeriodSeconds, 30))
 	}
-	message := ": " + strings.Join(unwell[:min(len(unwell), mostUnwell)], "; ")
-	if more := len(unwell) - mostUnwell; more > 0 {
+	if len(pods.unwell) > 0 {
+		reason = string(pods.unwell[0].Reason)
+	}
+	if pods.blocked != nil {
+		reason = string(pods.blocked.Reason)
+		message += "; " + pods.blocked.Message
+	}
+	return reason, message + findingsMessage(pods.unwell)
+}
+
+// mostFindings is how many pods a condition names. The rest is in kubectl get pods.
+const mostFindings = 3
+
+// findingsMessage continues a message with what was found in pods.
+func findingsMessage(findings []podFinding) string {
+	var message string
+	for _, finding := range findings[:min(len(findings), mostFindings)] {
+		message += fmt.Sprintf("; pod %s: %s", finding.pod, finding.Message)
+	}
+	if more := len(findings) - mostFindings; more > 0 {
 		message += fmt.Sprintf("; and %d more", more)
 	}
 	return message

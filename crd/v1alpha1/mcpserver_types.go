@@ -59,8 +59,10 @@ type MCPServerList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.secrets) || !has(self.env) || self.secrets.all(s, !self.env.exists(e, e.name == (has(s.targetEnvName) ? s.targetEnvName : s.key)))",message="a secret and an entry of env set the same environment variable: remove one, or give the secret another targetEnvName",fieldPath=".secrets"
 // +kubebuilder:validation:XValidation:rule="!has(self.sessionAffinityTimeoutSeconds) || !has(self.sessionAffinity) || self.sessionAffinity == 'ClientIP'",message="sessionAffinityTimeoutSeconds counts only with sessionAffinity ClientIP: remove it, or set sessionAffinity to ClientIP",fieldPath=".sessionAffinityTimeoutSeconds"
 type MCPServerSpec struct {
-	// The container image of the server, for example ghcr.io/example/server:1.2. It has to run as a user other than
-	// root, because the pods meet the restricted Pod Security Standard; podTemplateSpec can say otherwise.
+	// The container image of the server, for example ghcr.io/example/server:1.2. The pods meet the restricted Pod Security
+	// Standard: the image runs as user and group 1000, whatever its own user is, and volumes belong to group 1000. On OpenShift
+	// the cluster assigns the user. To run it as another user, set securityContext in podTemplateSpec; with runAsNonRoot: false
+	// and no runAsUser it runs as its own user.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
@@ -159,7 +161,7 @@ type MCPServerSpec struct {
 	Args []string `json:"args,omitempty"`
 
 	// Environment variables of the container, as in a Pod; names are unique. One of the operator's own (MCP_TRANSPORT,
-	// MCP_PORT, FASTMCP_PORT, MCP_HOST) is replaced by yours of the same name.
+	// MCP_PORT, FASTMCP_PORT, MCP_HOST, FASTMCP_HOST) is replaced by yours of the same name.
 	// +optional
 	// +listType=map
 	// +listMapKey=name

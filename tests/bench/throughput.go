@@ -164,7 +164,7 @@ func childrenOf(server *v1alpha1.MCPServer) ([]runtime.ApplyConfiguration, error
 	if err != nil {
 		return nil, err
 	}
-	set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed)
+	set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{})
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"sync"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -24,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/deploy/image"
 	"mcpserver-operator/tests/controlplane"
 )
 
@@ -151,6 +154,45 @@ func (c *Cluster) StartEnded(ctx context.Context) error {
 }
 
 var errNotOurs = errors.New("only a control plane that the suite started may be killed")
+
+// LoadImage writes an image under a name, such as probe:v1, and puts it on every real node.
+func (c *Cluster) LoadImage(ctx context.Context, reference string, img v1.Image) error {
+	if c.controlPlane == nil {
+		return errNotOurs
+	}
+	archive, err := os.CreateTemp(c.dir, "image-*.tar")
+	if err != nil {
+		return fmt.Errorf("making a file for the image %s: %w", reference, err)
+	}
+	defer os.Remove(archive.Name())
+	defer archive.Close()
+	if err := image.WriteArchive(archive.Name(), reference, img); err != nil {
+		return err
+	}
+	return c.controlPlane.LoadImage(ctx, archive.Name())
+}
+
+// OperatorImage builds the image of the operator for this machine, with a version linked in.
+func (c *Cluster) OperatorImage(ctx context.Context, version string) (v1.Image, error) {
+	platform := v1.Platform{OS: "linux", Architecture: goruntime.GOARCH}
+	index, err := image.OperatorRelease(c.root, buildTags, version, "", time.Unix(0, 0), platform).Build(ctx, filepath.Join(c.dir, "image"))
+	if err != nil {
+		return nil, err
+	}
+	return image.ForPlatform(index, platform)
+}
+
+// Helm runs the real Helm as the administrator and returns what it printed.
+func (c *Cluster) Helm(ctx context.Context, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, filepath.Join(filepath.Dir(c.kubectl), "helm"), args...)
+	command.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "HELM_CACHE_HOME="+c.dir, "HELM_CONFIG_HOME="+c.dir, "HELM_DATA_HOME="+c.dir)
+	command.Dir = c.root
+	out, err := command.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("helm %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
 
 // KubectlPath is the kubectl that belongs to the cluster.
 func (c *Cluster) KubectlPath() string { return c.kubectl }

@@ -50,7 +50,7 @@ func newAuthority(dir string) (*authority, error) {
 // file returns the path of the authority's certificate.
 func (a *authority) file() string { return filepath.Join(a.dir, "ca.crt") }
 
-// issue signs a certificate for both a client (with user and groups) and a server on loopback, and writes it to
+// issue signs a certificate for both a client (with user and groups) and a server, and writes it to
 // NAME.crt and NAME.key.
 func (a *authority) issue(name, user string, groups ...string) (pair, error) {
 	files := pair{cert: filepath.Join(a.dir, name+".crt"), key: filepath.Join(a.dir, name+".key")}
@@ -69,8 +69,9 @@ func (a *authority) issue(name, user string, groups ...string) (pair, error) {
 		NotAfter:     time.Now().Add(validity),
 		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{"localhost", "kubernetes.default.svc"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:     []string{"localhost", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"},
+		// Loopback, the first real node, and the Service "kubernetes".
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(nodeAddress(1)), net.IPv4(10, 96, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {

@@ -3,9 +3,10 @@ package controlplane
 import (
 	"context"
 	"fmt"
-	"net/http"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"k8s.io/client-go/rest"
@@ -36,7 +37,7 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 	if options.Durable {
 		durability = "--unsafe-no-fsync=false"
 	}
-	if err := cp.run(ctx, Etcd, answersOK(http.DefaultClient, etcdClient+"/health"),
+	if err := cp.run(ctx, Etcd, cp.answers(cp.namespace, etcdClient+"/health"),
 		"--data-dir="+filepath.Join(cp.Dir, "etcd"),
 		"--listen-client-urls="+etcdClient, "--advertise-client-urls="+etcdClient,
 		"--listen-peer-urls="+etcdPeer, "--initial-advertise-peer-urls="+etcdPeer,
@@ -62,8 +63,21 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		return fmt.Errorf("writing the audit policy: %w", err)
 	}
-	cp.address = "https://127.0.0.1:" + ports[2]
-	if cp.Kubeconfig, err = cp.kubeconfigFor("admin", "admin", "system:masters"); err != nil {
+	address, kubelets := "127.0.0.1", playedNodeArgs
+	if cp.namespace != nil {
+		if address, kubelets, err = cp.realNodeArgs(); err != nil {
+			return err
+		}
+	}
+	cp.address = "https://" + net.JoinHostPort(address, ports[2])
+	outside := cp.address
+	if cp.namespace != nil {
+		if cp.entrance, err = openEntrance(cp.namespace, net.JoinHostPort(address, ports[2])); err != nil {
+			return err
+		}
+		outside = "https://" + cp.entrance.address()
+	}
+	if cp.Kubeconfig, err = cp.kubeconfigAt(outside, "admin", "admin", "system:masters"); err != nil {
 		return err
 	}
 	if cp.Config, err = clientcmd.BuildConfigFromFlags("", cp.Kubeconfig); err != nil {
@@ -74,16 +88,13 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	return cp.run(ctx, KubeAPIServer, answersOK(client, cp.address+"/readyz"), append([]string{
+	return cp.run(ctx, KubeAPIServer, answersOK(client, outside+"/readyz"), slices.Concat([]string{
 		"--etcd-servers=" + etcdClient,
-		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + ports[2],
+		"--bind-address=" + address, "--advertise-address=" + address, "--secure-port=" + ports[2],
 		"--tls-cert-file=" + serving.cert, "--tls-private-key-file=" + serving.key,
 		"--client-ca-file=" + cp.authority.file(),
-		"--authorization-mode=RBAC",
 		// An owner reference that blocks deletion needs a permission of its own on some distributions.
 		"--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
-		"--endpoint-reconciler-type=none", // an Endpoints object may not hold a loopback address
-		"--service-cluster-ip-range=10.96.0.0/16",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + cp.serviceAccountKey(),
 		"--service-account-signing-key-file=" + cp.serviceAccountKey(),
@@ -95,7 +106,14 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--audit-policy-file=" + policy, "--audit-log-path=" + cp.AuditLog,
 		"--audit-log-maxsize=10000", // megabytes: never rotated, so that a reader sees all of it
-	}, options.APIServerArgs...)...)
+	}, kubelets, options.APIServerArgs)...)
+}
+
+// playedNodeArgs are the arguments of kube-apiserver without real nodes.
+var playedNodeArgs = []string{
+	"--authorization-mode=RBAC",
+	"--endpoint-reconciler-type=none", // an Endpoints object may not hold a loopback address
+	"--service-cluster-ip-range=10.96.0.0/16",
 }
 
 func (cp *ControlPlane) serviceAccountKey() string {
@@ -103,16 +121,22 @@ func (cp *ControlPlane) serviceAccountKey() string {
 }
 
 // startControllerManager starts kube-controller-manager with an autoscaler that reacts within seconds.
-func (cp *ControlPlane) startControllerManager(ctx context.Context) error {
-	return cp.runClient(ctx, KubeControllerManager, "system:kube-controller-manager",
+func (cp *ControlPlane) startControllerManager(ctx context.Context, node NodeKind) error {
+	var nodeArgs []string
+	if node == Real {
+		// The lease of a real node is renewed every 2 s, so that its loss shows soon.
+		nodeArgs = []string{"--node-monitor-grace-period=12s", "--node-monitor-period=2s"}
+	}
+	return cp.runClient(ctx, KubeControllerManager, "system:kube-controller-manager", append([]string{
 		"--use-service-account-credentials=true",
-		"--service-account-private-key-file="+cp.serviceAccountKey(),
-		"--root-ca-file="+cp.authority.file(),
+		"--service-account-private-key-file=" + cp.serviceAccountKey(),
+		"--root-ca-file=" + cp.authority.file(),
 		"--kube-api-qps=1000", "--kube-api-burst=1000", // by default it makes 4 pods a second
 		"--horizontal-pod-autoscaler-sync-period=2s",
 		"--horizontal-pod-autoscaler-downscale-stabilization=5s",
 		"--horizontal-pod-autoscaler-initial-readiness-delay=1s",
-		"--horizontal-pod-autoscaler-cpu-initialization-period=1s")
+		"--horizontal-pod-autoscaler-cpu-initialization-period=1s",
+	}, nodeArgs...)...)
 }
 
 func (cp *ControlPlane) startScheduler(ctx context.Context) error {
@@ -133,11 +157,7 @@ func (cp *ControlPlane) runClient(ctx context.Context, name, user string, args .
 		cert: strings.TrimSuffix(kubeconfig, ".kubeconfig") + ".crt",
 		key:  strings.TrimSuffix(kubeconfig, ".kubeconfig") + ".key",
 	}
-	client, err := rest.HTTPClientFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: cp.authority.certPEM}})
-	if err != nil {
-		return fmt.Errorf("making a client: %w", err)
-	}
-	return cp.run(ctx, name, answersOK(client, "https://127.0.0.1:"+ports[0]+"/healthz"), append([]string{
+	return cp.run(ctx, name, cp.answers(cp.namespace, "https://127.0.0.1:"+ports[0]+"/healthz"), append([]string{
 		"--kubeconfig=" + kubeconfig,
 		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--bind-address=127.0.0.1", "--secure-port=" + ports[0],

@@ -1,9 +1,11 @@
 // Package controlplane runs a real Kubernetes control plane on this machine: etcd, kube-apiserver and, as asked for,
-// kube-controller-manager, kube-scheduler, a node played by kwok, and metrics-server. Every server listens on a free
-// loopback port and keeps its state in a temporary folder.
+// kube-controller-manager, kube-scheduler, metrics-server, and nodes. A node is played by kwok, or it is a real one with
+// kubelet, kube-proxy, containerd and CoreDNS. With a played node every server listens on a free loopback port; with real
+// nodes everything runs in network namespaces of its own, which only a proxy of kube-apiserver on a free loopback port
+// connects to the machine. All state is in a temporary folder.
 //
-// The executables are built from the Go module in components ("make control-plane"). That is a module of its own, so
-// that the operator's go.mod stays free of k8s.io/kubernetes; this package needs none of it.
+// The executables are built from the Go modules in components and runtime ("make control-plane", "make node"). They are
+// modules of their own, so that the operator's go.mod stays free of k8s.io/kubernetes; this package needs none of them.
 package controlplane
 
 import (
@@ -18,6 +20,8 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"mcpserver-operator/tests/controlplane/namespace"
 )
 
 // Components that Options can ask for. Etcd and KubeAPIServer always run.
@@ -25,13 +29,31 @@ const (
 	Etcd                  = "etcd"
 	KubeAPIServer         = "kube-apiserver"
 	KubeControllerManager = "kube-controller-manager"
-	// KubeScheduler comes with a node that kwok plays, because without one there is nothing to schedule on.
+	// KubeScheduler comes with a node, because without one there is nothing to schedule on.
 	KubeScheduler = "kube-scheduler"
 	// MetricsServer needs KubeScheduler: it scrapes the node.
 	MetricsServer = "metrics-server"
 )
 
-const kwok = "kwok"
+// Kubelet is, with "-" and the name of a node behind it, the kubelet of a real node.
+const Kubelet = "kubelet"
+
+const (
+	kwok       = "kwok"
+	kubeProxy  = "kube-proxy"
+	containerd = "containerd"
+	coreDNS    = "coredns"
+)
+
+// NodeKind is what the pods run on.
+type NodeKind string
+
+const (
+	// Played is a node that kwok plays: its pods are Running and Ready at once, and nothing runs.
+	Played NodeKind = "played"
+	// Real is a node on which pods run: see Preflight for what it needs.
+	Real NodeKind = "real"
+)
 
 // startTimeout is the most that one component may take until it is ready. All of them together take about 10 s on an
 // idle machine with two cores; the rest is for a machine that compiles meanwhile.
@@ -41,6 +63,10 @@ const startTimeout = 3 * time.Minute
 type Options struct {
 	// Components to run besides etcd and kube-apiserver: KubeControllerManager, KubeScheduler, MetricsServer.
 	Components []string
+	// Node is the kind of node that comes with KubeScheduler. Defaults to Played.
+	Node NodeKind
+	// Nodes is how many real nodes there are, 1 or 2. Defaults to 1. A played node is always one.
+	Nodes int
 	// Assets is the folder of the executables. Empty: see FindAssets.
 	Assets string
 	// APIServerArgs are added to the arguments of kube-apiserver.
@@ -66,6 +92,10 @@ type ControlPlane struct {
 	authority *authority
 	address   string
 	processes []*process
+
+	namespace *namespace.Namespace // where the control plane runs; nil: on the machine itself
+	nodes     []*realNode
+	entrance  *entrance // of kube-apiserver, when it runs in a namespace
 }
 
 // Start starts a control plane and returns when all of it is ready. When it fails, or when ctx ends, everything that
@@ -108,6 +138,11 @@ func (cp *ControlPlane) startAll(ctx context.Context, options Options) error {
 	if cp.authority, err = newAuthority(cp.Dir); err != nil {
 		return err
 	}
+	if options.Node == Real {
+		if err := cp.makeNodes(options.Nodes); err != nil {
+			return err
+		}
+	}
 	if err := cp.startServing(ctx, options); err != nil {
 		return err
 	}
@@ -116,7 +151,7 @@ func (cp *ControlPlane) startAll(ctx context.Context, options Options) error {
 		return fmt.Errorf("making a client: %w", err)
 	}
 	if slices.Contains(options.Components, KubeControllerManager) {
-		if err := cp.startControllerManager(ctx); err != nil {
+		if err := cp.startControllerManager(ctx, options.Node); err != nil {
 			return err
 		}
 	}
@@ -124,7 +159,7 @@ func (cp *ControlPlane) startAll(ctx context.Context, options Options) error {
 		if err := cp.startScheduler(ctx); err != nil {
 			return err
 		}
-		if err := cp.startNode(ctx, clients); err != nil {
+		if err := cp.startNode(ctx, clients, options.Node); err != nil {
 			return err
 		}
 	}
@@ -134,14 +169,23 @@ func (cp *ControlPlane) startAll(ctx context.Context, options Options) error {
 	return nil
 }
 
-// Stop stops every component, the last started first. It removes Dir unless keep is set; with keep it leaves Dir and
-// says where it is.
+// startNode starts the node, or the nodes, and returns when pods can run.
+func (cp *ControlPlane) startNode(ctx context.Context, clients kubernetes.Interface, kind NodeKind) error {
+	if kind == Real {
+		return cp.startRealNodes(ctx, clients)
+	}
+	return cp.startPlayedNode(ctx, clients)
+}
+
+// Stop stops every component, the last started first, and every container of a real node. It removes Dir unless keep is
+// set; with keep it leaves Dir and says where it is.
 func (cp *ControlPlane) Stop(keep bool) error {
 	var errs []error
 	for _, p := range slices.Backward(cp.processes) {
 		errs = append(errs, p.stop())
 	}
 	cp.processes = nil
+	errs = append(errs, cp.removeNodes())
 	if keep {
 		fmt.Fprintf(os.Stderr, "The logs of the control plane are in %s\n", cp.Dir)
 	} else if err := os.RemoveAll(cp.Dir); err != nil {
@@ -159,6 +203,15 @@ func (o Options) validate() error {
 		if !slices.Contains(known, component) {
 			return fmt.Errorf("unknown component %q: choose from %s", component, strings.Join(known, ", "))
 		}
+	}
+	switch {
+	case o.Node != "" && o.Node != Played && o.Node != Real:
+		return fmt.Errorf("unknown kind of node %q: choose %s or %s", o.Node, Played, Real)
+	case o.Nodes < 0 || o.Nodes > mostNodes || (o.Nodes > 1 && o.Node != Real):
+		return fmt.Errorf("%d nodes: there can be one played node, or 1 to %d real ones", o.Nodes, mostNodes)
+	}
+	if o.Node == Real && !(slices.Contains(o.Components, KubeControllerManager) && slices.Contains(o.Components, KubeScheduler)) {
+		return fmt.Errorf("a real node needs %q and %q", KubeControllerManager, KubeScheduler)
 	}
 	if slices.Contains(o.Components, MetricsServer) && !slices.Contains(o.Components, KubeScheduler) {
 		return fmt.Errorf("component %q needs %q, which brings the node that it scrapes", MetricsServer, KubeScheduler)

@@ -19,24 +19,25 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// holderVariable makes this test binary start a control plane, say which processes it has, and wait: a caller that can
-// be killed.
+// holderVariable makes this test binary start a control plane with nodes of that kind, say where it is, and wait: a caller
+// that can be killed.
 const holderVariable = "CONTROLPLANE_TEST_HOLDER"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(holderVariable) != "" {
-		hold()
+	if node := os.Getenv(holderVariable); node != "" {
+		hold(NodeKind(node))
 	}
 	os.Exit(m.Run())
 }
 
-func hold() {
-	cp, err := Start(context.Background(), Options{})
+func hold(node NodeKind) {
+	options := Options{Node: node}
+	if node == Real {
+		options.Components = []string{KubeControllerManager, KubeScheduler}
+	}
+	cp, err := Start(context.Background(), options)
 	if err != nil {
 		panic(err)
-	}
-	for _, p := range cp.processes {
-		_, _ = os.Stdout.WriteString("started " + p.cmd.Path + "\n")
 	}
 	_, _ = os.Stdout.WriteString("dir " + cp.Dir + "\nready\n")
 	select {}
@@ -164,30 +165,7 @@ func TestUnknownComponentIsRefused(t *testing.T) {
 
 // TestComponentsEndWithTheirStarter: not even kill -9 of the process that started them leaves components behind.
 func TestComponentsEndWithTheirStarter(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	holder := exec.CommandContext(t.Context(), self)
-	holder.Env = append(os.Environ(), holderVariable+"=1")
-	holder.Stderr = os.Stderr
-	out, err := holder.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var dir string
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && lines.Text() != "ready" {
-		if found, ok := strings.CutPrefix(lines.Text(), "dir "); ok {
-			dir = found
-		}
-	}
-	if dir == "" {
-		t.Fatal("the holder did not start a control plane")
-	}
+	holder, dir := startHolder(t, Played)
 	if len(using(t, dir)) != 2 {
 		t.Fatalf("etcd and kube-apiserver should run, but there is %v", using(t, dir))
 	}
@@ -201,13 +179,47 @@ func TestComponentsEndWithTheirStarter(t *testing.T) {
 	}
 }
 
+// startHolder starts a process that holds a control plane, and returns it with the folder of the control plane.
+func startHolder(t *testing.T, node NodeKind) (holder *exec.Cmd, dir string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder = exec.CommandContext(t.Context(), self)
+	holder.Env = append(os.Environ(), holderVariable+"="+string(node))
+	holder.Stderr = os.Stderr
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "ready" {
+		if found, ok := strings.CutPrefix(lines.Text(), "dir "); ok {
+			dir = found
+		}
+	}
+	if dir == "" {
+		t.Fatal("the holder did not start a control plane")
+	}
+	return holder, dir
+}
+
 // waitUntilUnused waits until no process has the folder of a control plane among its arguments.
 func waitUntilUnused(t *testing.T, dir string) {
 	t.Helper()
+	waitFor(t, "the processes in "+dir+" to end", func() bool { return len(using(t, dir)) == 0 })
+}
+
+func waitFor(t *testing.T, what string, is func() bool) {
+	t.Helper()
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true,
-		func(context.Context) (bool, error) { return len(using(t, dir)) == 0, nil })
+		func(context.Context) (bool, error) { return is(), nil })
 	if err != nil {
-		t.Errorf("still running: %v", using(t, dir))
+		t.Errorf("waiting for %s: %v", what, err)
 	}
 }
 

@@ -10,8 +10,14 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// kubeconfigFor issues a client certificate and writes a kubeconfig NAME.kubeconfig that uses it.
+// kubeconfigFor issues a client certificate and writes a kubeconfig NAME.kubeconfig that uses it where the control plane
+// runs.
 func (cp *ControlPlane) kubeconfigFor(name, user string, groups ...string) (string, error) {
+	return cp.kubeconfigAt(cp.address, name, user, groups...)
+}
+
+// kubeconfigAt is kubeconfigFor with the address at which kube-apiserver is reached.
+func (cp *ControlPlane) kubeconfigAt(address, name, user string, groups ...string) (string, error) {
 	files, err := cp.authority.issue(name, user, groups...)
 	if err != nil {
 		return "", err
@@ -26,7 +32,7 @@ func (cp *ControlPlane) kubeconfigFor(name, user string, groups ...string) (stri
 	}
 	path := filepath.Join(cp.Dir, name+".kubeconfig")
 	return path, WriteKubeconfig(path, &rest.Config{
-		Host: cp.address,
+		Host: address,
 		TLSClientConfig: rest.TLSClientConfig{
 			CAData: cp.authority.certPEM, CertData: certPEM, KeyData: keyPEM,
 		},

@@ -61,7 +61,7 @@ func (cp *ControlPlane) startMetricsServer(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	served := answersOK(client, cp.address+"/apis/metrics.k8s.io/v1beta1/nodes")
+	served := answersOK(client, cp.Config.Host+"/apis/metrics.k8s.io/v1beta1/nodes")
 	return cp.run(ctx, MetricsServer, served,
 		"--kubeconfig="+kubeconfig,
 		"--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,

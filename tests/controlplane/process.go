@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+
+	"mcpserver-operator/tests/controlplane/namespace"
 )
 
 // parentFDVariable is read by package parent of the components: the descriptor of a pipe that closes when this process
@@ -30,6 +33,7 @@ const stopGrace = 15 * time.Second
 type process struct {
 	name    string
 	log     string
+	in      *namespace.Namespace // nil: on the machine itself
 	ready   func(context.Context) error
 	cmd     *exec.Cmd
 	alive   *os.File // the write end of the pipe that the component watches
@@ -37,9 +41,16 @@ type process struct {
 	exitErr error // set before exited is closed
 }
 
-// run starts a component and returns when ready returns nil.
+// run starts a component where the control plane runs, and returns when ready returns nil.
 func (cp *ControlPlane) run(ctx context.Context, name string, ready func(context.Context) error, args ...string) error {
-	p, err := startProcess(filepath.Join(cp.assets, name), filepath.Join(cp.Dir, name+".log"), args...)
+	return cp.runIn(ctx, cp.namespace, name, name, ready, args...)
+}
+
+// runIn starts an executable in a namespace, under a name of its own, and returns when ready returns nil.
+func (cp *ControlPlane) runIn(
+	ctx context.Context, in *namespace.Namespace, name, executable string, ready func(context.Context) error, args ...string,
+) error {
+	p, err := startProcess(in, name, filepath.Join(cp.assets, executable), filepath.Join(cp.Dir, name+".log"), args...)
 	if err != nil {
 		return err
 	}
@@ -70,7 +81,7 @@ func (cp *ControlPlane) StartAgain(ctx context.Context, name string) error {
 		return err
 	}
 	ended := cp.processes[i]
-	p, err := startProcess(ended.cmd.Path, ended.log, ended.cmd.Args[1:]...)
+	p, err := startProcess(ended.in, ended.name, ended.cmd.Path, ended.log, ended.cmd.Args[1:]...)
 	if err != nil {
 		return err
 	}
@@ -102,8 +113,7 @@ func (cp *ControlPlane) find(name string) (int, error) {
 	return i, nil
 }
 
-func startProcess(path, logPath string, args ...string) (*process, error) {
-	name := filepath.Base(path)
+func startProcess(in *namespace.Namespace, name, path, logPath string, args ...string) (*process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
@@ -118,13 +128,14 @@ func startProcess(path, logPath string, args ...string) (*process, error) {
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{watched} // descriptor 3: ExtraFiles follow standard input, output and error
-	cmd.Env = append(os.Environ(), parentFDVariable+"=3")
+	// containerd looks for its shim in PATH.
+	cmd.Env = append(os.Environ(), parentFDVariable+"=3", "PATH="+filepath.Dir(path)+":"+os.Getenv("PATH"))
 	// A group of its own, so that Ctrl-C in a terminal reaches only us and components are stopped in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	if err := in.Start(cmd); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting %s: %w", name, err), alive.Close())
 	}
-	p := &process{name: name, log: logPath, cmd: cmd, alive: alive, exited: make(chan struct{})}
+	p := &process{name: name, in: in, log: logPath, cmd: cmd, alive: alive, exited: make(chan struct{})}
 	go func() {
 		p.exitErr = cmd.Wait()
 		close(p.exited)
@@ -203,6 +214,17 @@ func freePorts(n int) ([]string, error) {
 		ports[i] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
+}
+
+// answers returns a readiness check: a GET of url, in a namespace, is answered with 200 by a server of the authority.
+func (cp *ControlPlane) answers(in *namespace.Namespace, url string) func(context.Context) error {
+	client, err := rest.HTTPClientFor(&rest.Config{
+		TLSClientConfig: rest.TLSClientConfig{CAData: cp.authority.certPEM}, Dial: in.DialContext,
+	})
+	if err != nil {
+		return func(context.Context) error { return fmt.Errorf("making a client: %w", err) }
+	}
+	return answersOK(client, url)
 }
 
 // answersOK returns a readiness check: a GET of url is answered with 200.

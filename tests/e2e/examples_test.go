@@ -38,7 +38,7 @@ func TestExamples(t *testing.T) {
 					if ready == nil {
 						return "no condition", false
 					}
-					return ready.Message, string(ready.Status) == wanted || containsAll(ready.Message, []string{wanted})
+					return ready.Reason + ": " + ready.Message, string(ready.Status) == wanted || ready.Reason == wanted
 				})
 			}))).
 			Feature())

@@ -81,7 +81,7 @@ func childrenAreAsBuilt() features.Func {
 			}
 			set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{
 				Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas,
-			}, fixed)
+			}, fixed, applyconfigs.Cluster{})
 			must(t, err)
 			clientService, headlessService := applyconfigs.ClientService(server, fixed), applyconfigs.HeadlessService(server, fixed)
 			var different []string

@@ -39,7 +39,7 @@ spec:
 		Assess("all pods ready", all(apply(declared(2)), scaleIs(2), kstatusIs(status.CurrentStatus))).
 		Assess("a pod that crashes again and again", all(
 			podWaits("web-1", "CrashLoopBackOff", "back-off 5m0s restarting failed container"),
-			unready("1 of 2 pods are ready", "web-1", "CrashLoopBackOff", "container mcp", "back-off"), kstatusIs(status.InProgressStatus),
+			unready("1 of 2 pods are ready", "web-1", "CrashLoopBackOff", `container "mcp"`, "back-off"), kstatusIs(status.InProgressStatus),
 			phaseIs(v1alpha1.PhasePending))).
 		Assess("it is replaced", all(kubectl("delete", "pod", "web-1"), scaleIs(2), kstatusIs(status.CurrentStatus))).
 		Assess("an image that cannot be pulled", all(
@@ -158,7 +158,7 @@ func unready(words ...string) features.Func {
 			mcp := mcpServer(ctx, t)
 			condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
 			return fmt.Sprint(condition), condition != nil && condition.Status == "False" &&
-				condition.ObservedGeneration == mcp.Generation && containsAll(condition.Message, words)
+				condition.ObservedGeneration == mcp.Generation && containsAll(condition.Reason+": "+condition.Message, words)
 		})
 	})
 }

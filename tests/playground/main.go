@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -24,8 +25,13 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	fmt.Println("Starting a control plane and the operator")
-	c, err := cluster.Start(ctx, controlplane.KubeControllerManager, controlplane.KubeScheduler)
+	node := flag.String("node", string(controlplane.Played), "what pods run on: played or real")
+	flag.Parse()
+	fmt.Printf("Starting a control plane with a %s node, and the operator\n", *node)
+	c, err := cluster.StartWith(ctx, controlplane.Options{
+		Components: []string{controlplane.KubeControllerManager, controlplane.KubeScheduler},
+		Node:       controlplane.NodeKind(*node),
+	})
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,9 @@ func serve(ctx context.Context, o options, server *mcp.Server) error {
 		func(*http.Request) *mcp.Server { return server },
 		&mcp.StreamableHTTPOptions{Stateless: o.stateless},
 	))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
+	for _, path := range []string{"/healthz", "/health"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.address(os.Getenv))
 	if err != nil {
 		return err

@@ -23,9 +23,6 @@ import (
 	"mcpserver-operator/deploy/image"
 )
 
-// operator is the name of the program, and of the image in the docker archive.
-const operator = "mcpserver-operator"
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, os.Args[1:], os.Stdout)
@@ -54,18 +51,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	release := image.Release{
-		Programs:   map[string]image.Program{operator: {Package: ".", Tags: *tags, Version: *version}},
-		Entrypoint: operator,
-		About: image.About{
-			Title:       operator,
-			Description: "Runs Model Context Protocol servers as StatefulSets, and leaves their scale to whoever sets it.",
-			Version:     *version,
-			Revision:    *revision,
-			Licenses:    "Apache-2.0",
-			Created:     time.Unix(*created, 0),
-		},
-	}
+	release := image.OperatorRelease("", *tags, *version, *revision, time.Unix(*created, 0))
 	for _, s := range strings.Split(*platforms, ",") {
 		platform, err := image.ParsePlatform(s)
 		if err != nil {
@@ -123,7 +109,7 @@ func write(out, version string, index v1.ImageIndex, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("write %s for the platform of this machine: %w", archive, err)
 	}
-	reference := operator + ":" + version
+	reference := image.Operator + ":" + version
 	if err := image.WriteArchive(archive, reference, img); err != nil {
 		return err
 	}

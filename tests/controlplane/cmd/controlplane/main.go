@@ -29,14 +29,23 @@ func run(ctx context.Context) (err error) {
 	components := flag.String("components",
 		strings.Join([]string{controlplane.KubeControllerManager, controlplane.KubeScheduler}, ","),
 		"what to run besides etcd and kube-apiserver, separated by commas: kube-controller-manager, "+
-			"kube-scheduler (with a node played by kwok), metrics-server; empty for nothing else")
+			"kube-scheduler (with a node), metrics-server; empty for nothing else")
+	node := flag.String("node", string(controlplane.Played),
+		"what pods run on: played, a node that kwok plays, or real, a node with kubelet and containerd, which needs root")
+	nodes := flag.Int("nodes", 1, "how many real nodes there are: 1 or 2")
+	preflight := flag.Bool("preflight", false, "say whether a real node can run on this machine, and if not, why, and exit")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
 
+	if *preflight {
+		return controlplane.Preflight()
+	}
 	cp, err := controlplane.Start(ctx, controlplane.Options{
 		Components: strings.FieldsFunc(*components, func(r rune) bool { return r == ',' }),
+		Node:       controlplane.NodeKind(*node),
+		Nodes:      *nodes,
 	})
 	if err != nil {
 		return err

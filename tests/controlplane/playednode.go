@@ -22,8 +22,8 @@ const NodeName = "controlplane-node"
 // kwok's own configuration reads it.
 const CPUUsageAnnotation = "kwok.x-k8s.io/usage-cpu"
 
-// startNode starts kwok and gives it one node to play.
-func (cp *ControlPlane) startNode(ctx context.Context, clients kubernetes.Interface) error {
+// startPlayedNode starts kwok and gives it one node to play.
+func (cp *ControlPlane) startPlayedNode(ctx context.Context, clients kubernetes.Interface) error {
 	config, err := exec.CommandContext(ctx, filepath.Join(cp.assets, kwok), "configuration").Output()
 	if err != nil {
 		return fmt.Errorf("reading the configuration of kwok: %w", err)
@@ -53,15 +53,7 @@ func (cp *ControlPlane) startNode(ctx context.Context, clients kubernetes.Interf
 		if err != nil {
 			return err
 		}
-		if len(node.Spec.Taints) > 0 {
-			return fmt.Errorf("node %s has the taint %s", NodeName, node.Spec.Taints[0].Key)
-		}
-		for _, condition := range node.Status.Conditions {
-			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
-				return nil
-			}
-		}
-		return fmt.Errorf("node %s is not ready", NodeName)
+		return isReady(node)
 	}
 	return cp.run(ctx, kwok, nodeReady,
 		"--config="+configFile,

@@ -1,0 +1,112 @@
+package applyconfigs
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/utils/ptr"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// securityOf is whom the pods run as: user, group, group of the volumes, and whether root is refused.
+func securityOf(t *testing.T, template string, cluster Cluster) string {
+	t.Helper()
+	server := read(t, "minimal")
+	if template != "" {
+		server.Spec.PodTemplateSpec = &runtime.RawExtension{Raw: []byte(template)}
+	}
+	context := podOf(t, server, cluster).SecurityContext
+	show := func(id *int64) string {
+		if id == nil {
+			return "-"
+		}
+		return fmt.Sprint(*id)
+	}
+	return fmt.Sprintf("%s:%s:%s nonroot=%v", show(context.RunAsUser), show(context.RunAsGroup), show(context.FSGroup),
+		ptr.Deref(context.RunAsNonRoot, false))
+}
+
+func podOf(t *testing.T, server *v1alpha1.MCPServer, cluster Cluster) *corev1ac.PodSpecApplyConfiguration {
+	t.Helper()
+	fixed, err := FixedFor(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := StatefulSet(server, Scale{}, fixed, cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set.Spec.Template.Spec
+}
+
+// TestWhomThePodsRunAs: as 1000, which most images can, unless the cluster or the template decides.
+func TestWhomThePodsRunAs(t *testing.T) {
+	pod := func(context string) string { return `{"spec":{"securityContext":` + context + `}}` }
+	container := func(context string) string {
+		return `{"spec":{"containers":[{"name":"mcp","securityContext":` + context + `}]}}`
+	}
+	for name, test := range map[string]struct {
+		template string
+		cluster  Cluster
+		want     string
+	}{
+		"nothing is said":                         {"", Cluster{}, "1000:1000:1000 nonroot=true"},
+		"OpenShift assigns users":                 {"", Cluster{AssignsUsers: true}, "-:-:- nonroot=true"},
+		"the template has another user":           {pod(`{"runAsUser":65532}`), Cluster{}, "65532:1000:1000 nonroot=true"},
+		"the template has another group":          {pod(`{"runAsGroup":0,"fsGroup":0}`), Cluster{}, "1000:0:0 nonroot=true"},
+		"the template allows root":                {pod(`{"runAsNonRoot":false}`), Cluster{}, "-:-:- nonroot=false"},
+		"the container allows root":               {container(`{"runAsNonRoot":false}`), Cluster{}, "-:-:- nonroot=true"},
+		"the template allows root and has a user": {pod(`{"runAsNonRoot":false,"runAsUser":7}`), Cluster{}, "7:1000:1000 nonroot=false"},
+		"the template has root":                   {pod(`{"runAsUser":0}`), Cluster{}, "0:1000:1000 nonroot=false"},
+		"the container has root":                  {container(`{"runAsUser":0}`), Cluster{}, "1000:1000:1000 nonroot=false"},
+		"the template has root and refuses it":    {pod(`{"runAsUser":0,"runAsNonRoot":true}`), Cluster{}, "0:1000:1000 nonroot=true"},
+		"a sidecar has root": {
+			`{"spec":{"containers":[{"name":"other","image":"o:1","securityContext":{"runAsUser":0}}]}}`, Cluster{}, "1000:1000:1000 nonroot=true",
+		},
+	} {
+		if got := securityOf(t, test.template, test.cluster); got != test.want {
+			t.Errorf("%s: got %s, wanted %s", name, got, test.want)
+		}
+	}
+}
+
+// TestServersListenWhereTheyAreReached: on both IP families where the Service is IPv6 first.
+func TestServersListenWhereTheyAreReached(t *testing.T) {
+	for name, test := range map[string]struct {
+		families []corev1.IPFamily
+		cluster  Cluster
+		want     string
+	}{
+		"nothing is said":             {nil, Cluster{}, "0.0.0.0"},
+		"the cluster is IPv6 first":   {nil, Cluster{IPv6First: true}, "::"},
+		"the Service is IPv6":         {[]corev1.IPFamily{corev1.IPv6Protocol}, Cluster{}, "::"},
+		"the Service is IPv6 first":   {[]corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}, Cluster{}, "::"},
+		"the Service is IPv4 first":   {[]corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}, Cluster{IPv6First: true}, "0.0.0.0"},
+		"the Service is IPv4 in IPv6": {[]corev1.IPFamily{corev1.IPv4Protocol}, Cluster{IPv6First: true}, "0.0.0.0"},
+	} {
+		server := read(t, "minimal")
+		if test.families != nil {
+			server.Spec.Service = &v1alpha1.ClientService{IPFamilies: test.families}
+		}
+		variables, err := json.Marshal(podOf(t, server, test.cluster).Containers[0].Env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []corev1.EnvVar
+		if err := json.Unmarshal(variables, &all); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, variable := range all {
+			got[variable.Name] = variable.Value
+		}
+		if got["MCP_HOST"] != test.want || got["FASTMCP_HOST"] != test.want {
+			t.Errorf("%s: MCP_HOST is %q and FASTMCP_HOST is %q, wanted %q", name, got["MCP_HOST"], got["FASTMCP_HOST"], test.want)
+		}
+	}
+}

@@ -1,0 +1,18 @@
+// Command kube-proxy is the Kubernetes component of that name, for a real node.
+package main
+
+import (
+	"os"
+
+	"k8s.io/component-base/cli"
+	_ "k8s.io/component-base/metrics/prometheus/clientgo" // registers the client metrics
+	_ "k8s.io/component-base/metrics/prometheus/version"  // registers the version metric
+	"k8s.io/kubernetes/cmd/kube-proxy/app"
+
+	"mcpserver-operator/tests/controlplane/components/internal/parent"
+)
+
+func main() {
+	parent.ExitWith()
+	os.Exit(cli.Run(app.NewProxyCommand()))
+}

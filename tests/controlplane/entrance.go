@@ -1,0 +1,64 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+
+	"mcpserver-operator/tests/controlplane/namespace"
+)
+
+// entrance forwards connections to a loopback port of the machine into a namespace: clients outside reach kube-apiserver
+// through it, and nothing inside reaches out.
+type entrance struct {
+	listener net.Listener
+}
+
+// openEntrance starts to forward connections to an address in a namespace.
+func openEntrance(in *namespace.Namespace, target string) (*entrance, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("opening an entrance to the namespace: %w", err)
+	}
+	go func() {
+		for {
+			outer, err := listener.Accept()
+			if err != nil {
+				return // it was closed
+			}
+			go forward(in, outer, target)
+		}
+	}()
+	return &entrance{listener: listener}, nil
+}
+
+func (e *entrance) address() string { return e.listener.Addr().String() }
+
+// close ends the forwarding of new connections. Those that there are end with the server.
+func (e *entrance) close() error {
+	if e == nil {
+		return nil
+	}
+	return e.listener.Close()
+}
+
+// forward copies both ways until both ends are done: each end may close its half first.
+func forward(in *namespace.Namespace, outer net.Conn, target string) {
+	defer outer.Close()
+	inner, err := in.DialContext(context.Background(), "tcp", target)
+	if err != nil {
+		return // the client sees that the connection is closed
+	}
+	defer inner.Close()
+	done := make(chan struct{}, 2)
+	for _, pair := range [][2]net.Conn{{outer, inner}, {inner, outer}} {
+		go func() {
+			_, _ = io.Copy(pair[0], pair[1])
+			_ = pair[0].(*net.TCPConn).CloseWrite()
+			done <- struct{}{}
+		}()
+	}
+	<-done
+	<-done
+}

@@ -1,0 +1,126 @@
+// Package node shows on real nodes, with real servers and clients, what users are promised: pods run, and the operator runs as
+// it is installed, by its chart, with two replicas. Each test is one promise; vocabulary_test.go has the words that they are
+// written in.
+//
+// A real node needs root and some programs (see controlplane.Preflight), and the image of the npm server needs npm. Where it
+// cannot be, the suite says why and passes, unless REQUIRE_REAL_NODE is true, as it is in CI.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"sigs.k8s.io/e2e-framework/pkg/env"
+	"sigs.k8s.io/e2e-framework/pkg/envconf"
+
+	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/controlplane"
+	"mcpserver-operator/tests/images"
+)
+
+var (
+	// testEnv runs the features.
+	testEnv env.Environment
+	// theCluster is where they run.
+	theCluster *cluster.Cluster
+)
+
+// The names of the images. Nothing could be pulled: they are put on the nodes. Equal images under two names are two versions.
+const (
+	serverImage     = "node.example/server:1"
+	nextImage       = "node.example/server:2"
+	rootImage       = "node.example/server:root"
+	namedImage      = "node.example/server:named"
+	absentImage     = "node.example/server:no-program"
+	everythingImage = "node.example/everything:1"
+	everythingNext  = "node.example/everything:2"
+	goImage         = "node.example/go-everything:1"
+	goNext          = "node.example/go-everything:2"
+	clientImage     = "node.example/client:1"
+	operatorImage   = "node.example/mcpserver-operator"
+)
+
+// The versions of the operator: it is installed with the first, and upgraded to the second.
+const (
+	firstVersion  = "1.0.0"
+	secondVersion = "1.0.1"
+)
+
+func TestMain(m *testing.M) {
+	if err := controlplane.Available(controlplane.Real); err != nil && !controlplane.Required() {
+		fmt.Println("tests/node is not run:", err)
+		os.Exit(0)
+	}
+	options := controlplane.Options{
+		Components: []string{controlplane.KubeControllerManager, controlplane.KubeScheduler, controlplane.MetricsServer},
+		Node:       controlplane.Real, Nodes: 2,
+	}
+	os.Exit(cluster.RunSuiteBare("node", options, func(ctx context.Context, c *cluster.Cluster) (int, error) {
+		theCluster = c
+		if err := errors.Join(loadImages(ctx), install(ctx)); err != nil {
+			return 1, err
+		}
+		var err error
+		testEnv, err = env.NewWithContext(ctx, envconf.New().WithKubeconfigFile(c.Kubeconfig).WithFailFast())
+		if err != nil {
+			return 1, fmt.Errorf("making the test environment: %w", err)
+		}
+		return testEnv.Run(m), nil
+	}))
+}
+
+// loadImages makes the images of servers, client and operator, and puts them on the nodes.
+func loadImages(ctx context.Context) error {
+	dir, err := images.Folder()
+	if err != nil {
+		return err
+	}
+	server, err := images.Server(ctx, dir)
+	if err != nil {
+		return err
+	}
+	as := func(user string) func() (v1.Image, error) {
+		return func() (v1.Image, error) { return images.As(server, user) }
+	}
+	itself := func() (v1.Image, error) { return server, nil }
+	version := func(version string) func() (v1.Image, error) {
+		return func() (v1.Image, error) { return theCluster.OperatorImage(ctx, version) }
+	}
+	for _, made := range []struct {
+		names []string
+		image func() (v1.Image, error)
+	}{
+		{[]string{serverImage, nextImage}, itself},
+		{[]string{rootImage}, as("")},
+		{[]string{namedImage}, as(images.AppUser)},
+		{[]string{absentImage}, func() (v1.Image, error) { return images.WithoutProgram(server) }},
+		{[]string{everythingImage, everythingNext}, func() (v1.Image, error) { return images.Everything(ctx, dir) }},
+		{[]string{goImage, goNext}, func() (v1.Image, error) { return images.GoEverything(ctx, dir) }},
+		{[]string{clientImage}, func() (v1.Image, error) { return images.Client(ctx, dir) }},
+		{[]string{operatorImage + ":" + firstVersion}, version(firstVersion)},
+		{[]string{operatorImage + ":" + secondVersion}, version(secondVersion)},
+	} {
+		img, err := made.image()
+		if err != nil {
+			return err
+		}
+		for _, name := range made.names {
+			if err := theCluster.LoadImage(ctx, name, img); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// install installs the operator as the README says, by Helm, and returns when both replicas run.
+func install(ctx context.Context) error {
+	_, err := theCluster.Helm(ctx, "install", "mcpserver-operator", "deploy/chart",
+		"--namespace", cluster.OperatorNamespace, "--create-namespace",
+		"--set=image.repository="+operatorImage, "--set=image.tag="+firstVersion, "--wait", "--timeout=2m")
+	return err
+}
