@@ -20,10 +20,6 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 	}{
 		{"image", server("image", "node.example/absent:1"), "ImagePullFailed", []string{"node.example/absent:1", "spec.imagePullSecrets"}},
 		{
-			"root", server("root", rootImage, stateless, "podTemplateSpec: {spec: {securityContext: {runAsUser: 0, runAsNonRoot: true}}}"),
-			"RootRefused", []string{"would run as root", "runAsNonRoot: false"},
-		},
-		{
 			"crash", server("crash", serverImage, "args: [-exit-after=1s, -exit-code=3, '-termination-message=no license for this server']"),
 			"CrashLoopBackOff", []string{"exit code 3", "no license for this server", "kubectl logs --previous"},
 		},
@@ -87,6 +83,17 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 		test = test.Assess(row.name, readySays(row.name, metav1.ConditionFalse, row.reason, row.words...))
 	}
 	testEnv.Test(t, test.Feature())
+}
+
+// TestRootThatTheTemplateRefusesIsNamed: where the namespace does not refuse it first.
+func TestRootThatTheTemplateRefusesIsNamed(t *testing.T) {
+	refused := func(name, image, context string) string {
+		return server(name, image, "args: [-stateless]", "podTemplateSpec: {spec: {securityContext: {"+context+"}}}")
+	}
+	testEnv.Test(t, feature("root that the template refuses", "baseline").
+		Assess("is named", all(apply(refused("root", rootImage, "runAsUser: 0, runAsNonRoot: true")),
+			readySays("root", metav1.ConditionFalse, "RootRefused", "would run as root", "runAsNonRoot: false"))).
+		Feature())
 }
 
 // denyingPolicy refuses pods as an admission webhook does, with words of its own.

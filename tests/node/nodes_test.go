@@ -1,0 +1,116 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/envconf"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/tests/controlplane"
+)
+
+// TestADrainLeavesOnePodServing: both pods are on the node that is drained, so that without the budget both would go at once.
+func TestADrainLeavesOnePodServing(t *testing.T) {
+	testEnv.Test(t, feature("kubectl drain", "restricted").
+		Assess("both pods are on one node", all(
+			clusterKubectl("cordon", "node-1"),
+			apply(server("web", serverImage, "args: [-stateless, -ready-after=2s]", "replicas: 2")), scaleIs("web", 2),
+			clusterKubectl("uncordon", "node-1"), podsAreOn("web", "node-2"))).
+		Assess("one after the other moves, and the server keeps answering", keepsAnswering("web", all(
+			clusterKubectl("drain", "node-2", "--ignore-daemonsets", "--force", "--timeout=120s"), scaleIs("web", 2), podsAreOn("web", "node-1")))).
+		Teardown(clusterKubectl("uncordon", "node-1")).
+		Teardown(clusterKubectl("uncordon", "node-2")).
+		Feature())
+}
+
+// TestALostNodeIsNamed, with its pod and what to do; and the server is ready again when the node is back.
+func TestALostNodeIsNamed(t *testing.T) {
+	const kubelet = controlplane.Kubelet + "-node-2"
+	testEnv.Test(t, feature("a node that is lost", "restricted").
+		Assess("a pod on the node", all(
+			apply(server("web", serverImage, "args: [-stateless]", "podTemplateSpec: {spec: {nodeSelector: {kubernetes.io/hostname: node-2}}}")), scaleIs("web", 1))).
+		Assess("is named", all(
+			step(func(_ context.Context, t *testing.T) { must(t, theCluster.Kill(kubelet)) }),
+			readySays("web", metav1.ConditionFalse, "NodeLost", "pod web-0", `node "node-2" does not report`, "kubectl delete node node-2"))).
+		Assess("and forgotten when it is back", all(
+			step(func(ctx context.Context, t *testing.T) { must(t, theCluster.StartAgain(ctx, kubelet)) }), scaleIs("web", 1))).
+		Teardown(step(func(ctx context.Context, t *testing.T) { must(t, theCluster.StartEnded(ctx)) })).
+		Feature())
+}
+
+// clusterKubectl runs kubectl outside of the namespace of the test.
+func clusterKubectl(args ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		_, err := theCluster.Kubectl(ctx, args...)
+		must(t, err)
+	})
+}
+
+func podsAreOn(name, node string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		for _, pod := range podsOf(ctx, t, name) {
+			if pod.Spec.NodeName != node {
+				t.Fatalf("pod %s is on %s, not on %s", pod.Name, pod.Spec.NodeName, node)
+			}
+		}
+	})
+}
+
+// longestSilence is how long no call may be answered while pods come and go. A pod that stops refuses connections until
+// kube-proxy has heard of it.
+const longestSilence = 3 * time.Second
+
+// keepsAnswering runs a step while a client opens a new session for each of its calls, and fails if for some time none of them
+// was answered.
+func keepsAnswering(name string, do features.Func) features.Func {
+	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+		t.Helper()
+		pod := startClient(ctx, t, name, "-tool=whoami", "-fresh", "-count=0", "-for=5m", "-every=100ms", "-timeout=1s")
+		eventually(ctx, t, "the first answer", func(ctx context.Context) (string, bool) {
+			answered, _ := answers(ctx, t, pod)
+			return fmt.Sprintf("%d answers", len(answered)), len(answered) > 0
+		})
+		ctx = do(ctx, t, config)
+		before, _ := answers(ctx, t, pod)
+		eventually(ctx, t, "more answers", func(ctx context.Context) (string, bool) {
+			answered, _ := answers(ctx, t, pod)
+			return fmt.Sprintf("%d answers", len(answered)), len(answered) > len(before)+5
+		})
+		answered, failed := answers(ctx, t, pod)
+		for i := 1; i < len(answered); i++ {
+			if silence := answered[i].Sub(answered[i-1]); silence > longestSilence {
+				t.Errorf("after %s no call was answered for %s", answered[i-1].Format(time.TimeOnly), silence)
+			}
+		}
+		t.Logf("%d calls were answered, %d failed", len(answered), failed)
+		must(t, theCluster.Client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: in(ctx), Name: pod}}, client.GracePeriodSeconds(1)))
+		return ctx
+	}
+}
+
+// answers are when the calls of a client were begun that were answered, and how many were not.
+func answers(ctx context.Context, t *testing.T, pod string) (answered []time.Time, failed int) {
+	t.Helper()
+	live := &corev1.Pod{}
+	must(t, theCluster.Client.Get(ctx, client.ObjectKey{Namespace: in(ctx), Name: pod}, live))
+	if live.Status.Phase == corev1.PodPending {
+		return nil, 0
+	}
+	results, _ := printedBy(ctx, t, pod)
+	for _, result := range results {
+		if result.OK {
+			answered = append(answered, result.Start)
+		} else {
+			failed++
+		}
+	}
+	return answered, failed
+}

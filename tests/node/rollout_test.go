@@ -1,0 +1,119 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/envconf"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestReadyIsTrueOnlyWhenRealPodsAnswer: the servers take four seconds to listen, so that Ready would be seen too early.
+func TestReadyIsTrueOnlyWhenRealPodsAnswer(t *testing.T) {
+	manifest := func(image string) string {
+		return server("web", image, "args: [-stateless, -ready-after=4s]", "replicas: 2")
+	}
+	testEnv.Test(t, feature("Ready", "restricted").
+		Assess("is never True before the first pods answer", neverReadyTooEarly(serverImage, all(apply(manifest(serverImage)), scaleIs("web", 2)))).
+		Assess("is never True before those of a rollout do", neverReadyTooEarly(nextImage, all(apply(manifest(nextImage)), imageIs("web", nextImage), scaleIs("web", 2)))).
+		Assess("is False in a rollout that does not work, and True when the image is corrected", all(
+			apply(server("web", "node.example/absent:1", "replicas: 2")),
+			readySays("web", metav1.ConditionFalse, "ImagePullFailed", "node.example/absent:1"),
+			apply(manifest(serverImage)), imageIs("web", serverImage), scaleIs("web", 2))).
+		Feature())
+}
+
+// neverReadyTooEarly runs a step, and fails if the condition Ready of the MCPServer web, in the generation that the step makes, is
+// seen to be True while a pod does not run an image or is not ready.
+func neverReadyTooEarly(image string, do features.Func) features.Func {
+	return watching(do, func(ctx context.Context, t *testing.T, mcp *v1alpha1.MCPServer) {
+		if !isReady(mcp) || mcp.Spec.Image != image {
+			return
+		}
+		pods := podsOf(ctx, t, "web")
+		if len(pods) < 2 {
+			t.Errorf("Ready is True with %d pods", len(pods))
+		}
+		for _, pod := range pods {
+			if pod.Spec.Containers[0].Image != image || !podIsReady(&pod) {
+				t.Errorf("Ready is True, and pod %s runs %s and is ready: %t", pod.Name, pod.Spec.Containers[0].Image, podIsReady(&pod))
+			}
+		}
+	})
+}
+
+func podIsReady(pod *corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// watching runs a step and lets look see every version of the MCPServers of the test, until they have been seen as they are when
+// the step has ended. It fails if there was none.
+func watching(do features.Func, look func(ctx context.Context, t *testing.T, mcp *v1alpha1.MCPServer)) features.Func {
+	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+		t.Helper()
+		var list v1alpha1.MCPServerList
+		must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx))))
+		watcher, err := theCluster.Client.Watch(ctx, &v1alpha1.MCPServerList{}, client.InNamespace(in(ctx)),
+			&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+		must(t, err)
+		seen := make(chan int)
+		go func() {
+			var count int
+			for event := range watcher.ResultChan() {
+				if mcp, isMCPServer := event.Object.(*v1alpha1.MCPServer); isMCPServer && event.Type != watch.Deleted {
+					count++
+					look(ctx, t, mcp)
+				}
+			}
+			seen <- count
+		}()
+		ctx = do(ctx, t, config)
+		watcher.Stop()
+		if count := <-seen; count == 0 {
+			t.Error("the watch has seen no MCPServer")
+		}
+		return ctx
+	}
+}
+
+// TestTerminatingPodsDoNotCountAsReady: they ignore SIGTERM, as many programs do that run as process 1, and stay ready for their
+// whole grace period.
+func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
+	var terminating bool
+	neverMoreThanAskedFor := func(_ context.Context, t *testing.T, mcp *v1alpha1.MCPServer) {
+		var ready, wanted int
+		if _, err := fmt.Sscanf(mcp.Status.Ready, "%d/%d", &ready, &wanted); err == nil && ready > wanted {
+			t.Errorf("status.ready is %s", mcp.Status.Ready)
+		}
+		terminating = terminating || strings.Contains(show(mcp), "2 are terminating, for which each has its grace period of 8 s")
+	}
+	manifest := func(image string) string {
+		return server("web", image, "args: [-stateless, -ignore-sigterm]", "terminationGracePeriodSeconds: 8")
+	}
+	testEnv.Test(t, feature("pods that ignore SIGTERM", "restricted").
+		Assess("three run", all(apply(manifest(serverImage)), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs("web", 3))).
+		Assess("scaled down, they are told apart from those that serve", watching(
+			all(kubectl("scale", "statefulset", "web", "--replicas=1"), scaleIs("web", 1)), neverMoreThanAskedFor)).
+		Assess("and they were told to be terminating", step(func(_ context.Context, t *testing.T) {
+			if !terminating {
+				t.Error("no status has told of the two pods that terminate")
+			}
+		})).
+		Assess("a pod that is replaced does not count as ready meanwhile", watching(all(
+			kubectl("delete", "pod", "web-0", "--wait=false"),
+			readySays("web", metav1.ConditionFalse, "PodsNotReady", "0 of 1 pods are ready", "1 are terminating"), scaleIs("web", 1)), neverMoreThanAskedFor)).
+		Feature())
+}
