@@ -85,11 +85,16 @@ func (r *Reconciler) observeAutoscalers(ctx context.Context, server *v1alpha1.MC
 
 // autoscalerName names an autoscaler as its user knows it: the ScaledObject, when KEDA made it for one.
 func autoscalerName(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
-	if owner := metav1.GetControllerOf(hpa); owner != nil && owner.Kind == "ScaledObject" &&
-		schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).Group == "keda.sh" {
-		return "ScaledObject/" + owner.Name
+	if isOfKEDA(hpa) {
+		return "ScaledObject/" + metav1.GetControllerOf(hpa).Name
 	}
 	return "HorizontalPodAutoscaler/" + hpa.Name
+}
+
+// isOfKEDA reports whether KEDA made an autoscaler for a ScaledObject.
+func isOfKEDA(hpa *autoscalingv2.HorizontalPodAutoscaler) bool {
+	owner := metav1.GetControllerOf(hpa)
+	return owner != nil && isOf(owner, schema.GroupKind{Group: "keda.sh", Kind: "ScaledObject"})
 }
 
 // Reasons of the condition AutoscalerProblem.

@@ -92,7 +92,7 @@ func isOf(owner *metav1.OwnerReference, kind schema.GroupKind) bool {
 	return schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).GroupKind() == kind
 }
 
-// onlyWhatIsScaled keeps of an autoscaler what it scales, how, and for whom.
+// onlyWhatIsScaled keeps of an autoscaler what it scales, how, for whom, and whether it has scaled to 0.
 func onlyWhatIsScaled(object any) (any, error) {
 	hpa, isAutoscaler := object.(*autoscalingv2.HorizontalPodAutoscaler)
 	if !isAutoscaler {
@@ -103,7 +103,8 @@ func onlyWhatIsScaled(object any) (any, error) {
 			Namespace: hpa.Namespace, Name: hpa.Name, UID: hpa.UID, ResourceVersion: hpa.ResourceVersion,
 			OwnerReferences: hpa.OwnerReferences,
 		},
-		Spec: hpa.Spec,
+		Spec:   hpa.Spec,
+		Status: autoscalingv2.HorizontalPodAutoscalerStatus{Conditions: zeroConditions(hpa)},
 	}, nil
 }
 

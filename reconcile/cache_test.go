@@ -67,7 +67,7 @@ func TestTheCacheHoldsOfAnAutoscalerWhatIsLookedAt(t *testing.T) {
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: "web", Controller: ptr.To(true)}}},
 		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{MaxReplicas: 4,
 			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "web"}},
-		Status: autoscalingv2.HorizontalPodAutoscalerStatus{CurrentReplicas: 3},
+		Status: autoscalingv2.HorizontalPodAutoscalerStatus{CurrentReplicas: 3, Conditions: atZero("").Status.Conditions},
 	}
 	held, err := onlyWhatIsScaled(hpa)
 	if err != nil {
@@ -77,7 +77,10 @@ func TestTheCacheHoldsOfAnAutoscalerWhatIsLookedAt(t *testing.T) {
 	if !isAutoscaler || targetOf(kept) != targetOf(hpa) || autoscalerName(kept) != "ScaledObject/web" || kept.Spec.MaxReplicas != 4 {
 		t.Errorf("something is missing: %v", held)
 	}
-	if kept.Status.CurrentReplicas != 0 || kept.ManagedFields != nil {
+	if !hasScaledToZero(kept) {
+		t.Errorf("it does not say that it has scaled to 0: %v", held)
+	}
+	if kept.Status.CurrentReplicas != 0 || kept.ManagedFields != nil || kept.Status.Conditions[0].Message != "" {
 		t.Errorf("more than that is held: %v", held)
 	}
 }

@@ -100,9 +100,13 @@ func converge[C applyConfiguration[C], L liveObject](
 ) (wrote bool, err error) {
 	var absent L
 	version := neverVersion
+	asked, err := digestOf(want)
+	if err != nil {
+		return false, err
+	}
 	if live != absent {
-		if settled, err := isAsAskedFor(ctx, r, p, want, live, extract); settled || err != nil {
-			return false, err
+		if isAsAskedFor(ctx, r, p, want, asked, live, extract) {
+			return false, nil
 		}
 		version = live.GetResourceVersion()
 		want.WithUID(live.GetUID())
@@ -136,6 +140,7 @@ func converge[C applyConfiguration[C], L liveObject](
 	}
 	// Apply has decoded the answer into want. The server drops a write that changes nothing.
 	if unstructuredOf(want).GetResourceVersion() == version {
+		r.settled.dropped(p.server, live, asked)
 		return false, nil
 	}
 	r.fights.count(live, taken, p.now)
@@ -143,13 +148,13 @@ func converge[C applyConfiguration[C], L liveObject](
 	return true, nil
 }
 
-// isAsAskedFor reports whether what the operator owns in live is exactly what it asks for.
+// isAsAskedFor reports whether what the operator owns in live is exactly what it asks for, as far as the API server lets it.
+// Asked is the digest of want.
 func isAsAskedFor[C applyConfiguration[C], L liveObject](
-	ctx context.Context, r *Reconciler, p *pass, want C, live L, extract func(L, string) (C, error),
-) (bool, error) {
-	asked, err := digestOf(want)
-	if err != nil {
-		return false, err
+	ctx context.Context, r *Reconciler, p *pass, want C, asked uint64, live L, extract func(L, string) (C, error),
+) bool {
+	if r.settled.isDropped(p.server, live, asked) {
+		return true
 	}
 	if !r.settled.isStill(p.server, live, asked) {
 		owned, err := extract(live, applyconfigs.FieldManager)
@@ -157,14 +162,14 @@ func isAsAskedFor[C applyConfiguration[C], L liveObject](
 			// Somebody wrote what the schema does not allow, such as one environment variable twice; the API server
 			// applies to it all the same.
 			logf.FromContext(ctx).V(1).Info("Cannot tell what the operator owns", "child", live.GetName(), "error", err)
-			return false, nil
+			return false
 		}
 		if !equality.Semantic.DeepEqual(owned, want) {
-			return false, nil
+			return false
 		}
 	}
 	r.settled.remember(p.server, live, asked)
-	return true, nil
+	return true
 }
 
 // unstructuredOf converts an apply configuration, of whose fields only a few have accessors that all kinds share.

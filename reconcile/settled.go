@@ -48,6 +48,9 @@ type settledChild struct {
 	version string
 	// asked is the digest of the apply configuration.
 	asked uint64
+	// dropped says that the child is not as asked for, and cannot be: the API server drops what it does not have, such as
+	// maxUnavailable before Kubernetes 1.37, and applying again changes nothing. Nobody has removed it then.
+	dropped bool
 }
 
 var digestSeed = maphash.MakeSeed()
@@ -66,6 +69,11 @@ func (s *settledChildren) remember(server *v1alpha1.MCPServer, child client.Obje
 	s.set(server, keyOf(child), settledChild{
 		uid: child.GetUID(), generation: server.Generation, version: child.GetResourceVersion(), asked: asked,
 	})
+}
+
+// dropped remembers that it changes nothing to apply to a child what its MCPServer asks for.
+func (s *settledChildren) dropped(server *v1alpha1.MCPServer, child client.Object, asked uint64) {
+	s.set(server, keyOf(child), settledChild{uid: child.GetUID(), version: child.GetResourceVersion(), asked: asked, dropped: true})
 }
 
 // created remembers a child that the operator has just created.
@@ -107,13 +115,19 @@ func (s *settledChildren) wasThere(server *v1alpha1.MCPServer, child childKey) b
 // isStill reports whether a child was seen to be as asked for, and neither it nor what is asked for has changed since.
 func (s *settledChildren) isStill(server *v1alpha1.MCPServer, child client.Object, asked uint64) bool {
 	last, seen := s.find(server, child)
-	return seen && last.version == child.GetResourceVersion() && last.asked == asked
+	return seen && !last.dropped && last.version == child.GetResourceVersion() && last.asked == asked
+}
+
+// isDropped reports whether applying what is asked for changed nothing, and neither that nor the child has changed since.
+func (s *settledChildren) isDropped(server *v1alpha1.MCPServer, child client.Object, asked uint64) bool {
+	last, seen := s.find(server, child)
+	return seen && last.dropped && last.version == child.GetResourceVersion() && last.asked == asked
 }
 
 // wasEver reports whether a child was seen to be as its MCPServer asks for in the present generation.
 func (s *settledChildren) wasEver(server *v1alpha1.MCPServer, child client.Object) bool {
 	last, seen := s.find(server, child)
-	return seen && last.generation == server.Generation
+	return seen && !last.dropped && last.generation == server.Generation
 }
 
 func (s *settledChildren) find(server *v1alpha1.MCPServer, child client.Object) (settledChild, bool) {

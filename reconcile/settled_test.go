@@ -70,3 +70,27 @@ func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
 		t.Error("not looked at again when it has changed")
 	}
 }
+
+// TestWhatTheAPIServerDropsIsSettled: it is not applied again, and nobody is said to have removed it.
+func TestWhatTheAPIServerDropsIsSettled(t *testing.T) {
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
+	child := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
+	changed := child.DeepCopy()
+	changed.ResourceVersion = "6"
+
+	var settled settledChildren
+	settled.dropped(server, child, 7)
+	if !settled.isDropped(server, child, 7) {
+		t.Error("applied again without a change")
+	}
+	if settled.isDropped(server, child, 8) || settled.isDropped(server, changed, 7) {
+		t.Error("not applied again after a change")
+	}
+	if settled.wasEver(server, child) || settled.isStill(server, child, 7) {
+		t.Error("settled as if it were as asked for")
+	}
+	settled.remember(server, child, 7)
+	if settled.isDropped(server, child, 7) || !settled.isStill(server, child, 7) {
+		t.Error("not settled when it is as asked for")
+	}
+}

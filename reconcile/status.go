@@ -28,6 +28,7 @@ const (
 	reasonPodsNotReady  = "PodsNotReady"
 	reasonPodsReady     = "PodsReady"
 	reasonScaledToZero  = "ScaledToZero"
+	reasonIdle          = "Idle"
 	reasonScaleYielded  = "ScaleYielded"
 	reasonScaleFight    = "ScaleFight"
 	reasonFieldFight    = "FieldFight"
@@ -64,7 +65,7 @@ func nextStatus(p *pass, passErr error) v1alpha1.MCPServerStatus {
 	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(p.server, p.children.statefulSet, p.autoscalers))...)
 	conditions = append(conditions, fieldConflict(p)...)
 	setConditions(&status, conditions, p.now)
-	status.Phase = phaseOf(p, status.Conditions)
+	status.Phase = phaseOf(status.Conditions)
 	return status
 }
 
@@ -125,7 +126,7 @@ func healthConditions(p *pass, passErr error) []metav1.Condition {
 	}
 	replicas := replicasOf(p.children.statefulSet)
 	if replicas == 0 {
-		return ready(reasonScaledToZero, "scaled to 0: no pod runs")
+		return ready(zeroScale(p.server, p.currentScaleOwner(), p.autoscalers))
 	}
 	return ready(reasonPodsReady, fmt.Sprintf("%d of %d pods are ready", replicas, replicas)+findingsMessage(p.children.pods.recovered))
 }
@@ -288,15 +289,15 @@ func refusalMessage(refusals []refusal) string {
 		"the operator goes on by itself when the name is free"
 }
 
-func phaseOf(p *pass, conditions []metav1.Condition) v1alpha1.Phase {
+func phaseOf(conditions []metav1.Condition) v1alpha1.Phase {
 	switch {
 	case apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionStalled):
 		return v1alpha1.PhaseFailed
 	case !apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReady):
 		return v1alpha1.PhasePending
-	case replicasOf(p.children.statefulSet) == 0:
+	case apimeta.FindStatusCondition(conditions, v1alpha1.ConditionReady).Reason == reasonScaledToZero:
 		return v1alpha1.PhaseStopped
-	default:
+	default: // Idle as well: a phase of its own would be one more than existing clients, and the CRD of before an upgrade, know
 		return v1alpha1.PhaseReady
 	}
 }

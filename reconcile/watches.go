@@ -72,13 +72,15 @@ var statusHandler = handler.Funcs{
 	},
 }
 
-// autoscalerChanged ignores updates of the status of an autoscaler, which changes all the time.
+// autoscalerChanged ignores updates of the status of an autoscaler, which changes all the time, except for whether it has scaled
+// to 0 and scales up again.
 var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	before, isBefore := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
 	after, isAfter := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
 	return !isBefore || !isAfter ||
 		!equality.Semantic.DeepEqual(before.Spec, after.Spec) ||
-		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences)
+		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences) ||
+		!equality.Semantic.DeepEqual(zeroConditions(before), zeroConditions(after))
 }}
 
 // reportPriority is that of passes that most likely have only to report. What has to be carried out comes first: somebody

@@ -1,5 +1,6 @@
 // Package autoscaling shows MCPServers under a HorizontalPodAutoscaler that scales by CPU, with the real metrics-server:
-// load comes and goes, new versions are rolled out meanwhile, and the scale is the autoscaler's alone.
+// load comes and goes, new versions are rolled out meanwhile, and the scale is the autoscaler's alone; and under one that scales to
+// 0 and back by an external metric, which a stub serves.
 package autoscaling
 
 import (
@@ -29,7 +30,7 @@ var theCluster *cluster.Cluster
 
 func TestMain(m *testing.M) {
 	// The tests wait for metrics far more than they compute, so that all of them run at a time on any machine.
-	if err := flag.Set("test.parallel", "3"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	components := []string{controlplane.KubeControllerManager, controlplane.KubeScheduler, controlplane.MetricsServer}
@@ -117,7 +118,7 @@ func get[O client.Object](t *testing.T, namespace string, object O) O {
 }
 
 // patience is how long the autoscaler may take. It needs two looks of metrics-server at a pod, which are 10 s apart, and
-// moves in steps; three tests share the machine meanwhile.
+// moves in steps; four tests share the machine meanwhile.
 const patience = 5 * time.Minute
 
 // eventually fails a test if something does not become true.

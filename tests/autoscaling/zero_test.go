@@ -1,0 +1,141 @@
+package autoscaling
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/cluster"
+)
+
+// toZero is an MCPServer that declares no replicas, under an autoscaler of 0 to 3 pods: one for each 10 calls that wait.
+const toZero = `
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: autoscaled}
+spec: {image: "registry.example/mcp/search:1.0", transport: streamable-http}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: autoscaled}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: autoscaled}
+  minReplicas: 0
+  maxReplicas: 3
+  metrics:
+  - type: External
+    external: {metric: {name: ` + waitingCalls + `}, target: {type: AverageValue, averageValue: "10"}}
+`
+
+// TestAnAutoscalerScalesToZeroAndBack: HPAScaleToZero, on since Kubernetes 1.37. The scale is the autoscaler's alone: also while it is
+// 0. A person's 0 is not the autoscaler's: it stays, and the status tells them apart.
+func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t)
+	metrics := serveExternalMetrics(t)
+	metrics.set(15)
+	apply(t, namespace, toZero)
+	isReady(t, namespace, 2, "1.0")
+	recorder, err := theCluster.RecordScale(t.Context(), client.ObjectKey{Namespace: namespace, Name: server})
+	must(t, err)
+	mark, err := theCluster.AuditMark()
+	must(t, err)
+
+	metrics.set(0)
+	isAtZero(t, namespace, v1alpha1.PhaseReady, "Idle", "scaled to 0 by HorizontalPodAutoscaler/autoscaled, which scales it up again when its metrics ask for it: no pod runs")
+	scaledToZeroIs(t, namespace, corev1.ConditionTrue)
+	apply(t, namespace, toZero) // nothing is declared by applying it again
+	kubectl(t, namespace, "annotate", "mcpserver/"+server, "example.com/touched=yes")
+	metrics.set(25)
+	isReady(t, namespace, 3, "1.0")
+	scaledToZeroIs(t, namespace, corev1.ConditionFalse)
+
+	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=0")
+	isAtZero(t, namespace, v1alpha1.PhaseStopped, "ScaledToZero", "HorizontalPodAutoscaler/autoscaled does nothing while the scale is a 0 that it has not set. "+
+		"To start the server, run: kubectl -n "+namespace+" scale statefulset autoscaled --replicas=1")
+	stays(t, namespace, metrics)
+	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=1") // as the message says
+	isReady(t, namespace, 3, "1.0")
+
+	scales, err := recorder.Stop(t.Context())
+	must(t, err)
+	if !slices.Equal(scales, []int32{2, 0, 3, 0, 1, 3}) {
+		t.Errorf("the scale was %v, one after the other", scales)
+	}
+	if writes := scaleWrites(t, mark, namespace, "statefulsets"); writes != 3 {
+		t.Errorf("the autoscaler wrote the scale %d times", writes)
+	}
+	operatorWritesNoStatefulSet(t, mark, namespace)
+}
+
+// isAtZero waits until the MCPServer is Ready without a pod, in a phase, for a reason and with a message.
+func isAtZero(t *testing.T, namespace string, phase v1alpha1.Phase, reason, message string) {
+	t.Helper()
+	eventually(t, "0 pods, "+reason, func() (string, bool) {
+		mcp := get(t, namespace, &v1alpha1.MCPServer{})
+		ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+		state, _ := scaleIs(t, namespace, 0)
+		return fmt.Sprintf("%s, %s, %v, %s", mcp.Status.Phase, mcp.Status.Ready, ready, state),
+			mcp.Status.Ready == "0/0" && mcp.Status.Phase == phase && ready != nil && ready.Status == metav1.ConditionTrue &&
+				ready.Reason == reason && (ready.Message == message || ready.Message == "scaled to 0: no pod runs. "+message)
+	})
+}
+
+// scaledToZeroIs waits for a status of the condition by which the autoscaler remembers whose 0 it is.
+func scaledToZeroIs(t *testing.T, namespace string, want corev1.ConditionStatus) {
+	t.Helper()
+	eventually(t, "ScaledToZero "+string(want), func() (string, bool) {
+		conditions := get(t, namespace, &autoscalingv2.HorizontalPodAutoscaler{}).Status.Conditions
+		return fmt.Sprint(conditions), slices.ContainsFunc(conditions, func(c autoscalingv2.HorizontalPodAutoscalerCondition) bool {
+			return c.Type == autoscalingv2.ScaledToZero && c.Status == want
+		})
+	})
+}
+
+// stays waits until the autoscaler has looked at a person's 0, twice more, and says that it does nothing. That nothing was written is in
+// the scales that were recorded; the metric, which asks for three pods, is not even read.
+func stays(t *testing.T, namespace string, metrics *externalMetrics) {
+	t.Helper()
+	eventually(t, "ScalingDisabled", func() (string, bool) {
+		conditions := get(t, namespace, &autoscalingv2.HorizontalPodAutoscaler{}).Status.Conditions
+		return fmt.Sprint(conditions), slices.ContainsFunc(conditions, func(c autoscalingv2.HorizontalPodAutoscalerCondition) bool {
+			return c.Type == autoscalingv2.ScalingActive && c.Reason == "ScalingDisabled"
+		})
+	})
+	asked := metrics.asked.Load()
+	mark, err := theCluster.AuditMark()
+	must(t, err)
+	eventually(t, "two more looks", func() (string, bool) {
+		requests, err := theCluster.RequestsSince(mark, autoscalerUser)
+		must(t, err)
+		looks := 0
+		for _, request := range requests {
+			if request.Verb == "get" && request.Namespace == namespace && request.Resource == "statefulsets" && request.Subresource == "scale" {
+				looks++
+			}
+		}
+		return fmt.Sprint(looks), looks >= 2
+	})
+	if now := metrics.asked.Load(); now != asked {
+		t.Errorf("the autoscaler has read the metric %d times", now-asked)
+	}
+}
+
+// operatorWritesNoStatefulSet fails if the operator has written the StatefulSet, or a scale, since a mark in the audit log.
+func operatorWritesNoStatefulSet(t *testing.T, mark int64, namespace string) {
+	t.Helper()
+	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+	must(t, err)
+	for _, request := range requests {
+		if request.IsWrite() && request.Namespace == namespace && (request.Resource == "statefulsets" || request.Subresource == "scale") {
+			t.Errorf("the operator wrote: %s", request)
+		}
+	}
+}

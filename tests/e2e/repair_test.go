@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+)
+
+// The pods of these images wait for what podIsLetGo does, as if their image were being pulled. That of the broken image never is.
+const (
+	goodImage   = "registry.example/server:1"
+	brokenImage = "registry.example/server:no-such-tag"
+	fixedImage  = "registry.example/server:2"
+)
+
+// TestABrokenRolloutIsRepairedByFixingTheImage: nobody has to delete a pod, as with OrderedReady (kubernetes#67250), and the
+// pods that serve stay until their successors do. With maxUnavailable, as many pods are replaced at a time, since Kubernetes 1.37;
+// before, it is one, because the API server drops the field.
+func TestABrokenRolloutIsRepairedByFixingTheImage(t *testing.T) {
+	testEnv.Test(t, feature("a rollout to a broken image").
+		Assess("three pods serve", all(apply(held(goodImage, "")), podsAreLetGo(0, 1, 2), scaleIs(3))).
+		Assess("stops at the first pod", all(apply(held(brokenImage, "")),
+			images(goodImage, goodImage, brokenImage), unready("of 3 pods", "web-2"))).
+		Assess("the fixed image replaces that pod first", all(apply(held(fixedImage, "")),
+			images(goodImage, goodImage, fixedImage))).
+		Assess("and then the others, one after the other", all(
+			podsAreLetGo(2), images(goodImage, fixedImage, fixedImage),
+			podsAreLetGo(1), images(fixedImage, fixedImage, fixedImage),
+			podsAreLetGo(0), scaleIs(3), imageIs(fixedImage))).
+		Feature())
+
+	const two = "\n  updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 2}}"
+	several, err := theCluster.IsAtLeast("1.37")
+	must(t, err)
+	brokenToo, fixedToo := goodImage, goodImage
+	if several {
+		brokenToo, fixedToo = brokenImage, fixedImage
+	}
+	testEnv.Test(t, feature("a rollout to a broken image, with maxUnavailable").
+		Assess("three pods serve", all(apply(held(goodImage, two)), podsAreLetGo(0, 1, 2), scaleIs(3))).
+		Assess("maxUnavailable is applied, or dropped by the API server", maxUnavailableIs(several)).
+		Assess("stops at the number of pods that may be unavailable", all(apply(held(brokenImage, two)),
+			images(goodImage, brokenToo, brokenImage), unready("of 3 pods", "web-2"))).
+		Assess("the fixed image replaces those pods first", all(apply(held(fixedImage, two)),
+			images(goodImage, fixedToo, fixedImage))).
+		Assess("and then the other", all(
+			podsAreLetGo(2), podIsLetGoOf("web-1", fixedImage), podIsLetGoOf("web-0", fixedImage), scaleIs(3), imageIs(fixedImage))).
+		Assess("what the API server drops is nobody's fault, and not written again", writesNothing(passesAreForced(3))).
+		Feature())
+}
+
+// held is a manifest of three pods, each of which waits to be let go. More is added to its spec.
+func held(image, more string) string {
+	return fmt.Sprintf(`
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec:
+  image: %q
+  replicas: 3
+  podTemplateSpec: {spec: {schedulingGates: [{name: e2e/held}]}}%s
+`, image, more)
+}
+
+// podsAreLetGo takes the scheduling gate away from pods, by their number.
+func podsAreLetGo(ordinals ...int) features.Func {
+	var steps []features.Func
+	for _, ordinal := range ordinals {
+		steps = append(steps, podIsLetGo(fmt.Sprintf("%s-%d", server, ordinal)))
+	}
+	return all(steps...)
+}
+
+// podIsLetGoOf is podIsLetGo for the pod that runs an image: not for the one that was there before.
+func podIsLetGoOf(name, image string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "pod "+name+" with "+image, func(ctx context.Context) (string, bool) {
+			pod := get(ctx, t, name, &corev1.Pod{})
+			if len(pod.Spec.Containers) == 0 {
+				return "absent", false
+			}
+			return pod.Spec.Containers[0].Image, pod.Spec.Containers[0].Image == image
+		})
+		podIsLetGo(name)(ctx, t, nil)
+	})
+}
+
+// images waits until the pods run images, in order of their number, and all are as the StatefulSet controller leaves them: none is
+// being deleted.
+func images(want ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, fmt.Sprintf("the images %q", want), func(ctx context.Context) (string, bool) {
+			var pods corev1.PodList
+			must(t, theCluster.Client.List(ctx, &pods, client.InNamespace(in(ctx)))) // in order of name
+			var got []string
+			for _, pod := range pods.Items {
+				if pod.DeletionTimestamp.IsZero() {
+					got = append(got, pod.Spec.Containers[0].Image)
+				}
+			}
+			return strings.Join(got, " "), strings.Join(got, " ") == strings.Join(want, " ")
+		})
+	})
+}
+
+// maxUnavailableIs fails unless the StatefulSet has the field, at 2, or has it not.
+func maxUnavailableIs(kept bool) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		got := statefulSet(ctx, t).Spec.UpdateStrategy.RollingUpdate.MaxUnavailable
+		if kept != (got != nil && got.IntValue() == 2) {
+			t.Fatalf("maxUnavailable is %v", got)
+		}
+	})
+}
