@@ -6,7 +6,11 @@ SHELL := bash
 export CGO_ENABLED := 0
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
-KUBERNETES_VERSION := 1.37.2
+# The version of Kubernetes that is in a go.mod of the components.
+kubernetes_in = $(shell awk '$$1 == "k8s.io/kubernetes" {print substr($$2, 2)}' tests/controlplane/components/$(1))
+KUBERNETES_VERSION := $(call kubernetes_in,go.mod)
+# The older minors of Kubernetes that are supported: each has a go.mod of its own, go-MINOR.mod, beside that one.
+OLDER_MINORS := $(patsubst tests/controlplane/components/go-%.mod,%,$(sort $(wildcard tests/controlplane/components/go-*.mod)))
 
 export REQUIRE_REAL_NODE
 
@@ -39,7 +43,7 @@ NODE ?= played
 
 # The real components report the version that is linked into them.
 version_package = -X $(1).gitVersion=v$(KUBERNETES_VERSION) -X $(1).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitTreeState=clean
-COMPONENTS_LDFLAGS := -s -w $(call version_package,k8s.io/component-base/version) $(call version_package,k8s.io/client-go/pkg/version)
+COMPONENTS_LDFLAGS = -s -w $(call version_package,k8s.io/component-base/version) $(call version_package,k8s.io/client-go/pkg/version)
 
 build_operator = go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
 
@@ -85,7 +89,14 @@ test: control-plane node-if-possible ## Run every test, the storm and the faults
 	cd $(CLIENTS_DIR) && go test -count=1 -timeout=60m -p=1 ./...
 
 .PHONY: test-long
-test-long: test storm faults fuzz ## Run every test, and the long forms (some hours).
+test-long: test matrix storm faults fuzz ## Run every test, and the long forms (some hours).
+
+.PHONY: matrix
+matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run what depends on Kubernetes on every minor that is supported (tests/facts and tests/e2e).
+	@for components in $(OLDER_MINORS:%=components-%) components; do \
+	  echo "== $$(bin/$$components/kube-apiserver --version)"; \
+	  CONTROLPLANE_ASSETS=$(CURDIR)/bin/$$components go test -tags=$(TAGS) -count=1 -timeout=60m -p=1 ./tests/facts ./tests/e2e; \
+	done
 
 .PHONY: faults
 faults: control-plane ## Break operators, the control plane and the network under a storm, everything FAULTS_ROUNDS times.
@@ -131,7 +142,7 @@ verify: ## Fail when generated files, go.mod files or formatting are not current
 	  echo "verify: generated files were not current; they are now: look at them and commit them" >&2; exit 1; \
 	fi
 	go mod tidy -diff
-	cd $(COMPONENTS_DIR) && go mod tidy -diff
+	cd $(COMPONENTS_DIR) && for mod in go*.mod; do go mod tidy -diff -modfile=$$mod; done
 	cd $(RUNTIME_DIR) && go mod tidy -diff
 	cd $(CLIENTS_DIR) && go mod tidy -diff
 	cd .ci/tools && go mod tidy -diff
@@ -174,6 +185,17 @@ $(COMPONENTS_BUILT): $(COMPONENTS_DIR)/go.mod $(COMPONENTS_DIR)/go.sum $(wildcar
 	@cd $(COMPONENTS_DIR) && go build -v -trimpath -ldflags "$(COMPONENTS_LDFLAGS)" -o ../../../bin/components/ \
 	  $(addprefix ./,$(COMPONENTS)) $(count_packages)
 	@rm -f bin/components/.built-*
+	@touch $@
+
+# Of an older minor, what the suites of make matrix start. kwok, which plays the node, is the same for every version, as its own
+# releases are: its module does not compile with the libraries of 1.35.
+bin/components-%/.built: KUBERNETES_VERSION = $(call kubernetes_in,go-$*.mod)
+bin/components-%/.built: $(COMPONENTS_DIR)/go-%.mod $(COMPONENTS_DIR)/go-%.sum $(COMPONENTS_BUILT)
+	@echo "Building Kubernetes $(KUBERNETES_VERSION) from Go modules. The first time this takes several minutes."
+	@mkdir -p $(@D)
+	@cd $(COMPONENTS_DIR) && go build -modfile=go-$*.mod -v -trimpath -ldflags "$(COMPONENTS_LDFLAGS)" -o ../../../$(@D)/ \
+	  $(addprefix ./,$(filter-out kwok metrics-server,$(COMPONENTS))) $(count_packages)
+	@cp bin/components/kwok $(@D)/
 	@touch $@
 
 $(NODE_BUILT): $(COMPONENTS_BUILT) $(RUNTIME_DIR)/go.mod $(RUNTIME_DIR)/go.sum $(wildcard $(RUNTIME_DIR)/*/main.go)

@@ -48,7 +48,7 @@ func TestStartServesARealAPIAndStopLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	processes, built := cp.processes, versionBuilt(t)
+	processes, built := cp.processes, versionBuilt(t, "go.mod")
 	version, err := discovery.NewDiscoveryClientForConfigOrDie(cp.Config).ServerVersion()
 	if err != nil {
 		t.Error(err)
@@ -73,22 +73,6 @@ func TestStartServesARealAPIAndStopLeavesNothing(t *testing.T) {
 	if _, err := os.Stat(cp.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is still there: %v", cp.Dir, err)
 	}
-}
-
-// versionBuilt is the version of Kubernetes in the go.mod of the components, from which make links it into them.
-func versionBuilt(t *testing.T) string {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join("components", "go.mod"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(content)) {
-		if version, found := strings.CutPrefix(strings.TrimSpace(line), "k8s.io/kubernetes "); found {
-			return version
-		}
-	}
-	t.Fatal("components/go.mod does not require k8s.io/kubernetes")
-	return ""
 }
 
 func TestRBACIsOn(t *testing.T) {

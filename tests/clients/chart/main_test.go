@@ -56,7 +56,7 @@ func render(t *testing.T, from *chart.Chart, yamlValues string, options ...func(
 	install := action.NewInstall(action.NewConfiguration())
 	install.ReleaseName, install.Namespace, install.Replace = release, cluster.OperatorNamespace, true
 	install.DryRunStrategy = action.DryRunClient
-	on(t, "v1.30.0")(install)
+	on(t, "v1.35.0")(install)
 	for _, option := range options {
 		option(install)
 	}

@@ -80,12 +80,12 @@ func TestTheChartIsWellFormed(t *testing.T) {
 	}
 }
 
-// TestAnOldKubernetesIsRefused: where there is no ValidatingAdmissionPolicy v1 nothing is installed.
+// TestAnOldKubernetesIsRefused: where nothing was tested nothing is installed.
 func TestAnOldKubernetesIsRefused(t *testing.T) {
-	if _, err := render(t, theChart(t), "", on(t, "v1.29.14")); err == nil || !strings.Contains(err.Error(), "kubeVersion: >=1.30.0-0") {
-		t.Errorf("Kubernetes 1.29: %v", err)
+	if _, err := render(t, theChart(t), "", on(t, "v1.34.9")); err == nil || !strings.Contains(err.Error(), "kubeVersion: >=1.35.0-0") {
+		t.Errorf("Kubernetes 1.34: %v", err)
 	}
-	for _, version := range []string{"v1.30.0", "v1.36.3", "v1.33.4-gke.1134000"} {
+	for _, version := range []string{"v1.35.0", "v1.37.2", "v1.38.0", "v1.35.4-gke.1134000"} {
 		if _, err := render(t, theChart(t), "", on(t, version)); err != nil {
 			t.Errorf("Kubernetes %s: %v", version, err)
 		}
