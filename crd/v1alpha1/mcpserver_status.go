@@ -45,8 +45,8 @@ type MCPServerStatus struct {
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0) or Terminating. Programs
-	// should read the conditions.
+	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0 by a person) or Terminating.
+	// A server that an autoscaler has scaled to 0 is Ready, for the reason Idle. Programs should read the conditions.
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
 
@@ -84,11 +84,11 @@ type Phase string
 const (
 	// PhasePending is an MCPServer that is on its way.
 	PhasePending Phase = "Pending"
-	// PhaseReady is an MCPServer with all pods ready.
+	// PhaseReady is an MCPServer with all pods ready, or idle: an autoscaler has scaled it to 0.
 	PhaseReady Phase = "Ready"
 	// PhaseFailed is an MCPServer that is Stalled.
 	PhaseFailed Phase = "Failed"
-	// PhaseStopped is an MCPServer scaled to 0.
+	// PhaseStopped is an MCPServer that a person has scaled to 0.
 	PhaseStopped Phase = "Stopped"
 	// PhaseTerminating is an MCPServer that is being deleted.
 	PhaseTerminating Phase = "Terminating"

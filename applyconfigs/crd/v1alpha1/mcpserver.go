@@ -22,7 +22,7 @@ import (
 // yours: kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool may set it, and it stays where they put it.
 // See spec.replicas.
 type MCPServerApplyConfiguration struct {
-	v1.TypeMetaApplyConfiguration    `json:",inline"`
+	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// What to run. Unknown fields are refused, never silently ignored.
 	Spec *MCPServerSpecApplyConfiguration `json:"spec,omitempty"`

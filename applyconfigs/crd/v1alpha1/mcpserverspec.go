@@ -15,8 +15,10 @@ import (
 //
 // MCPServerSpec is what a user asks for.
 type MCPServerSpecApplyConfiguration struct {
-	// The container image of the server, for example ghcr.io/example/server:1.2. It has to run as a user other than
-	// root, because the pods meet the restricted Pod Security Standard; podTemplateSpec can say otherwise.
+	// The container image of the server, for example ghcr.io/example/server:1.2. The pods meet the restricted Pod Security
+	// Standard: the image runs as user and group 1000, whatever its own user is, and volumes belong to group 1000. On OpenShift
+	// the cluster assigns the user. To run it as another user, set securityContext in podTemplateSpec; with runAsNonRoot: false
+	// and no runAsUser it runs as its own user.
 	Image *string `json:"image,omitempty"`
 	// When the image is pulled: Always, IfNotPresent or Never. Left out, Kubernetes decides by the tag of the image.
 	ImagePullPolicy *v1.PullPolicy `json:"imagePullPolicy,omitempty"`
@@ -69,7 +71,7 @@ type MCPServerSpecApplyConfiguration struct {
 	// Arguments of the container, after its command or the entrypoint of the image.
 	Args []string `json:"args,omitempty"`
 	// Environment variables of the container, as in a Pod; names are unique. One of the operator's own (MCP_TRANSPORT,
-	// MCP_PORT, FASTMCP_PORT, MCP_HOST) is replaced by yours of the same name.
+	// MCP_PORT, FASTMCP_PORT, MCP_HOST, FASTMCP_HOST) is replaced by yours of the same name.
 	Env []v1.EnvVar `json:"env,omitempty"`
 	// ConfigMaps and Secrets whose keys become environment variables of the container, as in a Pod.
 	EnvFrom []v1.EnvFromSource `json:"envFrom,omitempty"`

@@ -22,8 +22,8 @@ type MCPServerStatusApplyConfiguration struct {
 	// FieldConflict: someone else changes a field of a child each time it is put back; the message says who.
 	// All but Ready are present only while True.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0) or Terminating. Programs
-	// should read the conditions.
+	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0 by a person) or Terminating.
+	// A server that an autoscaler has scaled to 0 is Ready, for the reason Idle. Programs should read the conditions.
 	Phase *crdv1alpha1.Phase `json:"phase,omitempty"`
 	// Ready pods of the pods that the StatefulSet asks for, for example 2/3.
 	Ready *string `json:"ready,omitempty"`
