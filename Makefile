@@ -199,9 +199,10 @@ bin/components-%/.built: $(COMPONENTS_DIR)/go-%.mod $(COMPONENTS_DIR)/go-%.sum $
 	@touch $@
 
 $(NODE_BUILT): $(COMPONENTS_BUILT) $(RUNTIME_DIR)/go.mod $(RUNTIME_DIR)/go.sum $(wildcard $(RUNTIME_DIR)/*/main.go)
-	@echo "Building kubelet, kube-proxy, containerd, CoreDNS and the CNI plugins from Go modules. The first time this takes some minutes."
+	@echo "Building kubelet, kube-proxy, containerd, CoreDNS, the CNI plugins and Helm from Go modules. The first time this takes some minutes."
 	@cd $(COMPONENTS_DIR) && go build -v -trimpath -ldflags "$(COMPONENTS_LDFLAGS)" -o ../../../bin/components/ ./kubelet ./kube-proxy $(count_packages)
 	@cd $(RUNTIME_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../../bin/components/ tool ./coredns ./nodeinit ./pause $(count_packages)
+	@cd $(CLIENTS_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../bin/components/helm helm.sh/helm/v4/cmd/helm $(count_packages)
 	@rm -f bin/components/.node-built-*
 	@touch $@
 

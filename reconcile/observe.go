@@ -57,13 +57,18 @@ type refusal struct {
 	Managers []string
 }
 
-// observe reads the children, and what else has a say in them.
+// observe reads the children, what else has a say in them, and the pods.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 	if err := r.observeChildren(ctx, p); err != nil {
 		return err
 	}
 	var err error
-	p.autoscalers, err = r.observeAutoscalers(ctx, p.server)
+	if p.autoscalers, err = r.observeAutoscalers(ctx, p.server); err != nil {
+		return err
+	}
+	if set := p.children.statefulSet; set != nil {
+		p.children.pods, err = r.observePods(ctx, p, set)
+	}
 	return err
 }
 
@@ -105,8 +110,7 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, p *pass) error {
 	if p.children.scaleOwners, err = ownership.OwnersOf(set, replicasPath); err != nil {
 		return fmt.Errorf("reading who owns the scale of StatefulSet %q: %w", set.Name, err)
 	}
-	p.children.pods, err = r.observePods(ctx, p, set)
-	return err
+	return nil
 }
 
 // confirmScale looks past the cache when it shows another scale, or another record of the declaration, than the status

@@ -20,6 +20,7 @@ const (
 	TerminatingTooLong Reason = "TerminatingTooLong"
 	Evicted            Reason = "Evicted"
 	PodFailed          Reason = "PodFailed"
+	SchedulingGated    Reason = "SchedulingGated"
 	Unschedulable      Reason = "Unschedulable"
 	ImagePullFailed    Reason = "ImagePullFailed"
 	RootRefused        Reason = "RootRefused"

@@ -162,6 +162,10 @@ func TestPod(t *testing.T) {
 		"no node": {pod(unready, func(pod *corev1.Pod) {
 			setCondition(pod, corev1.PodScheduled, corev1.ConditionFalse, `0/1 nodes are available: persistentvolumeclaim "data" not found.`)
 		}), Unschedulable, `no node can run it: 0/1 nodes are available: persistentvolumeclaim "data" not found. The scheduler goes on trying`},
+		"scheduling gates": {pod(unready, func(pod *corev1.Pod) {
+			setCondition(pod, corev1.PodScheduled, corev1.ConditionFalse, "Scheduling is blocked due to non-empty scheduling gates")
+			condition(pod, corev1.PodScheduled).Reason = corev1.PodReasonSchedulingGated
+		}), SchedulingGated, `it has scheduling gates, and is not scheduled before whoever set them has removed them`},
 		"node that is lost": {pod(func(pod *corev1.Pod) { setCondition(pod, corev1.PodReady, corev1.ConditionFalse, "") }), NodeLost,
 			`its node "a" does not report to Kubernetes. Kubernetes does not replace the pod while it may still run there. Repair the node. ` +
 				`If the node is gone for good, run: kubectl delete node a`},

@@ -63,5 +63,8 @@ func cannotBeScheduled(pod *corev1.Pod, _ Server, _ time.Time) *Finding {
 	if scheduled == nil || scheduled.Status != corev1.ConditionFalse {
 		return nil
 	}
+	if scheduled.Reason == corev1.PodReasonSchedulingGated {
+		return &Finding{SchedulingGated, "it has scheduling gates, and is not scheduled before whoever set them has removed them"}
+	}
 	return &Finding{Unschedulable, fmt.Sprintf("no node can run it: %s. The scheduler goes on trying", quote(scheduled.Message))}
 }

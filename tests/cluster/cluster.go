@@ -164,12 +164,11 @@ func (c *Cluster) LoadImage(ctx context.Context, reference string, img v1.Image)
 	if err != nil {
 		return fmt.Errorf("making a file for the image %s: %w", reference, err)
 	}
-	defer os.Remove(archive.Name())
 	defer archive.Close()
 	if err := image.WriteArchive(archive.Name(), reference, img); err != nil {
 		return err
 	}
-	return c.controlPlane.LoadImage(ctx, archive.Name())
+	return errors.Join(c.controlPlane.LoadImage(ctx, archive.Name()), os.Remove(archive.Name()))
 }
 
 // OperatorImage builds the image of the operator for this machine, with a version linked in.

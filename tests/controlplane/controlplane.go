@@ -210,7 +210,8 @@ func (o Options) validate() error {
 	case o.Nodes < 0 || o.Nodes > mostNodes || (o.Nodes > 1 && o.Node != Real):
 		return fmt.Errorf("%d nodes: there can be one played node, or 1 to %d real ones", o.Nodes, mostNodes)
 	}
-	if o.Node == Real && !(slices.Contains(o.Components, KubeControllerManager) && slices.Contains(o.Components, KubeScheduler)) {
+	schedules := slices.Contains(o.Components, KubeControllerManager) && slices.Contains(o.Components, KubeScheduler)
+	if o.Node == Real && !schedules {
 		return fmt.Errorf("a real node needs %q and %q", KubeControllerManager, KubeScheduler)
 	}
 	if slices.Contains(o.Components, MetricsServer) && !slices.Contains(o.Components, KubeScheduler) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -216,10 +217,11 @@ func runsPods(ctx context.Context, clients kubernetes.Interface, node string) er
 	var last string
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, startTimeout, true, func(ctx context.Context) (bool, error) {
 		live, err := pods.Get(ctx, pod.Name, metav1.GetOptions{})
-		if err != nil {
-			_, err = pods.Create(ctx, pod, metav1.CreateOptions{}) // refused until its ServiceAccount exists
-			last = fmt.Sprint(err)
-			return false, nil
+		if apierrors.IsNotFound(err) {
+			live, err = pods.Create(ctx, pod, metav1.CreateOptions{}) // refused until its ServiceAccount exists
+		}
+		if last = fmt.Sprint(err); err != nil {
+			return false, nil //nolint:nilerr // it is tried again; the last error is told at the deadline
 		}
 		last = string(live.Status.Phase)
 		for _, status := range live.Status.ContainerStatuses {

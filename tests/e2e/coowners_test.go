@@ -254,7 +254,7 @@ func TestAFightWithWhoRemovesAField(t *testing.T) {
 			eventSays("FieldFight", "somebody removes"))).
 		Assess("a change of the MCPServer does not wait, and what is new in it was not removed", holds(2,
 			apply(strings.Replace(undeclared, `:1"`, `:1", env: [{name: NEW, value: a}]`, 1)),
-			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST NEW", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
+			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST NEW", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
 			conditionIsGone(v1alpha1.ConditionFieldConflict), scaleIs(2), passesAreForced(2), noEventSays("NEW"))).
 		Feature())
 }
@@ -301,7 +301,7 @@ spec:
 		Assess("what one drops goes, and only that", all(
 			applyAs("team-b", "{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, metadata: {name: web}}"),
 			eventuallyPrints("team-a", "statefulset/web", volumes),
-			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST TEAM_a SECRET_a TEMPLATE_a", "statefulset/web", variables),
+			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST TEAM_a SECRET_a TEMPLATE_a", "statefulset/web", variables),
 			eventuallyHas([]string{"team-a"}, "mcpserver/web", labels))).
 		Feature())
 }

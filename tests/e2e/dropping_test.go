@@ -46,7 +46,7 @@ spec:
 			kubectl("set", "env", "statefulset/web", "--containers=mcp", "THEIRS=1"))).
 		Assess("goes", all(
 			apply(dropped), childrenAreAsBuilt(),
-			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST KEPT THEIRS", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
+			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST KEPT THEIRS", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
 			eventuallyPrints("kept", "statefulset/web", ".spec.template.spec.volumes[*].name"),
 			eventuallyPrints("/kept", "statefulset/web", ".spec.template.spec.containers[0].volumeMounts[*].mountPath"),
 			eventuallyPrints("", "statefulset/web", ".spec.template.spec.containers[0].resources.requests"),

@@ -96,7 +96,7 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 			}
 		})).
 		Assess("adopted at its scale, and rolled to the template", holds(3, operatorStarts(), adopted,
-			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST", "pod/web-0", ".spec.containers[*].env[*].name"),
+			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST", "pod/web-0", ".spec.containers[*].env[*].name"),
 			eventuallyPrints(`{"app":"web"}`, "service/mcp-web-proxy", ".spec.selector"))).
 		Assess("deleted with its pods left, it comes back with the same selector, and adopts them", all(
 			step(func(ctx context.Context, t *testing.T) { pods = podUIDs(ctx, t) }),

@@ -19,13 +19,12 @@ import (
 func TestADrainLeavesOnePodServing(t *testing.T) {
 	testEnv.Test(t, feature("kubectl drain", "restricted").
 		Assess("both pods are on one node", all(
-			clusterKubectl("cordon", "node-1"),
+			schedulableAfterwards(), clusterKubectl("cordon", "node-1"),
 			apply(server("web", serverImage, "args: [-stateless, -ready-after=2s]", "replicas: 2")), scaleIs("web", 2),
 			clusterKubectl("uncordon", "node-1"), podsAreOn("web", "node-2"))).
 		Assess("one after the other moves, and the server keeps answering", keepsAnswering("web", all(
-			clusterKubectl("drain", "node-2", "--ignore-daemonsets", "--force", "--timeout=120s"), scaleIs("web", 2), podsAreOn("web", "node-1")))).
-		Teardown(clusterKubectl("uncordon", "node-1")).
-		Teardown(clusterKubectl("uncordon", "node-2")).
+			clusterKubectl("drain", "node-2", "--pod-selector=app.kubernetes.io/instance=web", "--timeout=120s"),
+			scaleIs("web", 2), podsAreOn("web", "node-1")))).
 		Feature())
 }
 
@@ -36,12 +35,24 @@ func TestALostNodeIsNamed(t *testing.T) {
 		Assess("a pod on the node", all(
 			apply(server("web", serverImage, "args: [-stateless]", "podTemplateSpec: {spec: {nodeSelector: {kubernetes.io/hostname: node-2}}}")), scaleIs("web", 1))).
 		Assess("is named", all(
-			step(func(_ context.Context, t *testing.T) { must(t, theCluster.Kill(kubelet)) }),
+			step(func(ctx context.Context, t *testing.T) {
+				t.Cleanup(func() { must(t, theCluster.StartEnded(context.WithoutCancel(ctx))) })
+				must(t, theCluster.Kill(kubelet))
+			}),
 			readySays("web", metav1.ConditionFalse, "NodeLost", "pod web-0", `node "node-2" does not report`, "kubectl delete node node-2"))).
 		Assess("and forgotten when it is back", all(
 			step(func(ctx context.Context, t *testing.T) { must(t, theCluster.StartAgain(ctx, kubelet)) }), scaleIs("web", 1))).
-		Teardown(step(func(ctx context.Context, t *testing.T) { must(t, theCluster.StartEnded(ctx)) })).
 		Feature())
+}
+
+// schedulableAfterwards lets pods onto both nodes again when the test ends, however it ends.
+func schedulableAfterwards() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Cleanup(func() {
+			_, err := theCluster.Kubectl(context.WithoutCancel(ctx), "uncordon", "node-1", "node-2")
+			must(t, err)
+		})
+	})
 }
 
 // clusterKubectl runs kubectl outside of the namespace of the test.
