@@ -41,11 +41,11 @@ spec:
 			podWaits("web-1", "CrashLoopBackOff", "back-off 5m0s restarting failed container"),
 			unready("1 of 2 pods are ready", "web-1", "CrashLoopBackOff", `container "mcp"`, "back-off"), kstatusIs(status.InProgressStatus),
 			phaseIs(v1alpha1.PhasePending))).
-		Assess("it is replaced", all(podIsDeleted("web-1"), scaleIs(2), kstatusIs(status.CurrentStatus))).
+		Assess("it is replaced", all(kubectl("delete", "pod", "web-1"), scaleIs(2), kstatusIs(status.CurrentStatus))).
 		Assess("an image that cannot be pulled", all(
 			podWaits("web-0", "ImagePullBackOff", "Back-off pulling image"),
 			unready("web-0", "ImagePullBackOff", "Back-off pulling image"), kstatusIs(status.InProgressStatus),
-			podIsDeleted("web-0"), scaleIs(2))).
+			kubectl("delete", "pod", "web-0"), scaleIs(2))).
 		Assess("a rollout that is held half way", all(
 			apply(noSuchNode),
 			unready("pods", "web-1", "Unschedulable"), kstatusIs(status.InProgressStatus))).
@@ -72,13 +72,10 @@ func TestReadyIsNeverAheadOfThePods(t *testing.T) {
 			podIsLetGo("web-1"), scaleIs(3), kstatusIs(status.CurrentStatus))).
 		Assess("one breaks, and its successor is on its way", readyOnlyWithAllPods(
 			podWaits("web-1", "CrashLoopBackOff", "back-off 5m0s restarting failed container"), unready("2 of 3 pods are ready", "web-1"),
-			podIsDeleted("web-1"), unready("2 of 3 pods are ready", "web-1", "SchedulingGated"),
+			kubectl("delete", "pod", "web-1"), unready("2 of 3 pods are ready", "web-1", "SchedulingGated"),
 			podIsLetGo("web-1"), scaleIs(3))).
 		Feature())
 }
-
-// podIsDeleted does not wait: kubectl 1.35 does so for ever if the pod has a successor before it looks again.
-func podIsDeleted(name string) features.Func { return kubectl("delete", "pod", name, "--wait=false") }
 
 // podIsLetGo takes the scheduling gate away from a pod, when it is there.
 func podIsLetGo(name string) features.Func {
