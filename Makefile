@@ -196,7 +196,12 @@ bin/components-%/.built: $(COMPONENTS_DIR)/go-%.mod $(COMPONENTS_DIR)/go-%.sum $
 	@cd $(COMPONENTS_DIR) && go build -modfile=go-$*.mod -v -trimpath -ldflags "$(COMPONENTS_LDFLAGS)" -o ../../../$(@D)/ \
 	  $(addprefix ./,$(filter-out kwok metrics-server,$(COMPONENTS))) $(count_packages)
 	@cp bin/components/kwok $(@D)/
+	@$(if $(filter 1.35,$*),cp bin/components-1.36/kubectl $(@D)/)
 	@touch $@
+
+# kubectl delete of 1.35 waits for ever if the object comes back at once, as children of an MCPServer do. That of 1.36, which has the
+# fix, may be used with 1.35.
+bin/components-1.35/.built: bin/components-1.36/.built
 
 $(NODE_BUILT): $(COMPONENTS_BUILT) $(RUNTIME_DIR)/go.mod $(RUNTIME_DIR)/go.sum $(wildcard $(RUNTIME_DIR)/*/main.go)
 	@echo "Building kubelet, kube-proxy, containerd, CoreDNS, the CNI plugins and Helm from Go modules. The first time this takes some minutes."

@@ -78,7 +78,7 @@ func TestTheCacheHoldsOfAnAutoscalerWhatIsLookedAt(t *testing.T) {
 		t.Errorf("something is missing: %v", held)
 	}
 	if !hasScaledToZero(kept) {
-		t.Errorf("it does not say that it has scaled to 0: %v", held)
+		t.Fatalf("it does not say that it has scaled to 0: %v", held)
 	}
 	if kept.Status.CurrentReplicas != 0 || kept.ManagedFields != nil || kept.Status.Conditions[0].Message != "" {
 		t.Errorf("more than that is held: %v", held)

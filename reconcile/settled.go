@@ -71,7 +71,8 @@ func (s *settledChildren) remember(server *v1alpha1.MCPServer, child client.Obje
 	})
 }
 
-// dropped remembers that it changes nothing to apply to a child what its MCPServer asks for.
+// dropped remembers that it changes nothing to apply to a child what its MCPServer asks for. It leaves the generation out, because the
+// child never was as asked for: see wasEver.
 func (s *settledChildren) dropped(server *v1alpha1.MCPServer, child client.Object, asked uint64) {
 	s.set(server, keyOf(child), settledChild{uid: child.GetUID(), version: child.GetResourceVersion(), asked: asked, dropped: true})
 }
@@ -127,7 +128,7 @@ func (s *settledChildren) isDropped(server *v1alpha1.MCPServer, child client.Obj
 // wasEver reports whether a child was seen to be as its MCPServer asks for in the present generation.
 func (s *settledChildren) wasEver(server *v1alpha1.MCPServer, child client.Object) bool {
 	last, seen := s.find(server, child)
-	return seen && !last.dropped && last.generation == server.Generation
+	return seen && last.generation == server.Generation
 }
 
 func (s *settledChildren) find(server *v1alpha1.MCPServer, child client.Object) (settledChild, bool) {

@@ -90,7 +90,7 @@ func TestEachValueTakesEffect(t *testing.T) {
 		{`{namespaces: [team-a]}`, "ClusterRoleBinding /mcpserver-operator", "", ``},
 		{`{crds: {enabled: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "", ``},
 		{`{crds: {keep: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "metadata.annotations",
-			`{controller-gen.kubebuilder.io/version: v0.21.0}`},
+			`{controller-gen.kubebuilder.io/version: v0.23.0}`},
 		{`{metrics: {enabled: false}}`, deployment, container + "args", `[--leader-elect, --metrics-bind-address=0]`},
 		{`{metrics: {enabled: false}}`, deployment, container + "ports", `[{name: probes, containerPort: 8081}]`},
 		{`{metrics: {enabled: false}}`, "Service mcpserver-operator-system/mcpserver-operator-metrics", "", ``},
