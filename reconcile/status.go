@@ -121,7 +121,11 @@ func healthConditions(p *pass, passErr error) []metav1.Condition {
 	if len(p.children.stray) > 0 {
 		return reconciling(reasonProgressing, strayMessage(p))
 	}
-	if reason, message := unreadiness(p.children.statefulSet, p.serving()); reason != "" {
+	reason, message := unreadiness(p.children.statefulSet, p.serving())
+	if pods := p.children.pods; reason == "" && len(pods.surplus) > 0 {
+		reason, message = reasonProgressing, fmt.Sprintf("pod %s does not exist, and pod %s is not asked for", pods.missing[0], pods.surplus[0])
+	}
+	if reason != "" {
 		return reconciling(explain(reason, message, p.children.statefulSet, p.children.pods))
 	}
 	replicas := replicasOf(p.children.statefulSet)
@@ -190,9 +194,10 @@ func strayMessage(p *pass) string {
 
 // explain adds to why an MCPServer is not ready what was found out about it. The first finding gives the reason.
 func explain(reason, message string, set *appsv1.StatefulSet, pods podsSeen) (explainedReason, explainedMessage string) {
-	if pods.terminating > 0 {
-		message += fmt.Sprintf("; %d are terminating, for which each has its grace period of %d s",
-			pods.terminating, ptr.Deref(set.Spec.Template.Spec.TerminationGracePeriodSeconds, 30))
+	if pods.terminating == 1 {
+		message += fmt.Sprintf("; 1 pod is terminating, for which it has a grace period of %d s", gracePeriodOf(set))
+	} else if pods.terminating > 1 {
+		message += fmt.Sprintf("; %d pods are terminating, for which each has a grace period of %d s", pods.terminating, gracePeriodOf(set))
 	}
 	if len(pods.unwell) > 0 {
 		reason = string(pods.unwell[0].Reason)

@@ -98,7 +98,7 @@ func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 		if _, err := fmt.Sscanf(mcp.Status.Ready, "%d/%d", &ready, &wanted); err == nil && ready > wanted {
 			t.Errorf("status.ready is %s", mcp.Status.Ready)
 		}
-		terminating = terminating || strings.Contains(show(mcp), "2 are terminating, for which each has its grace period of 8 s")
+		terminating = terminating || strings.Contains(show(mcp), "2 pods are terminating, for which each has a grace period of 8 s")
 	}
 	manifest := func(image string) string {
 		return server("web", image, "args: [-stateless, -ignore-sigterm]", "terminationGracePeriodSeconds: 8")
@@ -114,6 +114,6 @@ func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 		})).
 		Assess("a pod that is replaced does not count as ready meanwhile", watching(all(
 			kubectl("delete", "pod", "web-0", "--wait=false"),
-			readySays("web", metav1.ConditionFalse, "PodsNotReady", "0 of 1 pods are ready", "1 are terminating"), scaleIs("web", 1)), neverMoreThanAskedFor)).
+			readySays("web", metav1.ConditionFalse, "PodsNotReady", "0 of 1 pods are ready", "1 pod is terminating"), scaleIs("web", 1)), neverMoreThanAskedFor)).
 		Feature())
 }
