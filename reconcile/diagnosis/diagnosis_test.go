@@ -481,7 +481,7 @@ func TestOutOfPlace(t *testing.T) {
 	}{
 		"as asked for":                {2, 0, named("web-0", "web-1"), nil, nil},
 		"too few":                     {3, 0, named("web-1"), []string{"web-0", "web-2"}, nil},
-		"too many":                    {1, 0, named("web-2", "web-0", "web-11"), nil, []string{"web-2", "web-11"}},
+		"too many":                    {1, 0, named("web-11", "web-0", "web-2"), nil, []string{"web-2", "web-11"}},
 		"as many, but others":         {2, 0, named("web-1", "web-2"), []string{"web-0"}, []string{"web-2"}},
 		"numbered from 5":             {2, 5, named("web-4", "web-5"), []string{"web-6"}, []string{"web-4"}},
 		"some are being deleted":      {1, 0, leaving, nil, []string{"web-12"}},

@@ -92,7 +92,7 @@ func quota(pods int) string {
 // fails, and what the status says of them can go.
 func TestPodsThatKubernetesDoesNotDeleteAreNamed(t *testing.T) {
 	testEnv.Test(t, feature("more pods than the scale").
-		Assess("five pods", all(apply(undeclared), kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
+		Assess("five pods", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
 		Assess("and one is missing below a smaller scale", all(
 			apply(quota(2)), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", server, "--replicas=2"),
 			unready("SurplusPods: 4 pods exist, 2 are asked for", "pods web-2, web-3 and web-4 are above the scale of 2", "cannot create web-0",
@@ -101,7 +101,7 @@ func TestPodsThatKubernetesDoesNotDeleteAreNamed(t *testing.T) {
 		Assess("what the status says helps", all(kubectl("delete", "pod", "web-2", "web-3", "web-4"), scaleIs(2))).
 		Feature())
 	testEnv.Test(t, feature("as many pods as the scale, but others").
-		Assess("three pods", all(apply(undeclared), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
+		Assess("three pods", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
 		Assess("and one is missing below a smaller scale", all(
 			apply(quota(2)), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", server, "--replicas=2"),
 			unready("SurplusPods: pod web-0 does not exist, and pod web-2 is not asked for", "pod web-2 is above the scale of 2", "cannot create web-0",
@@ -117,7 +117,7 @@ func TestTerminatingPodsAreToldApart(t *testing.T) {
 	hold := func(pods ...string) features.Func { return finalizerOf(`["example.com/hold"]`, pods...) }
 	letGo := func(pods ...string) features.Func { return finalizerOf("null", pods...) }
 	testEnv.Test(t, feature("pods that are being deleted").
-		Assess("three run", all(apply(undeclared), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
+		Assess("three run", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
 		Assess("scaled down, no more are ready than asked for", neverMoreThanAskedFor(all(
 			hold("web-1", "web-2"), kubectl("scale", "statefulset", server, "--replicas=1"),
 			unready("Progressing: 3 pods exist, 1 are asked for; 2 pods are terminating, for which each has a grace period of 30 s"), readyIs("1/1"),

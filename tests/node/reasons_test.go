@@ -149,7 +149,8 @@ func TestPodsThatKubernetesDoesNotDeleteAreNamed(t *testing.T) {
 		return "{apiVersion: v1, kind: ResourceQuota, metadata: {name: pods}, spec: {hard: {pods: '" + pods + "'}}}"
 	}
 	testEnv.Test(t, feature("more pods than the scale", "restricted").
-		Assess("five pods", all(apply(server("web", serverImage, "args: [-stateless]")), kubectl("scale", "statefulset", "web", "--replicas=5"), scaleIs("web", 5))).
+		Assess("five pods", all(
+			apply(server("web", serverImage, "args: [-stateless]")), scaleIs("web", 1), kubectl("scale", "statefulset", "web", "--replicas=5"), scaleIs("web", 5))).
 		Assess("one is missing below a smaller scale", all(
 			apply(quota("2")), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", "web", "--replicas=2"),
 			readySays("web", metav1.ConditionFalse, "SurplusPods", "web-2, web-3 and web-4 are above the scale of 2", "cannot create web-0",

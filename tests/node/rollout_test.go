@@ -104,7 +104,8 @@ func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 		return server("web", image, "args: [-stateless, -ignore-sigterm]", "terminationGracePeriodSeconds: 8")
 	}
 	testEnv.Test(t, feature("pods that ignore SIGTERM", "restricted").
-		Assess("three run", all(apply(manifest(serverImage)), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs("web", 3))).
+		Assess("three run", all(
+			apply(manifest(serverImage)), scaleIs("web", 1), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs("web", 3))).
 		Assess("scaled down, they are told apart from those that serve", watching(
 			all(kubectl("scale", "statefulset", "web", "--replicas=1"), scaleIs("web", 1)), neverMoreThanAskedFor)).
 		Assess("and they were told to be terminating", step(func(_ context.Context, t *testing.T) {
