@@ -159,6 +159,11 @@ func TestServing(t *testing.T) {
 	}
 }
 
+func withUpdated(set *appsv1.StatefulSet, updated int32) *appsv1.StatefulSet {
+	set.Status.UpdatedReplicas = updated
+	return set
+}
+
 // TestWhatWasFoundIsTold: the first finding gives the reason, what keeps pods from being created before all, and a message names
 // no more than three pods.
 func TestWhatWasFoundIsTold(t *testing.T) {
@@ -186,6 +191,12 @@ func TestWhatWasFoundIsTold(t *testing.T) {
 			"pod web-0 does not exist, and pod web-2 is not asked for"},
 		"a pod that stops": {set(2, 2), podsSeen{terminating: 1, readyStill: 1}, metav1.ConditionFalse, reasonPodsNotReady,
 			"1 of 2 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"a pod that stops, and no longer counts as up to date": {withUpdated(set(2, 2), 1), podsSeen{terminating: 1, readyStill: 1}, metav1.ConditionFalse,
+			reasonPodsNotReady, "1 of 2 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"pods of an old template, of which one stops": {withUpdated(set(2, 2), 0), podsSeen{terminating: 1, readyStill: 1}, metav1.ConditionFalse,
+			reasonProgressing, "0 of 2 pods are up to date; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"a pod of an old template, and one that has gone": {withUpdated(set(2, 2), 1), podsSeen{terminating: 1}, metav1.ConditionFalse,
+			reasonProgressing, "1 of 2 pods are up to date; 1 pod is terminating, for which it has a grace period of 30 s"},
 		"pods that stop": {set(4, 4), podsSeen{terminating: 2, readyStill: 2}, metav1.ConditionFalse, reasonProgressing,
 			"4 pods exist, 2 are asked for; 2 pods are terminating, for which each has a grace period of 30 s"},
 		"a pod that has recovered": {set(2, 2), podsSeen{recovered: []podFinding{crash("web-1")}}, metav1.ConditionTrue, reasonPodsReady,

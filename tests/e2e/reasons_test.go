@@ -124,7 +124,9 @@ func TestTerminatingPodsAreToldApart(t *testing.T) {
 			letGo("web-1", "web-2"), scaleIs(1)))).
 		Assess("one that is replaced does not count as ready", neverMoreThanAskedFor(all(
 			hold("web-0"), kubectl("delete", "pod", "web-0", "--wait=false"),
-			unready("0 of 1 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"), readyIs("0/1"),
+			// The StatefulSet counts a pod that is being deleted as ready, and not as up to date.
+			eventuallyPrints("1", "statefulset/web", ".status.readyReplicas"), eventuallyPrints("", "statefulset/web", ".status.updatedReplicas"),
+			unready("PodsNotReady: 0 of 1 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"), readyIs("0/1"),
 			letGo("web-0"), scaleIs(1)))).
 		Feature())
 }
