@@ -3,9 +3,13 @@ package node
 import (
 	"context"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1alpha1"
 )
 
 // TestTheStatusNamesTheReason: a row is what can be wrong with a pod on a real node, and what the status says of it. All of them
@@ -82,7 +86,44 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 	for _, row := range rows {
 		test = test.Assess(row.name, readySays(row.name, metav1.ConditionFalse, row.reason, row.words...))
 	}
+	test = test.Assess("and says the same while the kubelet goes on trying", statusesStay())
 	testEnv.Test(t, test.Feature())
+}
+
+// statusesStayFor is long enough for several tries of the kubelet, which come after 10, 20 and 40 s.
+const statusesStayFor = time.Minute
+
+// statusesStay fails if the status of an MCPServer of the test says something else within some time.
+func statusesStay() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		var list v1alpha1.MCPServerList
+		must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx))))
+		said := map[string]string{}
+		for i := range list.Items {
+			said[list.Items[i].Name] = show(&list.Items[i])
+			t.Logf("%s: %s", list.Items[i].Name, show(&list.Items[i]))
+		}
+		watcher, err := theCluster.Client.Watch(ctx, &v1alpha1.MCPServerList{}, client.InNamespace(in(ctx)),
+			&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+		must(t, err)
+		defer watcher.Stop()
+		for end := time.After(statusesStayFor); ; {
+			select {
+			case event := <-watcher.ResultChan():
+				mcp, isMCPServer := event.Object.(*v1alpha1.MCPServer)
+				if !isMCPServer {
+					t.Fatalf("watching: %v", event.Object)
+				}
+				if now := show(mcp); now != said[mcp.Name] {
+					t.Errorf("%s said %q, and says %q", mcp.Name, said[mcp.Name], now)
+					said[mcp.Name] = now
+				}
+			case <-end:
+				return
+			}
+		}
+	})
 }
 
 // TestRootThatTheTemplateRefusesIsNamed: where the namespace does not refuse it first.
