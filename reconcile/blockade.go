@@ -57,7 +57,7 @@ func (r *Reconciler) observeBlockade(ctx context.Context, p *pass, set *appsv1.S
 		return
 	}
 	seen.blocked = r.askEvents(ctx, p, set, fields.Set{"reason": diagnosis.FailedCreate}, func(events []eventsv1.Event) *diagnosis.Finding {
-		return diagnosis.Creation(events, missing, p.now.Time)
+		return diagnosis.Creation(set, events, missing, p.now.Time)
 	}, seen)
 	if len(surplus) > 0 {
 		surplus := diagnosis.Surplus(set.Namespace, replicasOf(set), missing, surplus, seen.blocked)

@@ -383,7 +383,9 @@ func eventAt(reason, note string, age time.Duration) eventsv1.Event {
 func TestCreation(t *testing.T) {
 	const quota = `create Pod web-1 in StatefulSet web failed error: pods "web-1" is forbidden: exceeded quota: q, requested: pods=1`
 	const claim = `create Claim data-web-1 for Pod web-1 in StatefulSet web failed error: persistentvolumeclaims "data-web-1" is forbidden: exceeded quota: q.`
-	const goesOn = ". Correct what refuses it. Kubernetes goes on trying, less and less often, up to once in 16 minutes"
+	const goesOn = ". Correct what refuses it. Kubernetes goes on trying, less and less often, up to once in 16 minutes. " +
+		"To have it try at once, run: kubectl -n team annotate statefulset web --overwrite tried-at=$(date +%s)"
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
 	for name, test := range map[string]struct {
 		events []eventsv1.Event
 		want   string
@@ -400,7 +402,7 @@ func TestCreation(t *testing.T) {
 		"a cause that must be gone":         {[]eventsv1.Event{eventAt(FailedCreate, quota, 30*time.Minute)}, ""},
 		"a pod of which the name begins so": {[]eventsv1.Event{eventAt(FailedCreate, "create Pod web-11 in StatefulSet web failed error: x", 0)}, ""},
 	} {
-		got := Creation(test.events, []string{"web-1", "web-2"}, now)
+		got := Creation(set, test.events, []string{"web-1", "web-2"}, now)
 		if got == nil {
 			got = &Finding{PodNotCreated, ""}
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	eventsv1 "k8s.io/api/events/v1"
 )
 
@@ -26,7 +27,10 @@ const createdWithin = 30 * time.Minute
 
 // Creation says why pods that are missing are not created, by the newest event of the StatefulSet controller; nil when there is
 // none. An event about another pod, or of long ago, explains nothing: events are kept for an hour, also when their cause is gone.
-func Creation(events []eventsv1.Event, missing []string, now time.Time) *Finding {
+//
+// The controller waits twice as long after each failure, and fails also whenever a pod of the StatefulSet changes: it may wait for
+// minutes soon. Any change of the StatefulSet makes it try at once.
+func Creation(set *appsv1.StatefulSet, events []eventsv1.Event, missing []string, now time.Time) *Finding {
 	newest := newestOf(events, func(event *eventsv1.Event) bool {
 		return event.Reason == FailedCreate && slices.Contains(missing, podOfNote(event.Note)) && now.Sub(lastSeen(event)) < createdWithin
 	})
@@ -38,7 +42,8 @@ func Creation(events []eventsv1.Event, missing []string, now time.Time) *Finding
 		answer = newest.Note
 	}
 	return &Finding{PodNotCreated, fmt.Sprintf("pod %s cannot be created: %s. Correct what refuses it. Kubernetes goes on trying, less and less often, "+
-		"up to once in 16 minutes", podOfNote(newest.Note), quote(answer))}
+		"up to once in 16 minutes. To have it try at once, run: kubectl -n %s annotate statefulset %s --overwrite tried-at=$(date +%%s)",
+		podOfNote(newest.Note), quote(answer), set.Namespace, set.Name)}
 }
 
 // podOfNote names the pod in a note such as "create Pod web-0 in StatefulSet web failed error: …", or "create Claim data-web-0 for

@@ -30,6 +30,20 @@ spec: {image: "registry.example/server:1", serviceAccount: absent}
 		Assess("the status that says so is not written again", writesNothing(passesAreForced(5))).
 		Assess("and is forgotten when there is room", all(kubectl("delete", "resourcequota", "pods"), scaleIs(2))).
 		Feature())
+	tryAtOnce := func(at string) features.Func {
+		return kubectl("annotate", "statefulset", server, "--overwrite", "tried-at="+at)
+	}
+	// Each failure doubles the time until the next try, so that it is half an hour after all of these, or what is the most of it.
+	const failures = 20
+	var fail []features.Func
+	for i := range failures {
+		fail = append(fail, tryAtOnce(fmt.Sprint(i)))
+	}
+	testEnv.Test(t, feature("Kubernetes, which waits with its next try").
+		Assess("after many failures", all(apply(quota(1)), apply(declared(2)),
+			unready("PodNotCreated: ", "annotate statefulset web --overwrite tried-at=$(date +%s)"), all(fail...))).
+		Assess("tries at once as the status says", all(kubectl("delete", "resourcequota", "pods"), tryAtOnce("now"), scaleIs(2))).
+		Feature())
 	testEnv.Test(t, feature("a ServiceAccount that does not exist").
 		Assess("is named", all(apply(absentAccount),
 			unready("PodNotCreated: ", "pod web-0 cannot be created", `serviceaccount "absent" not found`))).
