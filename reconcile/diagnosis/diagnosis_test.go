@@ -289,6 +289,13 @@ func TestTheSameIsToldWhileItGoesOn(t *testing.T) {
 		"a pull that fails": {
 			pod(waits("ErrImagePull", pull)), pod(waits("ImagePullBackOff", `Back-off pulling image "r.example/a:1": ErrImagePull: `+pull)),
 		},
+		"a name server that is away": {
+			pod(waits("ErrImagePull", "lookup r.example on 10.0.0.53:53: read udp 10.0.0.1:51994->10.0.0.53:53: i/o timeout")),
+			pod(waits("ErrImagePull", "lookup r.example on 10.0.0.53:53: read udp 10.0.0.1:38112->10.0.0.53:53: i/o timeout")),
+		},
+		"a name server that is away, by IPv6": {
+			pod(waits("ErrImagePull", "read udp [fd00::1]:51994->[fd00::53]:53: i/o timeout")), pod(waits("ErrImagePull", "read udp [fd00::1]:38112->[fd00::53]:53: i/o timeout")),
+		},
 		"a registry that is away": {
 			pod(waits("RegistryUnavailable", "image pull failed for a:1 because the registry is unavailable: x")),
 			pod(waits("ImagePullBackOff", `Back-off pulling image "a:1": RegistryUnavailable: image pull failed for a:1 because the registry is unavailable: x`)),

@@ -33,7 +33,8 @@ spec: {image: "registry.example/server:1", serviceAccount: absent}
 	tryAtOnce := func(at string) features.Func {
 		return kubectl("annotate", "statefulset", server, "--overwrite", "tried-at="+at)
 	}
-	// Each failure doubles the time until the next try, so that it is half an hour after all of these, or what is the most of it.
+	// Each failure doubles the time until the next try, which is 16 minutes after all of these. They come first: a try that was due
+	// before takes place while the test waits for the status.
 	const failures = 20
 	var fail []features.Func
 	for i := range failures {
@@ -41,7 +42,8 @@ spec: {image: "registry.example/server:1", serviceAccount: absent}
 	}
 	testEnv.Test(t, feature("Kubernetes, which waits with its next try").
 		Assess("after many failures", all(apply(quota(1)), apply(declared(2)),
-			unready("PodNotCreated: ", "annotate statefulset web --overwrite tried-at=$(date +%s)"), all(fail...))).
+			eventuallyPrints("1", "statefulset/web", ".status.readyReplicas"), all(fail...),
+			unready("PodNotCreated: ", "annotate statefulset web --overwrite tried-at=$(date +%s)"))).
 		Assess("tries at once as the status says", all(kubectl("delete", "resourcequota", "pods"), tryAtOnce("now"), scaleIs(2))).
 		Feature())
 	testEnv.Test(t, feature("a ServiceAccount that does not exist").

@@ -24,7 +24,7 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 	}{
 		{"image", server("image", "node.example/absent:1"), "ImagePullFailed", []string{"node.example/absent:1", "spec.imagePullSecrets"}},
 		{
-			"crash", server("crash", serverImage, "args: [-exit-after=1s, -exit-code=3, '-termination-message=no license for this server']"),
+			"crash", server("crash", serverImage, "args: [-ready-after=1h, -exit-after=1s, -exit-code=3, '-termination-message=no license for this server']"),
 			"CrashLoopBackOff", []string{"exit code 3", "no license for this server", "logs crash-0 -c mcp --previous"},
 		},
 		{"no-program", server("no-program", absentImage), "CrashLoopBackOff", []string{"/absent", "spec.command"}},
