@@ -35,7 +35,10 @@ func containerFails(pod *corev1.Pod, status *corev1.ContainerStatus, kind string
 		ended = status.LastTerminationState.Terminated
 	}
 	waiting := status.State.Waiting
-	if waiting != nil && !isOnItsWay(waiting.Reason) && waiting.Reason != "CrashLoopBackOff" && !(waiting.Reason == "RunContainerError" && hasNoProgram(ended)) {
+	switch {
+	case waiting == nil || isOnItsWay(waiting.Reason) || waiting.Reason == "CrashLoopBackOff":
+	case waiting.Reason == "RunContainerError" && hasNoProgram(ended): // how it has ended says more, and stays
+	default:
 		return cannotStart(name, status.Name == server.Container, waiting)
 	}
 	if ended == nil && waiting != nil && waiting.Reason == "CrashLoopBackOff" {
