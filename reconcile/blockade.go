@@ -2,9 +2,7 @@ package reconcile
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -24,8 +22,10 @@ import (
 
 // Why the StatefulSet controller does not create a pod, and why the kubelet does not mount a volume, is in no object: only an
 // event says it. The operator neither watches events, of which a cluster has more than of anything else, nor reads all of a
-// namespace: it asks for those of one object and one reason, when nothing else explains a state that lasts. The API server
-// goes through the events of that namespace for it, so that it is asked less and less often.
+// namespace: it asks for those of one object, of one reason or of type Warning, when nothing else explains a state that lasts.
+// By RBAC it may list events and no more; no rule can say "of these objects". The API server has no index of events by what
+// they are about, and goes through those of that namespace for each request; that is why the operator asks less and less often,
+// from once in 3 s to once in 5 min for each object, and not at all while no pod is missing and each pod says what it waits for.
 
 const (
 	// blockedAfter is how long pods may be too few or too many until that is no everyday delay.
@@ -36,30 +36,38 @@ const (
 	mostEvents = 50
 )
 
-// observeBlockade says why the pods of a StatefulSet stay fewer or more than it asks for.
-func (r *Reconciler) observeBlockade(ctx context.Context, p *pass, set *appsv1.StatefulSet, seen *podsSeen) {
-	if set.Status.ObservedGeneration < set.Generation || set.Status.Replicas == replicasOf(set) {
+// observeBlockade says why the pods of a StatefulSet stay others than those that it asks for.
+func (r *Reconciler) observeBlockade(ctx context.Context, p *pass, set *appsv1.StatefulSet, pods []*corev1.Pod, seen *podsSeen) {
+	if set.Status.ObservedGeneration < set.Generation || !set.DeletionTimestamp.IsZero() {
+		return
+	}
+	if isInOrder(set) && slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return !diagnosis.IsServing(pod) }) {
+		return // the controller waits for that pod
+	}
+	missing, surplus := diagnosis.OutOfPlace(set, pods)
+	if len(missing) > 0 && len(surplus) > 0 {
+		seen.missing, seen.surplus = missing, surplus
+	}
+	// The number may be right when the pods are not.
+	if len(missing) == 0 || (set.Status.Replicas == replicasOf(set) && len(surplus) == 0) {
 		return
 	}
 	if wait := blockedAfter - unreadyFor(p.server, p.now.Time); wait > 0 {
 		seen.lookIn(wait)
 		return
 	}
-	missing, surplus, err := r.ordinals(ctx, set)
-	if err != nil {
-		// What is told less well must not keep the pass from its work.
-		logf.FromContext(ctx).Error(err, "Cannot tell why the number of pods is not as asked for")
-		seen.lookIn(blockedAfter)
-		return
-	}
-	if len(missing) == 0 {
-		return
-	}
-	seen.blocked = r.askEvents(ctx, p, set, diagnosis.EventFailedCreate, diagnosis.Creation, seen)
+	seen.blocked = r.askEvents(ctx, p, set, fields.Set{"reason": diagnosis.FailedCreate}, func(events []eventsv1.Event) *diagnosis.Finding {
+		return diagnosis.Creation(set, events, missing, p.now.Time)
+	}, seen)
 	if len(surplus) > 0 {
 		surplus := diagnosis.Surplus(set.Namespace, replicasOf(set), missing, surplus, seen.blocked)
 		seen.blocked = &surplus
 	}
+}
+
+// isInOrder reports whether a StatefulSet creates and deletes a pod only when all others are ready.
+func isInOrder(set *appsv1.StatefulSet) bool {
+	return set.Spec.PodManagementPolicy != appsv1.ParallelPodManagement
 }
 
 // unreadyFor is since when the status says that the MCPServer is not ready.
@@ -71,48 +79,10 @@ func unreadyFor(server *v1alpha1.MCPServer, now time.Time) time.Duration {
 	return now.Sub(ready.LastTransitionTime.Time)
 }
 
-// ordinals returns the names of the pods that a StatefulSet asks for and does not have, and of those that it has and does not
-// ask for, without those that are being deleted.
-func (r *Reconciler) ordinals(ctx context.Context, set *appsv1.StatefulSet) (missing, surplus []string, err error) {
-	selector, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the selector of StatefulSet %q: %w", set.Name, err)
-	}
-	pods := &metav1.PartialObjectMetadataList{}
-	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-	if err := r.APIReader.List(ctx, pods, client.InNamespace(set.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
-		return nil, nil, fmt.Errorf("listing the pods of StatefulSet %q: %w", set.Name, err)
-	}
-	var first int32
-	if set.Spec.Ordinals != nil {
-		first = set.Spec.Ordinals.Start
-	}
-	wanted := map[string]bool{}
-	for ordinal := range replicasOf(set) {
-		wanted[set.Name+"-"+strconv.FormatInt(int64(first+ordinal), 10)] = true
-	}
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if !metav1.IsControlledBy(pod, set) {
-			continue
-		}
-		if !wanted[pod.Name] && pod.DeletionTimestamp.IsZero() {
-			surplus = append(surplus, pod.Name)
-		}
-		delete(wanted, pod.Name)
-	}
-	for name := range wanted {
-		missing = append(missing, name)
-	}
-	slices.Sort(missing)
-	slices.Sort(surplus)
-	return missing, surplus, nil
-}
-
 // askEvents returns what the events of an object say, from the API server or from the last time that it was asked. It returns
 // nil when they say nothing, or cannot be read: what is told less well must not keep the pass from its work.
 func (r *Reconciler) askEvents(
-	ctx context.Context, p *pass, object client.Object, reason string, read func([]eventsv1.Event) *diagnosis.Finding, seen *podsSeen,
+	ctx context.Context, p *pass, object client.Object, which fields.Set, read func([]eventsv1.Event) *diagnosis.Finding, seen *podsSeen,
 ) *diagnosis.Finding {
 	seen.asked = true
 	key := client.ObjectKeyFromObject(p.server)
@@ -120,10 +90,9 @@ func (r *Reconciler) askEvents(
 	finding, left := r.asked.last(key, object.GetUID(), every, p.now.Time)
 	if left == 0 {
 		var events eventsv1.EventList
-		err := r.APIReader.List(ctx, &events, client.InNamespace(object.GetNamespace()), client.Limit(mostEvents),
-			client.MatchingFieldsSelector{Selector: fields.SelectorFromSet(fields.Set{
-				"regarding.uid": string(object.GetUID()), "reason": reason,
-			})})
+		err := r.APIReader.List(ctx, &events, client.InNamespace(object.GetNamespace()), client.Limit(mostEvents), client.MatchingFieldsSelector{
+			Selector: fields.AndSelectors(fields.OneTermEqualSelector("regarding.uid", string(object.GetUID())), fields.SelectorFromSet(which)),
+		})
 		if err != nil {
 			logf.FromContext(ctx).Error(err, "Cannot list the events that tell what is wrong", "object", object.GetName())
 		}

@@ -122,7 +122,7 @@ func onlyHowPodsAre(object any) (any, error) {
 		Spec: corev1.PodSpec{NodeName: pod.Spec.NodeName},
 	}
 	if worthALook(pod) {
-		kept.Spec.ReadinessGates, kept.Status = pod.Spec.ReadinessGates, pod.Status
+		kept.CreationTimestamp, kept.Spec.ReadinessGates, kept.Status = pod.CreationTimestamp, pod.Spec.ReadinessGates, pod.Status
 		return kept, nil
 	}
 	kept.Status.Conditions = servingConditions

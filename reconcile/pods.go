@@ -9,8 +9,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -21,8 +24,8 @@ import (
 	"mcpserver-operator/reconcile/diagnosis"
 )
 
-// podIndex finds the pods of a StatefulSet, by its name, that are not simply serving: see worthALook.
-const podIndex = "worthALook"
+// podIndex finds the pods of a StatefulSet by its name.
+const podIndex = "statefulSet"
 
 // podsSeen is what a pass has to tell of the pods of a StatefulSet.
 type podsSeen struct {
@@ -32,6 +35,9 @@ type podsSeen struct {
 	recovered []podFinding
 	// blocked says why pods are not created, or not deleted; nil when they are.
 	blocked *diagnosis.Finding
+	// missing are the pods that the StatefulSet asks for and does not have, while it has others, surplus, that it does not ask
+	// for. Both are empty when there are only too few, or only too many: their number says that.
+	missing, surplus []string
 	// terminating is how many are being deleted, and readyStill how many of these still count as ready.
 	terminating, readyStill int32
 	// asked is true when events were needed to tell what is wrong.
@@ -46,12 +52,10 @@ type podFinding struct {
 	diagnosis.Finding
 }
 
-// indexPods makes the pods of a StatefulSet that are worth a look a lookup in the cache: most pods serve, and a pass over
-// their MCPServer has no need to go through all pods of its namespace.
+// indexPods makes the pods of a StatefulSet a lookup in the cache: a pass has no need to go through all pods of a namespace.
 func indexPods(ctx context.Context, mgr ctrl.Manager) error {
 	err := mgr.GetFieldIndexer().IndexField(ctx, &corev1.Pod{}, podIndex, func(object client.Object) []string {
-		pod, isPod := object.(*corev1.Pod)
-		if owner := metav1.GetControllerOfNoCopy(object); isPod && owner != nil && isOf(owner, statefulSetKind) && worthALook(pod) {
+		if owner := metav1.GetControllerOfNoCopy(object); owner != nil && isOf(owner, statefulSetKind) {
 			return []string{owner.Name}
 		}
 		return nil
@@ -74,44 +78,85 @@ func worthALook(pod *corev1.Pod) bool {
 
 // observePods looks at the pods of a StatefulSet.
 func (r *Reconciler) observePods(ctx context.Context, p *pass, set *appsv1.StatefulSet) (podsSeen, error) {
-	var pods corev1.PodList
-	if err := r.Client.List(ctx, &pods, client.InNamespace(set.Namespace), client.MatchingFields{podIndex: set.Name}); err != nil {
-		return podsSeen{}, fmt.Errorf("listing the pods of StatefulSet %q: %w", set.Name, err)
+	pods, err := r.podsOf(ctx, set)
+	if err != nil {
+		return podsSeen{}, err
 	}
-	server := diagnosis.Server{Container: applyconfigs.ContainerName, Port: applyconfigs.ContainerPort(p.server)}
 	var seen podsSeen
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if !metav1.IsControlledBy(pod, set) {
-			continue
-		}
-		if !pod.DeletionTimestamp.IsZero() {
-			seen.terminating++
-			if slices.ContainsFunc(pod.Status.Conditions, isReadyCondition) {
-				seen.readyStill++
-			}
-		}
-		seen.lookIn(diagnosis.LookAgain(pod, p.now.Time))
-		finding := diagnosis.Pod(pod, server, p.now.Time)
-		if finding == nil && diagnosis.WaitsForVolumes(pod, p.now.Time) {
-			finding = r.askEvents(ctx, p, pod, diagnosis.EventFailedMount, diagnosis.Mount, &seen)
-		}
-		if finding != nil {
-			seen.unwell = append(seen.unwell, podFinding{pod.Name, *finding})
-		}
-		if killed, left := diagnosis.WasKilled(pod, p.now.Time); killed != nil {
-			seen.recovered = append(seen.recovered, podFinding{pod.Name, *killed})
-			seen.lookIn(left)
+	server := serverIn(p, set)
+	for _, pod := range pods {
+		if worthALook(pod) {
+			r.observePod(ctx, p, pod, server, &seen)
 		}
 	}
 	for _, findings := range [][]podFinding{seen.unwell, seen.recovered} {
 		slices.SortFunc(findings, func(a, b podFinding) int { return strings.Compare(a.pod, b.pod) })
 	}
-	r.observeBlockade(ctx, p, set, &seen)
+	r.observeBlockade(ctx, p, set, pods, &seen)
 	if !seen.asked {
 		r.asked.forget(client.ObjectKeyFromObject(p.server))
 	}
 	return seen, nil
+}
+
+// podsOf returns the pods that a StatefulSet controls, as the cache holds them. They must not be changed.
+func (r *Reconciler) podsOf(ctx context.Context, set *appsv1.StatefulSet) ([]*corev1.Pod, error) {
+	var list corev1.PodList
+	err := r.Client.List(ctx, &list, client.InNamespace(set.Namespace), client.MatchingFields{podIndex: set.Name}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of StatefulSet %q: %w", set.Name, err)
+	}
+	var pods []*corev1.Pod
+	for i := range list.Items {
+		if metav1.IsControlledBy(&list.Items[i], set) {
+			pods = append(pods, &list.Items[i])
+		}
+	}
+	return pods, nil
+}
+
+// serverIn is what the pods of a StatefulSet are asked to run.
+func serverIn(p *pass, set *appsv1.StatefulSet) diagnosis.Server {
+	server := diagnosis.Server{
+		Container: applyconfigs.ContainerName, Port: applyconfigs.ContainerPort(p.server),
+		Grace: time.Duration(gracePeriodOf(set)) * time.Second,
+	}
+	for _, container := range set.Spec.Template.Spec.Containers {
+		if probe := container.StartupProbe; probe != nil && container.Name == server.Container {
+			server.Startup = time.Duration(probe.InitialDelaySeconds+probe.PeriodSeconds*probe.FailureThreshold) * time.Second
+		}
+	}
+	return server
+}
+
+// gracePeriodOf returns for how many seconds a pod of a StatefulSet that is told to stop may go on.
+func gracePeriodOf(set *appsv1.StatefulSet) int64 {
+	return ptr.Deref(set.Spec.Template.Spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
+}
+
+// observePod looks at a pod that does not simply serve.
+func (r *Reconciler) observePod(ctx context.Context, p *pass, pod *corev1.Pod, server diagnosis.Server, seen *podsSeen) {
+	now := p.now.Time
+	if !pod.DeletionTimestamp.IsZero() {
+		seen.terminating++
+		if slices.ContainsFunc(pod.Status.Conditions, isReadyCondition) {
+			seen.readyStill++
+		}
+	}
+	seen.lookIn(diagnosis.LookAgain(pod, now))
+	finding := diagnosis.Pod(pod, server, now)
+	if finding == nil && diagnosis.WaitsToStart(pod, now) {
+		finding = r.askEvents(ctx, p, pod, fields.Set{"type": corev1.EventTypeWarning}, func(events []eventsv1.Event) *diagnosis.Finding {
+			return diagnosis.Start(events, pod.Spec.NodeName)
+		}, seen)
+	}
+	if finding != nil {
+		seen.unwell = append(seen.unwell, podFinding{pod.Name, *finding})
+	}
+	if killed, left := diagnosis.WasKilled(pod, now); killed != nil {
+		seen.recovered = append(seen.recovered, podFinding{pod.Name, *killed})
+		seen.lookIn(left)
+	}
 }
 
 func isReadyCondition(condition corev1.PodCondition) bool {

@@ -49,6 +49,13 @@ func deleted(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
+// gated is a pod whose containers are ready, and which is not for its readiness gate.
+func gated(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}
+	pod.Status.Conditions[1] = corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}
+	return pod
+}
+
 // podStates are the kinds of pods that there is something different to tell of, and whether there is anything.
 var podStates = map[string]struct {
 	pod  *corev1.Pod
@@ -60,6 +67,8 @@ var podStates = map[string]struct {
 	"cannot pull its image":  {podWith(false, waiting("ImagePullBackOff")), true},
 	"was killed, and serves": {podWith(true, killed()), true},
 	"is being deleted":       {deleted(podWith(true, running())), true},
+	"is scheduled by nobody": {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.Now()}, Status: corev1.PodStatus{Phase: corev1.PodPending}}, false},
+	"waits for a gate":       {gated(podWith(false, running())), false},
 }
 
 // TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell: as after a watch that was cut.

@@ -201,8 +201,8 @@ func (p *pass) isOutdated() bool {
 }
 
 // nextLook is when to make another pass that no watch may ask for: after a write, while a deleted StatefulSet waits for its
-// pods, when a report is due that waits, when time alone tells that a pod does not work, or in a fight, to take the scale back after a delay or to say that it is over. Zero
-// for never.
+// pods, when a report is due that waits, when time alone tells that a pod does not work, or in a fight, to take the scale back
+// after a delay or to say that it is over. Zero for never.
 func (p *pass) nextLook() time.Duration {
 	if p.wrote || p.reported || p.behind || len(p.children.stray) > 0 {
 		return settleAfter

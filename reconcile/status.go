@@ -121,7 +121,11 @@ func healthConditions(p *pass, passErr error) []metav1.Condition {
 	if len(p.children.stray) > 0 {
 		return reconciling(reasonProgressing, strayMessage(p))
 	}
-	if reason, message := unreadiness(p.children.statefulSet, p.serving()); reason != "" {
+	reason, message := unreadiness(p.children.statefulSet, p.serving(), p.children.pods.terminating)
+	if pods := p.children.pods; reason == "" && len(pods.surplus) > 0 {
+		reason, message = reasonProgressing, fmt.Sprintf("pod %s does not exist, and pod %s is not asked for", pods.missing[0], pods.surplus[0])
+	}
+	if reason != "" {
 		return reconciling(explain(reason, message, p.children.statefulSet, p.children.pods))
 	}
 	replicas := replicasOf(p.children.statefulSet)
@@ -141,9 +145,9 @@ func (p *pass) serving() int32 {
 	return min(max(set.Status.ReadyReplicas-p.children.pods.readyStill, 0), replicasOf(set))
 }
 
-// unreadiness says what a StatefulSet lacks until every pod that it asks for is ready and up to date.
-// Serving is how many traffic reaches.
-func unreadiness(set *appsv1.StatefulSet, serving int32) (reason, message string) {
+// unreadiness says what a StatefulSet lacks until every pod that it asks for is ready and up to date. Serving is how many pods
+// traffic reaches, terminating how many are being deleted.
+func unreadiness(set *appsv1.StatefulSet, serving, terminating int32) (reason, message string) {
 	switch {
 	case set == nil:
 		return reasonProgressing, "the StatefulSet does not exist yet"
@@ -157,7 +161,8 @@ func unreadiness(set *appsv1.StatefulSet, serving int32) (reason, message string
 	switch {
 	case set.Status.Replicas != wanted:
 		return reasonProgressing, fmt.Sprintf("%d pods exist, %d are asked for", set.Status.Replicas, wanted)
-	case set.Status.UpdatedReplicas < toUpdate:
+	// A pod that is being deleted counts as no pod that is up to date, whatever its revision.
+	case set.Status.UpdatedReplicas < toUpdate && (set.Status.UpdatedReplicas+terminating < toUpdate || serving >= wanted):
 		return reasonProgressing, fmt.Sprintf("%d of %d pods are up to date", set.Status.UpdatedReplicas, toUpdate)
 	case serving < wanted:
 		return reasonPodsNotReady, fmt.Sprintf("%d of %d pods are ready", serving, wanted)
@@ -190,9 +195,10 @@ func strayMessage(p *pass) string {
 
 // explain adds to why an MCPServer is not ready what was found out about it. The first finding gives the reason.
 func explain(reason, message string, set *appsv1.StatefulSet, pods podsSeen) (explainedReason, explainedMessage string) {
-	if pods.terminating > 0 {
-		message += fmt.Sprintf("; %d are terminating, for which each has its grace period of %d s",
-			pods.terminating, ptr.Deref(set.Spec.Template.Spec.TerminationGracePeriodSeconds, 30))
+	if pods.terminating == 1 {
+		message += fmt.Sprintf("; 1 pod is terminating, for which it has a grace period of %d s", gracePeriodOf(set))
+	} else if pods.terminating > 1 {
+		message += fmt.Sprintf("; %d pods are terminating, for which each has a grace period of %d s", pods.terminating, gracePeriodOf(set))
 	}
 	if len(pods.unwell) > 0 {
 		reason = string(pods.unwell[0].Reason)

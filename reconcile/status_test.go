@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/diagnosis"
 )
 
 // TestHealth: Ready tells the truth, and says what is missing.
@@ -129,6 +130,82 @@ func TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen(t *testing.T) {
 		change(p)
 		if got := nextStatus(p, errors.New("another child is rejected")).Scale; !reflect.DeepEqual(got, &written) {
 			t.Errorf("%s: the status has %+v", name, got)
+		}
+	}
+}
+
+// TestServing: what status.ready counts are pods that traffic reaches, and never more than are asked for.
+func TestServing(t *testing.T) {
+	for name, c := range map[string]struct {
+		wanted, ready, terminating, readyStill int32
+		want                                   string
+	}{
+		"all serve": {3, 3, 0, 0, "3/3"},
+		"two of five stop, and are ready meanwhile":  {3, 5, 2, 2, "3/3"},
+		"one of three stops, and is ready meanwhile": {3, 3, 1, 1, "2/3"},
+		"one of three stops, and is not ready":       {3, 2, 1, 0, "2/3"},
+		"scaled to 0":                                {0, 5, 5, 5, "0/0"},
+		"more than the scale, which nobody deletes":  {2, 4, 0, 0, "2/2"},
+		"the StatefulSet is ahead of the pods":       {3, 0, 1, 1, "0/3"},
+	} {
+		p := &pass{server: &v1alpha1.MCPServer{}, now: metav1.NewTime(start)}
+		p.children.statefulSet = &appsv1.StatefulSet{
+			Spec: appsv1.StatefulSetSpec{Replicas: &c.wanted}, Status: appsv1.StatefulSetStatus{ReadyReplicas: c.ready},
+		}
+		p.children.pods = podsSeen{terminating: c.terminating, readyStill: c.readyStill}
+		if status := nextStatus(p, nil); status.Ready != c.want || status.ReadyReplicas != c.ready {
+			t.Errorf("%s: status.ready is %s, readyReplicas %d", name, status.Ready, status.ReadyReplicas)
+		}
+	}
+}
+
+func withUpdated(set *appsv1.StatefulSet, updated int32) *appsv1.StatefulSet {
+	set.Status.UpdatedReplicas = updated
+	return set
+}
+
+// TestWhatWasFoundIsTold: the first finding gives the reason, what keeps pods from being created before all, and a message names
+// no more than three pods.
+func TestWhatWasFoundIsTold(t *testing.T) {
+	crash := func(pod string) podFinding {
+		return podFinding{pod, diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}}
+	}
+	set := func(existing, ready int32) *appsv1.StatefulSet {
+		return &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2)}, Status: appsv1.StatefulSetStatus{
+			Replicas: existing, UpdatedReplicas: existing, ReadyReplicas: ready}}
+	}
+	refused := &diagnosis.Finding{Reason: diagnosis.PodNotCreated, Message: "it is refused"}
+	for name, c := range map[string]struct {
+		set             *appsv1.StatefulSet
+		pods            podsSeen
+		status          metav1.ConditionStatus
+		reason, message string
+	}{
+		"nothing": {set(2, 1), podsSeen{}, metav1.ConditionFalse, reasonPodsNotReady, "1 of 2 pods are ready"},
+		"a pod":   {set(2, 1), podsSeen{unwell: []podFinding{crash("web-1")}}, metav1.ConditionFalse, "CrashLoopBackOff", "1 of 2 pods are ready; pod web-1: it ends"},
+		"four pods": {set(2, 1), podsSeen{unwell: []podFinding{crash("web-1"), crash("web-2"), crash("web-3"), crash("web-4")}}, metav1.ConditionFalse,
+			"CrashLoopBackOff", "1 of 2 pods are ready; pod web-1: it ends; pod web-2: it ends; pod web-3: it ends; and 1 more"},
+		"a pod that is refused, and one that crashes": {set(1, 0), podsSeen{blocked: refused, unwell: []podFinding{crash("web-1")}}, metav1.ConditionFalse,
+			"PodNotCreated", "1 pods exist, 2 are asked for; it is refused; pod web-1: it ends"},
+		"as many pods, but others": {set(2, 2), podsSeen{missing: []string{"web-0"}, surplus: []string{"web-2"}}, metav1.ConditionFalse, reasonProgressing,
+			"pod web-0 does not exist, and pod web-2 is not asked for"},
+		"a pod that stops": {set(2, 2), podsSeen{terminating: 1, readyStill: 1}, metav1.ConditionFalse, reasonPodsNotReady,
+			"1 of 2 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"a pod that stops, and no longer counts as up to date": {withUpdated(set(2, 2), 1), podsSeen{terminating: 1, readyStill: 1}, metav1.ConditionFalse,
+			reasonPodsNotReady, "1 of 2 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"pods of an old template, of which one stops": {withUpdated(set(2, 2), 0), podsSeen{terminating: 1, readyStill: 1}, metav1.ConditionFalse,
+			reasonProgressing, "0 of 2 pods are up to date; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"a pod of an old template, and one that has gone": {withUpdated(set(2, 2), 1), podsSeen{terminating: 1}, metav1.ConditionFalse,
+			reasonProgressing, "1 of 2 pods are up to date; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"pods that stop": {set(4, 4), podsSeen{terminating: 2, readyStill: 2}, metav1.ConditionFalse, reasonProgressing,
+			"4 pods exist, 2 are asked for; 2 pods are terminating, for which each has a grace period of 30 s"},
+		"a pod that has recovered": {set(2, 2), podsSeen{recovered: []podFinding{crash("web-1")}}, metav1.ConditionTrue, reasonPodsReady,
+			"2 of 2 pods are ready; pod web-1: it ends"},
+	} {
+		p := &pass{server: &v1alpha1.MCPServer{}, now: metav1.NewTime(start), children: children{statefulSet: c.set, pods: c.pods}}
+		got := apimeta.FindStatusCondition(nextStatus(p, nil).Conditions, v1alpha1.ConditionReady)
+		if got.Status != c.status || got.Reason != c.reason || got.Message != c.message {
+			t.Errorf("%s: got %s, %s: %s", name, got.Status, got.Reason, got.Message)
 		}
 	}
 }

@@ -50,7 +50,8 @@ type MCPServerStatus struct {
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
 
-	// Ready pods of the pods that the StatefulSet asks for, for example 2/3.
+	// Ready pods of the pods that the StatefulSet asks for, for example 2/3. A pod that is being deleted does not count, and no
+	// more pods count than are asked for.
 	// +optional
 	Ready string `json:"ready,omitempty"`
 
@@ -58,7 +59,7 @@ type MCPServerStatus struct {
 	// +optional
 	Replicas int32 `json:"replicas"`
 
-	// The pods that are ready.
+	// The pods that are ready, as the StatefulSet counts them: with those that are being deleted and still ready.
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas"`
 

@@ -29,7 +29,9 @@ const (
 	OOMKilled          Reason = "OOMKilled"
 	CrashLoopBackOff   Reason = "CrashLoopBackOff"
 	NotAnswering       Reason = "NotAnswering"
+	ReadinessGate      Reason = "ReadinessGate"
 	VolumeNotMounted   Reason = "VolumeNotMounted"
+	SandboxNotCreated  Reason = "SandboxNotCreated"
 	PodNotCreated      Reason = "PodNotCreated"
 )
 
@@ -46,14 +48,19 @@ type Server struct {
 	Container string
 	// Port is the port on which the container has to listen.
 	Port int32
+	// Startup is how long the startup probe of the container lets it go without an answer before the kubelet ends it. Zero:
+	// there is no such probe.
+	Startup time.Duration
+	// Grace is how long the container may take to end.
+	Grace time.Duration
 }
 
 // answerWithin is how long a container may run without being ready until that is a finding. Most servers are ready within
 // seconds; one that installs itself first takes longer, and then the finding goes away by itself.
 const answerWithin = 20 * time.Second
 
-// startWithin is how long a container may take from the scheduling of its pod to its start, while nothing says why. The
-// kubelet waits 10 s and more between two tries to mount a volume.
+// startWithin is how long a pod may take until a scheduler has looked at it, and from then until its containers can be created,
+// while nothing says why. The kubelet waits 10 s and more between two tries to mount a volume.
 const startWithin = 10 * time.Second
 
 // cause looks for one thing that can be wrong with a pod.
@@ -68,6 +75,7 @@ var causes = []cause{
 	initContainersFail,
 	containersFail,
 	doesNotAnswer,
+	waitsForGate,
 }
 
 // Pod says what is wrong with a pod; nil when it works, or is on its way.
@@ -84,30 +92,44 @@ func Pod(pod *corev1.Pod, server Server, now time.Time) *Finding {
 // nothing but the time that passes. Zero: there is no need.
 func LookAgain(pod *corev1.Pod, now time.Time) time.Duration {
 	var next time.Duration
-	for _, deadline := range []time.Time{answerDeadline(pod), startDeadline(pod), terminationDeadline(pod)} {
+	for _, deadline := range []time.Time{scheduleDeadline(pod), startDeadline(pod), answerDeadline(pod), gateDeadline(pod), terminationDeadline(pod)} {
 		if left := deadline.Sub(now); !deadline.IsZero() && left > 0 && (next == 0 || left < next) {
 			next = left
 		}
 	}
+	if next == 0 && takesItsTime(pod) && Pod(pod, Server{}, now) == nil {
+		return answerWithin
+	}
 	return next
 }
 
-// WaitsForVolumes reports whether a pod has been scheduled for a while, and no container of it was started, without the pod
-// saying why. Its events may: see Mount.
-func WaitsForVolumes(pod *corev1.Pod, now time.Time) bool {
+// takesItsTime reports whether a pod is on its way and may take any time, such as for an image or an init container. That its
+// containers run then changes nothing that is told, so that no event of it asks for a look.
+func takesItsTime(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp.IsZero() && !isTrue(pod, corev1.PodReady) &&
+		scheduleDeadline(pod).IsZero() && startDeadline(pod).IsZero() && answerDeadline(pod).IsZero() && gateDeadline(pod).IsZero()
+}
+
+// WaitsToStart reports whether a pod has been scheduled for a while, and no container of it was started, without the pod
+// saying why. Its events may: see Start.
+func WaitsToStart(pod *corev1.Pod, now time.Time) bool {
 	deadline := startDeadline(pod)
 	return !deadline.IsZero() && !now.Before(deadline)
 }
 
-// startDeadline is when a pod whose containers are still being created has taken too long; zero for other pods.
+// startDeadline is when a pod has taken too long until its containers can be created; zero for other pods. The volumes are
+// mounted and the network is there when PodReadyToStartContainers is True: what takes time then is a pull of an image.
 func startDeadline(pod *corev1.Pod) time.Time {
 	scheduled := condition(pod, corev1.PodScheduled)
-	if pod.Status.Phase != corev1.PodPending || !pod.DeletionTimestamp.IsZero() || scheduled == nil || scheduled.Status != corev1.ConditionTrue {
+	if pod.Status.Phase != corev1.PodPending || !pod.DeletionTimestamp.IsZero() ||
+		scheduled == nil || scheduled.Status != corev1.ConditionTrue || isTrue(pod, corev1.PodReadyToStartContainers) {
 		return time.Time{}
 	}
-	for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
-		if w := status.State.Waiting; w == nil || !isOnItsWay(w.Reason) {
-			return time.Time{}
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for _, status := range statuses {
+			if w := status.State.Waiting; w == nil || !isOnItsWay(w.Reason) {
+				return time.Time{}
+			}
 		}
 	}
 	return scheduled.LastTransitionTime.Add(startWithin)

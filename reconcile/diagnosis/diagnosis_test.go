@@ -1,25 +1,29 @@
 package diagnosis
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 var (
 	now    = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	server = Server{Container: "mcp", Port: 8080}
+	server = Server{Container: "mcp", Port: 8080, Startup: 5 * time.Minute, Grace: 30 * time.Second}
 )
 
 // pod is one that serves on node a, changed by the functions.
 func pod(changes ...func(*corev1.Pod)) *corev1.Pod {
 	pod := &corev1.Pod{
-		Spec: corev1.PodSpec{NodeName: "a"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web-0"},
+		Spec:       corev1.PodSpec{NodeName: "a"},
 		Status: corev1.PodStatus{
 			Phase: corev1.PodRunning,
 			ContainerStatuses: []corev1.ContainerStatus{{
@@ -92,6 +96,37 @@ func startedBefore(age time.Duration) func(*corev1.Pod) {
 	}
 }
 
+// ran is the end of a container that ran for some time.
+func ran(time time.Duration, exitCode int32, reason string) corev1.ContainerStateTerminated {
+	return corev1.ContainerStateTerminated{
+		Reason: reason, ExitCode: exitCode, StartedAt: metav1.NewTime(now.Add(-time)), FinishedAt: metav1.NewTime(now),
+	}
+}
+
+// restarted is a container that runs again.
+func restarted(times int32) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		unready(pod)
+		pod.Status.Phase = corev1.PodRunning
+		pod.Status.ContainerStatuses[0].RestartCount = times
+		pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(now)}}
+	}
+}
+
+// gated is a pod with a readiness gate, which is open or not.
+func gated(open corev1.ConditionStatus) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}
+		setCondition(pod, "example.com/gate", open, "")
+		setCondition(pod, corev1.PodReady, corev1.ConditionFalse, "")
+	}
+}
+
+// unseen is a pod that no scheduler has looked at.
+func unseen(age time.Duration) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(now.Add(-age))}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
+}
+
 // deletedTo is a pod that has to be gone by then.
 func deletedTo(at time.Time) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.DeletionTimestamp = &metav1.Time{Time: at} }
@@ -99,6 +134,8 @@ func deletedTo(at time.Time) func(*corev1.Pod) {
 
 // TestPod: one cause a row. The messages of the kubelet and the scheduler are as they write them.
 func TestPod(t *testing.T) {
+	const silent = `container "mcp" gives no answer on port 8080. The server may still be starting. It may listen on 127.0.0.1 only, where no probe and no client reaches it: ` +
+		`let it listen on the address in MCP_HOST, or in FASTMCP_HOST. It may listen on another port: set spec.mcpPort. The kubelet restarts it when it has not answered for 5m0s`
 	const again = ". The kubelet restarts it, less and less often (CrashLoopBackOff: a back-off of up to 5 minutes)"
 	for name, test := range map[string]struct {
 		pod     *corev1.Pod
@@ -117,9 +154,20 @@ func TestPod(t *testing.T) {
 		}), "", ""},
 		"stops in its grace period": {pod(startedBefore(time.Hour), deletedTo(now.Add(29*time.Second))), "", ""},
 
-		"image that is not there": {pod(waits("ImagePullBackOff", `Back-off pulling image "r.example/a:1": ErrImagePull: not found`)), ImagePullFailed,
-			`the image of container "mcp" cannot be pulled (ImagePullBackOff): Back-off pulling image "r.example/a:1": ErrImagePull: not found. ` +
+		"image that is not there": {pod(waits("ErrImagePull", `failed to resolve reference "r.example/a:1": not found`)), ImagePullFailed,
+			`the image of container "mcp" cannot be pulled (ImagePullBackOff): failed to resolve reference "r.example/a:1": not found. ` +
 				`Check spec.image, and that spec.imagePullSecrets names a Secret that may pull it. The kubelet goes on trying`},
+		"image whose back-off is over soon": {pod(waits("ImagePullBackOff", `Back-off pulling image "r.example/a:1"`)), ImagePullFailed,
+			`the image of container "mcp" cannot be pulled (ImagePullBackOff): Back-off pulling image "r.example/a:1". ` +
+				`Check spec.image, and that spec.imagePullSecrets names a Secret that may pull it. The kubelet goes on trying`},
+		"image of an init container": {pod(waits("ErrImagePull", "not found"), initContainer), ImagePullFailed,
+			`the image of init container "prepare" cannot be pulled (ImagePullBackOff): not found. ` +
+				`Check its image in spec.podTemplateSpec, and that spec.imagePullSecrets names a Secret that may pull it. The kubelet goes on trying`},
+		"image that may not be pulled": {pod(waits("ErrImageNeverPull", `Container image "a:1" is not present with pull policy of Never`)), ImagePullFailed,
+			`the image of container "mcp" may not be pulled (ErrImageNeverPull): Container image "a:1" is not present with pull policy of Never. ` +
+				`Load it on the node, or set imagePullPolicy to another value than Never`},
+		"name of an image that is none": {pod(waits("InvalidImageName", `Failed to apply default image tag "A": couldn't parse image name "A": invalid reference format`)), ImagePullFailed,
+			`the image of container "mcp" cannot be used (InvalidImageName): Failed to apply default image tag "A": couldn't parse image name "A": invalid reference format. Correct spec.image`},
 		"root that is refused": {pod(waits("CreateContainerConfigError",
 			`container has runAsNonRoot and image will run as root (pod: "web-0_team(1)", container: mcp)`)), RootRefused,
 			`container "mcp" would run as root, which runAsNonRoot in its template refuses. Set securityContext.runAsUser in ` +
@@ -142,7 +190,12 @@ func TestPod(t *testing.T) {
 		"command that is missing": {pod(ended(corev1.ContainerStateTerminated{Reason: "StartError", ExitCode: 128, Message: `exec: "/absent": no such file`})), CrashLoopBackOff,
 			`container "mcp" ends again and again, with exit code 128: exec: "/absent": no such file. Its command may be missing in the image: check spec.command and spec.args` + again},
 		"crash with last words": {pod(ended(corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 3, Message: "no license\nfor \x1b[31myou\x1b[0m\n"})), CrashLoopBackOff,
-			`container "mcp" ends again and again, with exit code 3: no license for [31myou[0m. Its log says more: kubectl logs --previous` + again},
+			`container "mcp" ends again and again, with exit code 3: no license for [31myou[0m. Its log says more: kubectl -n team logs web-0 -c mcp --previous` + again},
+		"crash that goes on while it runs again": {pod(ended(ran(time.Minute, 3, "Error")), restarted(2)), CrashLoopBackOff,
+			`container "mcp" ends again and again, with exit code 3. Its log says more: kubectl -n team logs web-0 -c mcp --previous` + again},
+		"end by a signal": {pod(ended(ran(time.Minute, 137, "Error"))), CrashLoopBackOff,
+			`container "mcp" ends again and again, with exit code 137. A signal ended it. The kubelet sends one when a liveness or startup probe in the template fails: ` +
+				`kubectl -n team describe pod web-0` + again},
 		"crash of which nothing is left": {pod(waits("CrashLoopBackOff", "back-off 5m0s restarting failed container")), CrashLoopBackOff,
 			`container "mcp" ends again and again (CrashLoopBackOff): back-off 5m0s restarting failed container`},
 		"end without an error": {pod(ended(corev1.ContainerStateTerminated{Reason: "Completed"})), CrashLoopBackOff,
@@ -153,12 +206,32 @@ func TestPod(t *testing.T) {
 		"killed for the memory of the node": {pod(ended(corev1.ContainerStateTerminated{Reason: "OOMKilled", ExitCode: 137})), OOMKilled,
 			`container "mcp" was killed because it used more memory than its node had to give. Raise spec.resources.limits.memory, or let the server use less`},
 		"init container that fails": {pod(ended(corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 1}), initContainer), CrashLoopBackOff,
-			`init container "prepare" ends again and again, with exit code 1. Its log says more: kubectl logs --previous` + again},
-		"does not answer": {pod(startedBefore(20 * time.Second)), NotAnswering,
-			`container "mcp" runs, and its probe gets no answer on port 8080. The server may still be starting. It may listen on 127.0.0.1 only, where no probe and no client reaches it: ` +
-				`let it listen on the address in MCP_HOST. It may listen on another port: set spec.mcpPort`},
-		"sidecar that is not ready": {pod(startedBefore(20*time.Second), func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].Name = "exporter" }), NotAnswering,
-			`container "exporter" runs, and its readiness probe fails`},
+			`init container "prepare" ends again and again, with exit code 1. Its log says more: kubectl -n team logs web-0 -c prepare --previous` + again},
+		"has ended once and runs again": {pod(ended(ran(time.Hour, 255, "Unknown")), restarted(1)), "", ""},
+		"killed for its memory, and runs again": {pod(ended(ran(time.Hour, 137, "OOMKilled")), limited("64Mi"), restarted(1)), OOMKilled,
+			`container "mcp" was killed because it used more memory than its limit of 64Mi. Raise spec.resources.limits.memory, or let the server use less`},
+		"gave no answer until the kubelet ended it":                  {pod(ended(ran(5*time.Minute, 143, "Error"))), NotAnswering, silent},
+		"gave none, ignored that it was told to end, and runs again": {pod(ended(ran(5*time.Minute+30*time.Second, 137, "Error")), restarted(2)), NotAnswering, silent},
+		"ends by itself after the same time": {pod(ended(ran(5*time.Minute, 1, "Error"))), CrashLoopBackOff,
+			`container "mcp" ends again and again, with exit code 1. Its log says more: kubectl -n team logs web-0 -c mcp --previous` + again},
+		"does not answer": {pod(startedBefore(20 * time.Second)), NotAnswering, silent},
+		"does not answer any more": {pod(startedBefore(time.Hour), func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].Started = ptr.To(true) }), NotAnswering,
+			`container "mcp" runs, has started, and its readiness probe gets no answer now. Its log may say why: kubectl -n team logs web-0 -c mcp`},
+		"container beside it that is not ready": {pod(startedBefore(20*time.Second), func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].Name = "exporter" }), NotAnswering,
+			`container "exporter" runs, and its readiness probe fails. Its log may say why: kubectl -n team logs web-0 -c exporter`},
+		"sidecar that is not ready": {pod(startedBefore(20*time.Second), func(pod *corev1.Pod) {
+			sidecar := pod.Status.ContainerStatuses[0]
+			sidecar.Name = "proxy"
+			pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses[0].Ready = []corev1.ContainerStatus{sidecar}, true
+		}), NotAnswering, `sidecar container "proxy" runs, and its readiness probe fails. Its log may say why: kubectl -n team logs web-0 -c proxy`},
+		"gate that is closed": {pod(gated(corev1.ConditionFalse)), ReadinessGate, `its containers are ready, and its readiness gate example.com/gate is not. ` +
+			`Whoever set the gate in its template has to set that condition of the pod to True`},
+		"node that is lost, with a gate": {pod(gated(corev1.ConditionTrue)), NodeLost,
+			`its node "a" does not report to Kubernetes. Kubernetes does not replace the pod while it may still run there. Repair the node. ` +
+				`If the node is gone for good, run: kubectl delete node a`},
+		"is new": {unseen(9 * time.Second), "", ""},
+		"no scheduler": {unseen(10 * time.Second), Unschedulable, `no scheduler has looked at it. Check that the scheduler runs which schedulerName in ` +
+			`spec.podTemplateSpec names; left out, it is default-scheduler`},
 		"no node": {pod(unready, func(pod *corev1.Pod) {
 			setCondition(pod, corev1.PodScheduled, corev1.ConditionFalse, `0/1 nodes are available: persistentvolumeclaim "data" not found.`)
 		}), Unschedulable, `no node can run it: 0/1 nodes are available: persistentvolumeclaim "data" not found. The scheduler goes on trying`},
@@ -173,6 +246,10 @@ func TestPod(t *testing.T) {
 			`it should have ended by now, and its node "a" has not confirmed that it has. Look at the node. If it is gone for good, run: kubectl delete node a`},
 		"finalizer": {pod(deletedTo(now.Add(-time.Hour)), func(pod *corev1.Pod) { pod.Finalizers = []string{"example.com/hold"} }), TerminatingTooLong,
 			`it is being deleted, and the finalizer example.com/hold keeps it. Whoever set the finalizer has to remove it`},
+		"failure": {pod(func(pod *corev1.Pod) {
+			pod.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfcpu", Message: "Node didn't have enough resource: cpu"}
+		}), PodFailed, `it has failed (OutOfcpu): Node didn't have enough resource: cpu. Kubernetes replaces it`},
+		"failure without a word": {pod(func(pod *corev1.Pod) { pod.Status = corev1.PodStatus{Phase: corev1.PodFailed} }), PodFailed, `it has failed. Kubernetes replaces it`},
 		"eviction": {pod(func(pod *corev1.Pod) {
 			pod.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "The node was low on resource: memory. "}
 		}), Evicted, `the kubelet has evicted it from node "a": The node was low on resource: memory. Kubernetes replaces it; ` +
@@ -190,19 +267,48 @@ func TestPod(t *testing.T) {
 	}
 }
 
-// TestACrashIsToldTheSameWhileItGoesOn: the kubelet waits, starts the container and sees it end again, and the status does not
-// change at each of these.
-func TestACrashIsToldTheSameWhileItGoesOn(t *testing.T) {
-	end := corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 3}
-	want := Pod(pod(ended(end)), server, now)
-	for name, state := range map[string]corev1.ContainerState{
-		"runs again":  {Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(now)}},
-		"ended again": {Terminated: &end},
+// TestTheSameIsToldWhileItGoesOn: the kubelet waits, tries again, and sees it fail again, and the status does not change at each
+// of these.
+func TestTheSameIsToldWhileItGoesOn(t *testing.T) {
+	crash, noProgram := ran(time.Minute, 3, "Error"), ran(0, 128, "StartError")
+	const pull = `failed to resolve reference "r.example/a:1": not found`
+	afterwards := func(state corev1.ContainerState, end corev1.ContainerStateTerminated) *corev1.Pod {
+		pod := pod(ended(end), restarted(2))
+		pod.Status.ContainerStatuses[0].State = state
+		return pod
+	}
+	for name, pods := range map[string][]*corev1.Pod{
+		"a crash": {
+			pod(ended(crash)), pod(ended(crash), restarted(2)), afterwards(corev1.ContainerState{Terminated: &crash}, crash),
+		},
+		"a program that is missing": {
+			pod(ended(noProgram)),
+			afterwards(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "RunContainerError", Message: "failed to start"}}, noProgram),
+			afterwards(corev1.ContainerState{Terminated: &noProgram}, noProgram),
+		},
+		"a pull that fails": {
+			pod(waits("ErrImagePull", pull)), pod(waits("ImagePullBackOff", `Back-off pulling image "r.example/a:1": ErrImagePull: `+pull)),
+		},
+		"a name server that is away": {
+			pod(waits("ErrImagePull", "lookup r.example on 10.0.0.53:53: read udp 10.0.0.1:51994->10.0.0.53:53: i/o timeout")),
+			pod(waits("ErrImagePull", "lookup r.example on 10.0.0.53:53: read udp 10.0.0.1:38112->10.0.0.53:53: i/o timeout")),
+		},
+		"a name server that is away, by IPv6": {
+			pod(waits("ErrImagePull", "read udp [fd00::1]:51994->[fd00::53]:53: i/o timeout")), pod(waits("ErrImagePull", "read udp [fd00::1]:38112->[fd00::53]:53: i/o timeout")),
+		},
+		"a registry that is away": {
+			pod(waits("RegistryUnavailable", "image pull failed for a:1 because the registry is unavailable: x")),
+			pod(waits("ImagePullBackOff", `Back-off pulling image "a:1": RegistryUnavailable: image pull failed for a:1 because the registry is unavailable: x`)),
+		},
+		"a server that gives no answer": {
+			pod(startedBefore(time.Minute)), pod(ended(ran(5*time.Minute, 143, "Error"))), pod(ended(ran(5*time.Minute, 143, "Error")), restarted(2)),
+		},
 	} {
-		crashing := pod(ended(end))
-		crashing.Status.ContainerStatuses[0].State = state
-		if got := Pod(crashing, server, now); got == nil || *got != *want {
-			t.Errorf("one that %s: got %v, wanted %v", name, got, want)
+		want := Pod(pods[0], server, now)
+		for i, pod := range pods {
+			if got := Pod(pod, server, now); got == nil || *got != *want {
+				t.Errorf("%s, %d: got %v, wanted %v", name, i, got, want)
+			}
 		}
 	}
 }
@@ -233,6 +339,15 @@ func TestLookAgain(t *testing.T) {
 		"was scheduled long ago":  {pod(waits("ContainerCreating", "")), 0},
 		"stops":                   {pod(deletedTo(now.Add(5 * time.Second))), 35 * time.Second},
 		"was not created in time": {pod(waits("CreateContainerConfigError", "")), 0},
+		"is new":                  {unseen(4 * time.Second), 6 * time.Second},
+		"is scheduled by nobody":  {unseen(time.Minute), 0},
+		"has a gate that is new": {pod(gated(corev1.ConditionFalse), func(pod *corev1.Pod) {
+			condition(pod, corev1.ContainersReady).LastTransitionTime = metav1.NewTime(now.Add(-5 * time.Second))
+		}), 15 * time.Second},
+		"pulls an image for long": {pod(waits("ContainerCreating", ""), func(pod *corev1.Pod) {
+			setCondition(pod, corev1.PodReadyToStartContainers, corev1.ConditionTrue, "")
+		}), 20 * time.Second},
+		"has an init container that runs for long": {pod(initContainer, func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodPending }), 20 * time.Second},
 	} {
 		if got := LookAgain(test.pod, now); got != test.want {
 			t.Errorf("a pod that %s: got %s, wanted %s", name, got, test.want)
@@ -240,7 +355,7 @@ func TestLookAgain(t *testing.T) {
 	}
 	scheduled := pod(waits("ContainerCreating", ""))
 	condition(scheduled, corev1.PodScheduled).LastTransitionTime = metav1.NewTime(now.Add(-4 * time.Second))
-	if got := LookAgain(scheduled, now); got != 6*time.Second || WaitsForVolumes(scheduled, now) || !WaitsForVolumes(scheduled, now.Add(got)) {
+	if got := LookAgain(scheduled, now); got != 6*time.Second || WaitsToStart(scheduled, now) || !WaitsToStart(scheduled, now.Add(got)) {
 		t.Errorf("a pod that is being created: look again after %s", got)
 	}
 }
@@ -271,35 +386,125 @@ func eventAt(reason, note string, age time.Duration) eventsv1.Event {
 	return eventsv1.Event{Reason: reason, Note: note, DeprecatedLastTimestamp: metav1.NewTime(now.Add(-age))}
 }
 
-// TestEvents: the newest of the reason counts.
-func TestEvents(t *testing.T) {
+// TestCreation: the newest event about a pod that is missing counts.
+func TestCreation(t *testing.T) {
 	const quota = `create Pod web-1 in StatefulSet web failed error: pods "web-1" is forbidden: exceeded quota: q, requested: pods=1`
-	events := []eventsv1.Event{
-		eventAt(EventFailedCreate, "create Pod web-1 in StatefulSet web failed error: old", time.Hour),
-		eventAt(EventFailedCreate, quota, time.Minute),
-		eventAt("SuccessfulCreate", "create Pod web-0 in StatefulSet web successful", 0),
-		eventAt(EventFailedMount, `MountVolume.SetUp failed for volume "v" : configmap "c" not found`, 0),
+	const claim = `create Claim data-web-1 for Pod web-1 in StatefulSet web failed error: persistentvolumeclaims "data-web-1" is forbidden: exceeded quota: q.`
+	const goesOn = ". Correct what refuses it. Kubernetes goes on trying, less and less often, up to once in 16 minutes. " +
+		"To have it try at once, run: kubectl -n team annotate statefulset web --overwrite tried-at=$(date +%s)"
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
+	for name, test := range map[string]struct {
+		events []eventsv1.Event
+		want   string
+	}{
+		"the newest": {[]eventsv1.Event{
+			eventAt(FailedCreate, "create Pod web-1 in StatefulSet web failed error: old", 20*time.Minute),
+			eventAt(FailedCreate, quota, time.Minute),
+			eventAt("SuccessfulCreate", "create Pod web-1 in StatefulSet web successful", 0),
+		}, `pod web-1 cannot be created: pods "web-1" is forbidden: exceeded quota: q, requested: pods=1` + goesOn},
+		"a claim": {[]eventsv1.Event{eventAt(FailedCreate, claim, 0)},
+			`pod web-1 cannot be created: persistentvolumeclaims "data-web-1" is forbidden: exceeded quota: q` + goesOn},
+		"none":                              {nil, ""},
+		"a pod that exists":                 {[]eventsv1.Event{eventAt(FailedCreate, "create Pod web-0 in StatefulSet web failed error: x", 0)}, ""},
+		"a cause that must be gone":         {[]eventsv1.Event{eventAt(FailedCreate, quota, 30*time.Minute)}, ""},
+		"a pod of which the name begins so": {[]eventsv1.Event{eventAt(FailedCreate, "create Pod web-11 in StatefulSet web failed error: x", 0)}, ""},
+	} {
+		got := Creation(set, test.events, []string{"web-1", "web-2"}, now)
+		if got == nil {
+			got = &Finding{PodNotCreated, ""}
+		}
+		if got.Reason != PodNotCreated || got.Message != test.want {
+			t.Errorf("%s: got %v, wanted %s", name, got, test.want)
+		}
 	}
-	const wantCreation = `the API server refuses a pod: pods "web-1" is forbidden: exceeded quota: q, requested: pods=1. Correct what refuses it; ` +
-		`Kubernetes goes on trying, less and less often, up to once in 16 minutes`
-	if got := Creation(events); got == nil || got.Reason != PodNotCreated || got.Message != wantCreation {
-		t.Errorf("got %v", got)
-	}
-	const wantMount = `a volume cannot be mounted: MountVolume.SetUp failed for volume "v" : configmap "c" not found. ` +
-		`Create what is missing, or correct spec.volumes and spec.podTemplateSpec. The kubelet goes on trying`
-	if got := Mount(events); got == nil || got.Reason != VolumeNotMounted || got.Message != wantMount {
-		t.Errorf("got %v", got)
-	}
-	if Creation(nil) != nil || Mount(events[:3]) != nil {
-		t.Error("without an event there is a finding")
+}
+
+// TestStart: the newest event that gives a reason counts, not one that only repeats that a volume is not mounted.
+func TestStart(t *testing.T) {
+	absent := eventAt("FailedMount", `MountVolume.SetUp failed for volume "v" : configmap "c" not found`, 3*time.Minute)
+	vague := eventAt("FailedMount", "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[]: context deadline exceeded", 0)
+	attach := eventAt("FailedAttachVolume", `Multi-Attach error for volume "p" Volume is already exclusively attached to one node and can't be attached to another`, time.Minute)
+	network := eventAt("FailedCreatePodSandBox", "Failed to create pod sandbox: plugin bridge failed: no addresses.", 0)
+	const fix = ". Create what is missing, or correct spec.volumes and spec.podTemplateSpec. The kubelet goes on trying"
+	old := absent
+	old.DeprecatedLastTimestamp = metav1.NewTime(now.Add(-10 * time.Minute))
+	for name, test := range map[string]struct {
+		events  []eventsv1.Event
+		reason  Reason
+		message string
+	}{
+		"none":                  {[]eventsv1.Event{eventAt("Pulling", "Pulling image", 0)}, "", ""},
+		"a volume":              {[]eventsv1.Event{absent}, VolumeNotMounted, "a volume cannot be mounted: " + absent.Note + fix},
+		"a volume, and vaguely": {[]eventsv1.Event{vague, absent}, VolumeNotMounted, "a volume cannot be mounted: " + absent.Note + fix},
+		"only vaguely":          {[]eventsv1.Event{vague}, VolumeNotMounted, "a volume cannot be mounted: " + vague.Note + fix},
+		"a reason of long ago":  {[]eventsv1.Event{vague, old}, VolumeNotMounted, "a volume cannot be mounted: " + vague.Note + fix},
+		"a newer reason":        {[]eventsv1.Event{attach, absent}, VolumeNotMounted, "a volume cannot be mounted: " + attach.Note + fix},
+		"the network, at the last": {[]eventsv1.Event{absent, network}, SandboxNotCreated, `node "a" cannot prepare the network or the sandbox of the pod: ` +
+			"Failed to create pod sandbox: plugin bridge failed: no addresses. Look at the network plugin and the container runtime of that node. The kubelet goes on trying"},
+	} {
+		got := Start(test.events, "a")
+		if got == nil {
+			got = &Finding{}
+		}
+		if got.Reason != test.reason || got.Message != test.message {
+			t.Errorf("%s: got %v, wanted %s", name, got, test.message)
+		}
 	}
 }
 
 func TestSurplus(t *testing.T) {
 	got := Surplus("team", 4, []string{"web-3"}, []string{"web-5", "web-6"}, &Finding{PodNotCreated, "the quota is full"})
-	const want = "pods web-5 and web-6 are above the scale of 4, and Kubernetes does not delete them while it cannot create web-3 (kubernetes/kubernetes#140858). " +
+	const want = "pods web-5 and web-6 are above the scale of 4, and Kubernetes deletes no such pod while it cannot create web-3 (kubernetes/kubernetes#140858). " +
 		"Run: kubectl -n team delete pod web-5 web-6; the quota is full"
 	if got.Reason != SurplusPods || got.Message != want {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestSurplusIsBounded: a scale may have gone down by hundreds.
+func TestSurplusIsBounded(t *testing.T) {
+	var surplus []string
+	for ordinal := range int32(300) {
+		surplus = append(surplus, nameOf("web", 4+ordinal))
+	}
+	got := Surplus("team", 4, []string{"web-3"}, surplus, nil).Message
+	if len(got) > 1000 || !strings.HasSuffix(got, "web-302 web-303; and do the same with 280 more") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestOutOfPlace: by their numbers, and what is being deleted is neither missing nor too many.
+func TestOutOfPlace(t *testing.T) {
+	named := func(names ...string) (pods []*corev1.Pod) {
+		for _, name := range names {
+			pods = append(pods, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		}
+		return pods
+	}
+	leaving := named("web-0", "web-9", "web-12")
+	leaving[0].DeletionTimestamp, leaving[1].DeletionTimestamp = &metav1.Time{Time: now}, &metav1.Time{Time: now}
+	for name, test := range map[string]struct {
+		scale, first     int32
+		pods             []*corev1.Pod
+		missing, surplus []string
+	}{
+		"as asked for":                {2, 0, named("web-0", "web-1"), nil, nil},
+		"too few":                     {3, 0, named("web-1"), []string{"web-0", "web-2"}, nil},
+		"too many":                    {1, 0, named("web-11", "web-0", "web-2"), nil, []string{"web-2", "web-11"}},
+		"as many, but others":         {2, 0, named("web-1", "web-2"), []string{"web-0"}, []string{"web-2"}},
+		"numbered from 5":             {2, 5, named("web-4", "web-5"), []string{"web-6"}, []string{"web-4"}},
+		"some are being deleted":      {1, 0, leaving, nil, []string{"web-12"}},
+		"scaled to 0":                 {0, 0, named("web-0"), nil, []string{"web-0"}},
+		"a pod that somebody adopted": {1, 0, named("web-0", "other", "web-x"), nil, nil},
+	} {
+		set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
+		set.Spec.Replicas = &test.scale
+		if test.first > 0 {
+			set.Spec.Ordinals = &appsv1.StatefulSetOrdinals{Start: test.first}
+		}
+		missing, surplus := OutOfPlace(set, test.pods)
+		if !slices.Equal(missing, test.missing) || !slices.Equal(surplus, test.surplus) {
+			t.Errorf("%s: missing %v, surplus %v", name, missing, surplus)
+		}
 	}
 }

@@ -2,28 +2,84 @@ package diagnosis
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // SurplusPods is the reason of a finding of Surplus.
 const SurplusPods Reason = "SurplusPods"
 
+// OutOfPlace returns the names of the pods that a StatefulSet asks for and does not have, and of those that it has and does not
+// ask for, both in order of their numbers. A pod that is being deleted is not missing, and not one too many. The pods are those
+// that the StatefulSet controls.
+func OutOfPlace(set *appsv1.StatefulSet, pods []*corev1.Pod) (missing, surplus []string) {
+	var first int32
+	if set.Spec.Ordinals != nil {
+		first = set.Spec.Ordinals.Start
+	}
+	behind := first + ptr.Deref(set.Spec.Replicas, 1)
+	has := map[int32]bool{}
+	var above []int32
+	for _, pod := range pods {
+		ordinal, isOrdinal := ordinalOf(set.Name, pod.Name)
+		switch {
+		case !isOrdinal:
+		case first <= ordinal && ordinal < behind:
+			has[ordinal] = true
+		case pod.DeletionTimestamp.IsZero():
+			above = append(above, ordinal)
+		}
+	}
+	slices.Sort(above)
+	for ordinal := first; ordinal < behind; ordinal++ {
+		if !has[ordinal] {
+			missing = append(missing, nameOf(set.Name, ordinal))
+		}
+	}
+	for _, ordinal := range above {
+		surplus = append(surplus, nameOf(set.Name, ordinal))
+	}
+	return missing, surplus
+}
+
+func nameOf(set string, ordinal int32) string {
+	return set + "-" + strconv.FormatInt(int64(ordinal), 10)
+}
+
+func ordinalOf(set, pod string) (int32, bool) {
+	number, isOf := strings.CutPrefix(pod, set+"-")
+	ordinal, err := strconv.ParseInt(number, 10, 32)
+	return int32(ordinal), isOf && err == nil
+}
+
+// mostSurplus is how many pods a command names; a message has room for more, and a reader has not.
+const mostSurplus = 20
+
 // Surplus says which pods of a StatefulSet to delete by hand: the controller deletes none above the scale while it cannot
 // create one below (kubernetes/kubernetes#140858), and a quota that is full with them keeps it from creating one. Because is
 // why pods cannot be created; nil when that is not known.
 func Surplus(namespace string, scale int32, missing, surplus []string, because *Finding) Finding {
-	message := fmt.Sprintf("%s are above the scale of %d, and Kubernetes does not delete them while it cannot create %s (kubernetes/kubernetes#140858). "+
-		"Run: kubectl -n %s delete pod %s", list(surplus), scale, missing[0], namespace, strings.Join(surplus, " "))
+	named := surplus[max(0, len(surplus)-mostSurplus):]
+	message := fmt.Sprintf("%s above the scale of %d, and Kubernetes deletes no such pod while it cannot create %s (kubernetes/kubernetes#140858). "+
+		"Run: kubectl -n %s delete pod %s", are(named), scale, missing[0], namespace, strings.Join(named, " "))
+	if more := len(surplus) - len(named); more > 0 {
+		message += fmt.Sprintf("; and do the same with %d more", more)
+	}
 	if because != nil {
 		message += "; " + because.Message
 	}
 	return Finding{SurplusPods, message}
 }
 
-// list names pods in a sentence.
-func list(pods []string) string {
+// are begins a sentence about pods.
+func are(pods []string) string {
 	if len(pods) == 1 {
-		return "pod " + pods[0]
+		return "pod " + pods[0] + " is"
 	}
-	return "pods " + strings.Join(pods[:len(pods)-1], ", ") + " and " + pods[len(pods)-1]
+	return "pods " + strings.Join(pods[:len(pods)-1], ", ") + " and " + pods[len(pods)-1] + " are"
 }

@@ -1,6 +1,7 @@
 package diagnosis
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -8,9 +9,12 @@ import (
 // mostText bounds what is quoted of others' text, in runes. A message about a refused pod is rarely longer.
 const mostText = 400
 
-// quote returns text of others on one line and in bounds, without a final period.
+// localPort is the port of a connection's own end, as network errors of Go name it: another at each try.
+var localPort = regexp.MustCompile(`(\b(?:\d+\.){3}\d+|\[[0-9a-f:]+\]):\d+->`)
+
+// quote returns text of others on one line and in bounds, without a final period, and without what is another at each try.
 func quote(text string) string {
-	runes := []rune(oneLine(text))
+	runes := []rune(localPort.ReplaceAllString(oneLine(text), "$1->"))
 	if len(runes) > mostText {
 		return string(runes[:mostText]) + "…"
 	}

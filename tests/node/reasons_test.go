@@ -3,9 +3,13 @@ package node
 import (
 	"context"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1alpha1"
 )
 
 // TestTheStatusNamesTheReason: a row is what can be wrong with a pod on a real node, and what the status says of it. All of them
@@ -20,8 +24,8 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 	}{
 		{"image", server("image", "node.example/absent:1"), "ImagePullFailed", []string{"node.example/absent:1", "spec.imagePullSecrets"}},
 		{
-			"crash", server("crash", serverImage, "args: [-exit-after=1s, -exit-code=3, '-termination-message=no license for this server']"),
-			"CrashLoopBackOff", []string{"exit code 3", "no license for this server", "kubectl logs --previous"},
+			"crash", server("crash", serverImage, "args: [-ready-after=1h, -exit-after=1s, -exit-code=3, '-termination-message=no license for this server']"),
+			"CrashLoopBackOff", []string{"exit code 3", "no license for this server", "logs crash-0 -c mcp --previous"},
 		},
 		{"no-program", server("no-program", absentImage), "CrashLoopBackOff", []string{"/absent", "spec.command"}},
 		{
@@ -82,7 +86,44 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 	for _, row := range rows {
 		test = test.Assess(row.name, readySays(row.name, metav1.ConditionFalse, row.reason, row.words...))
 	}
+	test = test.Assess("and says the same while the kubelet goes on trying", statusesStay())
 	testEnv.Test(t, test.Feature())
+}
+
+// statusesStayFor is long enough for several tries of the kubelet, which come after 10, 20 and 40 s.
+const statusesStayFor = time.Minute
+
+// statusesStay fails if the status of an MCPServer of the test says something else within some time.
+func statusesStay() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		var list v1alpha1.MCPServerList
+		must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx))))
+		said := map[string]string{}
+		for i := range list.Items {
+			said[list.Items[i].Name] = show(&list.Items[i])
+			t.Logf("%s: %s", list.Items[i].Name, show(&list.Items[i]))
+		}
+		watcher, err := theCluster.Client.Watch(ctx, &v1alpha1.MCPServerList{}, client.InNamespace(in(ctx)),
+			&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+		must(t, err)
+		defer watcher.Stop()
+		for end := time.After(statusesStayFor); ; {
+			select {
+			case event := <-watcher.ResultChan():
+				mcp, isMCPServer := event.Object.(*v1alpha1.MCPServer)
+				if !isMCPServer {
+					t.Fatalf("watching: %v", event.Object)
+				}
+				if now := show(mcp); now != said[mcp.Name] {
+					t.Errorf("%s said %q, and says %q", mcp.Name, said[mcp.Name], now)
+					said[mcp.Name] = now
+				}
+			case <-end:
+				return
+			}
+		}
+	})
 }
 
 // TestRootThatTheTemplateRefusesIsNamed: where the namespace does not refuse it first.
@@ -136,9 +177,10 @@ func TestAQuotaIsNamed(t *testing.T) {
 		Assess("that is full is named", all(
 			apply("{apiVersion: v1, kind: ResourceQuota, metadata: {name: pods}, spec: {hard: {pods: '1'}}}"),
 			apply(server("web", serverImage, "args: [-stateless]", "replicas: 2")),
-			readySays("web", metav1.ConditionFalse, "PodNotCreated", "exceeded quota: pods"))).
+			readySays("web", metav1.ConditionFalse, "PodNotCreated", "exceeded quota: pods", "annotate statefulset web --overwrite tried-at="))).
 		Assess("is forgotten when there is room", all(
-			kubectl("delete", "resourcequota", "pods"), scaleIs("web", 2),
+			// The controller may wait for minutes with its next try; as the status says, it tries at once when the StatefulSet changes.
+			kubectl("delete", "resourcequota", "pods"), kubectl("annotate", "statefulset", "web", "--overwrite", "tried-at=now"), scaleIs("web", 2),
 			readySays("web", metav1.ConditionTrue, "PodsReady", "2 of 2 pods are ready"))).
 		Feature())
 }
@@ -149,7 +191,8 @@ func TestPodsThatKubernetesDoesNotDeleteAreNamed(t *testing.T) {
 		return "{apiVersion: v1, kind: ResourceQuota, metadata: {name: pods}, spec: {hard: {pods: '" + pods + "'}}}"
 	}
 	testEnv.Test(t, feature("more pods than the scale", "restricted").
-		Assess("five pods", all(apply(server("web", serverImage, "args: [-stateless]")), kubectl("scale", "statefulset", "web", "--replicas=5"), scaleIs("web", 5))).
+		Assess("five pods", all(
+			apply(server("web", serverImage, "args: [-stateless]")), scaleIs("web", 1), kubectl("scale", "statefulset", "web", "--replicas=5"), scaleIs("web", 5))).
 		Assess("one is missing below a smaller scale", all(
 			apply(quota("2")), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", "web", "--replicas=2"),
 			readySays("web", metav1.ConditionFalse, "SurplusPods", "web-2, web-3 and web-4 are above the scale of 2", "cannot create web-0",

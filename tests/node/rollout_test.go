@@ -98,13 +98,14 @@ func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 		if _, err := fmt.Sscanf(mcp.Status.Ready, "%d/%d", &ready, &wanted); err == nil && ready > wanted {
 			t.Errorf("status.ready is %s", mcp.Status.Ready)
 		}
-		terminating = terminating || strings.Contains(show(mcp), "2 are terminating, for which each has its grace period of 8 s")
+		terminating = terminating || strings.Contains(show(mcp), "2 pods are terminating, for which each has a grace period of 8 s")
 	}
 	manifest := func(image string) string {
 		return server("web", image, "args: [-stateless, -ignore-sigterm]", "terminationGracePeriodSeconds: 8")
 	}
 	testEnv.Test(t, feature("pods that ignore SIGTERM", "restricted").
-		Assess("three run", all(apply(manifest(serverImage)), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs("web", 3))).
+		Assess("three run", all(
+			apply(manifest(serverImage)), scaleIs("web", 1), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs("web", 3))).
 		Assess("scaled down, they are told apart from those that serve", watching(
 			all(kubectl("scale", "statefulset", "web", "--replicas=1"), scaleIs("web", 1)), neverMoreThanAskedFor)).
 		Assess("and they were told to be terminating", step(func(_ context.Context, t *testing.T) {
@@ -114,6 +115,6 @@ func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 		})).
 		Assess("a pod that is replaced does not count as ready meanwhile", watching(all(
 			kubectl("delete", "pod", "web-0", "--wait=false"),
-			readySays("web", metav1.ConditionFalse, "PodsNotReady", "0 of 1 pods are ready", "1 are terminating"), scaleIs("web", 1)), neverMoreThanAskedFor)).
+			readySays("web", metav1.ConditionFalse, "PodsNotReady", "0 of 1 pods are ready", "1 pod is terminating"), scaleIs("web", 1)), neverMoreThanAskedFor)).
 		Feature())
 }

@@ -25,11 +25,12 @@ type MCPServerStatusApplyConfiguration struct {
 	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0 by a person) or Terminating.
 	// A server that an autoscaler has scaled to 0 is Ready, for the reason Idle. Programs should read the conditions.
 	Phase *crdv1alpha1.Phase `json:"phase,omitempty"`
-	// Ready pods of the pods that the StatefulSet asks for, for example 2/3.
+	// Ready pods of the pods that the StatefulSet asks for, for example 2/3. A pod that is being deleted does not count, and no
+	// more pods count than are asked for.
 	Ready *string `json:"ready,omitempty"`
 	// The pods that the StatefulSet has. Part of the scale subresource.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// The pods that are ready.
+	// The pods that are ready, as the StatefulSet counts them: with those that are being deleted and still ready.
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 	// The label selector of the pods, as a string. Part of the scale subresource.
 	Selector *string `json:"selector,omitempty"`
