@@ -104,7 +104,11 @@ func run(o options) error {
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
 
-	surroundings, err := discoverCluster(config)
+	discoverer, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return fmt.Errorf("making a discovery client: %w", err)
+	}
+	surroundings, err := discoverCluster(discoverer)
 	if err != nil {
 		return err
 	}
@@ -157,22 +161,15 @@ func run(o options) error {
 
 // discoverCluster asks the API server what pods depend on. The operator does not start on a guess: it could run pods as a user
 // that the cluster refuses.
-func discoverCluster(config *rest.Config) (applyconfigs.Cluster, error) {
-	discovery, err := discovery.NewDiscoveryClientForConfig(config)
+func discoverCluster(discoverer discovery.ServerGroupsInterface) (applyconfigs.Cluster, error) {
+	groups, err := discoverer.ServerGroups()
 	if err != nil {
-		return applyconfigs.Cluster{}, fmt.Errorf("making a discovery client: %w", err)
-	}
-	groups, err := discovery.ServerGroups()
-	if err != nil {
-		return applyconfigs.Cluster{}, fmt.Errorf("asking which API groups the cluster has: %w", err)
+		return applyconfigs.Cluster{}, fmt.Errorf("asking which API groups the cluster has, to tell whether it is OpenShift: %w", err)
 	}
 	return applyconfigs.Cluster{
 		AssignsUsers: slices.ContainsFunc(groups.Groups, func(group metav1.APIGroup) bool {
 			return group.Name == applyconfigs.SecurityAPIGroup
 		}),
-		// The Service of the API server has the family that the cluster gives to Services that name none. Every pod is told its
-		// address; outside of a pod there is none, and IPv4 is the common case.
-		IPv6First: strings.Contains(os.Getenv("KUBERNETES_SERVICE_HOST"), ":"),
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"mcpserver-operator/crd/v1alpha1"
@@ -22,21 +23,48 @@ func TestBuilders(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			server := read(t, name)
-			got := marshal(t, build(t, server, Scale{Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas})...)
-			golden := filepath.Join("testdata", name+".golden.yaml")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
+			isGolden(t, name, build(t, server, Scale{Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas}))
+		})
+	}
+}
+
+// TestClusters: what of the children is different where the cluster decides it. The MCPServers declare none of it.
+func TestClusters(t *testing.T) {
+	for name, cluster := range map[string]Cluster{
+		"clusters/openshift": {AssignsUsers: true},
+		"clusters/ipv6":      {IPFamily: corev1.IPv6Protocol},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := read(t, name)
+			fixed, err := FixedFor(server)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("differs from %s (-golden +made); go test ./applyconfigs -update writes it anew:\n%s", golden, diff)
+			set, err := StatefulSet(server, Scale{}, fixed, cluster)
+			if err != nil {
+				t.Fatal(err)
 			}
+			isGolden(t, name, []any{set})
 		})
+	}
+}
+
+// isGolden compares objects with the golden file of a case, or writes it.
+func isGolden(t *testing.T, name string, objects []any) {
+	t.Helper()
+	got := marshal(t, objects...)
+	golden := filepath.Join("testdata", name+".golden.yaml")
+	if *update {
+		if err := os.WriteFile(golden, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("differs from %s (-golden +made); go test ./applyconfigs -update writes it anew:\n%s", golden, diff)
 	}
 }
 

@@ -2,18 +2,33 @@ package applyconfigs
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Cluster is what the pods depend on besides their MCPServer. None of it changes while a cluster exists, so that it never
-// restarts a pod.
+// Cluster is what the pods depend on besides their MCPServer. None of it changes while a cluster and the Service for clients
+// exist, so that it never restarts a pod.
 type Cluster struct {
 	// AssignsUsers is true where the cluster itself assigns the user and the groups of pods, from a range of each namespace, and
 	// refuses others. OpenShift does, which is known by its API group SecurityAPIGroup.
 	AssignsUsers bool
-	// IPv6First is true where a Service that does not name its IP families is an IPv6 Service.
-	IPv6First bool
+	// IPFamily is the first IP family of the Service for clients, which nobody can change. If empty, it is what the MCPServer
+	// declares, or else IPv4.
+	IPFamily corev1.IPFamily
+}
+
+// FirstIPFamily returns the first IP family of a Service: of the live one if there is one, because the API server lets
+// nobody change it, or else of what was applied. An apply configuration holds the answer of the API server once it is
+// applied, and with it the family that the cluster chose. Empty if neither says.
+func FirstIPFamily(live *corev1.Service, applied *corev1ac.ServiceApplyConfiguration) corev1.IPFamily {
+	if live != nil && len(live.Spec.IPFamilies) > 0 {
+		return live.Spec.IPFamilies[0]
+	}
+	if applied != nil && applied.Spec != nil && len(applied.Spec.IPFamilies) > 0 {
+		return applied.Spec.IPFamilies[0]
+	}
+	return ""
 }
 
 // SecurityAPIGroup is the API group by which OpenShift is known.
@@ -24,14 +39,15 @@ const SecurityAPIGroup = "security.openshift.io"
 // what ToolHive gives them.
 const defaultUser = 1000
 
-// listenAddress is where a server has to listen, so that probes and Services reach it. "::" accepts both IP families, but
-// fails on a node whose kernel has IPv6 turned off; therefore it is only for Services that are IPv6 in the first place.
+// listenAddress is where a server has to listen, so that probes and Services reach it. "::" accepts both IP families with most
+// servers, but fails on a node whose kernel has IPv6 turned off, and accepts IPv6 alone with Python's asyncio; therefore it
+// is only for Services that are IPv6 in the first place.
 func listenAddress(server *v1alpha1.MCPServer, cluster Cluster) string {
-	ipv6 := cluster.IPv6First
-	if service := server.Spec.Service; service != nil && len(service.IPFamilies) > 0 {
-		ipv6 = service.IPFamilies[0] == corev1.IPv6Protocol
+	family := cluster.IPFamily
+	if service := server.Spec.Service; family == "" && service != nil && len(service.IPFamilies) > 0 {
+		family = service.IPFamilies[0]
 	}
-	if ipv6 {
+	if family == corev1.IPv6Protocol {
 		return "::"
 	}
 	return "0.0.0.0"

@@ -59,11 +59,11 @@ func TestWhomThePodsRunAs(t *testing.T) {
 		"OpenShift assigns users":                 {"", Cluster{AssignsUsers: true}, "-:-:- nonroot=true"},
 		"the template has another user":           {pod(`{"runAsUser":65532}`), Cluster{}, "65532:1000:1000 nonroot=true"},
 		"the template has another group":          {pod(`{"runAsGroup":0,"fsGroup":0}`), Cluster{}, "1000:0:0 nonroot=true"},
-		"the template allows root":                {pod(`{"runAsNonRoot":false}`), Cluster{}, "-:-:- nonroot=false"},
-		"the container allows root":               {container(`{"runAsNonRoot":false}`), Cluster{}, "-:-:- nonroot=true"},
+		"the template allows root":                {pod(`{"runAsNonRoot":false}`), Cluster{}, "-:-:1000 nonroot=false"},
+		"the container allows root":               {container(`{"runAsNonRoot":false}`), Cluster{}, "-:-:1000 nonroot=true"},
 		"the template allows root and has a user": {pod(`{"runAsNonRoot":false,"runAsUser":7}`), Cluster{}, "7:1000:1000 nonroot=false"},
 		"the template has root":                   {pod(`{"runAsUser":0}`), Cluster{}, "0:1000:1000 nonroot=false"},
-		"the container has root":                  {container(`{"runAsUser":0}`), Cluster{}, "1000:1000:1000 nonroot=false"},
+		"the container has root":                  {container(`{"runAsUser":0}`), Cluster{}, "1000:1000:1000 nonroot=true"},
 		"the template has root and refuses it":    {pod(`{"runAsUser":0,"runAsNonRoot":true}`), Cluster{}, "0:1000:1000 nonroot=true"},
 		"a sidecar has root": {
 			`{"spec":{"containers":[{"name":"other","image":"o:1","securityContext":{"runAsUser":0}}]}}`, Cluster{}, "1000:1000:1000 nonroot=true",
@@ -82,12 +82,15 @@ func TestServersListenWhereTheyAreReached(t *testing.T) {
 		cluster  Cluster
 		want     string
 	}{
-		"nothing is said":             {nil, Cluster{}, "0.0.0.0"},
-		"the cluster is IPv6 first":   {nil, Cluster{IPv6First: true}, "::"},
-		"the Service is IPv6":         {[]corev1.IPFamily{corev1.IPv6Protocol}, Cluster{}, "::"},
-		"the Service is IPv6 first":   {[]corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}, Cluster{}, "::"},
-		"the Service is IPv4 first":   {[]corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}, Cluster{IPv6First: true}, "0.0.0.0"},
-		"the Service is IPv4 in IPv6": {[]corev1.IPFamily{corev1.IPv4Protocol}, Cluster{IPv6First: true}, "0.0.0.0"},
+		"nothing is said":           {nil, Cluster{}, "0.0.0.0"},
+		"the cluster chose IPv6":    {nil, Cluster{IPFamily: corev1.IPv6Protocol}, "::"},
+		"the cluster chose IPv4":    {nil, Cluster{IPFamily: corev1.IPv4Protocol}, "0.0.0.0"},
+		"the Service is IPv6":       {[]corev1.IPFamily{corev1.IPv6Protocol}, Cluster{}, "::"},
+		"the Service is IPv6 first": {[]corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}, Cluster{}, "::"},
+		"the Service is IPv4 first": {[]corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}, Cluster{}, "0.0.0.0"},
+		// Asked for later, which the API server refuses: the server is reached by the Service that there is.
+		"IPv4 is asked for later": {[]corev1.IPFamily{corev1.IPv4Protocol}, Cluster{IPFamily: corev1.IPv6Protocol}, "::"},
+		"IPv6 is asked for later": {[]corev1.IPFamily{corev1.IPv6Protocol}, Cluster{IPFamily: corev1.IPv4Protocol}, "0.0.0.0"},
 	} {
 		server := read(t, "minimal")
 		if test.families != nil {
@@ -107,6 +110,28 @@ func TestServersListenWhereTheyAreReached(t *testing.T) {
 		}
 		if got["MCP_HOST"] != test.want || got["FASTMCP_HOST"] != test.want {
 			t.Errorf("%s: MCP_HOST is %q and FASTMCP_HOST is %q, wanted %q", name, got["MCP_HOST"], got["FASTMCP_HOST"], test.want)
+		}
+	}
+}
+
+// TestFirstIPFamily: that of the live Service, or else the one in the answer to its creation.
+func TestFirstIPFamily(t *testing.T) {
+	live := &corev1.Service{Spec: corev1.ServiceSpec{IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}}}
+	applied := corev1ac.Service("a", "b").WithSpec(corev1ac.ServiceSpec().WithIPFamilies(corev1.IPv4Protocol))
+	for _, test := range []struct {
+		live    *corev1.Service
+		applied *corev1ac.ServiceApplyConfiguration
+		wanted  corev1.IPFamily
+	}{
+		{live, applied, corev1.IPv6Protocol},
+		{nil, applied, corev1.IPv4Protocol},
+		{&corev1.Service{}, applied, corev1.IPv4Protocol},
+		{nil, corev1ac.Service("a", "b").WithSpec(corev1ac.ServiceSpec()), ""},
+		{nil, corev1ac.Service("a", "b"), ""},
+		{nil, nil, ""},
+	} {
+		if got := FirstIPFamily(test.live, test.applied); got != test.wanted {
+			t.Errorf("%v, %v: got %q, wanted %q", test.live, test.applied, got, test.wanted)
 		}
 	}
 }

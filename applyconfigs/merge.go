@@ -140,33 +140,48 @@ func makeWay(ours, theirs map[string]any) {
 	})
 }
 
-// makeWayForUsers lets a template decide as whom the pods run. One that allows root without naming a user wants the user of the
-// image, so that the operator names none either; one that names root cannot mean that root is refused.
+// makeWayForUsers lets the pods run as the user that the template asks for. With runAsNonRoot: false and no runAsUser, in
+// the pod or in the container of the server, that is the user of the image. With runAsUser: 0 it is root, which the kubelet
+// refuses beside the operator's runAsNonRoot: true. What the template itself says of runAsNonRoot stays.
 func makeWayForUsers(ours, theirs map[string]any) {
-	contexts := []map[string]any{theirs}
-	for _, container := range entries(theirs, []string{"spec", "containers"}) {
-		if container["name"] == ContainerName {
-			contexts = append(contexts, map[string]any{"spec": container})
-		}
-	}
-	var allowsRoot, refusesRoot, namesUser, namesRoot bool
-	for _, context := range contexts {
-		if nonRoot, found, _ := unstructured.NestedBool(context, "spec", "securityContext", "runAsNonRoot"); found {
-			allowsRoot, refusesRoot = allowsRoot || !nonRoot, refusesRoot || nonRoot
-		}
-		if user, found, _ := unstructured.NestedInt64(context, "spec", "securityContext", "runAsUser"); found {
-			namesUser, namesRoot = true, namesRoot || user == 0
-		}
-	}
-	if allowsRoot && !namesUser {
-		for _, field := range []string{"runAsUser", "runAsGroup", "fsGroup"} {
-			unstructured.RemoveNestedField(ours, "spec", "securityContext", field)
-		}
-	}
-	if namesRoot && !refusesRoot {
+	podUser, podNonRoot := userOf(theirs, "spec")
+	if isRoot(podUser) && podNonRoot == nil {
 		unstructured.RemoveNestedField(ours, "spec", "securityContext", "runAsNonRoot")
 	}
+	ofImage := podUser == nil && isFalse(podNonRoot)
+	for _, list := range []string{"initContainers", "containers"} {
+		for _, container := range entries(theirs, []string{"spec", list}) {
+			user, nonRoot := userOf(container)
+			if isRoot(user) && nonRoot == nil && podNonRoot == nil {
+				// Not by removing it from the pod: it protects the other containers.
+				_ = unstructured.SetNestedField(container, false, "securityContext", "runAsNonRoot") // it has a securityContext
+			}
+			if container["name"] == ContainerName && podUser == nil && user == nil && isFalse(nonRoot) {
+				ofImage = true
+			}
+		}
+	}
+	if ofImage { // a container cannot unset the user of its pod; the group of the volumes keeps them writable for any user
+		unstructured.RemoveNestedField(ours, "spec", "securityContext", "runAsUser")
+		unstructured.RemoveNestedField(ours, "spec", "securityContext", "runAsGroup")
+	}
 }
+
+// userOf returns what the securityContext of a pod or of a container says about its user; nil for what it leaves out.
+func userOf(object map[string]any, path ...string) (runAsUser *int64, runAsNonRoot *bool) {
+	context, _, _ := unstructured.NestedMap(object, append(path, "securityContext")...)
+	if user, isNumber := context["runAsUser"].(int64); isNumber {
+		runAsUser = &user
+	}
+	if nonRoot, isBool := context["runAsNonRoot"].(bool); isBool {
+		runAsNonRoot = &nonRoot
+	}
+	return runAsUser, runAsNonRoot
+}
+
+func isRoot(user *int64) bool { return user != nil && *user == 0 }
+
+func isFalse(value *bool) bool { return value != nil && !*value }
 
 // isPrivileged reports whether a container asks for privileges that the API server refuses without their escalation.
 func isPrivileged(container map[string]any) bool {

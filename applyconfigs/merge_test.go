@@ -1,8 +1,11 @@
 package applyconfigs
 
 import (
+	stdcmp "cmp"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -70,6 +73,93 @@ func TestMergeOfATemplate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUsersOfATemplate: as which user each container runs, and whether the kubelet lets it. Each is what the container says, or
+// else what the pod says: "user:group", or "image" for that of the image, and "nonroot" where root is refused.
+func TestUsersOfATemplate(t *testing.T) {
+	for _, test := range []struct {
+		name, user      string
+		server, sidecar string
+	}{
+		{"nothing", `{spec: {containers: [{name: sidecar}]}}`, "1000:1000 nonroot", "1000:1000 nonroot"},
+		{"a user of the pod", `{spec: {securityContext: {runAsUser: 2000}, containers: [{name: sidecar}]}}`,
+			"2000:1000 nonroot", "2000:1000 nonroot"},
+		{"a group of the pod", `{spec: {securityContext: {runAsGroup: 0}, containers: [{name: sidecar}]}}`,
+			"1000:0 nonroot", "1000:0 nonroot"},
+		{"a user of the server", `{spec: {containers: [{name: mcp, securityContext: {runAsUser: 2000, runAsGroup: 3000}}, {name: sidecar}]}}`,
+			"2000:3000 nonroot", "1000:1000 nonroot"},
+		{"a user of the sidecar", `{spec: {containers: [{name: sidecar, securityContext: {runAsUser: 2000}}]}}`,
+			"1000:1000 nonroot", "2000:1000 nonroot"},
+		{"the user of the image, by the pod", `{spec: {securityContext: {runAsNonRoot: false}, containers: [{name: sidecar}]}}`,
+			"image:image", "image:image"},
+		{"the user of the image, by the server", `{spec: {containers: [{name: mcp, securityContext: {runAsNonRoot: false}}, {name: sidecar}]}}`,
+			"image:image", "image:image nonroot"},
+		{"the user of the image, with a user of the sidecar",
+			`{spec: {securityContext: {runAsNonRoot: false}, containers: [{name: sidecar, securityContext: {runAsUser: 2000}}]}}`,
+			"image:image", "2000:image"},
+		{"the user of the image, with a group", `{spec: {securityContext: {runAsNonRoot: false, runAsGroup: 3000}, containers: [{name: sidecar}]}}`,
+			"image:3000", "image:3000"},
+		{"any user, with one of the pod", `{spec: {securityContext: {runAsNonRoot: false, runAsUser: 2000}, containers: [{name: sidecar}]}}`,
+			"2000:1000", "2000:1000"},
+		{"any user of the server, with one of the pod",
+			`{spec: {securityContext: {runAsUser: 2000}, containers: [{name: mcp, securityContext: {runAsNonRoot: false}}, {name: sidecar}]}}`,
+			"2000:1000", "2000:1000 nonroot"},
+		{"any user of the server, with one of its own",
+			`{spec: {containers: [{name: mcp, securityContext: {runAsNonRoot: false, runAsUser: 2000}}, {name: sidecar}]}}`,
+			"2000:1000", "1000:1000 nonroot"},
+		{"any user of the sidecar", `{spec: {containers: [{name: sidecar, securityContext: {runAsNonRoot: false}}]}}`,
+			"1000:1000 nonroot", "1000:1000"},
+		{"root by the pod", `{spec: {securityContext: {runAsUser: 0}, containers: [{name: sidecar}]}}`, "0:1000", "0:1000"},
+		{"root by the server", `{spec: {containers: [{name: mcp, securityContext: {runAsUser: 0}}, {name: sidecar}]}}`,
+			"0:1000", "1000:1000 nonroot"},
+		{"root by the sidecar", `{spec: {containers: [{name: sidecar, securityContext: {runAsUser: 0}}]}}`,
+			"1000:1000 nonroot", "0:1000"},
+		{"root by an init container", `{spec: {initContainers: [{name: sidecar, securityContext: {runAsUser: 0}}]}}`,
+			"1000:1000 nonroot", "0:1000"},
+		{"root that the template refuses itself",
+			`{spec: {securityContext: {runAsNonRoot: true}, containers: [{name: mcp, securityContext: {runAsUser: 0}}, {name: sidecar}]}}`,
+			"0:1000 nonroot", "1000:1000 nonroot"},
+		{"null leaves out what the operator sets", `{spec: {securityContext: {runAsUser: null, runAsNonRoot: null}, containers: [{name: sidecar}]}}`,
+			"image:1000", "image:1000"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			merged, err := merge(baseTemplate(t), test.user)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if group := merged.Spec.SecurityContext.FSGroup; group == nil || *group != 1000 {
+				t.Errorf("the group of the volumes is %v", group)
+			}
+			for container, wanted := range map[string]string{ContainerName: test.server, "sidecar": test.sidecar} {
+				if got := runsAs(merged.Spec, container); got != wanted {
+					t.Errorf("%s runs as %s, wanted %s", container, got, wanted)
+				}
+			}
+		})
+	}
+}
+
+// runsAs tells as which user a container runs, as the kubelet reads it.
+func runsAs(pod *corev1ac.PodSpecApplyConfiguration, container string) string {
+	context := &corev1ac.SecurityContextApplyConfiguration{}
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		if *c.Name == container && c.SecurityContext != nil {
+			context = c.SecurityContext
+		}
+	}
+	id := func(id *int64) string {
+		if id == nil {
+			return "image"
+		}
+		return strconv.FormatInt(*id, 10)
+	}
+	as := id(stdcmp.Or(context.RunAsUser, pod.SecurityContext.RunAsUser)) + ":" +
+		id(stdcmp.Or(context.RunAsGroup, pod.SecurityContext.RunAsGroup))
+	if nonRoot := stdcmp.Or(context.RunAsNonRoot, pod.SecurityContext.RunAsNonRoot); nonRoot != nil && *nonRoot {
+		as += " nonroot"
+	}
+	return as
 }
 
 // TestTemplatesThatCannotBeMerged: the error has the path.
@@ -209,14 +299,31 @@ func drawTemplate(t *rapid.T) map[string]any {
 	containers := list(probe, "containers")
 	for _, container := range containers {
 		container.(map[string]any)["env"] = list(value, "env") //nolint:forcetypeassert // made above
+		if rapid.Bool().Draw(t, "its user") {
+			container.(map[string]any)["securityContext"] = drawSecurityContext(t) //nolint:forcetypeassert // made above
+		}
 	}
 	pod := map[string]any{"containers": containers, "volumes": list(source, "volumes")}
 	if rapid.Bool().Draw(t, "more") {
 		pod["tolerations"] = []any{map[string]any{"key": "a", "operator": "Exists"}}
 		pod["hostNetwork"] = rapid.Bool().Draw(t, "hostNetwork")
-		pod["securityContext"] = map[string]any{"runAsNonRoot": rapid.Bool().Draw(t, "runAsNonRoot")}
+		pod["securityContext"] = drawSecurityContext(t)
 	}
 	return map[string]any{"spec": pod}
+}
+
+// drawSecurityContext draws what a pod or a container says about its user.
+func drawSecurityContext(t *rapid.T) map[string]any {
+	context := map[string]any{}
+	draw := func(field string, values ...any) { // a nil leaves it out
+		if value := rapid.SampledFrom(values).Draw(t, field); value != nil {
+			context[field] = value
+		}
+	}
+	draw("runAsNonRoot", nil, true, false)
+	draw("runAsUser", nil, int64(0), int64(2000))
+	draw("runAsGroup", nil, int64(0), int64(2000))
+	return context
 }
 
 // baseTemplate is the operator's template with something of everything that a user's can meet.

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,16 +27,17 @@ import (
 // the others from being written. A child of which the cache shows another version is no error: the pass is stale. What
 // the pods refer to comes before the StatefulSet, and what they no longer refer to goes after it.
 func (r *Reconciler) apply(ctx context.Context, p *pass) error {
+	clients, headless := applyconfigs.ClientService(p.server, p.fixed), applyconfigs.HeadlessService(p.server, p.fixed)
 	var failed []error
 	for _, child := range []func() error{
 		func() error {
 			return applyChild(ctx, r, p, applyconfigs.ServiceAccount(p.server), p.children.serviceAccount, corev1ac.ExtractServiceAccount)
 		},
 		func() error {
-			return r.applyService(ctx, p, applyconfigs.HeadlessService(p.server, p.fixed), p.children.headlessService)
+			return r.applyService(ctx, p, headless, p.children.headlessService)
 		},
 		func() error {
-			return r.applyService(ctx, p, applyconfigs.ClientService(p.server, p.fixed), p.children.clientService)
+			return r.applyService(ctx, p, clients, p.children.clientService)
 		},
 		func() error {
 			return applyChild(ctx, r, p, applyconfigs.NetworkPolicy(p.server, p.fixed), p.children.networkPolicy,
@@ -45,7 +47,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 			return applyChild(ctx, r, p, applyconfigs.PodDisruptionBudget(p.server, p.fixed), p.children.podDisruptionBudget,
 				policyv1ac.ExtractPodDisruptionBudget)
 		},
-		func() error { return r.applyStatefulSet(ctx, p) },
+		func() error { return r.applyStatefulSet(ctx, p, r.clusterFor(p, clients, headless)) },
 		func() error { return r.dropServiceAccount(ctx, p) },
 		func() error {
 			return dropChild(ctx, r, p, applyconfigs.WantsNetworkPolicy(p.server), p.children.networkPolicy)
@@ -61,6 +63,18 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// clusterFor completes the cluster with the IP family of the Services, which are applied before. Where the Service for clients
+// is neither there nor could be created, the headless Service tells what the cluster chooses: pods whose Service was
+// deleted do not restart because an admission webhook is down as well.
+func (r *Reconciler) clusterFor(p *pass, clients, headless *corev1ac.ServiceApplyConfiguration) applyconfigs.Cluster {
+	cluster := r.Cluster
+	cluster.IPFamily = cmp.Or(
+		applyconfigs.FirstIPFamily(p.children.clientService, clients),
+		applyconfigs.FirstIPFamily(p.children.headlessService, headless),
+	)
+	return cluster
 }
 
 func (r *Reconciler) applyService(
@@ -98,12 +112,12 @@ func usesServiceAccount(set *appsv1.StatefulSet, name string) bool {
 }
 
 // applyStatefulSet carries out the verdict about the scale, and applies everything else with it.
-func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass) error {
+func (r *Reconciler) applyStatefulSet(ctx context.Context, p *pass, cluster applyconfigs.Cluster) error {
 	live := p.children.statefulSet
 	if p.refused(statefulSetKind.Kind, applyconfigs.StatefulSetName(p.server.Name)) || isGoing(live) {
 		return nil
 	}
-	want, err := applyconfigs.StatefulSet(p.server, p.verdict.Apply, p.fixed, r.Cluster)
+	want, err := applyconfigs.StatefulSet(p.server, p.verdict.Apply, p.fixed, cluster)
 	if err != nil {
 		return &invalidSpecError{err}
 	}

@@ -33,14 +33,16 @@ func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.W
 		return err
 	}
 	p.verdict = decideScale(p.scaleInput())
-	set, err := applyconfigs.StatefulSet(server, p.verdict.Apply, p.fixed, r.Cluster)
+	// A Service that is not there yet has no IP family but the declared one.
+	clients, headless := applyconfigs.ClientService(server, p.fixed), applyconfigs.HeadlessService(server, p.fixed)
+	set, err := applyconfigs.StatefulSet(server, p.verdict.Apply, p.fixed, r.clusterFor(p, clients, headless))
 	if err != nil {
 		return &invalidSpecError{err}
 	}
 	return errors.Join(
 		previewChild(ctx, r.Client, out, p, set, p.children.statefulSet),
-		previewChild(ctx, r.Client, out, p, applyconfigs.ClientService(server, p.fixed), p.children.clientService),
-		previewChild(ctx, r.Client, out, p, applyconfigs.HeadlessService(server, p.fixed), p.children.headlessService),
+		previewChild(ctx, r.Client, out, p, clients, p.children.clientService),
+		previewChild(ctx, r.Client, out, p, headless, p.children.headlessService),
 		previewChild(ctx, r.Client, out, p, applyconfigs.ServiceAccount(server), p.children.serviceAccount),
 		previewChild(ctx, r.Client, out, p, applyconfigs.NetworkPolicy(server, p.fixed), p.children.networkPolicy),
 		previewChild(ctx, r.Client, out, p, applyconfigs.PodDisruptionBudget(server, p.fixed), p.children.podDisruptionBudget),

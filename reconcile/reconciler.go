@@ -62,7 +62,7 @@ type Reconciler struct {
 	APIReader client.Reader
 	// Recorder records the events of MCPServers.
 	Recorder events.EventRecorder
-	// Cluster is what the pods depend on besides their MCPServer.
+	// Cluster is what the pods depend on besides their MCPServer. Its IPFamily is not used: each pass reads that of the Services.
 	Cluster applyconfigs.Cluster
 	// Now is the clock.
 	Now func() time.Time

@@ -16,7 +16,7 @@ type ClientService struct {
 	Type corev1.ServiceType `json:"type,omitempty"`
 
 	// The IP families, as in a Service: IPv4, IPv6 or both, the first of which cannot be changed afterwards. Left out,
-	// the cluster decides.
+	// the cluster decides. The first family of the Service also decides on which address the server listens: see env.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

@@ -160,8 +160,10 @@ type MCPServerSpec struct {
 	// +listType=atomic
 	Args []string `json:"args,omitempty"`
 
-	// Environment variables of the container, as in a Pod; names are unique. One of the operator's own (MCP_TRANSPORT,
-	// MCP_PORT, FASTMCP_PORT, MCP_HOST, FASTMCP_HOST) is replaced by yours of the same name.
+	// Environment variables of the container, as in a Pod; names are unique. The operator sets MCP_TRANSPORT, MCP_PORT,
+	// FASTMCP_PORT, MCP_HOST and FASTMCP_HOST. A variable of yours with the same name replaces the operator's. MCP_HOST and
+	// FASTMCP_HOST are the address to listen on: "::" if the first IP family of the Service mcp-NAME-proxy is IPv6, otherwise
+	// 0.0.0.0.
 	// +optional
 	// +listType=map
 	// +listMapKey=name

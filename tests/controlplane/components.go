@@ -113,7 +113,8 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 var playedNodeArgs = []string{
 	"--authorization-mode=RBAC",
 	"--endpoint-reconciler-type=none", // an Endpoints object may not hold a loopback address
-	"--service-cluster-ip-range=10.96.0.0/16",
+	// IPv6 is for the Services that ask for it.
+	"--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
 }
 
 func (cp *ControlPlane) serviceAccountKey() string {

@@ -79,11 +79,13 @@ func childrenAreAsBuilt() features.Func {
 				created.PodManagementPolicy != fixed.PodManagementPolicy {
 				t.Fatalf("created with %+v, and is %+v", created, fixed)
 			}
+			clientService, headlessService := applyconfigs.ClientService(server, fixed), applyconfigs.HeadlessService(server, fixed)
 			set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{
 				Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas,
-			}, fixed, applyconfigs.Cluster{})
+			}, fixed, applyconfigs.Cluster{
+				IPFamily: applyconfigs.FirstIPFamily(get(ctx, t, *clientService.Name, &corev1.Service{}), clientService),
+			})
 			must(t, err)
-			clientService, headlessService := applyconfigs.ClientService(server, fixed), applyconfigs.HeadlessService(server, fixed)
 			var different []string
 			compare := func(name string, want, owned runtime.ApplyConfiguration, err error) {
 				must(t, err)

@@ -15,7 +15,7 @@ type ClientServiceApplyConfiguration struct {
 	// ClusterIP, unless someone else sets another.
 	Type *v1.ServiceType `json:"type,omitempty"`
 	// The IP families, as in a Service: IPv4, IPv6 or both, the first of which cannot be changed afterwards. Left out,
-	// the cluster decides.
+	// the cluster decides. The first family of the Service also decides on which address the server listens: see env.
 	IPFamilies []v1.IPFamily `json:"ipFamilies,omitempty"`
 	// The implementation of a load balancer, as in a Service.
 	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`

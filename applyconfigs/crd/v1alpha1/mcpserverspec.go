@@ -70,8 +70,10 @@ type MCPServerSpecApplyConfiguration struct {
 	Command []string `json:"command,omitempty"`
 	// Arguments of the container, after its command or the entrypoint of the image.
 	Args []string `json:"args,omitempty"`
-	// Environment variables of the container, as in a Pod; names are unique. One of the operator's own (MCP_TRANSPORT,
-	// MCP_PORT, FASTMCP_PORT, MCP_HOST, FASTMCP_HOST) is replaced by yours of the same name.
+	// Environment variables of the container, as in a Pod; names are unique. The operator sets MCP_TRANSPORT, MCP_PORT,
+	// FASTMCP_PORT, MCP_HOST and FASTMCP_HOST. A variable of yours with the same name replaces the operator's. MCP_HOST and
+	// FASTMCP_HOST are the address to listen on: "::" if the first IP family of the Service mcp-NAME-proxy is IPv6, otherwise
+	// 0.0.0.0.
 	Env []v1.EnvVar `json:"env,omitempty"`
 	// ConfigMaps and Secrets whose keys become environment variables of the container, as in a Pod.
 	EnvFrom []v1.EnvFromSource `json:"envFrom,omitempty"`

@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// users is where a pod says as whom it runs.
+const users = ".spec.securityContext['runAsUser', 'runAsGroup', 'fsGroup']"
+
+// openShift makes the API server serve the group by which the operator knows OpenShift.
+const openShift = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: securitycontextconstraints.security.openshift.io}
+spec:
+  group: security.openshift.io
+  scope: Cluster
+  names: {plural: securitycontextconstraints, singular: securitycontextconstraints, kind: SecurityContextConstraints}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
+`
+
+// TestUsers: pods run as user and group 1000, and on OpenShift as whom the cluster assigns.
+func TestUsers(t *testing.T) {
+	theCluster.NeedAuditLog(t) // not on a cluster that other people use: it is no OpenShift, or is one
+	testEnv.Test(t, feature("users").
+		Setup(apply(undeclared)).
+		Assess("are 1000 on Kubernetes", all(scaleIs(1), eventuallyPrints("1000 1000 1000", "pod/web-0", users))).
+		Assess("are nobody's choice but the cluster's on OpenShift", all(
+			withoutOperator(all(clusterApply(openShift), groupIsServed(true))),
+			eventuallyPrints("", "pod/web-0", users), eventuallyPrints("true", "pod/web-0", ".spec.securityContext.runAsNonRoot"),
+			scaleIs(1))).
+		Assess("are the template's on OpenShift as well", all(
+			apply(withTemplate(`{spec: {securityContext: {runAsUser: 2000}}}`)), eventuallyPrints("2000", "pod/web-0", users))).
+		Teardown(withoutOperator(all(
+			clusterKubectl("delete", "crd", "securitycontextconstraints.security.openshift.io"), groupIsServed(false)))).
+		Feature())
+}
+
+// TestAServerOnIPv6: where the Service is IPv6 first, the server listens on IPv6, from its first pod on.
+func TestAServerOnIPv6(t *testing.T) {
+	theCluster.NeedAuditLog(t) // a cluster that is not ours may have no IPv6
+	const hosts = `.spec.containers[0].env[?(@.value=="::")].name`
+	once := eventuallyPrints("1", "statefulset/web", ".metadata.generation")
+	testEnv.Test(t, feature("declared").
+		Setup(apply(strings.Replace(undeclared, `:1"`, `:1", service: {ipFamilies: [IPv6]}`, 1))).
+		Assess("listens on it", all(scaleIs(1), eventuallyPrints("MCP_HOST FASTMCP_HOST", "pod/web-0", hosts), once)).
+		Feature())
+	testEnv.Test(t, feature("of the Service that is there").
+		Setup(all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
+			owner := metav1.NewControllerRef(mcpServer(ctx, t), v1alpha1.GroupVersion.WithKind("MCPServer"))
+			must(t, theCluster.Client.Create(ctx, &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: in(ctx), Name: applyconfigs.ClientServiceName(server), OwnerReferences: []metav1.OwnerReference{*owner},
+				},
+				Spec: corev1.ServiceSpec{
+					IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol}, Ports: []corev1.ServicePort{{Name: "mcp", Port: 8080}},
+				},
+			}, client.FieldOwner("somebody")))
+		}), operatorStarts())).
+		Assess("listens on it", all(scaleIs(1), eventuallyPrints("MCP_HOST FASTMCP_HOST", "pod/web-0", hosts), once)).
+		Feature())
+}
+
+// groupIsServed waits until the API server serves the group of OpenShift, or no longer does.
+func groupIsServed(wanted bool) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		discoverer, err := discovery.NewDiscoveryClientForConfig(theCluster.Config)
+		must(t, err)
+		eventually(ctx, t, fmt.Sprintf("the group served: %t", wanted), func(context.Context) (string, bool) {
+			groups, err := discoverer.ServerGroups()
+			must(t, err)
+			served := false
+			for _, group := range groups.Groups {
+				served = served || group.Name == "security.openshift.io"
+			}
+			return fmt.Sprint(served), served == wanted
+		})
+	})
+}
