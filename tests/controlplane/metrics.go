@@ -69,5 +69,6 @@ func (cp *ControlPlane) startMetricsServer(ctx context.Context) error {
 		"--tls-cert-file="+filepath.Join(cp.Dir, MetricsServer+".crt"),
 		"--tls-private-key-file="+filepath.Join(cp.Dir, MetricsServer+".key"),
 		"--kubelet-insecure-tls", "--kubelet-use-node-status-port",
+		"--kubelet-preferred-address-types=InternalIP", // nothing outside the nodes knows their names
 		"--kubelet-request-timeout=5s", "--metric-resolution=10s")
 }

@@ -205,6 +205,18 @@ func isReady(node *corev1.Node) error {
 
 // runsPods runs a pod on a node, and removes it.
 func runsPods(ctx context.Context, clients kubernetes.Interface, node string) error {
+	name, err := runPod(ctx, clients, node)
+	if err != nil {
+		return err
+	}
+	if err := clients.CoreV1().Pods(metav1.NamespaceSystem).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+		return fmt.Errorf("removing the first pod of %s: %w", node, err)
+	}
+	return nil
+}
+
+// runPod starts a pod on a node, in kube-system, and returns its name when it runs.
+func runPod(ctx context.Context, clients kubernetes.Interface, node string) (name string, err error) {
 	pods := clients.CoreV1().Pods(metav1.NamespaceSystem)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "preflight-" + node},
@@ -215,7 +227,7 @@ func runsPods(ctx context.Context, clients kubernetes.Interface, node string) er
 		},
 	}
 	var last string
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, startTimeout, true, func(ctx context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, startTimeout, true, func(ctx context.Context) (bool, error) {
 		live, err := pods.Get(ctx, pod.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			live, err = pods.Create(ctx, pod, metav1.CreateOptions{}) // refused until its ServiceAccount exists
@@ -229,15 +241,12 @@ func runsPods(ctx context.Context, clients kubernetes.Interface, node string) er
 				last = strings.TrimSpace(waiting.Reason + " " + waiting.Message)
 			}
 		}
-		return live.Status.Phase == corev1.PodRunning, nil
+		return live.DeletionTimestamp == nil && live.Status.Phase == corev1.PodRunning, nil
 	})
 	if err != nil {
-		return fmt.Errorf("running a pod on %s: %w; last: %s", node, err, last)
+		return "", fmt.Errorf("running a pod on %s: %w; last: %s", node, err, last)
 	}
-	if err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{}); err != nil {
-		return fmt.Errorf("removing the first pod of %s: %w", node, err)
-	}
-	return nil
+	return pod.Name, nil
 }
 
 // removeNodes ends everything that runs on the real nodes, containers included, and removes what they had.

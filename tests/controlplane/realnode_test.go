@@ -34,7 +34,8 @@ func TestRealNodesRunPodsAndStopLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	live, err := kubernetes.NewForConfigOrDie(cp.Config).CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	clients := kubernetes.NewForConfigOrDie(cp.Config)
+	live, err := clients.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Error(err)
 	} else if names := namesOf(live.Items); !slices.Equal(names, []string{"node-1", "node-2"}) {
@@ -44,6 +45,9 @@ func TestRealNodesRunPodsAndStopLeavesNothing(t *testing.T) {
 	for _, node := range cp.nodes {
 		inits = append(inits, strconv.Itoa(node.namespace.PID()))
 		cgroups = append(cgroups, node.cgroup)
+	}
+	if _, err := runPod(t.Context(), clients, "node-1"); err != nil { // what has to be undone
+		t.Error(err)
 	}
 	mounted := mounts(t, inits[0])
 	if !strings.Contains(mounted, cp.Dir) {
