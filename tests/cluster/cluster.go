@@ -28,6 +28,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/deploy/image"
 	"mcpserver-operator/tests/controlplane"
+	"mcpserver-operator/tests/images"
 )
 
 // ExistingVariable names the environment variable that, set to true, makes Start use the cluster of KUBECONFIG. It is a
@@ -169,6 +170,24 @@ func (c *Cluster) LoadImage(ctx context.Context, reference string, img v1.Image)
 		return err
 	}
 	return errors.Join(c.controlPlane.LoadImage(ctx, archive.Name()), os.Remove(archive.Name()))
+}
+
+// BuildImage makes an image, such as images.Server, and puts it on every real node under each of the names.
+func (c *Cluster) BuildImage(ctx context.Context, build func(ctx context.Context, dir string) (v1.Image, error), references ...string) error {
+	dir, err := images.Folder()
+	if err != nil {
+		return err
+	}
+	img, err := build(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for _, reference := range references {
+		if err := c.LoadImage(ctx, reference, img); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // OperatorImage builds the image of the operator for this machine, with a version linked in.

@@ -14,6 +14,7 @@ import (
 
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
+	"mcpserver-operator/tests/images"
 )
 
 func main() {
@@ -29,12 +30,26 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	say("Starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and a node that kwok plays")
-	c, err := cluster.Start(ctx, controlplane.KubeControllerManager, controlplane.KubeScheduler)
+	kind := controlplane.Real
+	if unavailable := controlplane.Available(kind); unavailable != nil {
+		kind = controlplane.Played
+		fmt.Printf("Pods are played by kwok and run nothing, so no client can talk to them: %s.\n", unavailable)
+	}
+	say(fmt.Sprintf("Starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and %s", nodes[kind]))
+	c, err := cluster.StartWith(ctx, controlplane.Options{
+		Components: []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}, Node: kind,
+	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Stop(err != nil)) }()
+	d := &demo{ctx: ctx, cluster: c, clients: kind == controlplane.Real}
+	if d.clients {
+		say("Building the images of an MCP server and of a client, both made with the Go SDK of MCP")
+		if err := errors.Join(c.BuildImage(ctx, images.Server, serverImage, nextImage), c.BuildImage(ctx, images.Client, clientImage)); err != nil {
+			return err
+		}
+	}
 
 	say("Installing the CRD and the permissions of the operator, and starting it as its own ServiceAccount")
 	if err := c.Install(ctx); err != nil {
@@ -46,23 +61,38 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, operator.Stop()) }()
 
-	d := &demo{ctx: ctx, cluster: c}
 	d.kubectl("create", "namespace", namespace)
 	d.tell(operator)
 	return d.err
 }
 
+// nodes say what the pods run on.
+var nodes = map[controlplane.NodeKind]string{
+	controlplane.Real:   "a node with kubelet, containerd, kube-proxy and CoreDNS",
+	controlplane.Played: "a node that kwok plays",
+}
+
 const (
-	namespace  = "demo"
+	namespace = "demo"
+	// Equal images under two names are two versions.
+	serverImage = "demo.example/server:1"
+	nextImage   = "demo.example/server:2"
+	clientImage = "demo.example/client:1"
+
 	undeclared = `apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
 metadata: {name: web}
-spec: {image: "registry.example/server:1"}
+spec: {image: "` + serverImage + `"}
 `
 	declaredTwo = `apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
 metadata: {name: web}
-spec: {image: "registry.example/server:1", replicas: 2}
+spec: {image: "` + nextImage + `", replicas: 2}
+`
+	released = `apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "` + nextImage + `"}
 `
 	autoscaler = `apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
@@ -80,6 +110,7 @@ func (d *demo) tell(operator *cluster.Operator) {
 	d.apply(undeclared)
 	d.expect(1)
 	d.show()
+	d.call()
 
 	say("2. The bug report: kubectl scale. The operator used to put this back to 1")
 	d.kubectl("scale", "statefulset", "web", "--replicas=3")
@@ -87,7 +118,7 @@ func (d *demo) tell(operator *cluster.Operator) {
 	d.show()
 
 	say("3. Nothing that the operator does moves it: a new image, changed labels, a restart of the operator")
-	d.apply(strings.ReplaceAll(undeclared, "server:1", "server:2"))
+	d.apply(released)
 	d.expect(3)
 	d.kubectl("rollout", "status", "statefulset", "web")
 	d.kubectl("label", "mcpserver", "web", "team=platform")
@@ -104,7 +135,7 @@ func (d *demo) tell(operator *cluster.Operator) {
 	d.show()
 
 	say("5. Removing the declaration is a release, not a reset: it stays at 2")
-	d.apply(undeclared)
+	d.apply(released)
 	d.expect(2)
 	d.waitOwner("Unclaimed")
 	d.expect(2)
@@ -116,12 +147,14 @@ func (d *demo) tell(operator *cluster.Operator) {
 	d.show()
 	d.kubectl("get", "events.events.k8s.io", "--field-selector=regarding.kind=MCPServer",
 		"-o", "custom-columns=REASON:.reason,NOTE:.note")
+	d.call()
 }
 
 // demo runs steps until one fails; after that it does nothing.
 type demo struct {
 	ctx     context.Context
 	cluster *cluster.Cluster
+	clients bool // whether pods run, so that a client can call a server
 	err     error
 }
 
@@ -162,6 +195,25 @@ func (d *demo) expect(replicas int) {
 	d.wait("statefulset/web", fmt.Sprintf("jsonpath={.spec.replicas}=%d", replicas))
 	if d.err == nil {
 		fmt.Printf("✓ %d of %d pods are ready\n", replicas, replicas)
+	}
+}
+
+// call lets a client in a pod call the server at the URL in the status, and shows who answered.
+func (d *demo) call() {
+	if d.err != nil || !d.clients {
+		return
+	}
+	var url string
+	if url, d.err = d.cluster.Kubectl(d.ctx, "--namespace="+namespace, "get", "mcpserver", "web", "-o", "jsonpath={.status.url}"); d.err != nil {
+		return
+	}
+	fmt.Println("(a client lists the tools and calls one)")
+	d.kubectl("run", "client", "--image="+clientImage, "--restart=Never", "--", "-url="+url, "-tool=whoami")
+	d.wait("pod/client", "jsonpath={.status.phase}=Succeeded")
+	d.kubectl("logs", "client")
+	d.kubectl("delete", "pod", "client", "--now")
+	if d.err == nil {
+		fmt.Println("✓ the server answers at", url)
 	}
 }
 

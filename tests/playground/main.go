@@ -12,6 +12,7 @@ import (
 
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
+	"mcpserver-operator/tests/images"
 )
 
 func main() {
@@ -45,6 +46,14 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, operator.Stop()) }()
 
+	image := "my-image:latest"
+	if controlplane.NodeKind(*node) == controlplane.Real {
+		// Nothing can be pulled: this is the image that the node has.
+		image = "playground.example/server:1"
+		if err := c.BuildImage(ctx, images.Server, image); err != nil {
+			return err
+		}
+	}
 	fmt.Printf(`
 It runs. Its log is %[3]s
 In another terminal:
@@ -55,13 +64,13 @@ In another terminal:
   apiVersion: toolhive.stacklok.dev/v1alpha1
   kind: MCPServer
   metadata: {name: my-mcp-server}
-  spec: {image: "my-image:latest"}
+  spec: {image: "%[4]s"}
   EOF
   kubectl scale statefulset my-mcp-server --replicas=3
   kubectl get mcpservers --watch
 
 Ctrl-C stops everything.
-`, c.Kubeconfig, c.KubectlPath(), operator.LogFile())
+`, c.Kubeconfig, c.KubectlPath(), operator.LogFile(), image)
 	<-ctx.Done()
 	return nil
 }
