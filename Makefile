@@ -162,9 +162,9 @@ control-plane: $(COMPONENTS_BUILT) bin/controlplane ## Build the control plane: 
 node: $(NODE_BUILT) bin/controlplane ## Build what a real node runs.
 
 .PHONY: node-tools
-node-tools: ## Install the Debian packages that a real node needs (as root).
+node-tools: ## Install the Debian packages that a real node and the images of its tests need (as root).
 	apt-get update -qq
-	apt-get install -y --no-install-recommends $(NODE_PACKAGES)
+	apt-get install -y --no-install-recommends $(NODE_PACKAGES) $(if $(shell command -v npm),,npm)
 
 # With REQUIRE_REAL_NODE=true, as in CI, a machine on which no real node can run is an error.
 .PHONY: node-if-possible
