@@ -28,7 +28,6 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/deploy/image"
 	"mcpserver-operator/tests/controlplane"
-	"mcpserver-operator/tests/images"
 )
 
 // ExistingVariable names the environment variable that, set to true, makes Start use the cluster of KUBECONFIG. It is a
@@ -174,11 +173,7 @@ func (c *Cluster) LoadImage(ctx context.Context, reference string, img v1.Image)
 
 // BuildImage makes an image, such as images.Server, and puts it on every real node under each of the names.
 func (c *Cluster) BuildImage(ctx context.Context, build func(ctx context.Context, dir string) (v1.Image, error), references ...string) error {
-	dir, err := images.Folder()
-	if err != nil {
-		return err
-	}
-	img, err := build(ctx, dir)
+	img, err := build(ctx, filepath.Join(c.root, "bin/images"))
 	if err != nil {
 		return err
 	}
