@@ -13,12 +13,12 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +30,7 @@ import (
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile"
+	"mcpserver-operator/reconcile/observe"
 )
 
 // version is set by the linker (see the Makefile).
@@ -108,17 +109,21 @@ func run(o options) error {
 	if err != nil {
 		return fmt.Errorf("making a discovery client: %w", err)
 	}
-	surroundings, err := discoverCluster(discoverer)
+	live, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	ctx := ctrl.SetupSignalHandler()
+	surroundings, err := discoverCluster(ctx, discoverer, live)
 	if err != nil {
 		return err
 	}
-	ctx := ctrl.SetupSignalHandler()
 	if o.preview != "" {
-		return preview(ctx, config, scheme, surroundings, o.preview)
+		return preview(ctx, live, surroundings, o.preview)
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
-		Cache:  cache.Options{DefaultNamespaces: watched(o.namespaces), ByObject: reconcile.CachedObjects()},
+		Cache:  cache.Options{DefaultNamespaces: watched(o.namespaces), ByObject: observe.CachedObjects()},
 		Metrics: metricsserver.Options{
 			BindAddress:    o.metricsAddress,
 			SecureServing:  true,
@@ -160,30 +165,33 @@ func run(o options) error {
 }
 
 // discoverCluster asks the API server what pods depend on. The operator does not start on a guess: it could run pods as a user
-// that the cluster refuses.
-func discoverCluster(discoverer discovery.ServerGroupsInterface) (applyconfigs.Cluster, error) {
+// that the cluster refuses, or have servers listen where nobody reaches them.
+func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInterface, services client.Reader) (applyconfigs.Cluster, error) {
 	groups, err := discoverer.ServerGroups()
 	if err != nil {
 		return applyconfigs.Cluster{}, fmt.Errorf("asking which API groups the cluster has, to tell whether it is OpenShift: %w", err)
 	}
-	return applyconfigs.Cluster{
+	cluster := applyconfigs.Cluster{
 		AssignsUsers: slices.ContainsFunc(groups.Groups, func(group metav1.APIGroup) bool {
 			return group.Name == applyconfigs.SecurityAPIGroup
 		}),
-	}, nil
+	}
+	// The Service of the API server itself has the family that Services get if they ask for none.
+	kubernetes := &corev1.Service{}
+	if err := services.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, kubernetes); err != nil {
+		return applyconfigs.Cluster{}, fmt.Errorf("reading Service default/kubernetes, to tell which IP family the cluster prefers: %w", err)
+	}
+	if len(kubernetes.Spec.IPFamilies) > 0 {
+		cluster.IPFamily = kubernetes.Spec.IPFamilies[0]
+	}
+	return cluster, nil
 }
 
-// preview prints what a pass would change.
-func preview(
-	ctx context.Context, config *rest.Config, scheme *runtime.Scheme, surroundings applyconfigs.Cluster, server string,
-) error {
+// preview prints what the next passes would do.
+func preview(ctx context.Context, live client.Client, surroundings applyconfigs.Cluster, server string) error {
 	namespace, name, found := strings.Cut(server, "/")
 	if !found {
 		return fmt.Errorf("--preview is %q: it has to be NAMESPACE/NAME", server)
-	}
-	live, err := client.New(config, client.Options{Scheme: scheme})
-	if err != nil {
-		return fmt.Errorf("making a client: %w", err)
 	}
 	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Cluster: surroundings, Now: time.Now}
 	return reconciler.Preview(ctx, client.ObjectKey{Namespace: namespace, Name: name}, os.Stdout)

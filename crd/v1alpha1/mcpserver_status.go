@@ -26,7 +26,15 @@ const (
 	// ConditionFieldConflict is True while someone else changes a field of a child each time the operator puts it back.
 	// Absent otherwise.
 	ConditionFieldConflict = "FieldConflict"
+	// ConditionSuspended is True while spec.suspend is true. Absent otherwise.
+	ConditionSuspended = "Suspended"
 )
+
+// Conditions are the types of condition that the operator sets. Conditions of other types belong to others.
+var Conditions = []string{
+	ConditionReady, ConditionReconciling, ConditionStalled, ConditionScaleConflict, ConditionAutoscalerProblem, ConditionFieldConflict,
+	ConditionSuspended,
+}
 
 // MCPServerStatus is what the operator saw and did.
 type MCPServerStatus struct {
@@ -39,6 +47,7 @@ type MCPServerStatus struct {
 	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
 	// AutoscalerProblem: an autoscaler that targets the server cannot do what it is meant to; the message has the fix.
 	// FieldConflict: someone else changes a field of a child each time it is put back; the message says who.
+	// Suspended: spec.suspend is true, and the operator writes nothing but this status.
 	// All but Ready are present only while True.
 	// +optional
 	// +listType=map

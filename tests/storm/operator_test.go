@@ -23,6 +23,7 @@ import (
 
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile"
+	"mcpserver-operator/reconcile/observe"
 )
 
 // errCutOff is what a request gets whose operator has crashed.
@@ -87,7 +88,7 @@ func asCached[O any, P interface {
 	client.Object
 	DeepCopy() P
 }](version, into P) error {
-	for kind, options := range reconcile.CachedObjects() {
+	for kind, options := range observe.CachedObjects() {
 		if reflect.TypeOf(kind) != reflect.TypeOf(version) {
 			continue
 		}
