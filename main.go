@@ -31,6 +31,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile"
 	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/plan"
 )
 
 // version is set by the linker (see the Makefile).
@@ -52,6 +53,7 @@ type options struct {
 	namespaces              string
 	concurrency             int
 	preview                 string
+	updateTemplates         bool
 	log                     zap.Options
 }
 
@@ -68,7 +70,9 @@ func main() {
 	flag.StringVar(&o.namespaces, "namespaces", "", "namespaces to watch, separated by commas; empty for all")
 	flag.IntVar(&o.concurrency, "concurrency", 4, "how many MCPServers are reconciled at a time, at least 1")
 	flag.StringVar(&o.preview, "preview", "",
-		"NAMESPACE/NAME of an MCPServer: print what the operator would change in its children, and exit; nothing is written")
+		"NAMESPACE/NAME of an MCPServer: print what the operator would do to its children and why, and exit; nothing is written")
+	flag.BoolVar(&o.updateTemplates, "update-pod-templates", false,
+		"apply the pod templates of this version at once, where an older version has made them: this restarts pods")
 	o.log.BindFlags(flag.CommandLine)
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -118,8 +122,9 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
+	settings := plan.Settings{Cluster: surroundings, UpdateTemplates: o.updateTemplates}
 	if o.preview != "" {
-		return preview(ctx, live, surroundings, o.preview)
+		return preview(ctx, live, settings, o.preview)
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
@@ -146,7 +151,7 @@ func run(o options) error {
 		Client:    mgr.GetClient(),
 		APIReader: mgr.GetAPIReader(),
 		Recorder:  mgr.GetEventRecorder("mcpserver-operator"),
-		Cluster:   surroundings,
+		Settings:  settings,
 		Now:       time.Now,
 	}
 	if err := reconciler.SetupWithManager(ctx, mgr, o.concurrency); err != nil {
@@ -188,12 +193,12 @@ func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInter
 }
 
 // preview prints what the next passes would do.
-func preview(ctx context.Context, live client.Client, surroundings applyconfigs.Cluster, server string) error {
+func preview(ctx context.Context, live client.Client, settings plan.Settings, server string) error {
 	namespace, name, found := strings.Cut(server, "/")
 	if !found {
 		return fmt.Errorf("--preview is %q: it has to be NAMESPACE/NAME", server)
 	}
-	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Cluster: surroundings, Now: time.Now}
+	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Settings: settings, Now: time.Now}
 	return reconciler.Preview(ctx, client.ObjectKey{Namespace: namespace, Name: name}, os.Stdout)
 }
 

@@ -20,7 +20,6 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile/act"
 	"mcpserver-operator/reconcile/observe"
@@ -29,7 +28,7 @@ import (
 	"mcpserver-operator/reconcile/status"
 )
 
-// Reconciler reconciles MCPServers. All exported fields but Cluster are required.
+// Reconciler reconciles MCPServers. All exported fields but Settings are required.
 type Reconciler struct {
 	// Client reads from the cache and writes to the API server.
 	Client client.Client
@@ -37,8 +36,8 @@ type Reconciler struct {
 	APIReader client.Reader
 	// Recorder records the events of MCPServers.
 	Recorder events.EventRecorder
-	// Cluster is what the pods depend on besides their MCPServer.
-	Cluster applyconfigs.Cluster
+	// Settings are what plans depend on besides the objects.
+	Settings plan.Settings
 	// Now is the clock.
 	Now func() time.Time
 
@@ -133,7 +132,7 @@ func (r *Reconciler) plan(s *observe.Snapshot) plan.Plan {
 	if s.Server.Spec.Suspend {
 		return plan.Plan{}
 	}
-	return plan.Make(s, scale.Decide(s.ScaleInput()), r.Cluster, r.memory)
+	return plan.Make(s, scale.Decide(s.ScaleInput()), r.Settings, r.memory)
 }
 
 // remember remembers what a pass did, where the next ones look: in memory, in metrics, in events, and, of the scale, in the status.

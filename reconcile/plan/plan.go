@@ -109,6 +109,8 @@ type Plan struct {
 	Steps []Step
 	// Scale is the decision about the scale. The step of the StatefulSet carries it out.
 	Scale scale.Verdict
+	// Update is a pod template that is not applied; nil if there is none.
+	Update *Update
 }
 
 // StatefulSet is the step of the StatefulSet; nil if there is none.
@@ -121,10 +123,19 @@ func (p *Plan) StatefulSet() *Step {
 	return nil
 }
 
-// Make plans a pass. Cluster is what the pods depend on besides their MCPServer.
-func Make(s *observe.Snapshot, verdict scale.Verdict, cluster applyconfigs.Cluster, memory *Memory) Plan {
+// Settings are what a plan depends on besides the snapshot.
+type Settings struct {
+	// Cluster is what the pods depend on besides their MCPServer.
+	Cluster applyconfigs.Cluster
+	// UpdateTemplates has the pod templates of this operator applied at once, where an operator of another revision has made them. That
+	// restarts pods.
+	UpdateTemplates bool
+}
+
+// Make plans a pass.
+func Make(s *observe.Snapshot, verdict scale.Verdict, settings Settings, memory *Memory) Plan {
 	plan := Plan{Scale: verdict}
-	m := &maker{Snapshot: s, verdict: verdict, memory: memory}
+	m := &maker{Snapshot: s, verdict: verdict, settings: settings, memory: memory}
 	add := func(step Step) {
 		if step.Action != "" {
 			plan.Steps = append(plan.Steps, step)
@@ -136,7 +147,9 @@ func Make(s *observe.Snapshot, verdict scale.Verdict, cluster applyconfigs.Clust
 	add(stepFor(m, applyconfigs.ClientService(server, s.Fixed), live.ClientService, corev1ac.ExtractService))
 	add(stepFor(m, applyconfigs.NetworkPolicy(server, s.Fixed), live.NetworkPolicy, networkingv1ac.ExtractNetworkPolicy))
 	add(stepFor(m, applyconfigs.PodDisruptionBudget(server, s.Fixed), live.PodDisruptionBudget, policyv1ac.ExtractPodDisruptionBudget))
-	add(m.statefulSet(cluster))
+	set, update := m.statefulSet()
+	plan.Update = update
+	add(set)
 	add(drop(observe.KindServiceAccount, live.ServiceAccount, applyconfigs.WantsServiceAccount(server) || s.AccountInUse || len(s.Stray) > 0))
 	add(drop(observe.KindNetworkPolicy, live.NetworkPolicy, applyconfigs.WantsNetworkPolicy(server)))
 	add(drop(observe.KindPodDisruptionBudget, live.PodDisruptionBudget, applyconfigs.WantsPodDisruptionBudget(server)))
@@ -146,12 +159,13 @@ func Make(s *observe.Snapshot, verdict scale.Verdict, cluster applyconfigs.Clust
 // maker is what the step of a child depends on.
 type maker struct {
 	*observe.Snapshot
-	verdict scale.Verdict
-	memory  *Memory
+	verdict  scale.Verdict
+	settings Settings
+	memory   *Memory
 }
 
-// statefulSet plans the StatefulSet, and with it what is done about the scale.
-func (m *maker) statefulSet(cluster applyconfigs.Cluster) Step {
+// statefulSet plans the StatefulSet, and with it what is done about the scale. It also returns the pod template that is not applied.
+func (m *maker) statefulSet() (Step, *Update) {
 	live := m.Children.StatefulSet
 	step := Step{Child: observe.Child{Kind: observe.KindStatefulSet, Name: applyconfigs.StatefulSetName(m.Server.Name)}}
 	if live != nil {
@@ -159,19 +173,23 @@ func (m *maker) statefulSet(cluster applyconfigs.Cluster) Step {
 	}
 	switch {
 	case m.IsForeign(step.Child):
-		return refuse(step.Child)
+		return refuse(step.Child), nil
 	case isGoing(live):
-		return waitForDeletion(step.Child, live)
+		return waitForDeletion(step.Child, live), nil
 	}
-	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, m.familyOf(cluster))
+	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, m.familyOf(m.settings.Cluster))
 	if err != nil {
 		step.Action, step.Reason, step.Err = Invalid, "the MCPServer asks for pods that cannot be", &InvalidSpecError{err}
-		return step
+		return step, nil
+	}
+	update, err := m.keepTemplate(want, live)
+	if err != nil {
+		return failed(step, err), nil
 	}
 	if len(m.Stray) > 0 {
 		step.Action, step.Reason = Wait, "pods of the StatefulSet that was deleted are not being deleted yet"
 		step.Confirm, step.ForgetDeclaration = true, m.forgetsDeclaration()
-		return step
+		return step, nil
 	}
 	step = stepFor(m, want, live, appsv1ac.ExtractStatefulSet)
 	if (step.Action == Keep || step.Action == Apply || step.Action == BackOff) && m.verdict.Action == scale.Release {
@@ -181,7 +199,7 @@ func (m *maker) statefulSet(cluster applyconfigs.Cluster) Step {
 	if step.Writes() && !step.isOfOwnership() && (live == nil || m.verdict.Writes() || recordDiffers(live, m.verdict.Apply.Declared)) {
 		step.Confirm, step.ForgetDeclaration = true, m.forgetsDeclaration()
 	}
-	return step
+	return step, update
 }
 
 // InvalidSpecError is something in the spec of an MCPServer that the schema of the CRD cannot tell.

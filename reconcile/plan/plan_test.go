@@ -20,7 +20,7 @@ import (
 
 // planOf plans a pass over a snapshot.
 func planOf(s *observe.Snapshot, memory *Memory) Plan {
-	return Make(s, scale.Decide(s.ScaleInput()), applyconfigs.Cluster{}, memory)
+	return Make(s, scale.Decide(s.ScaleInput()), Settings{}, memory)
 }
 
 // converged is a snapshot in which the StatefulSet is as it was applied, changed as told.

@@ -92,3 +92,24 @@ func autoscalerProblem(findings []finding) []metav1.Condition {
 		Reason: findings[0].Reason, Message: strings.Join(messages, "; "),
 	}}
 }
+
+// mostFields bounds how many fields a message names.
+const mostFields = 5
+
+// updateAvailable is the condition that is present while the operator has another pod template that it has not applied.
+func updateAvailable(server *v1alpha1.MCPServer, update *plan.Update) []metav1.Condition {
+	if update == nil {
+		return nil
+	}
+	fields := strings.Join(update.Fields[:min(len(update.Fields), mostFields)], ", ")
+	if more := len(update.Fields) - mostFields; more > 0 {
+		fields += fmt.Sprintf(" and %d more", more)
+	}
+	return []metav1.Condition{{
+		Type: v1alpha1.ConditionUpdateAvailable, Status: metav1.ConditionTrue, Reason: reasonOtherRevision,
+		Message: fmt.Sprintf("the pods run a pod template of revision %d, and this version of the operator makes revision %d, which changes %s. "+
+			"The operator applies it with the next change that reaches the pods. To apply it now, which restarts the pods, run: "+
+			"kubectl -n %s annotate mcpservers.toolhive.stacklok.dev %s --overwrite %s=%d",
+			update.From, update.To, fields, server.Namespace, server.Name, v1alpha1.UpdatePodTemplateAnnotation, update.To),
+	}}
+}

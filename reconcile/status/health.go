@@ -34,6 +34,7 @@ const (
 	reasonScaleYielded  = "ScaleYielded"
 	reasonScaleFight    = "ScaleFight"
 	reasonFieldFight    = "FieldFight"
+	reasonOtherRevision = "OtherRevision"
 )
 
 // healthConditions are Ready and, while it is False, one of Reconciling and Stalled (the convention of kstatus).

@@ -39,6 +39,7 @@ func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1alpha1.MCPSe
 	conditions = append(conditions, scaleConflict(s, p.Scale)...)
 	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(s.Server, s.Children.StatefulSet, s.Autoscalers))...)
 	conditions = append(conditions, fieldConflict(results)...)
+	conditions = append(conditions, updateAvailable(s.Server, p.Update)...)
 	setConditions(&status, conditions, s.Now)
 	status.Phase = phaseOf(status.Conditions)
 	return status
