@@ -33,8 +33,17 @@ type Writer struct {
 // carried out. An MCPServer whose status is written has its new status and resourceVersion afterwards.
 func (w *Writer) CarryOut(ctx context.Context, server *v1alpha1.MCPServer, p plan.Plan) plan.Results {
 	results := make(plan.Results, 0, len(p.Steps))
+	var outdated error
+	if p.Applies() {
+		outdated = w.confirmGeneration(ctx, server)
+	}
 	for _, step := range p.Steps {
 		result := plan.Result{Step: step}
+		if outdated != nil && step.Writes() {
+			result.Outcome, result.Err = outcomeOf(plan.Nothing, outdated)
+			results = append(results, result)
+			continue
+		}
 		// What refers to a child that is deleted has to be seen to be carried out.
 		if step.Action == plan.Delete && results.AreStale() {
 			result.Outcome = plan.Stale
@@ -50,7 +59,11 @@ func (w *Writer) carryOut(ctx context.Context, server *v1alpha1.MCPServer, step 
 	if step.Action == plan.Invalid {
 		return plan.Failed, step.Err
 	}
-	outcome, err := w.write(ctx, server, step)
+	return outcomeOf(w.write(ctx, server, step))
+}
+
+// outcomeOf tells a write on a stale cache from one that failed.
+func outcomeOf(outcome plan.Outcome, err error) (plan.Outcome, error) {
 	switch {
 	case IsStale(err):
 		return plan.Stale, nil
@@ -77,7 +90,7 @@ func (w *Writer) write(ctx context.Context, server *v1alpha1.MCPServer, step pla
 	switch step.Action {
 	case plan.Create, plan.Apply:
 		return w.apply(ctx, step)
-	case plan.Migrate, plan.Repair, plan.Renumber, plan.Release:
+	case plan.Migrate, plan.Repair, plan.Correct, plan.Release:
 		if err := w.patch(ctx, step); err != nil {
 			return plan.Failed, fmt.Errorf("patching %s (%s): %w", step.Child, step.Action, err)
 		}
@@ -95,6 +108,23 @@ func (w *Writer) write(ctx context.Context, server *v1alpha1.MCPServer, step pla
 	}
 }
 
+// confirmGeneration fails with a conflict if the MCPServer has another generation than the cache shows.
+func (w *Writer) confirmGeneration(ctx context.Context, cached *v1alpha1.MCPServer) error {
+	current := &v1alpha1.MCPServer{}
+	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading the MCPServer again: %w", err)
+	}
+	if current.UID == cached.UID && current.Generation == cached.Generation {
+		return nil
+	}
+	return staleCache(cached.Name)
+}
+
+func staleCache(name string) error {
+	return apierrors.NewConflict(schema.GroupResource{}, name, errors.New("the cache holds another version of it"))
+}
+
 // confirm fails with a conflict if the MCPServer, its status included, is not what the cache shows. Who decides the scale, and the record
 // of it, are not changed on the word of a cache: after a change of the leader it can be older than what was already carried out.
 func (w *Writer) confirm(ctx context.Context, cached *v1alpha1.MCPServer) error {
@@ -106,7 +136,7 @@ func (w *Writer) confirm(ctx context.Context, cached *v1alpha1.MCPServer) error 
 	if current.UID == cached.UID && current.ResourceVersion == cached.ResourceVersion {
 		return nil
 	}
-	return apierrors.NewConflict(schema.GroupResource{}, cached.Name, errors.New("the cache holds another version of it"))
+	return staleCache(cached.Name)
 }
 
 // apply applies what a step wants. It counts only for the version that was seen: if the operator claimed or dropped a field on the word of

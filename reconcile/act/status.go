@@ -2,6 +2,7 @@ package act
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -40,6 +41,11 @@ func (w *StatusWriter) Write(ctx context.Context, server *v1alpha1.MCPServer, st
 	if apierrors.IsNotFound(err) {
 		return nil // it was deleted meanwhile
 	}
+	if scaleOnly := withScale(server.Status, status.Scale); apierrors.IsInvalid(err) && !IsStale(err) &&
+		!equality.Semantic.DeepEqual(server.Status, scaleOnly) && !equality.Semantic.DeepEqual(status, scaleOnly) {
+		// Whatever it is that cannot be written, the record of the scale is.
+		return errors.Join(fmt.Errorf("writing the status: %w", err), w.Write(ctx, server, scaleOnly))
+	}
 	if err != nil {
 		return fmt.Errorf("writing the status: %w", err)
 	}
@@ -48,6 +54,13 @@ func (w *StatusWriter) Write(ctx context.Context, server *v1alpha1.MCPServer, st
 	server.ResourceVersion, server.Status = *want.ResourceVersion, status
 	w.writes.remember(server)
 	return nil
+}
+
+// withScale returns a status with another scale.
+func withScale(status v1alpha1.MCPServerStatus, scale *v1alpha1.ScaleStatus) v1alpha1.MCPServerStatus {
+	status = *status.DeepCopy()
+	status.Scale = scale
+	return status
 }
 
 // IsAhead reports whether the last write of the status made a later version of an MCPServer than the one that the cache shows.

@@ -107,7 +107,7 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 
 // ownershipStep plans what has to be put right about a child before it is applied; its action is empty if there is nothing.
 func (m *maker) ownershipStep(step Step) (Step, error) {
-	for _, plan := range []func(Step) (Step, error){m.repair, m.migrate, m.renumber} {
+	for _, plan := range []func(Step) (Step, error){m.repair, m.migrate, m.correct} {
 		if step, err := plan(step); err != nil || step.Action != "" {
 			return step, err
 		}

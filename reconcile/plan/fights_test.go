@@ -23,8 +23,8 @@ func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 	by := []Change{{Manager: "meddler", Fields: []string{".spec"}}}
 	memory := NewMemory()
 	for range scale.FightAfter {
-		memory.Fights.count(set, by, metav1.NewTime(start))
-		memory.Fights.count(service, by, metav1.NewTime(start))
+		memory.Fights.count(&v1alpha1.MCPServer{}, set, by, metav1.NewTime(start))
+		memory.Fights.count(&v1alpha1.MCPServer{}, service, by, metav1.NewTime(start))
 	}
 	for _, row := range []struct {
 		kind       string
@@ -42,7 +42,7 @@ func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 			Snapshot: &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)},
 			verdict:  scale.Verdict{Action: row.verdict}, memory: memory,
 		}
-		m.Server.Generation = row.generation
+		m.Server.Generation = row.generation // the fight was in generation 0
 		until := m.backsOff(Step{Child: observe.Child{Kind: row.kind}, Live: row.live, Undoes: by})
 		if got := !until.IsZero(); got != row.waits {
 			t.Errorf("a %s in generation %d while the verdict is %s: waits %t", row.kind, row.generation, row.verdict, got)
@@ -55,9 +55,9 @@ func TestWritersOfAFieldByTurnsAreAFight(t *testing.T) {
 	set := &appsv1.StatefulSet{}
 	var fights Fights
 	for _, manager := range []string{"a", "b", "a"} {
-		fights.count(set, []Change{{Manager: manager, Fields: []string{".spec"}}}, metav1.NewTime(start))
+		fights.count(&v1alpha1.MCPServer{}, set, []Change{{Manager: manager, Fields: []string{".spec"}}}, metav1.NewTime(start))
 	}
-	if fights.next(set, start).IsZero() {
+	if fights.next(&v1alpha1.MCPServer{}, set, start).IsZero() {
 		t.Error("three take-backs within a minute from two writers are no fight")
 	}
 }

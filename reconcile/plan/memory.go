@@ -39,7 +39,7 @@ func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 			m.Seen.Created(s.Server, child) // nobody has removed what it lacks
 		}
 		if result.Outcome == Written && len(result.Step.Undoes) > 0 {
-			m.Fights.count(result.Step.Live, result.Step.Undoes, s.Now)
+			m.Fights.count(s.Server, result.Step.Live, result.Step.Undoes, s.Now)
 		}
 	}
 }

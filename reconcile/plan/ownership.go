@@ -30,6 +30,16 @@ func (m *maker) migrate(step Step) (Step, error) {
 		return Step{}, err
 	}
 	step.Action, step.Patch, step.Reason = Migrate, patch, "another operator made it"
+	if !m.memory.Seen.WasAsAskedFor(m.Server, step.Child, step.Live.GetUID()) {
+		return step, nil
+	}
+	// It was as asked for already: the other operator still runs, and writes.
+	if step.Undoes, err = undone(unstructuredOf(step.Want), step.Live, false); err != nil {
+		return Step{}, err
+	}
+	if until := m.backsOff(step); !until.IsZero() {
+		step.Action, step.Until, step.Reason = BackOff, until, "another operator changes it each time it is put back"
+	}
 	return step, nil
 }
 

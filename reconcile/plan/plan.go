@@ -5,6 +5,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,8 +41,8 @@ const (
 	Migrate Action = "Migrate"
 	// Repair gives a child that has lost its managedFields an entry of the operator's. No value changes.
 	Repair Action = "Repair"
-	// Renumber gives a port of the operator's its number back.
-	Renumber Action = "Renumber"
+	// Correct changes a value that an apply cannot change: see correction.
+	Correct Action = "Correct"
 	// Release gives up the claim on the scale. Its value does not change.
 	Release Action = "Release"
 	// Delete deletes the very version of a child that was seen, because it is no longer wanted.
@@ -66,14 +67,15 @@ type Step struct {
 	Live client.Object
 	// Want is what Create and Apply apply.
 	Want runtime.ApplyConfiguration
-	// Patch is the JSON patch of Migrate, Repair, Renumber and Release. It tests the resourceVersion.
+	// Patch is the JSON patch of Migrate, Repair, Correct and Release. It tests the resourceVersion.
 	Patch []ownership.Operation
-	// Confirm is true if the MCPServer itself has to be current: the cache may be older than what was already carried out.
+	// Confirm is true if the MCPServer itself has to be current, its status included: the cache may be older than what was already carried
+	// out.
 	Confirm bool
 	// ForgetDeclaration is true if the status has to forget a declaration that is gone before this step. The status counts where the
 	// StatefulSet has no record: the same number, declared again before this pass could report, would be taken for carried out.
 	ForgetDeclaration bool
-	// Undoes are the changes of others that Apply and Renumber undo, and that BackOff leaves.
+	// Undoes are the changes of others that Apply and Correct undo, and that BackOff leaves.
 	Undoes []Change
 	// Until is when BackOff ends.
 	Until time.Time
@@ -86,7 +88,7 @@ type Step struct {
 // Writes reports whether a step sends a write.
 func (s *Step) Writes() bool {
 	switch s.Action {
-	case Create, Apply, Migrate, Repair, Renumber, Release, Delete:
+	case Create, Apply, Migrate, Repair, Correct, Release, Delete:
 		return true
 	default:
 		return false
@@ -96,7 +98,7 @@ func (s *Step) Writes() bool {
 // IsFirst reports whether a write of a step is followed by another one in the next pass, which has to see the first.
 func (s *Step) IsFirst() bool {
 	switch s.Action {
-	case Migrate, Repair, Renumber, Release:
+	case Migrate, Repair, Correct, Release:
 		return true
 	default:
 		return false
@@ -111,6 +113,12 @@ type Plan struct {
 	Scale scale.Verdict
 	// Update is a pod template that is not applied; nil if there is none.
 	Update *Update
+}
+
+// Applies reports whether a plan changes a child that there is to what is asked for. The generation of the MCPServer has to be the present
+// one: a new leader with an old cache would go back to what was asked for before, and forth again.
+func (p *Plan) Applies() bool {
+	return slices.ContainsFunc(p.Steps, func(step Step) bool { return step.Action == Apply })
 }
 
 // StatefulSet is the step of the StatefulSet; nil if there is none.
@@ -214,7 +222,7 @@ func (s *Step) isOfStatefulSet() bool {
 }
 
 func (s *Step) isOfOwnership() bool {
-	return s.Action == Migrate || s.Action == Repair || s.Action == Renumber
+	return s.Action == Migrate || s.Action == Repair || s.Action == Correct
 }
 
 // forgetsDeclaration reports whether the status remembers a declaration that is gone.

@@ -62,6 +62,15 @@ func TestPlanOfTheStatefulSet(t *testing.T) {
 	port := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
 		set.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort++
 	}
+	onDelete := func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		server.Spec.UpdateStrategy = &appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType}
+		set.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{
+			Type: appsv1.RollingUpdateStatefulSetStrategyType, RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: new(int32)},
+		}
+	}
+	record := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		set.Annotations[v1alpha1.DeclaredReplicasAnnotation] = "7"
+	}
 	invalid := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
 		server.Spec.PodTemplateSpec = &runtime.RawExtension{Raw: []byte(`{"spec":{"containers":3}}`)}
 	}
@@ -76,7 +85,9 @@ func TestPlanOfTheStatefulSet(t *testing.T) {
 		"delegated and still ours: released first":                        {[]change{image, ours}, Release, true},
 		"of another operator: migrated first":                             {[]change{image, ours, predecessor}, Migrate, false},
 		"no managedFields: repaired before all":                           {[]change{image, declared, lost}, Repair, false},
-		"a port has another number: put back first":                       {[]change{image, declared, port}, Renumber, false},
+		"a port has another number: put back first":                       {[]change{image, declared, port}, Correct, false},
+		"updated on deletion from now on: the defaults go first":          {[]change{image, onDelete}, Correct, false},
+		"somebody records a declaration that there is not: it goes first": {[]change{image, record}, Correct, false},
 		"being deleted: waits":                                            {[]change{image, declared, going}, Wait, false},
 		"the MCPServer asks for what cannot be: left":                     {[]change{invalid, predecessor}, Invalid, false},
 		"being deleted, and the MCPServer asks for what cannot be: waits": {[]change{invalid, going}, Wait, false},

@@ -5,10 +5,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 )
 
@@ -21,37 +21,22 @@ type renumbered struct {
 	wanted  int32
 }
 
-// renumber plans to give such a port its number back. The apply comes with the next pass.
-func (m *maker) renumber(step Step) (Step, error) {
+// renumberedPort finds such a port in a child.
+func (m *maker) renumberedPort(live client.Object) *correction {
 	var port *renumbered
-	switch live := step.Live.(type) {
+	switch live := live.(type) {
 	case *appsv1.StatefulSet:
 		port = containerPort(live, applyconfigs.ContainerPort(m.Server))
 	case *corev1.Service:
 		port = servicePort(live, applyconfigs.ProxyPort(m.Server))
 	}
 	if port == nil {
-		return Step{}, nil
+		return nil
 	}
-	owners, err := ownership.OwnersOf(step.Live, port.path)
-	if err != nil || ownership.Owns(owners, observe.Self) {
-		return Step{}, err // what the operator owns, the MCPServer has changed: the apply takes the old number away
+	return &correction{
+		reason: "a port has another number", field: fmt.Sprintf("the number of port %s, to %d,", applyconfigs.PortName, port.was),
+		path: port.path, patch: ownership.Operation{Op: "replace", Path: port.pointer, Value: port.wanted},
 	}
-	change := Change{Manager: Somebody, Fields: []string{fmt.Sprintf("the number of port %s, to %d,", applyconfigs.PortName, port.was)}}
-	if len(owners) > 0 {
-		change.Manager = owners[0].Name
-	}
-	step.Undoes = []Change{change}
-	if until := m.backsOff(step); !until.IsZero() {
-		step.Action, step.Until, step.Reason = BackOff, until, "somebody changes a port each time it is put back"
-		return step, nil
-	}
-	step.Action, step.Reason = Renumber, "a port has another number"
-	step.Patch = []ownership.Operation{
-		{Op: "test", Path: "/metadata/resourceVersion", Value: step.Live.GetResourceVersion()},
-		{Op: "replace", Path: port.pointer, Value: port.wanted},
-	}
-	return step, nil
 }
 
 // servicePort returns the port of a Service of the operator's if it has another number.

@@ -131,13 +131,25 @@ func podConditions(s *observe.Snapshot) []metav1.Condition {
 		reason, message = reasonProgressing, fmt.Sprintf("pod %s does not exist, and pod %s is not asked for", pods.Missing[0], pods.Surplus[0])
 	}
 	if reason != "" {
-		return reconciling(explain(reason, message, set, pods))
+		reason, message = explain(reason, message, set, pods)
+		return reconciling(reason, message+orderedAdvice(set, pods))
 	}
 	replicas := observe.ReplicasOf(set)
 	if replicas == 0 {
 		return ready(zeroScale(s.Server, s.ScaleOwner(), s.Autoscalers))
 	}
 	return ready(reasonPodsReady, fmt.Sprintf("%d of %d pods are ready", replicas, replicas)+findingsMessage(pods.Recovered))
+}
+
+// orderedAdvice continues a message about pods that do not work in the middle of a rollout with podManagementPolicy OrderedReady, as a
+// StatefulSet that was taken over may have: a corrected template does not reach such a pod (kubernetes#67250).
+func orderedAdvice(set *appsv1.StatefulSet, pods observe.Pods) string {
+	if set == nil || len(pods.Unwell) == 0 || set.Spec.PodManagementPolicy == appsv1.ParallelPodManagement ||
+		set.Status.CurrentRevision == set.Status.UpdateRevision {
+		return ""
+	}
+	return fmt.Sprintf(". With podManagementPolicy OrderedReady, Kubernetes waits for that pod, also after the MCPServer is corrected. "+
+		"Then run: kubectl -n %s delete pod %s", set.Namespace, pods.Unwell[0].Pod)
 }
 
 // suspended is the condition that is present while the operator is suspended for an MCPServer.

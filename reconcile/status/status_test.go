@@ -4,8 +4,10 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -226,6 +228,76 @@ func TestWhatWasFoundIsTold(t *testing.T) {
 		got := apimeta.FindStatusCondition(Next(p, plan.Plan{}, nil).Conditions, v1alpha1.ConditionReady)
 		if got.Status != c.status || got.Reason != c.reason || got.Message != c.message {
 			t.Errorf("%s: got %s, %s: %s", name, got.Status, got.Reason, got.Message)
+		}
+	}
+}
+
+// TestAMessageIsBounded: the schema of the CRD refuses a status with a message over 32 KiB, and strangers say as much as they like.
+func TestAMessageIsBounded(t *testing.T) {
+	talkative := apierrors.NewBadRequest("admission webhook denied it: " + strings.Repeat("no — ", 20_000))
+	s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)}
+	for _, condition := range Next(s, plan.Plan{}, failed(talkative)).Conditions {
+		if len(condition.Message) > mostMessage || !strings.HasSuffix(condition.Message, "…") || !utf8.ValidString(condition.Message) {
+			t.Errorf("%s has a message of %d bytes", condition.Type, len(condition.Message))
+		}
+	}
+}
+
+// TestWhatWasNotSeenStaysAsLastSeen: a read that fails is told, and nothing else.
+func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
+	last := v1alpha1.MCPServerStatus{
+		ObservedGeneration: 3, Phase: v1alpha1.PhaseReady, Ready: "3/3", Replicas: 3, ReadyReplicas: 3, URL: "http://x",
+		Scale:      &v1alpha1.ScaleStatus{Replicas: 3, Owner: "HorizontalPodAutoscaler/web", Manager: "kube-controller-manager"},
+		Conditions: ready(reasonPodsReady, "3 of 3 pods are ready"),
+	}
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Generation: 4}, Status: last}
+	got := NotSeen(server, apierrors.NewInternalError(errors.New("etcd is away")), metav1.NewTime(start))
+	told := apimeta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReconciling)
+	if told == nil || told.Reason != reasonPassFailed || !strings.Contains(told.Message, "etcd is away") {
+		t.Errorf("it is not told: %+v", told)
+	}
+	if apimeta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReady).Status != metav1.ConditionTrue {
+		t.Error("Ready has changed")
+	}
+	got.Conditions = last.Conditions
+	if !reflect.DeepEqual(got, last) {
+		t.Errorf("got %+v", got)
+	}
+	if first := NotSeen(&v1alpha1.MCPServer{}, errors.New("etcd is away"), metav1.NewTime(start)); first.Phase != v1alpha1.PhasePending ||
+		apimeta.FindStatusCondition(first.Conditions, v1alpha1.ConditionReady) == nil {
+		t.Errorf("the first report says %+v", first)
+	}
+}
+
+// TestAnOwnerReferenceThatIsLostIsGivenBack: the advice deletes nothing, and keeps the other owners.
+func TestAnOwnerReferenceThatIsLostIsGivenBack(t *testing.T) {
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
+	set := observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
+	s := &observe.Snapshot{Server: server, Now: metav1.NewTime(start), Foreign: []observe.Foreign{{
+		Child: set, Made: true, Managers: []string{"mcpserver-operator"}, References: []metav1.OwnerReference{{Kind: "Other", Name: "o", UID: "2"}},
+	}}}
+	message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1alpha1.ConditionStalled).Message
+	for _, wanted := range []string{"kubectl -n team patch statefulset web", `"name":"o"`, `"kind":"MCPServer"`, `"uid":"1"`, `"controller":true`} {
+		if !strings.Contains(message, wanted) {
+			t.Errorf("no %q in %q", wanted, message)
+		}
+	}
+	if strings.Contains(message, "elete") {
+		t.Errorf("it advises to delete: %q", message)
+	}
+}
+
+// TestAPodThatHoldsUpARolloutInOrderIsNamed: with the command that lets the rollout go on.
+func TestAPodThatHoldsUpARolloutInOrderIsNamed(t *testing.T) {
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team"}, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2)}}
+	set.Status = appsv1.StatefulSetStatus{Replicas: 2, UpdatedReplicas: 1, ReadyReplicas: 1, CurrentRevision: "a", UpdateRevision: "b"}
+	pods := observe.Pods{Unwell: []observe.PodFinding{{Pod: "web-1", Finding: diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}}}}
+	for policy, tells := range map[appsv1.PodManagementPolicyType]bool{appsv1.OrderedReadyPodManagement: true, appsv1.ParallelPodManagement: false} {
+		set.Spec.PodManagementPolicy = policy
+		s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start), Children: observe.Children{StatefulSet: set}, Pods: pods}
+		message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1alpha1.ConditionReady).Message
+		if strings.Contains(message, "kubectl -n team delete pod web-1") != tells {
+			t.Errorf("%s: %s", policy, message)
 		}
 	}
 }
