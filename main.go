@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -183,10 +184,13 @@ func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInter
 	}
 	// The Service of the API server itself has the family that Services get if they ask for none.
 	kubernetes := &corev1.Service{}
-	if err := services.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, kubernetes); err != nil {
+	err = services.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, kubernetes)
+	switch {
+	case apierrors.IsForbidden(err):
+		// An operator of certain namespaces may not read it: it looks at each Service when it is there.
+	case err != nil:
 		return applyconfigs.Cluster{}, fmt.Errorf("reading Service default/kubernetes, to tell which IP family the cluster prefers: %w", err)
-	}
-	if len(kubernetes.Spec.IPFamilies) > 0 {
+	case len(kubernetes.Spec.IPFamilies) > 0:
 		cluster.IPFamily = kubernetes.Spec.IPFamilies[0]
 	}
 	return cluster, nil

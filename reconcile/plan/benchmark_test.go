@@ -38,7 +38,7 @@ func benchmarkPlan(b *testing.B, before func(*Memory, *v1alpha1.MCPServer)) {
 	b.ReportAllocs()
 	for b.Loop() {
 		before(memory, server)
-		p := Make(s, scale.Decide(s.ScaleInput()), Settings{}, memory)
+		p := Make(s, scale.Decide(s.ScaleInput()), ipv4, memory)
 		step := p.StatefulSet()
 		if step.Action != Keep {
 			b.Fatalf("%s: %s", step.Action, step.Reason)

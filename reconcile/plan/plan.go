@@ -133,7 +133,8 @@ func (p *Plan) StatefulSet() *Step {
 
 // Settings are what a plan depends on besides the snapshot.
 type Settings struct {
-	// Cluster is what the pods depend on besides their MCPServer.
+	// Cluster is what the pods depend on besides their MCPServer. If its IPFamily is unknown, a StatefulSet is created when a Service
+	// tells it.
 	Cluster applyconfigs.Cluster
 	// UpdateTemplates has the pod templates of this operator applied at once, where an operator of another revision has made them. That
 	// restarts pods.
@@ -185,7 +186,12 @@ func (m *maker) statefulSet() (Step, *Update) {
 	case isGoing(live):
 		return waitForDeletion(step.Child, live), nil
 	}
-	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, m.familyOf(m.settings.Cluster))
+	cluster := m.familyOf(m.settings.Cluster)
+	if live == nil && cluster.IPFamily == "" {
+		step.Action, step.Reason = Wait, "the Service does not exist yet, which tells where the server has to listen"
+		return step, nil
+	}
+	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, cluster)
 	if err != nil {
 		step.Action, step.Reason, step.Err = Invalid, "the MCPServer asks for pods that cannot be", &InvalidSpecError{err}
 		return step, nil

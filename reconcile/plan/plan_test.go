@@ -18,9 +18,12 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
+// ipv4 are the settings of most clusters.
+var ipv4 = Settings{Cluster: applyconfigs.Cluster{IPFamily: corev1.IPv4Protocol}}
+
 // planOf plans a pass over a snapshot.
 func planOf(s *observe.Snapshot, memory *Memory) Plan {
-	return Make(s, scale.Decide(s.ScaleInput()), Settings{}, memory)
+	return Make(s, scale.Decide(s.ScaleInput()), ipv4, memory)
 }
 
 // converged is a snapshot in which the StatefulSet is as it was applied, changed as told.
@@ -135,6 +138,10 @@ func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	const want = `[Create ServiceAccount "mcp-web" Create Service "mcp-web-headless" Refuse Service "mcp-web-proxy" Create PodDisruptionBudget "mcp-web" Create StatefulSet "web"]`
 	if fmt.Sprint(got) != want {
 		t.Errorf("got %v, wanted %s", got, want)
+	}
+	p = Make(s, scale.Decide(s.ScaleInput()), Settings{}, NewMemory())
+	if step := p.StatefulSet(); step.Action != Wait {
+		t.Errorf("a StatefulSet before it is known where its server has to listen: %s", step.Action)
 	}
 	s.Stray = []string{"web-0"}
 	p = planOf(s, NewMemory())
