@@ -56,7 +56,7 @@ func fieldConflict(results plan.Results) []metav1.Condition {
 		first := step.Undoes[0]
 		does, wayOut := "changes", fmt.Sprintf("Stop it from writing %s, or declare its value in the MCPServer", first.Fields[0])
 		if first.Removed {
-			does, wayOut = "removes", "Stop it from removing them"
+			does, wayOut = "removes", "Kubernetes does not record who. Find out who removes it, and stop that"
 		}
 		fights = append(fights, fmt.Sprintf("%s %s %s of %s each time the operator puts it back. The operator puts it back less and less "+
 			"often, at most every %s. %s", writer(first.Manager), does, strings.Join(first.Fields, ", "), step.Child, scale.MostDelay, wayOut))
