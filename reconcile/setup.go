@@ -65,7 +65,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 		Watches(&corev1.ServiceAccount{}, childHandler).
 		Watches(&networkingv1.NetworkPolicy{}, childHandler).
 		Watches(&policyv1.PodDisruptionBudget{}, childHandler,
-			builder.WithPredicates(predicate.Or(specOrMetadataChanged, ownersChanged))).
+			builder.WithPredicates(predicate.Or(specOrMetadataChanged, ownersChanged, ownershipLost))).
 		Watches(&corev1.Pod{}, reportHandler(observe.ServerOfPod), builder.WithPredicates(observe.PodChanged)).
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, reportHandler(observe.ServersOfAutoscaler),
 			builder.WithPredicates(observe.AutoscalerChanged)).

@@ -34,6 +34,11 @@ var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
 }}
 
+// ownershipLost notices that somebody has removed the record of who owns the fields of an object, which is no new generation.
+var ownershipLost = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return ownership.Has(e.ObjectOld, observe.Self) && !ownership.Has(e.ObjectNew, observe.Self)
+}}
+
 // statusChangedByOthers ignores the operator's own writes of the status, which show as a later time of its entry in
 // managedFields. One of somebody else, who may have removed something and left no entry, has to be put right: the status is
 // the record of the scale that a StatefulSet comes back at. Two of the operator's own within a second are looked at for

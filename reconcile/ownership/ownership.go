@@ -176,11 +176,16 @@ func FieldsOf(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 // beforeFirstApply is the manager for which the API server records the fields of an object that has no managedFields when it is applied.
 const beforeFirstApply = "before-first-apply"
 
-// IsLost reports whether an object has no record of who owns its fields, or only the one that the API server makes up at an apply. To
-// patch managedFields to an empty list, or to a list of one empty entry, removes the record.
+// IsLost reports whether an object has no record of who owns its fields, or has the one that the API server makes up at an apply. To patch
+// managedFields to an empty list, or to a list of one empty entry, removes the record.
 func IsLost(object metav1.Object) bool {
 	entries := object.GetManagedFields()
 	return len(entries) == 0 || slices.ContainsFunc(entries, isMadeUp)
+}
+
+// Has reports whether a manager has an entry in the managedFields of an object.
+func Has(object metav1.Object, manager Manager) bool {
+	return slices.ContainsFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool { return ManagerOf(entry) == manager })
 }
 
 func isMadeUp(entry metav1.ManagedFieldsEntry) bool { return entry.Manager == beforeFirstApply }

@@ -47,7 +47,9 @@ func (m *maker) migrate(step Step) (Step, error) {
 // object without managedFields records its present fields for the manager "before-first-apply", which would own for ever what the
 // MCPServer drops later. An entry of that manager is removed for the same reason.
 func (m *maker) repair(step Step) (Step, error) {
-	if !ownership.IsLost(step.Live) {
+	// Whoever empties the record may write something in the same request, and have an entry then.
+	wasApplied := step.Live.GetLabels()[applyconfigs.ManagedByLabel] == applyconfigs.FieldManager
+	if !ownership.IsLost(step.Live) && (ownership.Has(step.Live, observe.Self) || !wasApplied) {
 		return Step{}, nil
 	}
 	fields, err := fieldsIn(unstructuredOf(step.Want), step.Live)

@@ -30,12 +30,12 @@ func TestTheUpdateStrategyCanBeChangedWhileItRuns(t *testing.T) {
 		Assess("to OnDelete, with another image", all(apply(strategy(second, "{type: OnDelete}")),
 			eventuallyPrints("OnDelete", "statefulset/web", kind), eventuallyPrints(second, "statefulset/web", image), scaleIs(1),
 			eventuallyPrints(first, "pod/web-0", ".spec.containers[0].image"), conditionIsGone(v1alpha1.ConditionStalled))).
-		Assess("and back", all(apply(strategy(second, "{}")),
+		Assess("and back", all(apply(strategy(second, "{type: RollingUpdate}")),
 			eventuallyPrints("RollingUpdate", "statefulset/web", kind), imageIs(second))).
 		Assess("to a partition, with another image", all(apply(strategy(third, "{rollingUpdate: {partition: 1}}")),
 			eventuallyPrints("1", "statefulset/web", partition), eventuallyPrints(third, "statefulset/web", image))).
 		Assess("from a partition to OnDelete", all(apply(strategy(third, "{type: OnDelete}")), eventuallyPrints("OnDelete", "statefulset/web", kind))).
-		Assess("and away from both", all(apply(strategy(third, "{}")),
+		Assess("and away from it", all(apply(strategy(third, "{type: RollingUpdate}")),
 			eventuallyPrints("RollingUpdate", "statefulset/web", kind), eventuallyPrints("0", "statefulset/web", partition), imageIs(third))).
 		Assess("what nobody changes is not written again", writesNothing(passesAreForced(3))).
 		Feature())
