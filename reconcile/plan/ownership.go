@@ -56,8 +56,12 @@ func (m *maker) repair(step Step) (Step, error) {
 	if err != nil {
 		return Step{}, err
 	}
-	if set, isSet := step.Live.(*appsv1.StatefulSet); isSet && !m.scaleWasOurs(set) {
+	if set, isSet := step.Live.(*appsv1.StatefulSet); isSet {
+		// Not what the verdict says: it was made without the record.
 		fields = fields.Difference(fieldpath.NewSet(observe.ReplicasPath))
+		if m.scaleWasOurs(set) {
+			fields.Insert(observe.ReplicasPath)
+		}
 	}
 	patch, err := ownership.Repair(step.Live, unstructuredOf(step.Want).GetAPIVersion(), observe.Self, fields)
 	if err != nil || patch == nil {
