@@ -176,6 +176,14 @@ func FieldsOf(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 // beforeFirstApply is the manager for which the API server records the fields of an object that has no managedFields when it is applied.
 const beforeFirstApply = "before-first-apply"
 
+// identity are the fields that nobody owns: the API server leaves them out of managedFields, and fails to apply if they are in it.
+var identity = fieldpath.NewSet(
+	fieldpath.MakePathOrDie("apiVersion"), fieldpath.MakePathOrDie("kind"), fieldpath.MakePathOrDie("metadata"),
+	fieldpath.MakePathOrDie("metadata", "name"), fieldpath.MakePathOrDie("metadata", "namespace"), fieldpath.MakePathOrDie("metadata", "uid"),
+	fieldpath.MakePathOrDie("metadata", "resourceVersion"), fieldpath.MakePathOrDie("metadata", "generation"),
+	fieldpath.MakePathOrDie("metadata", "creationTimestamp"), fieldpath.MakePathOrDie("metadata", "managedFields"),
+)
+
 // IsLost reports whether an object has no record of who owns its fields, or has the one that the API server makes up at an apply. To patch
 // managedFields to an empty list, or to a list of one empty entry, removes the record.
 func IsLost(object metav1.Object) bool {
@@ -199,7 +207,7 @@ func Repair(object metav1.Object, apiVersion string, manager Manager, fields *fi
 	}
 	entries := slices.DeleteFunc(slices.Clone(object.GetManagedFields()), isMadeUp)
 	if !slices.ContainsFunc(entries, func(entry metav1.ManagedFieldsEntry) bool { return ManagerOf(entry) == manager }) {
-		raw, err := fields.ToJSON()
+		raw, err := fields.Difference(identity).ToJSON()
 		if err != nil {
 			return nil, fmt.Errorf("writing the fields owned by %s: %w", manager.Name, err)
 		}

@@ -93,7 +93,7 @@ func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Conditi
 	}
 	for _, condition := range conditions {
 		condition.ObservedGeneration = max(status.ObservedGeneration, 0) // -1 in a status that nobody has written
-		condition.LastTransitionTime = now // counts only if the status changes
+		condition.LastTransitionTime = now                               // counts only if the status changes
 		condition.Message = Bounded(condition.Message, mostMessage)
 		apimeta.SetStatusCondition(&status.Conditions, condition)
 	}
