@@ -86,13 +86,27 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	}
 	if isAsAskedFor(m, child, want, digest, live, extract) {
 		step.Action, step.Reason = Keep, "it is as asked for"
+		if len(m.memory.Residues.of(live)) == 0 {
+			return step
+		}
+		wanted, err := applyconfigs.FieldsOf(unstructuredOf(want))
+		if err == nil {
+			step.left, err = m.remaining(live, wanted)
+		}
+		if err != nil {
+			return failed(step, err)
+		}
 		return step
 	}
 	version := live.GetResourceVersion()
 	want.WithUID(live.GetUID()).WithResourceVersion(version)
 	object := unstructuredOf(want)
-	if _, err := applyconfigs.FieldsOf(object); err != nil {
+	wanted, err := applyconfigs.FieldsOf(object)
+	if err != nil {
 		return failed(step, &InvalidSpecError{err})
+	}
+	if step.left, err = m.leftBy(live, wanted); err != nil {
+		return failed(step, err)
 	}
 	if step.Undoes, err = undone(object, live, m.memory.Seen.WasAsAskedFor(m.Server, child, live.GetUID())); err != nil {
 		return failed(step, err)
@@ -103,6 +117,16 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	}
 	step.Action, step.Reason = Apply, "it is not as asked for"
 	return step
+}
+
+// leftBy returns what is left in a child after an apply.
+func (m *maker) leftBy(live client.Object, wanted *fieldpath.Set) ([]left, error) {
+	before, err := m.remaining(live, wanted)
+	if err != nil {
+		return nil, err
+	}
+	now, err := leaves(live, wanted)
+	return append(before, now...), err
 }
 
 // ownershipStep plans what has to be put right about a child before it is applied; its action is empty if there is nothing.

@@ -14,11 +14,13 @@ type Memory struct {
 	Converged *Converged
 	// Fights counts take-backs of fields other than the scale. An operator that restarts begins to count anew, and backs off soon after.
 	Fights *Fights
+	// Residues are what others keep of what MCPServers have dropped.
+	Residues *Residues
 }
 
 // NewMemory returns an empty memory.
 func NewMemory() *Memory {
-	return &Memory{Seen: &observe.Seen{}, Converged: &Converged{}, Fights: &Fights{}}
+	return &Memory{Seen: &observe.Seen{}, Converged: &Converged{}, Fights: &Fights{}, Residues: &Residues{}}
 }
 
 // Remember remembers what a pass did.
@@ -37,6 +39,9 @@ func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 		case result.Step.Action == Apply && result.Outcome == Unchanged:
 			m.Converged.unattainable(s.Server, child, result.Step.Live, result.Step.digest)
 			m.Seen.Created(s.Server, child) // nobody has removed what it lacks
+		}
+		if step := &result.Step; (step.Action == Keep || step.Action == Apply) && (result.Outcome == Nothing || result.Outcome == Written) {
+			m.Residues.set(step.Live, step.left)
 		}
 		if result.Outcome == Written && len(result.Step.Undoes) > 0 {
 			m.Fights.count(s.Server, result.Step.Live, result.Step.Undoes, s.Now)

@@ -52,6 +52,17 @@ func (r Results) HaveMoreToWrite() bool {
 	})
 }
 
+// Residues are what others keep of what the MCPServer has dropped.
+func (r Results) Residues() []Residue {
+	var all []Residue
+	for i := range r {
+		if r[i].Outcome == Nothing || r[i].Outcome == Written {
+			all = append(all, residues(r[i].Step.Child, r[i].Step.left)...)
+		}
+	}
+	return all
+}
+
 // StatefulSet is the result of the StatefulSet if it was applied, created or released; nil otherwise.
 func (r Results) StatefulSet() *Result {
 	for i := range r {

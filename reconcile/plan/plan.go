@@ -83,6 +83,8 @@ type Step struct {
 	Err error
 	// digest identifies Want: see Converged.
 	digest uint64
+	// left is what others keep in the child: see Residue.
+	left []left
 }
 
 // Writes reports whether a step sends a write.

@@ -178,3 +178,48 @@ func TestTheAddressFollowsTheService(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatOthersKeepIsToldUntilTheyGiveItUp: the operator drops an image pull policy that a backup has applied too.
+func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
+	backup := metav1.ManagedFieldsEntry{
+		Manager: "backup", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "apps/v1", FieldsType: "FieldsV1",
+		FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"mcp\"}":{".":{},"f:args":{},"f:name":{}}}}}}}`),
+	}
+	s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		server.Spec.Args = nil
+		set.ManagedFields = append(set.ManagedFields, backup)
+	})
+	told := func(s *observe.Snapshot, memory *Memory) string {
+		p := planOf(s, memory)
+		results := Results{{Step: *p.StatefulSet(), Outcome: Written}}
+		memory.Remember(s, results)
+		var all []string
+		for _, residue := range results.Residues() {
+			all = append(all, residue.Name, residue.Manager, fmt.Sprint(residue.Fields))
+		}
+		return strings.Join(all, " ")
+	}
+	const kept = `web backup [.spec.template.spec.containers[name="mcp"].args]`
+	memory := NewMemory()
+	if got := told(s, memory); got != kept {
+		t.Errorf("after the apply: %s", got)
+	}
+	applied := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		server.Spec.Args = nil
+		for i := range set.ManagedFields {
+			fields := set.ManagedFields[i].FieldsV1.GetRawString()
+			set.ManagedFields[i].FieldsV1 = metav1.NewFieldsV1(strings.Replace(fields, `"f:args":{},`, "", 1))
+		}
+		set.ManagedFields = append(set.ManagedFields, backup)
+	})
+	if got := told(applied, memory); got != kept {
+		t.Errorf("afterwards: %s", got)
+	}
+	applied.Children.StatefulSet.ManagedFields = applied.Children.StatefulSet.ManagedFields[:1]
+	if got := told(applied, memory); got != "" {
+		t.Errorf("when the other has given it up: %s", got)
+	}
+	if len(memory.Residues.byChild) > 0 {
+		t.Error("it is still remembered")
+	}
+}

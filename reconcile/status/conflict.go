@@ -61,13 +61,29 @@ func fieldConflict(results plan.Results) []metav1.Condition {
 		fights = append(fights, fmt.Sprintf("%s %s %s of %s each time the operator puts it back. The operator puts it back less and less "+
 			"often, at most every %s. %s", writer(first.Manager), does, strings.Join(first.Fields, ", "), step.Child, scale.MostDelay, wayOut))
 	}
+	reason := reasonFieldFight
+	if len(fights) == 0 {
+		reason = reasonFieldKept
+	}
+	for _, residue := range results.Residues() {
+		fights = append(fights, fmt.Sprintf("%s of %s stays, although the MCPServer no longer asks for it, because %q has applied it too. The pods "+
+			"may still get it. Remove it from what %q applies", shortList(residue.Fields), residue.Child, residue.Manager, residue.Manager))
+	}
 	if len(fights) == 0 {
 		return nil
 	}
 	return []metav1.Condition{{
-		Type: v1alpha1.ConditionFieldConflict, Status: metav1.ConditionTrue,
-		Reason: reasonFieldFight, Message: strings.Join(fights, "; "),
+		Type: v1alpha1.ConditionFieldConflict, Status: metav1.ConditionTrue, Reason: reason, Message: strings.Join(fights, "; "),
 	}}
+}
+
+// shortList names the first of some fields.
+func shortList(fields []string) string {
+	text := strings.Join(fields[:min(len(fields), mostFields)], ", ")
+	if more := len(fields) - mostFields; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // writer names a field manager in a sentence.
@@ -101,15 +117,11 @@ func updateAvailable(server *v1alpha1.MCPServer, update *plan.Update) []metav1.C
 	if update == nil {
 		return nil
 	}
-	fields := strings.Join(update.Fields[:min(len(update.Fields), mostFields)], ", ")
-	if more := len(update.Fields) - mostFields; more > 0 {
-		fields += fmt.Sprintf(" and %d more", more)
-	}
 	return []metav1.Condition{{
 		Type: v1alpha1.ConditionUpdateAvailable, Status: metav1.ConditionTrue, Reason: reasonOtherRevision,
 		Message: fmt.Sprintf("the pods run a pod template of revision %d, and this version of the operator makes revision %d, which changes %s. "+
 			"The operator applies it with the next change that reaches the pods. To apply it now, which restarts the pods, run: "+
 			"kubectl -n %s annotate mcpservers.toolhive.stacklok.dev %s --overwrite %s=%d",
-			update.From, update.To, fields, server.Namespace, server.Name, v1alpha1.UpdatePodTemplateAnnotation, update.To),
+			update.From, update.To, shortList(update.Fields), server.Namespace, server.Name, v1alpha1.UpdatePodTemplateAnnotation, update.To),
 	}}
 }

@@ -34,6 +34,7 @@ const (
 	reasonScaleYielded  = "ScaleYielded"
 	reasonScaleFight    = "ScaleFight"
 	reasonFieldFight    = "FieldFight"
+	reasonFieldKept     = "FieldKept"
 	reasonOtherRevision = "OtherRevision"
 )
 
@@ -78,10 +79,24 @@ func failureConditions(s *observe.Snapshot, results plan.Results) []metav1.Condi
 			"anew, with another address, run: kubectl -n %s delete service %s. To keep it as it is, undo the change",
 			err, s.Server.Namespace, applyconfigs.ClientServiceName(s.Server.Name)))
 	case !isKindUnknownYet(err) && isRejection(err):
-		return stalled(reasonRejected, err.Error())
+		return stalled(reasonRejected, err.Error()+unchangedMessage(results))
 	default:
 		return reconciling(reasonPassFailed, err.Error())
 	}
+}
+
+// unchangedMessage says what else is not carried out because the API server takes an object as a whole or not at all.
+func unchangedMessage(results plan.Results) string {
+	var names []string
+	for i := range results {
+		if step := &results[i].Step; results[i].Outcome == plan.Failed && step.Live != nil {
+			names = append(names, step.Child.String())
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ". Until this is corrected, no other change reaches " + strings.Join(names, " and ")
 }
 
 // Failure is why steps of a plan failed; nil if none did.
