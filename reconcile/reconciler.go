@@ -71,6 +71,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return finish(0, r.writer.Status.Write(ctx, server, status.Terminating(server, now)))
 	}
 	behind := r.writer.Status.IsAhead(server)
+	edited := !behind && r.restoreRecord(server)
 
 	snapshot, err := r.reader.Snapshot(ctx, server, now)
 	if err != nil {
@@ -90,7 +91,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	case failure == nil && status.IsOutdated(p, results):
 		return repeatAfter(settleAfter, reportPriority), nil
 	}
-	wrote, postponed, err := r.report(ctx, snapshot, p, results)
+	wrote, postponed, err := r.report(ctx, snapshot, p, results, edited)
 	if act.IsStale(err) {
 		return finish(settleAfter, failure)
 	}
@@ -155,12 +156,15 @@ func (r *Reconciler) remember(ctx context.Context, s *observe.Snapshot, p plan.P
 }
 
 // report writes the status, if there is something new to say. It returns whether there was, and for how long a report of mere progress waits
-// still.
+// still. Edited is true if the status that the API server has is not the operator's.
 func (r *Reconciler) report(
-	ctx context.Context, s *observe.Snapshot, p plan.Plan, results plan.Results,
+	ctx context.Context, s *observe.Snapshot, p plan.Plan, results plan.Results, edited bool,
 ) (wrote bool, postponed time.Duration, err error) {
 	key := client.ObjectKeyFromObject(s.Server)
 	next := status.Next(s, p, results)
+	if edited {
+		return true, 0, r.writer.Status.Put(ctx, s.Server, next)
+	}
 	if postponed = r.progress.Postpone(key, &s.Server.Status, &next, s.Now.Time); postponed > 0 {
 		return false, postponed, nil
 	}
@@ -185,8 +189,23 @@ func (r *Reconciler) reportNotSeen(ctx context.Context, server *v1alpha1.MCPServ
 	return err
 }
 
+// restoreRecord puts the record of the scale back that somebody has removed from the status, or changed in it: a StatefulSet comes back at
+// the scale in it. It reports whether there was something to put back. Only what this process has written is put back: a record that it has
+// found may be older than the one that another operator wrote last.
+func (r *Reconciler) restoreRecord(server *v1alpha1.MCPServer) bool {
+	recorded := r.memory.Seen.ScaleOf(server)
+	if recorded == nil || equality.Semantic.DeepEqual(server.Status.Scale, recorded) {
+		return false
+	}
+	server.Status.Scale = recorded
+	return true
+}
+
 // statusWritten records what is new in a status that was written.
 func (r *Reconciler) statusWritten(before *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus) {
+	if now.Scale != nil {
+		r.memory.Seen.Scale(before, now.Scale)
+	}
 	countTransfer(before.Status.Scale, now.Scale)
 	r.record(before, status.OfStatus(before, now))
 }

@@ -33,6 +33,11 @@ func (w *StatusWriter) Write(ctx context.Context, server *v1alpha1.MCPServer, st
 	if equality.Semantic.DeepEqual(server.Status, status) {
 		return nil
 	}
+	return w.Put(ctx, server, status)
+}
+
+// Put is Write whatever the object holds: somebody else may have changed the status that the API server has.
+func (w *StatusWriter) Put(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
 	want := crdac.MCPServer(server.Name, server.Namespace).
 		WithUID(server.UID).
 		WithResourceVersion(server.ResourceVersion).

@@ -11,10 +11,17 @@ import (
 
 // Seen remembers which children there were, and which of them were as their MCPServer asks for. It has a meaning beyond speed: a child
 // that was there and that the cache does not show may be hidden by a cache that lags, and a field that a child had and lacks was removed
-// by somebody. It is kept in memory. An operator that has restarted reports no removal before it has seen the field itself.
+// by somebody. It also remembers the record of the scale, which somebody may remove from the status. It is kept in memory. An operator that has restarted reports no removal before it has seen the field itself.
 type Seen struct {
-	mutex sync.Mutex
-	of    map[types.NamespacedName]seenChildren
+	mutex  sync.Mutex
+	of     map[types.NamespacedName]seenChildren
+	scales map[types.NamespacedName]seenScale
+}
+
+// seenScale is the record of the scale of one MCPServer.
+type seenScale struct {
+	server types.UID
+	scale  *v1alpha1.ScaleStatus
 }
 
 // seenChildren are the children of one MCPServer: not of another one of its name.
@@ -51,6 +58,27 @@ func (s *Seen) WasAsAskedFor(server *v1alpha1.MCPServer, child Child, uid types.
 	return seen && last.uid == uid && last.generation == server.Generation
 }
 
+// Scale remembers the record of the scale of an MCPServer, as the operator has written it.
+func (s *Seen) Scale(server *v1alpha1.MCPServer, scale *v1alpha1.ScaleStatus) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.scales == nil {
+		s.scales = map[types.NamespacedName]seenScale{}
+	}
+	s.scales[client.ObjectKeyFromObject(server)] = seenScale{server: server.UID, scale: scale.DeepCopy()}
+}
+
+// ScaleOf returns a copy of the record of the scale of an MCPServer; nil if none is remembered.
+func (s *Seen) ScaleOf(server *v1alpha1.MCPServer) *v1alpha1.ScaleStatus {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	last := s.scales[client.ObjectKeyFromObject(server)]
+	if last.server != server.UID {
+		return nil
+	}
+	return last.scale.DeepCopy()
+}
+
 func (s *Seen) set(server *v1alpha1.MCPServer, child Child, is seenChild) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -79,4 +107,5 @@ func (s *Seen) forget(server types.NamespacedName) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	delete(s.of, server)
+	delete(s.scales, server)
 }
