@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -40,6 +41,9 @@ var scaleOwner = prometheus.NewDesc("mcpserver_scale_owner",
 		"a well-known field manager, or other.",
 	[]string{"namespace", "name", "owner"}, nil)
 
+// mostCollecting is how long a scrape waits for the cache.
+const mostCollecting = 5 * time.Second
+
 // collector reads the metrics of state off the cache when they are asked for.
 type collector struct {
 	cache client.Reader
@@ -49,7 +53,9 @@ func (c collector) Describe(descriptions chan<- *prometheus.Desc) { descriptions
 
 func (c collector) Collect(series chan<- prometheus.Metric) {
 	var servers v1alpha1.MCPServerList
-	ctx := context.Background()
+	// A cache that has not been filled yet lets a reader wait, and a scrape has a deadline of its own.
+	ctx, cancel := context.WithTimeout(context.Background(), mostCollecting)
+	defer cancel()
 	if err := c.cache.List(ctx, &servers, client.UnsafeDisableDeepCopy); err != nil {
 		log.FromContext(ctx).Error(err, "Cannot list the MCPServers for the metrics")
 		return
