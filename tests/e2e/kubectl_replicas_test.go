@@ -245,6 +245,6 @@ spec: {image: "registry.example/server:1", transport: streamable-http, resources
 		Assess("says for itself that it has no metrics", eventuallyPrints("False", "hpa/web", `.status.conditions[?(@.type=="ScalingActive")].status`)).
 		Assess("is no problem of the MCPServer's", conditionIsGone(v1alpha1.ConditionAutoscalerProblem)).
 		Assess("is the owner, though Kubernetes has recorded none", all(ownerIs("HorizontalPodAutoscaler/web"), scaleIsOwnedBy(),
-			eventSays("ScaleTransferred", "HorizontalPodAutoscaler/web scaled the StatefulSet"))).
+			eventSays("ScaleTransferred", "2 to 3"))).
 		Feature())
 }
