@@ -13,12 +13,13 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +31,8 @@ import (
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/plan"
 )
 
 // version is set by the linker (see the Makefile).
@@ -51,6 +54,7 @@ type options struct {
 	namespaces              string
 	concurrency             int
 	preview                 string
+	updateTemplates         bool
 	log                     zap.Options
 }
 
@@ -67,7 +71,9 @@ func main() {
 	flag.StringVar(&o.namespaces, "namespaces", "", "namespaces to watch, separated by commas; empty for all")
 	flag.IntVar(&o.concurrency, "concurrency", 4, "how many MCPServers are reconciled at a time, at least 1")
 	flag.StringVar(&o.preview, "preview", "",
-		"NAMESPACE/NAME of an MCPServer: print what the operator would change in its children, and exit; nothing is written")
+		"NAMESPACE/NAME of an MCPServer: print what the operator would do to its children and why, and exit; nothing is written")
+	flag.BoolVar(&o.updateTemplates, "update-pod-templates", false,
+		"apply the pod templates of this version at once, where an older version has made them: this restarts pods")
 	o.log.BindFlags(flag.CommandLine)
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -108,17 +114,22 @@ func run(o options) error {
 	if err != nil {
 		return fmt.Errorf("making a discovery client: %w", err)
 	}
-	surroundings, err := discoverCluster(discoverer)
+	live, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	ctx := ctrl.SetupSignalHandler()
+	surroundings, err := discoverCluster(ctx, discoverer, live)
 	if err != nil {
 		return err
 	}
-	ctx := ctrl.SetupSignalHandler()
+	settings := plan.Settings{Cluster: surroundings, UpdateTemplates: o.updateTemplates}
 	if o.preview != "" {
-		return preview(ctx, config, scheme, surroundings, o.preview)
+		return preview(ctx, live, settings, o.preview)
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
-		Cache:  cache.Options{DefaultNamespaces: watched(o.namespaces), ByObject: reconcile.CachedObjects()},
+		Cache:  cache.Options{DefaultNamespaces: watched(o.namespaces), ByObject: observe.CachedObjects()},
 		Metrics: metricsserver.Options{
 			BindAddress:    o.metricsAddress,
 			SecureServing:  true,
@@ -141,7 +152,7 @@ func run(o options) error {
 		Client:    mgr.GetClient(),
 		APIReader: mgr.GetAPIReader(),
 		Recorder:  mgr.GetEventRecorder("mcpserver-operator"),
-		Cluster:   surroundings,
+		Settings:  settings,
 		Now:       time.Now,
 	}
 	if err := reconciler.SetupWithManager(ctx, mgr, o.concurrency); err != nil {
@@ -160,32 +171,38 @@ func run(o options) error {
 }
 
 // discoverCluster asks the API server what pods depend on. The operator does not start on a guess: it could run pods as a user
-// that the cluster refuses.
-func discoverCluster(discoverer discovery.ServerGroupsInterface) (applyconfigs.Cluster, error) {
+// that the cluster refuses, or have servers listen where nobody reaches them.
+func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInterface, services client.Reader) (applyconfigs.Cluster, error) {
 	groups, err := discoverer.ServerGroups()
 	if err != nil {
 		return applyconfigs.Cluster{}, fmt.Errorf("asking which API groups the cluster has, to tell whether it is OpenShift: %w", err)
 	}
-	return applyconfigs.Cluster{
+	cluster := applyconfigs.Cluster{
 		AssignsUsers: slices.ContainsFunc(groups.Groups, func(group metav1.APIGroup) bool {
 			return group.Name == applyconfigs.SecurityAPIGroup
 		}),
-	}, nil
+	}
+	// The Service of the API server itself has the family that Services get if they ask for none.
+	kubernetes := &corev1.Service{}
+	err = services.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, kubernetes)
+	switch {
+	case apierrors.IsForbidden(err):
+		// An operator of certain namespaces may not read it: it looks at each Service when it is there.
+	case err != nil:
+		return applyconfigs.Cluster{}, fmt.Errorf("reading Service default/kubernetes, to tell which IP family the cluster prefers: %w", err)
+	case len(kubernetes.Spec.IPFamilies) > 0:
+		cluster.IPFamily = kubernetes.Spec.IPFamilies[0]
+	}
+	return cluster, nil
 }
 
-// preview prints what a pass would change.
-func preview(
-	ctx context.Context, config *rest.Config, scheme *runtime.Scheme, surroundings applyconfigs.Cluster, server string,
-) error {
+// preview prints what the next passes would do.
+func preview(ctx context.Context, live client.Client, settings plan.Settings, server string) error {
 	namespace, name, found := strings.Cut(server, "/")
 	if !found {
 		return fmt.Errorf("--preview is %q: it has to be NAMESPACE/NAME", server)
 	}
-	live, err := client.New(config, client.Options{Scheme: scheme})
-	if err != nil {
-		return fmt.Errorf("making a client: %w", err)
-	}
-	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Cluster: surroundings, Now: time.Now}
+	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Settings: settings, Now: time.Now}
 	return reconciler.Preview(ctx, client.ObjectKey{Namespace: namespace, Name: name}, os.Stdout)
 }
 

@@ -2,7 +2,6 @@ package applyconfigs
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"mcpserver-operator/crd/v1alpha1"
 )
@@ -13,22 +12,9 @@ type Cluster struct {
 	// AssignsUsers is true where the cluster itself assigns the user and the groups of pods, from a range of each namespace, and
 	// refuses others. OpenShift does, which is known by its API group SecurityAPIGroup.
 	AssignsUsers bool
-	// IPFamily is the first IP family of the Service for clients, which nobody can change. If empty, it is what the MCPServer
-	// declares, or else IPv4.
+	// IPFamily is the first IP family of the Service for clients, which nobody can change. If unset, it is what
+	// the MCPServer declares, or else IPv4.
 	IPFamily corev1.IPFamily
-}
-
-// FirstIPFamily returns the first IP family of a Service: of the live one if there is one, because the API server lets
-// nobody change it, or else of what was applied. An apply configuration holds the answer of the API server once it is
-// applied, and with it the family that the cluster chose. Empty if neither says.
-func FirstIPFamily(live *corev1.Service, applied *corev1ac.ServiceApplyConfiguration) corev1.IPFamily {
-	if live != nil && len(live.Spec.IPFamilies) > 0 {
-		return live.Spec.IPFamilies[0]
-	}
-	if applied != nil && applied.Spec != nil && len(applied.Spec.IPFamilies) > 0 {
-		return applied.Spec.IPFamilies[0]
-	}
-	return ""
 }
 
 // SecurityAPIGroup is the API group by which OpenShift is known.

@@ -77,26 +77,8 @@ func TestWhomThePodsRunAs(t *testing.T) {
 
 // TestServersListenWhereTheyAreReached: on both IP families where the Service is IPv6 first.
 func TestServersListenWhereTheyAreReached(t *testing.T) {
-	for name, test := range map[string]struct {
-		families []corev1.IPFamily
-		cluster  Cluster
-		want     string
-	}{
-		"nothing is said":           {nil, Cluster{}, "0.0.0.0"},
-		"the cluster chose IPv6":    {nil, Cluster{IPFamily: corev1.IPv6Protocol}, "::"},
-		"the cluster chose IPv4":    {nil, Cluster{IPFamily: corev1.IPv4Protocol}, "0.0.0.0"},
-		"the Service is IPv6":       {[]corev1.IPFamily{corev1.IPv6Protocol}, Cluster{}, "::"},
-		"the Service is IPv6 first": {[]corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}, Cluster{}, "::"},
-		"the Service is IPv4 first": {[]corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}, Cluster{}, "0.0.0.0"},
-		// Asked for later, which the API server refuses: the server is reached by the Service that there is.
-		"IPv4 is asked for later": {[]corev1.IPFamily{corev1.IPv4Protocol}, Cluster{IPFamily: corev1.IPv6Protocol}, "::"},
-		"IPv6 is asked for later": {[]corev1.IPFamily{corev1.IPv6Protocol}, Cluster{IPFamily: corev1.IPv4Protocol}, "0.0.0.0"},
-	} {
-		server := read(t, "minimal")
-		if test.families != nil {
-			server.Spec.Service = &v1alpha1.ClientService{IPFamilies: test.families}
-		}
-		variables, err := json.Marshal(podOf(t, server, test.cluster).Containers[0].Env)
+	for family, want := range map[corev1.IPFamily]string{"": "0.0.0.0", corev1.IPv4Protocol: "0.0.0.0", corev1.IPv6Protocol: "::"} {
+		variables, err := json.Marshal(podOf(t, read(t, "minimal"), Cluster{IPFamily: family}).Containers[0].Env)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,30 +90,8 @@ func TestServersListenWhereTheyAreReached(t *testing.T) {
 		for _, variable := range all {
 			got[variable.Name] = variable.Value
 		}
-		if got["MCP_HOST"] != test.want || got["FASTMCP_HOST"] != test.want {
-			t.Errorf("%s: MCP_HOST is %q and FASTMCP_HOST is %q, wanted %q", name, got["MCP_HOST"], got["FASTMCP_HOST"], test.want)
-		}
-	}
-}
-
-// TestFirstIPFamily: that of the live Service, or else the one in the answer to its creation.
-func TestFirstIPFamily(t *testing.T) {
-	live := &corev1.Service{Spec: corev1.ServiceSpec{IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}}}
-	applied := corev1ac.Service("a", "b").WithSpec(corev1ac.ServiceSpec().WithIPFamilies(corev1.IPv4Protocol))
-	for _, test := range []struct {
-		live    *corev1.Service
-		applied *corev1ac.ServiceApplyConfiguration
-		wanted  corev1.IPFamily
-	}{
-		{live, applied, corev1.IPv6Protocol},
-		{nil, applied, corev1.IPv4Protocol},
-		{&corev1.Service{}, applied, corev1.IPv4Protocol},
-		{nil, corev1ac.Service("a", "b").WithSpec(corev1ac.ServiceSpec()), ""},
-		{nil, corev1ac.Service("a", "b"), ""},
-		{nil, nil, ""},
-	} {
-		if got := FirstIPFamily(test.live, test.applied); got != test.wanted {
-			t.Errorf("%v, %v: got %q, wanted %q", test.live, test.applied, got, test.wanted)
+		if got["MCP_HOST"] != want || got["FASTMCP_HOST"] != want {
+			t.Errorf("%s: MCP_HOST is %q and FASTMCP_HOST is %q, wanted %q", family, got["MCP_HOST"], got["FASTMCP_HOST"], want)
 		}
 	}
 }

@@ -132,7 +132,12 @@ func StatefulSet(
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.StatefulSet
 	}
-	set.WithLabels(labelsWith(server.Name, overrides)).WithAnnotations(annotationsOf(overrides))
+	made, err := madeTemplate(template)
+	if err != nil {
+		return nil, err
+	}
+	set.WithLabels(labelsWith(server.Name, overrides)).WithAnnotations(annotationsOf(overrides)).
+		WithAnnotations(map[string]string{v1alpha1.PodTemplateAnnotation: made.String()})
 	if scale.Declared != nil {
 		set.WithAnnotations(map[string]string{
 			v1alpha1.DeclaredReplicasAnnotation: strconv.FormatInt(int64(*scale.Declared), 10),

@@ -1,16 +1,21 @@
 package reconcile
 
 import (
-	"sync"
+	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/plan"
+	"mcpserver-operator/reconcile/scale"
+	"mcpserver-operator/reconcile/status"
 )
 
-// The metrics of the operator, besides those of controller-runtime.
+// The counters of the operator, besides those of controller-runtime.
 var (
 	applies = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mcpserver_applies_total",
@@ -22,46 +27,65 @@ var (
 	}, []string{"from", "to"})
 	scaleFights = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "mcpserver_scale_fights_total",
-		Help: "Take-backs of the scale in a fight: the third within a minute against the same writer, and each one after.",
+		Help: "Take-backs of the scale in a fight: the third within a minute, and each one after.",
 	})
-	scaleOwner = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "mcpserver_scale_owner",
-		Help: "1 for the present owner of the scale of each MCPServer.",
-	}, []string{"namespace", "name", "owner"})
 )
 
 func init() {
-	metrics.Registry.MustRegister(applies, scaleTransfers, scaleFights, scaleOwner)
+	metrics.Registry.MustRegister(applies, scaleTransfers, scaleFights)
 }
 
-// shownOwners has the owner that the metric shows for each MCPServer. To look for it in the metric would be a search
-// through the series of all MCPServers, in each pass.
-var shownOwners = struct {
-	sync.Mutex
-	of map[types.NamespacedName]string
-}{of: map[types.NamespacedName]string{}}
+// scaleOwner is the gauge of the collector below.
+var scaleOwner = prometheus.NewDesc("mcpserver_scale_owner",
+	"1 for the present owner of the scale of each MCPServer, by its kind: MCPServer, Unclaimed, HorizontalPodAutoscaler, ScaledObject, "+
+		"a well-known field manager, or other.",
+	[]string{"namespace", "name", "owner"}, nil)
 
-// observeScaleOwner shows the present owner of the scale of an MCPServer, and no earlier one.
-func observeScaleOwner(server *v1alpha1.MCPServer, scale *v1alpha1.ScaleStatus) {
-	if scale == nil {
+// mostCollecting is how long a scrape waits for the cache.
+const mostCollecting = 5 * time.Second
+
+// collector reads the metrics of state off the cache when they are asked for.
+type collector struct {
+	cache client.Reader
+}
+
+func (c collector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- scaleOwner }
+
+func (c collector) Collect(series chan<- prometheus.Metric) {
+	var servers v1alpha1.MCPServerList
+	// A cache that has not been filled yet lets a reader wait, and a scrape has a deadline of its own.
+	ctx, cancel := context.WithTimeout(context.Background(), mostCollecting)
+	defer cancel()
+	if err := c.cache.List(ctx, &servers, client.UnsafeDisableDeepCopy); err != nil {
+		log.FromContext(ctx).Error(err, "Cannot list the MCPServers for the metrics")
 		return
 	}
-	key := types.NamespacedName{Namespace: server.Namespace, Name: server.Name}
-	shownOwners.Lock()
-	defer shownOwners.Unlock()
-	if shown, isShown := shownOwners.of[key]; isShown && shown != scale.Owner {
-		scaleOwner.DeleteLabelValues(key.Namespace, key.Name, shown)
+	for i := range servers.Items {
+		server := &servers.Items[i]
+		if server.Status.Scale != nil {
+			series <- prometheus.MustNewConstMetric(scaleOwner, prometheus.GaugeValue, 1,
+				server.Namespace, server.Name, scale.OwnerKind(server.Status.Scale.Owner))
+		}
 	}
-	shownOwners.of[key] = scale.Owner
-	scaleOwner.WithLabelValues(key.Namespace, key.Name, scale.Owner).Set(1)
 }
 
-// forgetScaleOwner is for an MCPServer that is gone.
-func forgetScaleOwner(server types.NamespacedName) {
-	shownOwners.Lock()
-	defer shownOwners.Unlock()
-	if shown, isShown := shownOwners.of[server]; isShown {
-		scaleOwner.DeleteLabelValues(server.Namespace, server.Name, shown)
-		delete(shownOwners.of, server)
+// countApplies counts what came of the applies of a pass.
+func countApplies(results plan.Results) {
+	for i := range results {
+		if action := results[i].Step.Action; action != plan.Create && action != plan.Apply {
+			continue
+		}
+		result := map[plan.Outcome]string{plan.Stale: "conflict", plan.Failed: "error"}[results[i].Outcome]
+		if result == "" {
+			result = "applied"
+		}
+		applies.WithLabelValues(results[i].Step.Kind, result).Inc()
+	}
+}
+
+// countTransfer counts a transfer of the scale, if a status has one that the status before does not have.
+func countTransfer(before, now *v1alpha1.ScaleStatus) {
+	if status.Transferred(before, now) {
+		scaleTransfers.WithLabelValues(scale.OwnerKind(before.Owner), scale.OwnerKind(now.Owner)).Inc()
 	}
 }

@@ -1,58 +1,42 @@
 package reconcile
 
 import (
+	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"mcpserver-operator/crd/v1alpha1"
 )
 
+// TestTheMetricShowsThePresentOwnerOfEachScale: by kind, because the names of field managers are anybody's choice.
 func TestTheMetricShowsThePresentOwnerOfEachScale(t *testing.T) {
-	web := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
-	api := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "api"}}
-	shows := func(wanted map[string]string) {
-		t.Helper()
-		if diff := cmp.Diff(wanted, shownScaleOwners(t)); diff != "" {
-			t.Errorf("the metric shows (-wanted +shown):\n%s", diff)
+	server := func(name, owner string) *v1alpha1.MCPServer {
+		server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name}}
+		if owner != "" {
+			server.Status.Scale = &v1alpha1.ScaleStatus{Owner: owner}
 		}
+		return server
 	}
-	observeScaleOwner(web, &v1alpha1.ScaleStatus{Owner: "MCPServer"})
-	observeScaleOwner(api, &v1alpha1.ScaleStatus{Owner: "Unclaimed"})
-	shows(map[string]string{"web": "MCPServer", "api": "Unclaimed"})
-	observeScaleOwner(web, &v1alpha1.ScaleStatus{Owner: "kubectl"})
-	observeScaleOwner(api, &v1alpha1.ScaleStatus{Owner: "Unclaimed"})
-	shows(map[string]string{"web": "kubectl", "api": "Unclaimed"})
-	forgetScaleOwner(client.ObjectKeyFromObject(web))
-	shows(map[string]string{"api": "Unclaimed"})
-	forgetScaleOwner(client.ObjectKeyFromObject(api))
-	shows(map[string]string{})
-}
-
-// shownScaleOwners returns the owner that the metric shows for each name; two for one name are an error.
-func shownScaleOwners(t *testing.T) map[string]string {
-	t.Helper()
-	series := make(chan prometheus.Metric, 10)
-	scaleOwner.Collect(series)
-	close(series)
-	shown := map[string]string{}
-	for one := range series {
-		var metric dto.Metric
-		if err := one.Write(&metric); err != nil {
-			t.Fatal(err)
-		}
-		labels := map[string]string{}
-		for _, label := range metric.GetLabel() {
-			labels[label.GetName()] = label.GetValue()
-		}
-		if other, twice := shown[labels["name"]]; twice || metric.GetGauge().GetValue() != 1 {
-			t.Errorf("%s has the owners %s and %s, at %v", labels["name"], other, labels["owner"], metric.GetGauge().GetValue())
-		}
-		shown[labels["name"]] = labels["owner"]
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
 	}
-	return shown
+	cache := fake.NewClientBuilder().WithScheme(scheme).WithObjects(
+		server("a", "MCPServer"), server("b", "HorizontalPodAutoscaler/b"), server("c", "kubectl"), server("d", "drawn at random"), server("new", ""),
+	).Build()
+	const wanted = `
+		# HELP mcpserver_scale_owner 1 for the present owner of the scale of each MCPServer, by its kind: MCPServer, Unclaimed, HorizontalPodAutoscaler, ScaledObject, a well-known field manager, or other.
+		# TYPE mcpserver_scale_owner gauge
+		mcpserver_scale_owner{name="a",namespace="team",owner="MCPServer"} 1
+		mcpserver_scale_owner{name="b",namespace="team",owner="HorizontalPodAutoscaler"} 1
+		mcpserver_scale_owner{name="c",namespace="team",owner="kubectl"} 1
+		mcpserver_scale_owner{name="d",namespace="team",owner="other"} 1
+	`
+	if err := testutil.CollectAndCompare(collector{cache: cache}, strings.NewReader(wanted)); err != nil {
+		t.Error(err)
+	}
 }

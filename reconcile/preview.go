@@ -2,12 +2,13 @@ package reconcile
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
+	"reflect"
 
 	"github.com/pmezard/go-difflib/difflib"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,89 +18,121 @@ import (
 
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
+	"mcpserver-operator/reconcile/plan"
 )
 
-// Preview prints what the next passes over an MCPServer would change in its children, as a diff of each, and writes
-// nothing to the API server. It is meant for a look before the operator is started over MCPServers that another operator
-// runs. The Client has to read from the API server; it asks it, in a dry run, for the defaults of what goes.
+// mostPasses is more than any MCPServer needs until its plan has no step that is followed by another one.
+const mostPasses = 5
+
+// Preview prints what the next passes over an MCPServer would do to its children: each step of the plan and its reason, and a diff of each
+// child that changes. It writes nothing to the API server. It is meant for a look before the operator is started over MCPServers that
+// another operator runs. The Client has to read from the API server, which is asked, in a dry run, for the defaults of what goes.
 func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.Writer) error {
+	r.once.Do(r.start)
 	server := &v1alpha1.MCPServer{}
 	if err := r.Client.Get(ctx, key, server); err != nil {
 		return fmt.Errorf("reading the MCPServer: %w", err)
 	}
-	p := &pass{server: server, now: metav1.NewTime(r.Now()).Rfc3339Copy()}
-	if err := r.observeChildren(ctx, p); err != nil {
+	snapshot, err := r.reader.Planned(ctx, server, metav1.NewTime(r.Now()).Rfc3339Copy())
+	if err != nil {
 		return err
 	}
-	p.verdict = decideScale(p.scaleInput())
-	// A Service that is not there yet has no IP family but the declared one.
-	clients, headless := applyconfigs.ClientService(server, p.fixed), applyconfigs.HeadlessService(server, p.fixed)
-	set, err := applyconfigs.StatefulSet(server, p.verdict.Apply, p.fixed, r.clusterFor(p, clients, headless))
-	if err != nil {
-		return &invalidSpecError{err}
-	}
-	return errors.Join(
-		previewChild(ctx, r.Client, out, p, set, p.children.statefulSet),
-		previewChild(ctx, r.Client, out, p, clients, p.children.clientService),
-		previewChild(ctx, r.Client, out, p, headless, p.children.headlessService),
-		previewChild(ctx, r.Client, out, p, applyconfigs.ServiceAccount(server), p.children.serviceAccount),
-		previewChild(ctx, r.Client, out, p, applyconfigs.NetworkPolicy(server, p.fixed), p.children.networkPolicy),
-		previewChild(ctx, r.Client, out, p, applyconfigs.PodDisruptionBudget(server, p.fixed), p.children.podDisruptionBudget),
-		previewRefusals(out, p.refusals),
-	)
-}
-
-func previewRefusals(out io.Writer, refusals []refusal) error {
-	if len(refusals) == 0 {
-		return nil
-	}
-	if _, err := fmt.Fprintln(out, refusalMessage(refusals)); err != nil {
-		return fmt.Errorf("printing: %w", err)
-	}
-	return nil
-}
-
-// previewChild prints what an apply of want would change in one child; nil is a child that is not wanted.
-func previewChild[C applyConfiguration[C], L liveObject](
-	ctx context.Context, c client.Client, out io.Writer, p *pass, want C, live L,
-) error {
-	var none C
-	var absent L
-	if want == none && live == absent {
-		return nil
-	}
-	var before, after, kindOf *unstructured.Unstructured
-	if want != none {
-		after = unstructuredOf(want)
-		kindOf = after
-		if p.refused(after.GetKind(), after.GetName()) {
-			return nil
-		}
-	}
-	if live != absent {
-		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
-		if err != nil {
-			return fmt.Errorf("reading %q: %w", live.GetName(), err)
-		}
-		before = &unstructured.Unstructured{Object: content}
-		if after != nil {
-			before.SetGroupVersionKind(after.GroupVersionKind()) // a typed client does not tell it
-			dropped, err := droppedFields(after, live)
+	for range mostPasses {
+		p := r.plan(snapshot)
+		next := snapshot
+		for i := range p.Steps {
+			step := &p.Steps[i]
+			if _, err := fmt.Fprintf(out, "%s %s: %s\n", step.Action, step.Child, step.Reason); err != nil {
+				return fmt.Errorf("printing: %w", err)
+			}
+			if step.Err != nil {
+				return step.Err
+			}
+			if !step.IsFirst() {
+				if err := previewStep(ctx, r.Client, out, step); err != nil {
+					return err
+				}
+				continue
+			}
+			patched, err := patched(step)
 			if err != nil {
 				return err
 			}
-			if after, err = applyconfigs.Applied(after, before, dropped); err != nil {
-				return fmt.Errorf("applying to %q: %w", live.GetName(), err)
-			}
-			if err := c.Update(ctx, after, client.DryRunAll); err != nil {
-				return fmt.Errorf("asking what would become of %q: %w", live.GetName(), err)
+			if next, err = next.With(patched); err != nil {
+				return err
 			}
 		}
+		if next == snapshot {
+			return nil
+		}
+		snapshot = next
 	}
-	name := fmt.Sprintf("%T", live)
-	if kindOf != nil {
-		name = kindOf.GetKind() + "/" + kindOf.GetName()
+	return fmt.Errorf("the plan for MCPServer %q does not come to an end", key)
+}
+
+// patched is a child after a step that patches it.
+func patched(step *plan.Step) (client.Object, error) {
+	before, err := json.Marshal(step.Live)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", step.Child, err)
+	}
+	operations, err := json.Marshal(step.Patch)
+	if err != nil {
+		return nil, fmt.Errorf("reading the patch of %s: %w", step.Child, err)
+	}
+	patch, err := jsonpatch.DecodePatch(operations)
+	if err != nil {
+		return nil, fmt.Errorf("reading the patch of %s: %w", step.Child, err)
+	}
+	after, err := patch.Apply(before)
+	if err != nil {
+		return nil, fmt.Errorf("patching %s: %w", step.Child, err)
+	}
+	object, isObject := reflect.New(reflect.TypeOf(step.Live).Elem()).Interface().(client.Object)
+	if !isObject {
+		return nil, fmt.Errorf("%T is no object", step.Live)
+	}
+	if err := json.Unmarshal(after, object); err != nil {
+		return nil, fmt.Errorf("reading %s after its patch: %w", step.Child, err)
+	}
+	return object, nil
+}
+
+// previewStep prints what a step changes in a child. A dry run would not do: what is applied counts for a version that there is not yet if
+// the child is patched before.
+func previewStep(ctx context.Context, c client.Client, out io.Writer, step *plan.Step) error {
+	if !step.Writes() {
+		return nil
+	}
+	var before, after *unstructured.Unstructured
+	if step.Want != nil {
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(step.Want)
+		if err != nil {
+			return fmt.Errorf("reading what is wanted of %s: %w", step.Child, err)
+		}
+		after = &unstructured.Unstructured{Object: content}
+	}
+	if step.Live != nil {
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(step.Live)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", step.Child, err)
+		}
+		before = &unstructured.Unstructured{Object: content}
+	}
+	if before != nil && after != nil {
+		before.SetGroupVersionKind(after.GroupVersionKind()) // a typed client does not tell it
+		dropped, err := droppedFields(after, step.Live)
+		if err != nil {
+			return err
+		}
+		if after, err = applyconfigs.Applied(after, before, dropped); err != nil {
+			return fmt.Errorf("applying to %s: %w", step.Child, err)
+		}
+		if err := c.Update(ctx, after, client.DryRunAll); err != nil {
+			return fmt.Errorf("asking what would become of %s: %w", step.Child, err)
+		}
 	}
 	from, err := manifestOf(before)
 	if err != nil {
@@ -111,7 +144,7 @@ func previewChild[C applyConfiguration[C], L liveObject](
 	}
 	err = difflib.WriteUnifiedDiff(out, difflib.UnifiedDiff{
 		A: difflib.SplitLines(from), B: difflib.SplitLines(to),
-		FromFile: name + " as it is", ToFile: name + " as it would be", Context: 3,
+		FromFile: step.Kind + "/" + step.Name + " as it is", ToFile: step.Kind + "/" + step.Name + " as it would be", Context: 3,
 	})
 	if err != nil {
 		return fmt.Errorf("printing: %w", err)
@@ -119,7 +152,7 @@ func previewChild[C applyConfiguration[C], L liveObject](
 	return nil
 }
 
-// droppedFields returns the fields that the operator, or the one before it, owns alone and that want leaves out.
+// droppedFields returns the fields that the operator owns alone and that want leaves out.
 func droppedFields(want *unstructured.Unstructured, live client.Object) (*fieldpath.Set, error) {
 	ours, others := fieldpath.NewSet(), fieldpath.NewSet()
 	for _, entry := range live.GetManagedFields() {
@@ -127,13 +160,9 @@ func droppedFields(want *unstructured.Unstructured, live client.Object) (*fieldp
 		if err != nil {
 			return nil, err
 		}
-		isPredecessor := entry.Subresource == "" && slices.Contains(predecessors, entry.Manager)
-		switch {
-		case isPredecessor:
-			ours = ours.Union(fields.Difference(fieldpath.NewSet(replicasPath)))
-		case ownership.ManagerOf(entry) == self:
+		if ownership.ManagerOf(entry) == observe.Self {
 			ours = ours.Union(fields)
-		default:
+		} else {
 			others = others.Union(fields)
 		}
 	}
@@ -141,8 +170,7 @@ func droppedFields(want *unstructured.Unstructured, live client.Object) (*fieldp
 	if err != nil {
 		return nil, err
 	}
-	// The scale never goes with what is dropped: it is released before.
-	dropped := ours.Difference(wanted).Difference(others).Difference(fieldpath.NewSet(replicasPath))
+	dropped := ours.Difference(wanted).Difference(others)
 	// An object or a map stays while it has something left; only values and entries of lists go.
 	leaves, items := dropped.Leaves(), fieldpath.NewSet()
 	dropped.Iterate(func(path fieldpath.Path) {

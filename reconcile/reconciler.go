@@ -1,60 +1,34 @@
-// Package reconcile brings the children of an MCPServer to what it asks for, with server-side apply only, and reports
-// on it. A pass goes one way: observe, decide, apply, report.
+// Package reconcile brings the children of an MCPServer to what it asks for, with server-side apply only, and reports on it. A pass goes one
+// way, each step a function from values to values: observe, decide, plan, act, report.
 package reconcile
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/act"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/plan"
+	"mcpserver-operator/reconcile/scale"
+	"mcpserver-operator/reconcile/status"
 )
 
-// The permissions of the operator: what a pass reads and writes, and nothing else. Secrets are not among them.
-//
-// +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers,verbs=get;list;watch
-// +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers/status,verbs=patch
-// +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers/finalizers,verbs=update
-// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
-// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=list;create;patch
-
-const (
-	// settleAfter is when a pass is repeated that wrote something or met a newer version of an object than the cache
-	// had. Its watch event nearly always repeats the pass sooner; this is for the case that the event came before.
-	settleAfter = time.Second
-
-	// Failed passes are repeated after retryFirst, doubling to retryMost: what makes one fail, such as a quota, an
-	// admission webhook or an API server that restarts, is often gone within minutes.
-	retryFirst = 100 * time.Millisecond
-	retryMost  = time.Minute
-)
-
-// Reconciler reconciles MCPServers. All exported fields but Cluster are required.
+// Reconciler reconciles MCPServers. All exported fields but Settings are required.
 type Reconciler struct {
 	// Client reads from the cache and writes to the API server.
 	Client client.Client
@@ -62,173 +36,193 @@ type Reconciler struct {
 	APIReader client.Reader
 	// Recorder records the events of MCPServers.
 	Recorder events.EventRecorder
-	// Cluster is what the pods depend on besides their MCPServer. Its IPFamily is not used: each pass reads that of the Services.
-	Cluster applyconfigs.Cluster
+	// Settings are what plans depend on besides the objects.
+	Settings plan.Settings
 	// Now is the clock.
 	Now func() time.Time
 
-	settled      settledChildren
-	fights       fieldFights
-	progress     progressReports
-	statusWrites statusWrites
-	asked        askedEvents
+	once     sync.Once
+	reader   *observe.Reader
+	writer   *act.Writer
+	memory   *plan.Memory
+	progress status.Progress
 }
 
-// SetupWithManager adds the controller to a manager. Concurrency is how many MCPServers are reconciled at a time, at
-// least 1.
-func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, concurrency int) error {
-	if err := indexAutoscalers(ctx, mgr); err != nil {
-		return err
-	}
-	if err := indexPods(ctx, mgr); err != nil {
-		return err
-	}
-	err := ctrl.NewControllerManagedBy(mgr).
-		Named("mcpserver").
-		For(&v1alpha1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)).
-		Watches(&v1alpha1.MCPServer{}, statusHandler, builder.WithPredicates(statusChangedByOthers)).
-		Watches(&appsv1.StatefulSet{}, childHandler).
-		Watches(&corev1.Service{}, childHandler).
-		Watches(&corev1.ServiceAccount{}, childHandler).
-		Watches(&networkingv1.NetworkPolicy{}, childHandler).
-		Watches(&policyv1.PodDisruptionBudget{}, childHandler,
-			builder.WithPredicates(predicate.Or(specOrMetadataChanged, ownersChanged))).
-		Watches(&corev1.Pod{}, reportHandler(serverOfPod), builder.WithPredicates(podChanged)).
-		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, reportHandler(serversOfAutoscaler),
-			builder.WithPredicates(autoscalerChanged)).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: concurrency,
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
-				retryFirst, retryMost),
-		}).
-		Complete(r)
-	if err != nil {
-		return fmt.Errorf("setting up the controller: %w", err)
-	}
-	return nil
+// start makes the parts of a pass.
+func (r *Reconciler) start() {
+	r.memory = plan.NewMemory()
+	r.reader = &observe.Reader{Client: r.Client, APIReader: r.APIReader, Seen: r.memory.Seen}
+	r.writer = &act.Writer{Client: r.Client, APIReader: r.APIReader, Status: &act.StatusWriter{Client: r.Client, Written: r.statusWritten}}
 }
 
 // Reconcile makes one pass over one MCPServer.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	r.once.Do(r.start)
 	server := &v1alpha1.MCPServer{}
 	if err := r.Client.Get(ctx, request.NamespacedName, server); err != nil {
 		if apierrors.IsNotFound(err) {
-			forgetScaleOwner(request.NamespacedName)
-			r.progress.forget(request.NamespacedName)
-			r.settled.forget(request.NamespacedName)
-			r.statusWrites.forget(request.NamespacedName)
-			r.asked.forget(request.NamespacedName)
+			r.forget(request.NamespacedName)
 			return reconcile.Result{}, nil // the garbage collector deletes the children
 		}
 		return reconcile.Result{}, fmt.Errorf("reading the MCPServer: %w", err)
 	}
+	now := metav1.NewTime(r.Now()).Rfc3339Copy()
 	if !server.DeletionTimestamp.IsZero() {
-		return r.reportTerminating(ctx, server)
+		return finish(0, r.writer.Status.Write(ctx, server, status.Terminating(server, now)))
 	}
+	behind := r.writer.Status.IsAhead(server)
+	edited := !behind && r.restoreRecord(server)
 
-	pass := pass{server: server, now: metav1.NewTime(r.Now()).Rfc3339Copy(), behind: r.statusWrites.areAhead(server)}
-	err := r.observe(ctx, &pass)
-	if isStale(err) {
-		return repeatAfter(settleAfter, 0), nil
+	snapshot, err := r.reader.Snapshot(ctx, server, now)
+	if err != nil {
+		return finish(0, r.reportNotSeen(ctx, server, err, now))
 	}
-	if err == nil {
-		pass.verdict = decideScale(pass.scaleInput())
-		err = r.apply(ctx, &pass)
+	p := r.plan(snapshot)
+	results := r.writer.CarryOut(ctx, server, p)
+	if err := r.remember(ctx, snapshot, p, results); err != nil {
+		return finish(0, err)
 	}
-	if isTerminating(err) {
-		return reconcile.Result{}, nil // the namespace goes, and the MCPServer with it
-	}
+	failure := status.Failure(results)
 	switch {
-	case err == nil && pass.hasMoreToWrite():
+	case act.IsTerminating(failure):
+		return reconcile.Result{}, nil // the namespace goes, and the MCPServer with it
+	case failure == nil && results.HaveMoreToWrite():
 		return repeatAfter(settleAfter, 0), nil
-	case err == nil && pass.isOutdated():
+	case failure == nil && status.IsOutdated(p, results):
 		return repeatAfter(settleAfter, reportPriority), nil
 	}
-	next := settleAfter
-	reportErr := r.report(ctx, &pass, err)
-	if !isStale(reportErr) {
-		err, next = errors.Join(err, reportErr), pass.nextLook()
+	wrote, postponed, err := r.report(ctx, snapshot, p, results, edited)
+	if act.IsStale(err) {
+		return finish(settleAfter, failure)
 	}
-	if err != nil {
-		return reconcile.Result{Priority: ptr.To(reportPriority)}, err // repeated by the rate limiter
-	}
-	return repeatAfter(next, reportPriority), nil
+	return finish(nextLook(snapshot, p, results, wrote || behind, postponed), errors.Join(failure, err))
 }
+
+// finish ends a pass. One that failed is repeated by the rate limiter, one on a stale cache after a moment, and any other after some time;
+// zero means that there is no need.
+func finish(after time.Duration, err error) (reconcile.Result, error) {
+	switch {
+	case act.IsStale(err):
+		return repeatAfter(settleAfter, 0), nil
+	case act.IsTerminating(err):
+		return reconcile.Result{}, nil
+	case err != nil:
+		return reconcile.Result{Priority: ptr.To(reportPriority)}, boundedError{err}
+	default:
+		return repeatAfter(after, reportPriority), nil
+	}
+}
+
+// mostLogged bounds the text of an error in the log, in bytes: webhooks say as much as they like.
+const mostLogged = 4 << 10
+
+// boundedError is an error with a text of bounded length.
+type boundedError struct{ error }
+
+func (e boundedError) Error() string { return status.Bounded(e.error.Error(), mostLogged) }
+
+func (e boundedError) Unwrap() error { return e.error }
 
 // repeatAfter asks for another pass after some time; zero means that there is no need.
 func repeatAfter(after time.Duration, priority int) reconcile.Result {
 	return reconcile.Result{RequeueAfter: after, Priority: &priority}
 }
 
-// pass is what one pass saw and did.
-type pass struct {
-	server *v1alpha1.MCPServer
-	// now is the time of the pass in whole seconds, as it reads back from the server.
-	now         metav1.Time
-	children    children
-	autoscalers autoscalers
-	// refusals are the objects of a child's name that are not ours.
-	refusals []refusal
-	// fixed are the fields of the StatefulSet that follow it once it exists.
-	fixed   applyconfigs.Fixed
-	verdict scaleVerdict
-	// stale is true when the API server holds another version of something than the cache.
-	stale bool
-	// wrote is true when a child was changed, wroteStatefulSet when it was the StatefulSet.
-	wrote, wroteStatefulSet bool
-	// postponed is how long the report of mere progress waits still.
-	postponed time.Duration
-	// reported is true when the status was written, behind when the cache does not show yet what an earlier pass wrote to it.
-	// Such a pass may find nothing to write where there is, so that there has to be one more.
-	reported, behind bool
-	// migrated is true when a child was taken over from another operator; it is applied with the next pass.
-	migrated bool
-	// fights say which fields of children are fought over, and retryAt is when to put the first of them back.
-	fights  []string
-	retryAt time.Time
-}
-
-// hasMoreToWrite reports whether the pass has left something to the next one: the cache was behind, a child was taken over,
-// or the scale was released, and the apply comes when that is seen.
-func (p *pass) hasMoreToWrite() bool {
-	return p.stale || p.migrated || (p.wroteStatefulSet && p.verdict.Action == scaleRelease)
-}
-
-// isOutdated reports whether the next pass, which is due at once, has more to report than this one: the StatefulSet was
-// created, or its scale changed, which the status remembers already.
-func (p *pass) isOutdated() bool {
-	return p.wroteStatefulSet && (p.children.statefulSet == nil || p.verdict.writesScale())
-}
-
-// nextLook is when to make another pass that no watch may ask for: after a write, while a deleted StatefulSet waits for its
-// pods, when a report is due that waits, when time alone tells that a pod does not work, or in a fight, to take the scale back
-// after a delay or to say that it is over. Zero for never.
-func (p *pass) nextLook() time.Duration {
-	if p.wrote || p.reported || p.behind || len(p.children.stray) > 0 {
-		return settleAfter
+// plan decides what is done. Nothing is while the MCPServer is suspended.
+func (r *Reconciler) plan(s *observe.Snapshot) plan.Plan {
+	if s.Server.Spec.Suspend {
+		return plan.Plan{}
 	}
-	look := p.nextLookAtFights()
-	for _, other := range []time.Duration{p.postponed, p.children.pods.lookAgain} {
-		if other > 0 && (look == 0 || other < look) {
-			look = other
+	return plan.Make(s, scale.Decide(s.ScaleInput()), r.Settings, r.memory)
+}
+
+// remember remembers what a pass did, where the next ones look: in memory, in metrics, in events, and, of the scale, in the status.
+func (r *Reconciler) remember(ctx context.Context, s *observe.Snapshot, p plan.Plan, results plan.Results) error {
+	r.memory.Remember(s, results)
+	countApplies(results)
+	r.record(s.Server, status.OfPass(s, p.Scale, results))
+	if results.StatefulSet() == nil || !p.Scale.Writes() {
+		return nil
+	}
+	logf.FromContext(ctx).Info("Carried out a decision about the scale", "action", p.Scale.Action, "reason", p.Scale.Reason)
+	next, has := status.ScaleWritten(s, p.Scale)
+	if !has {
+		return nil
+	}
+	if p.Scale.Action == scale.TakeBack && scale.IsFight(next.Scale.TakeBacks, s.Now.Time) {
+		scaleFights.Inc()
+	}
+	return r.writer.Status.Write(ctx, s.Server, next)
+}
+
+// report writes the status, if there is something new to say. It returns whether there was, and for how long a report of mere progress waits
+// still. Edited is true if the status that the API server has is not the operator's.
+func (r *Reconciler) report(
+	ctx context.Context, s *observe.Snapshot, p plan.Plan, results plan.Results, edited bool,
+) (wrote bool, postponed time.Duration, err error) {
+	key := client.ObjectKeyFromObject(s.Server)
+	next := status.Next(s, p, results)
+	if edited {
+		return true, 0, r.writer.Status.Put(ctx, s.Server, next)
+	}
+	if postponed = r.progress.Postpone(key, &s.Server.Status, &next, s.Now.Time); postponed > 0 {
+		return false, postponed, nil
+	}
+	wrote = !equality.Semantic.DeepEqual(s.Server.Status, next)
+	if err := r.writer.Status.Write(ctx, s.Server, next); err != nil {
+		return wrote, 0, err
+	}
+	if wrote {
+		r.progress.Forget(key)
+	}
+	return wrote, 0, nil
+}
+
+// reportNotSeen reports that a pass could not read everything. It returns why, so that the pass is repeated.
+func (r *Reconciler) reportNotSeen(ctx context.Context, server *v1alpha1.MCPServer, err error, now metav1.Time) error {
+	if act.IsStale(err) || act.IsTerminating(err) {
+		return err
+	}
+	if reportErr := r.writer.Status.Write(ctx, server, status.NotSeen(server, err, now)); !act.IsStale(reportErr) {
+		return errors.Join(err, reportErr)
+	}
+	return err
+}
+
+// restoreRecord puts the record of the scale back that somebody has removed from the status, or changed in it: a StatefulSet comes back at
+// the scale in it. It reports whether there was something to put back. Only what this process has written is put back: a record that it has
+// found may be older than the one that another operator wrote last.
+func (r *Reconciler) restoreRecord(server *v1alpha1.MCPServer) bool {
+	recorded := r.memory.Seen.ScaleOf(server)
+	if recorded == nil || equality.Semantic.DeepEqual(server.Status.Scale, recorded) {
+		return false
+	}
+	server.Status.Scale = recorded
+	return true
+}
+
+// statusWritten records what is new in a status that was written.
+func (r *Reconciler) statusWritten(before *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus) {
+	if now.Scale != nil {
+		r.memory.Seen.Scale(before, now.Scale)
+	}
+	countTransfer(before.Status.Scale, now.Scale)
+	r.record(before, status.OfStatus(before, now))
+}
+
+func (r *Reconciler) record(server *v1alpha1.MCPServer, all []status.Event) {
+	for _, event := range all {
+		var related runtime.Object
+		if event.Related != nil {
+			related = event.Related
 		}
+		r.Recorder.Eventf(server, related, event.Type, event.Reason, event.Action, "%s", event.Note)
 	}
-	return look
 }
 
-func (p *pass) nextLookAtFights() time.Duration {
-	at := p.retryAt
-	if scale := p.server.Status.Scale; scale != nil && isFight(scale.TakeBacks, p.now.Time) {
-		overScale := fightEnds(scale.TakeBacks)
-		if p.verdict.Action == scaleBackOff {
-			overScale = p.verdict.RetryAt
-		}
-		if at.IsZero() || overScale.Before(at) {
-			at = overScale
-		}
-	}
-	if at.IsZero() {
-		return 0
-	}
-	return max(at.Sub(p.now.Time), settleAfter)
+func (r *Reconciler) forget(server types.NamespacedName) {
+	r.progress.Forget(server)
+	r.memory.Forget(server)
+	r.reader.Forget(server)
+	r.writer.Status.Forget(server)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,6 +18,7 @@ import (
 
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 )
 
@@ -34,20 +34,10 @@ var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
 }}
 
-// reporter is the operator as a field manager of the status of MCPServers.
-var reporter = ownership.Manager{
-	Name: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status",
-}
-
-// reportedAt returns when the operator has written the status of an MCPServer last; nil when it has not.
-func reportedAt(server client.Object) *metav1.Time {
-	for _, entry := range server.GetManagedFields() {
-		if ownership.ManagerOf(entry) == reporter {
-			return entry.Time
-		}
-	}
-	return nil
-}
+// ownershipLost notices that somebody has removed the record of who owns the fields of an object, which is no new generation.
+var ownershipLost = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return ownership.Has(e.ObjectOld, observe.Self) && !ownership.Has(e.ObjectNew, observe.Self)
+}}
 
 // statusChangedByOthers ignores the operator's own writes of the status, which show as a later time of its entry in
 // managedFields. One of somebody else, who may have removed something and left no entry, has to be put right: the status is
@@ -59,7 +49,7 @@ var statusChangedByOthers = predicate.Funcs{
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		before, isBefore := e.ObjectOld.(*v1alpha1.MCPServer)
 		after, isAfter := e.ObjectNew.(*v1alpha1.MCPServer)
-		return isBefore && isAfter && reportedAt(before).Equal(reportedAt(after)) &&
+		return isBefore && isAfter && observe.ReportedAt(before).Equal(observe.ReportedAt(after)) &&
 			!equality.Semantic.DeepEqual(before.Status, after.Status)
 	},
 }
@@ -71,17 +61,6 @@ var statusHandler = handler.Funcs{
 		queue.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(e.ObjectNew)}, settleAfter)
 	},
 }
-
-// autoscalerChanged ignores updates of the status of an autoscaler, which changes all the time, except for whether it has scaled
-// to 0 and scales up again.
-var autoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-	before, isBefore := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
-	after, isAfter := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
-	return !isBefore || !isAfter ||
-		!equality.Semantic.DeepEqual(before.Spec, after.Spec) ||
-		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences) ||
-		!equality.Semantic.DeepEqual(zeroConditions(before), zeroConditions(after))
-}}
 
 // reportPriority is that of passes that most likely have only to report. What has to be carried out comes first: somebody
 // waits for it. It is also the priority of what is found at the start.
@@ -157,25 +136,9 @@ func enqueueReports(queue workqueue.TypedRateLimitingInterface[reconcile.Request
 // serversOfChild maps a child to its MCPServer by name, not by owner reference: the name of an MCPServer decides the
 // names of its children, and an object of such a name that is not ours has to be noticed when it goes away.
 func serversOfChild(_ context.Context, child client.Object) []reconcile.Request {
-	name, ok := serverNameOf(child)
+	name, ok := observe.ServerOf(child)
 	if !ok {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: child.GetNamespace(), Name: name}}}
-}
-
-// serversOfAutoscaler maps an autoscaler to the MCPServer that it scales: directly, or through its StatefulSet, which
-// has the same name.
-func serversOfAutoscaler(_ context.Context, object client.Object) []reconcile.Request {
-	hpa, ok := object.(*autoscalingv2.HorizontalPodAutoscaler)
-	if !ok {
-		return nil
-	}
-	name := hpa.Spec.ScaleTargetRef.Name
-	switch targetOf(hpa) {
-	case targetName(statefulSetKind, name), targetName(mcpServerKind, name):
-		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: hpa.Namespace, Name: name}}}
-	default:
-		return nil
-	}
 }

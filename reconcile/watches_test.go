@@ -106,6 +106,19 @@ func TestWhoHasChangedAChild(t *testing.T) {
 }
 
 // TestOwnersChanged: an object that is given to an MCPServer asks for a pass, a write of its status does not.
+func TestALostRecordOfOwnershipIsNoticed(t *testing.T) {
+	entry := metav1.ManagedFieldsEntry{Manager: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply}
+	before := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{entry, {Manager: "kubectl"}}}}
+	lost, kept := before.DeepCopy(), before.DeepCopy()
+	lost.ManagedFields, kept.ManagedFields = before.ManagedFields[1:], before.ManagedFields[:1]
+	if !ownershipLost.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: lost}) {
+		t.Error("a record that is lost goes unnoticed")
+	}
+	if ownershipLost.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: kept}) {
+		t.Error("the record of somebody else asks for a pass")
+	}
+}
+
 func TestOwnersChanged(t *testing.T) {
 	before := &policyv1.PodDisruptionBudget{}
 	status := before.DeepCopy()

@@ -940,6 +940,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sessionAffinityTimeoutSeconds
       type:
         scalar: numeric
+    - name: suspend
+      type:
+        scalar: boolean
     - name: targetPort
       type:
         scalar: numeric

@@ -9,6 +9,19 @@ import (
 // declaration twice.
 const DeclaredReplicasAnnotation = "toolhive.stacklok.dev/declared-replicas"
 
+// Annotations that keep an upgrade of the operator from restarting pods. Both are REVISION:DIGEST, on the StatefulSet: the revision of the
+// pod templates that an operator makes, and a digest of the pod template that it made for this MCPServer.
+const (
+	// PodTemplateAnnotation is about the pod template that the StatefulSet has.
+	PodTemplateAnnotation = "toolhive.stacklok.dev/pod-template"
+	// PodTemplateUpdateAnnotation is about the pod template that the operator makes now and has not applied. Absent if it has.
+	PodTemplateUpdateAnnotation = "toolhive.stacklok.dev/pod-template-update"
+)
+
+// UpdatePodTemplateAnnotation is the annotation, on the MCPServer, with the revision of the pod template that the user asks for. It has an
+// effect if it is the one that the condition UpdateAvailable names.
+const UpdatePodTemplateAnnotation = "toolhive.stacklok.dev/update-pod-template"
+
 // Types of condition of an MCPServer. Ready, Reconciling and Stalled follow kstatus.
 const (
 	// ConditionReady is True when every pod that the StatefulSet asks for is ready and up to date.
@@ -26,7 +39,18 @@ const (
 	// ConditionFieldConflict is True while someone else changes a field of a child each time the operator puts it back.
 	// Absent otherwise.
 	ConditionFieldConflict = "FieldConflict"
+	// ConditionSuspended is True while spec.suspend is true. Absent otherwise.
+	ConditionSuspended = "Suspended"
+	// ConditionUpdateAvailable is True while this version of the operator makes another pod template than the one that the pods run,
+	// and has not applied it. Absent otherwise.
+	ConditionUpdateAvailable = "UpdateAvailable"
 )
+
+// Conditions are the types of condition that the operator sets. Conditions of other types belong to others.
+var Conditions = []string{
+	ConditionReady, ConditionReconciling, ConditionStalled, ConditionScaleConflict, ConditionAutoscalerProblem, ConditionFieldConflict,
+	ConditionSuspended, ConditionUpdateAvailable,
+}
 
 // MCPServerStatus is what the operator saw and did.
 type MCPServerStatus struct {
@@ -39,6 +63,8 @@ type MCPServerStatus struct {
 	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
 	// AutoscalerProblem: an autoscaler that targets the server cannot do what it is meant to; the message has the fix.
 	// FieldConflict: someone else changes a field of a child each time it is put back; the message says who.
+	// Suspended: spec.suspend is true, and the operator writes nothing but this status. UpdateAvailable: this version of the
+	// operator makes another pod template; the message says what it changes and how to apply it, which restarts the pods.
 	// All but Ready are present only while True.
 	// +optional
 	// +listType=map

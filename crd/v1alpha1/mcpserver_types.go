@@ -99,6 +99,12 @@ type MCPServerSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	Replicas *int32 `json:"replicas,omitempty"`
 
+	// If true, the operator writes nothing for this MCPServer but its status, which has the condition Suspended meanwhile. Pods keep
+	// running. What was changed by hand meanwhile is put back when it is set to false again; the scale is left where it is, unless
+	// replicas have been changed. Defaults to false.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+
 	// What happens when replicas is set and someone else scales the StatefulSet afterwards.
 	//
 	// Yield: whoever scaled last keeps the scale. The condition ScaleConflict says who holds it, at what value, and how

@@ -172,3 +172,55 @@ func FieldsOf(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 	}
 	return set, nil
 }
+
+// beforeFirstApply is the manager for which the API server records the fields of an object that has no managedFields when it is applied.
+const beforeFirstApply = "before-first-apply"
+
+// identity are the fields that nobody owns: the API server leaves them out of managedFields, and fails to apply if they are in it.
+var identity = fieldpath.NewSet(
+	fieldpath.MakePathOrDie("apiVersion"), fieldpath.MakePathOrDie("kind"), fieldpath.MakePathOrDie("metadata"),
+	fieldpath.MakePathOrDie("metadata", "name"), fieldpath.MakePathOrDie("metadata", "namespace"), fieldpath.MakePathOrDie("metadata", "uid"),
+	fieldpath.MakePathOrDie("metadata", "resourceVersion"), fieldpath.MakePathOrDie("metadata", "generation"),
+	fieldpath.MakePathOrDie("metadata", "creationTimestamp"), fieldpath.MakePathOrDie("metadata", "managedFields"),
+)
+
+// IsLost reports whether an object has no record of who owns its fields, or has the one that the API server makes up at an apply. To patch
+// managedFields to an empty list, or to a list of one empty entry, removes the record.
+func IsLost(object metav1.Object) bool {
+	entries := object.GetManagedFields()
+	return len(entries) == 0 || slices.ContainsFunc(entries, isMadeUp)
+}
+
+// Has reports whether a manager has an entry in the managedFields of an object.
+func Has(object metav1.Object, manager Manager) bool {
+	return slices.ContainsFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool { return ManagerOf(entry) == manager })
+}
+
+func isMadeUp(entry metav1.ManagedFieldsEntry) bool { return entry.Manager == beforeFirstApply }
+
+// Repair returns a JSON patch that records that manager owns fields in an object that has lost the record, unless it has an entry already,
+// and that removes the entry that the API server has made up. The values and the entries of others stay. The patch tests resourceVersion.
+// It fails when the object has no resourceVersion or the fields cannot be written.
+func Repair(object metav1.Object, apiVersion string, manager Manager, fields *fieldpath.Set) ([]Operation, error) {
+	if object.GetResourceVersion() == "" {
+		return nil, fmt.Errorf("repairing the managedFields of %q: it has no resourceVersion to guard the patch with", object.GetName())
+	}
+	entries := slices.DeleteFunc(slices.Clone(object.GetManagedFields()), isMadeUp)
+	if !slices.ContainsFunc(entries, func(entry metav1.ManagedFieldsEntry) bool { return ManagerOf(entry) == manager }) {
+		raw, err := fields.Difference(identity).ToJSON()
+		if err != nil {
+			return nil, fmt.Errorf("writing the fields owned by %s: %w", manager.Name, err)
+		}
+		own := &metav1.FieldsV1{}
+		own.SetRawBytes(raw)
+		entries = append(entries, metav1.ManagedFieldsEntry{
+			Manager: manager.Name, Operation: manager.Operation, Subresource: manager.Subresource, APIVersion: apiVersion,
+			FieldsType: "FieldsV1", FieldsV1: own,
+		})
+	}
+	return []Operation{
+		{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()},
+		// "add" replaces a member that is there, and also works where there is none.
+		{Op: "add", Path: "/metadata/managedFields", Value: entries},
+	}, nil
+}

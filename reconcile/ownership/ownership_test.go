@@ -154,3 +154,43 @@ func FuzzFields(f *testing.F) {
 		}
 	})
 }
+
+// TestRepairRecordsWhatAManagerOwns: where there is no record, and where the API server has made one up. The entries of others stay, and so
+// does one of the manager's.
+func TestRepairRecordsWhatAManagerOwns(t *testing.T) {
+	self := Applier("operator")
+	fields := fieldpath.NewSet(fieldpath.MakePathOrDie("apiVersion"), fieldpath.MakePathOrDie("metadata", "name"), fieldpath.MakePathOrDie("spec", "a"))
+	entry := func(manager string, operation metav1.ManagedFieldsOperationType) metav1.ManagedFieldsEntry {
+		return metav1.ManagedFieldsEntry{
+			Manager: manager, Operation: operation, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:b":{}}}`),
+		}
+	}
+	made, other, ours := entry(beforeFirstApply, metav1.ManagedFieldsOperationUpdate), entry("other", metav1.ManagedFieldsOperationUpdate), entry("operator", metav1.ManagedFieldsOperationApply)
+	for name, row := range map[string]struct {
+		entries []metav1.ManagedFieldsEntry
+		want    string
+	}{
+		"none":            {nil, `operator {"f:spec":{"f:a":{}}}`},
+		"made up":         {[]metav1.ManagedFieldsEntry{made, other}, `other {"f:spec":{"f:b":{}}} operator {"f:spec":{"f:a":{}}}`},
+		"made up besides": {[]metav1.ManagedFieldsEntry{made, ours}, `operator {"f:spec":{"f:b":{}}}`},
+	} {
+		object := &metav1.ObjectMeta{Name: "web", ResourceVersion: "7", ManagedFields: row.entries}
+		if !IsLost(object) {
+			t.Errorf("%s: it is not lost", name)
+		}
+		patch, err := Repair(object, "apps/v1", self, fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, entry := range patch[1].Value.([]metav1.ManagedFieldsEntry) {
+			got = append(got, entry.Manager, entry.FieldsV1.GetRawString())
+		}
+		if strings.Join(got, " ") != row.want || patch[0].Path != "/metadata/resourceVersion" {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+	if IsLost(&metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{other}}) {
+		t.Error("the record of another manager alone is no loss")
+	}
+}

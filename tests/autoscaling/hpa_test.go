@@ -43,12 +43,11 @@ func TestAnAutoscalerOnTheStatefulSet(t *testing.T) {
 	replicasBecome(t, namespace, fewest)
 
 	owners := loadComesAndGoes(t, namespace, example(t), "statefulsets")
-	// Kubernetes records no owner of a write through /scale of what nobody owns. That it was the autoscaler is known from
-	// the audit log.
+	// Kubernetes records no owner of a write through /scale of what nobody owns. The status of the autoscaler tells it.
 	if !slices.Equal(owners, []string{""}) {
 		t.Errorf("the scale was owned by %q", owners)
 	}
-	if owner := get(t, namespace, &v1alpha1.MCPServer{}).Status.Scale.Owner; owner != v1alpha1.ScaleOwnerUnclaimed {
+	if owner := get(t, namespace, &v1alpha1.MCPServer{}).Status.Scale.Owner; owner != "HorizontalPodAutoscaler/"+server {
 		t.Errorf("the status says that the owner is %s", owner)
 	}
 }

@@ -82,17 +82,17 @@ const (
 	undeclared = `apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
 metadata: {name: web}
-spec: {image: "` + serverImage + `"}
+spec: {image: "` + serverImage + `", transport: streamable-http}
 `
 	declaredTwo = `apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
 metadata: {name: web}
-spec: {image: "` + nextImage + `", replicas: 2}
+spec: {image: "` + nextImage + `", transport: streamable-http, replicas: 2}
 `
 	released = `apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
 metadata: {name: web}
-spec: {image: "` + nextImage + `"}
+spec: {image: "` + nextImage + `", transport: streamable-http}
 `
 	autoscaler = `apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler

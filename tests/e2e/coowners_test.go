@@ -250,7 +250,7 @@ func TestAFightWithWhoRemovesAField(t *testing.T) {
 	testEnv.Test(t, feature("somebody removes an environment variable each time it is put back").
 		Assess("has two pods", scaledToTwo(undeclared)).
 		Assess("is put back, then less and less often, and says which", holds(2,
-			fightShows([]string{"somebody removes", `env[name="MCP_HOST"]`, "Stop whoever it is"}, "set", "env", "statefulset/web", "MCP_HOST-"),
+			fightShows([]string{"somebody removes", `env[name="MCP_HOST"]`, "Find out who removes it"}, "set", "env", "statefulset/web", "MCP_HOST-"),
 			eventSays("FieldFight", "somebody removes"))).
 		Assess("a change of the MCPServer does not wait, and what is new in it was not removed", holds(2,
 			apply(strings.Replace(undeclared, `:1"`, `:1", env: [{name: NEW, value: a}]`, 1)),

@@ -83,7 +83,7 @@ func childrenAreAsBuilt() features.Func {
 			set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{
 				Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas,
 			}, fixed, applyconfigs.Cluster{
-				IPFamily: applyconfigs.FirstIPFamily(get(ctx, t, *clientService.Name, &corev1.Service{}), clientService),
+				IPFamily: get(ctx, t, *clientService.Name, &corev1.Service{}).Spec.IPFamilies[0],
 			})
 			must(t, err)
 			var different []string

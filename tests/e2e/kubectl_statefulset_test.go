@@ -29,7 +29,7 @@ func TestRollout(t *testing.T) {
 			printed([]string{"REVISION", "\n1 ", "\n2 ", "\n3 "}, "rollout", "history", "statefulset/web"))).
 		Assess("undo of the image is put back, and said", holds(2,
 			kubectl("rollout", "undo", "statefulset/web"),
-			eventSays("FieldTakenBack", "kubectl had changed", "image", `StatefulSet "web"`, "declare it in the MCPServer"),
+			eventSays("FieldTakenBack", `"kubectl" had changed`, "image", `StatefulSet "web"`, "declare it in the MCPServer"),
 			eventuallyPrints("registry.example/server:2", "statefulset/web", image), imageIs("registry.example/server:2"), complete)).
 		Assess("what undoes it is the MCPServer", holds(2, imageChanges("registry.example/server:1"), complete)).
 		Assess("undo of what others had written is left alone", holds(2,
@@ -54,15 +54,15 @@ func TestSet(t *testing.T) {
 			eventuallyPrints("64Mi", "statefulset/web", requests+".memory"))).
 		Assess("those that it asks for are put back", holds(2,
 			kubectl("set", "resources", "statefulset", server, "--requests=cpu=1"),
-			eventSays("FieldTakenBack", "kubectl-set had changed", "resources.requests.cpu", `StatefulSet "web"`),
+			eventSays("FieldTakenBack", `"kubectl-set" had changed`, "resources.requests.cpu", `StatefulSet "web"`),
 			eventuallyPrints("100m", "statefulset/web", requests+".cpu"), eventuallyPrints("64Mi", "statefulset/web", requests+".memory"))).
 		Assess("and so is the ServiceAccount", holds(2,
 			kubectl("set", "serviceaccount", "statefulset", server, "default"),
-			eventSays("FieldTakenBack", "kubectl-set had changed", "serviceAccountName"),
+			eventSays("FieldTakenBack", `"kubectl-set" had changed`, "serviceAccountName"),
 			eventuallyPrints("mcp-web", "statefulset/web", ".spec.template.spec.serviceAccountName"), scaleIs(2))).
 		Assess("kubectl label does not keep a label of the operator's", holds(2,
 			kubectl("label", "statefulset", server, "--overwrite", "app.kubernetes.io/name=other"),
-			eventSays("FieldTakenBack", "kubectl-label had changed", "app.kubernetes.io/name"),
+			eventSays("FieldTakenBack", `"kubectl-label" had changed`, "app.kubernetes.io/name"),
 			eventuallyPrints("mcpserver", "statefulset/web", `.metadata.labels.app\.kubernetes\.io/name`))).
 		Assess("the MCPServer itself has no such fields", refused(`no kind "MCPServer" is registered`, "", "set", "image", "mcpserver/web", "mcp=a")).
 		Feature())

@@ -21,8 +21,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/plan"
 )
 
 // errCutOff is what a request gets whose operator has crashed.
@@ -77,7 +80,7 @@ func newOperator(w *world) (*operatorUnderTest, error) {
 			return c.List(ctx, list, opts...)
 		},
 	})
-	o.reconciler = &reconcile.Reconciler{Client: cached, APIReader: live, Recorder: o.recorder, Now: func() time.Time { return w.now }}
+	o.reconciler = &reconcile.Reconciler{Client: cached, APIReader: live, Recorder: o.recorder, Settings: ipv4, Now: func() time.Time { return w.now }}
 	return o, nil
 }
 
@@ -87,7 +90,7 @@ func asCached[O any, P interface {
 	client.Object
 	DeepCopy() P
 }](version, into P) error {
-	for kind, options := range reconcile.CachedObjects() {
+	for kind, options := range observe.CachedObjects() {
 		if reflect.TypeOf(kind) != reflect.TypeOf(version) {
 			continue
 		}
@@ -149,3 +152,6 @@ func (m *meter) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	return nil, errCutOff
 }
+
+// ipv4 are the settings of an operator on the control plane of the tests.
+var ipv4 = plan.Settings{Cluster: applyconfigs.Cluster{IPFamily: corev1.IPv4Protocol}}

@@ -39,6 +39,10 @@ type MCPServerSpecApplyConfiguration struct {
 	//
 	// 0 stops the server. There is no default on purpose: a default would declare a number for you.
 	Replicas *int32 `json:"replicas,omitempty"`
+	// If true, the operator writes nothing for this MCPServer but its status, which has the condition Suspended meanwhile. Pods keep
+	// running. What was changed by hand meanwhile is put back when it is set to false again; the scale is left where it is, unless
+	// replicas have been changed. Defaults to false.
+	Suspend *bool `json:"suspend,omitempty"`
 	// What happens when replicas is set and someone else scales the StatefulSet afterwards.
 	//
 	// Yield: whoever scaled last keeps the scale. The condition ScaleConflict says who holds it, at what value, and how
@@ -159,6 +163,14 @@ func (b *MCPServerSpecApplyConfiguration) WithImagePullSecrets(values ...v1.Loca
 // If called multiple times, the Replicas field is set to the value of the last call.
 func (b *MCPServerSpecApplyConfiguration) WithReplicas(value int32) *MCPServerSpecApplyConfiguration {
 	b.Replicas = &value
+	return b
+}
+
+// WithSuspend sets the Suspend field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Suspend field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithSuspend(value bool) *MCPServerSpecApplyConfiguration {
+	b.Suspend = &value
 	return b
 }
 

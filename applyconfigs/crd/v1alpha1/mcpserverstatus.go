@@ -20,6 +20,8 @@ type MCPServerStatusApplyConfiguration struct {
 	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
 	// AutoscalerProblem: an autoscaler that targets the server cannot do what it is meant to; the message has the fix.
 	// FieldConflict: someone else changes a field of a child each time it is put back; the message says who.
+	// Suspended: spec.suspend is true, and the operator writes nothing but this status. UpdateAvailable: this version of the
+	// operator makes another pod template; the message says what it changes and how to apply it, which restarts the pods.
 	// All but Ready are present only while True.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0 by a person) or Terminating.

@@ -22,14 +22,14 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// held are the ways in which a scale is held, and the SCALE OWNER that each shows. Kubernetes records no owner of what is
+// held are the ways in which a scale is held, and the SCALE OWNER that each shows, with NAME for the name of the MCPServer. Kubernetes records no owner of what is
 // written through the subresource scale while nobody owns it.
 var held = map[string]string{
-	"delegated":  "Unclaimed", // scaled with kubectl scale
-	"declared":   "MCPServer", // spec.replicas
-	"autoscaled": "Unclaimed", // by an autoscaler without a choice, which needs no metrics
-	"yielded":    "kubectl",   // declared, and then scaled with kubectl scale
-	"forced":     "MCPServer", // declared with the policy Force
+	"delegated":  "Unclaimed",                    // scaled with kubectl scale
+	"declared":   "MCPServer",                    // spec.replicas
+	"autoscaled": "HorizontalPodAutoscaler/NAME", // without a choice, so that it needs no metrics
+	"yielded":    "kubectl",                      // declared, and then scaled with kubectl scale
+	"forced":     "MCPServer",                    // declared with the policy Force
 }
 
 // ofEach is how many MCPServers are held in each way: 100 in all.
@@ -284,7 +284,7 @@ func allAreHeld(t *testing.T, namespace string) {
 				}
 				i, err := strconv.Atoi(number)
 				must(t, err)
-				if server.Status.Ready == fmt.Sprintf("%[1]d/%[1]d", scaleOf(how, i)) && server.Status.Scale.Owner == owner &&
+				if server.Status.Ready == fmt.Sprintf("%[1]d/%[1]d", scaleOf(how, i)) && server.Status.Scale.Owner == strings.Replace(owner, "NAME", server.Name, 1) &&
 					apimeta.IsStatusConditionTrue(server.Status.Conditions, v1alpha1.ConditionReady) {
 					are++
 				} else {

@@ -1,0 +1,183 @@
+// Package act carries out what was planned. Only this package writes: children, and the status of an MCPServer.
+package act
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/plan"
+)
+
+// Writer carries out plans.
+type Writer struct {
+	// Client writes to the API server.
+	Client client.Client
+	// APIReader reads from the API server.
+	APIReader client.Reader
+	// Status writes the status.
+	Status *StatusWriter
+}
+
+// CarryOut carries out a plan, each write against the version that was seen. A step that fails does not keep the others from being
+// carried out. An MCPServer whose status is written has its new status and resourceVersion afterwards.
+func (w *Writer) CarryOut(ctx context.Context, server *v1alpha1.MCPServer, p plan.Plan) plan.Results {
+	results := make(plan.Results, 0, len(p.Steps))
+	var outdated error
+	if p.Applies() {
+		outdated = w.confirmGeneration(ctx, server)
+	}
+	for _, step := range p.Steps {
+		result := plan.Result{Step: step}
+		if outdated != nil && step.Writes() {
+			result.Outcome, result.Err = outcomeOf(plan.Nothing, outdated)
+			results = append(results, result)
+			continue
+		}
+		// What refers to a child that is deleted has to be seen to be carried out.
+		if step.Action == plan.Delete && results.AreStale() {
+			result.Outcome = plan.Stale
+		} else {
+			result.Outcome, result.Err = w.carryOut(ctx, server, step)
+		}
+		results = append(results, result)
+	}
+	return results
+}
+
+func (w *Writer) carryOut(ctx context.Context, server *v1alpha1.MCPServer, step plan.Step) (plan.Outcome, error) {
+	if step.Action == plan.Invalid {
+		return plan.Failed, step.Err
+	}
+	return outcomeOf(w.write(ctx, server, step))
+}
+
+// outcomeOf tells a write on a stale cache from one that failed.
+func outcomeOf(outcome plan.Outcome, err error) (plan.Outcome, error) {
+	switch {
+	case IsStale(err):
+		return plan.Stale, nil
+	case err != nil:
+		return plan.Failed, err
+	default:
+		return outcome, nil
+	}
+}
+
+func (w *Writer) write(ctx context.Context, server *v1alpha1.MCPServer, step plan.Step) (plan.Outcome, error) {
+	if step.Confirm {
+		if err := w.confirm(ctx, server); err != nil {
+			return plan.Failed, err
+		}
+	}
+	if step.ForgetDeclaration {
+		status := *server.Status.DeepCopy()
+		status.Scale.DeclaredReplicas = nil
+		if err := w.Status.Write(ctx, server, status); err != nil {
+			return plan.Failed, err
+		}
+	}
+	switch step.Action {
+	case plan.Create, plan.Apply:
+		return w.apply(ctx, step)
+	case plan.Migrate, plan.Repair, plan.Correct, plan.Release:
+		if err := w.patch(ctx, step); err != nil {
+			return plan.Failed, fmt.Errorf("patching %s (%s): %w", step.Child, step.Action, err)
+		}
+		return plan.Written, nil
+	case plan.Delete:
+		err := w.Client.Delete(ctx, step.Live, client.Preconditions{
+			UID: ptr.To(step.Live.GetUID()), ResourceVersion: ptr.To(step.Live.GetResourceVersion()),
+		})
+		if client.IgnoreNotFound(err) != nil {
+			return plan.Failed, fmt.Errorf("deleting %s, which is no longer wanted: %w", step.Child, err)
+		}
+		return plan.Written, nil
+	default:
+		return plan.Nothing, nil
+	}
+}
+
+// confirmGeneration fails with a conflict if the MCPServer has another generation than the cache shows.
+func (w *Writer) confirmGeneration(ctx context.Context, cached *v1alpha1.MCPServer) error {
+	current := &v1alpha1.MCPServer{}
+	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading the MCPServer again: %w", err)
+	}
+	if current.UID == cached.UID && current.Generation == cached.Generation {
+		return nil
+	}
+	return staleCache(cached.Name)
+}
+
+func staleCache(name string) error {
+	return apierrors.NewConflict(schema.GroupResource{}, name, errors.New("the cache holds another version of it"))
+}
+
+// confirm fails with a conflict if the MCPServer, its status included, is not what the cache shows. Who decides the scale, and the record
+// of it, are not changed on the word of a cache: after a change of the leader it can be older than what was already carried out.
+func (w *Writer) confirm(ctx context.Context, cached *v1alpha1.MCPServer) error {
+	current := &v1alpha1.MCPServer{}
+	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading the MCPServer again: %w", err)
+	}
+	if current.UID == cached.UID && current.ResourceVersion == cached.ResourceVersion {
+		return nil
+	}
+	return staleCache(cached.Name)
+}
+
+// apply applies what a step wants. It counts only for the version that was seen: if the operator claimed or dropped a field on the word of
+// a stale cache, it could take what it must not, and a field that it drops and still owns would be reset.
+func (w *Writer) apply(ctx context.Context, step plan.Step) (plan.Outcome, error) {
+	err := w.Client.Apply(ctx, step.Want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership)
+	if err != nil {
+		return plan.Failed, fmt.Errorf("applying %s: %w", step.Child, err)
+	}
+	// Apply has decoded the answer into what was applied. The API server drops a write that changes nothing.
+	if step.Live != nil && versionOf(step.Want) == step.Live.GetResourceVersion() {
+		return plan.Unchanged, nil
+	}
+	return plan.Written, nil
+}
+
+// versionOf returns the resourceVersion of an apply configuration.
+func versionOf(applied runtime.ApplyConfiguration) string {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(applied)
+	if err != nil {
+		return ""
+	}
+	metadata, _ := content["metadata"].(map[string]any)
+	version, _ := metadata["resourceVersion"].(string)
+	return version
+}
+
+// patch sends a JSON patch that tests the resourceVersion of a live object.
+func (w *Writer) patch(ctx context.Context, step plan.Step) error {
+	body, err := json.Marshal(step.Patch)
+	if err != nil {
+		return fmt.Errorf("writing the patch: %w", err)
+	}
+	// The patch decodes the answer into the object, which belongs to the cache.
+	object, ok := step.Live.DeepCopyObject().(client.Object)
+	if !ok {
+		return fmt.Errorf("%T is no object", step.Live)
+	}
+	err = w.Client.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(applyconfigs.FieldManager))
+	if isFailedTest(err) {
+		return apierrors.NewConflict(schema.GroupResource{}, step.Name, err)
+	}
+	return err
+}

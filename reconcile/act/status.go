@@ -1,0 +1,130 @@
+package act
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+	crdac "mcpserver-operator/applyconfigs/crd/v1alpha1"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// StatusWriter writes the status of MCPServers.
+type StatusWriter struct {
+	// Client writes to the API server.
+	Client client.Client
+	// Written is called after a write, with the MCPServer before and its status now.
+	Written func(before *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus)
+
+	writes statusWrites
+}
+
+// Write writes the status if it differs from what the object holds, and the object holds it afterwards. It fails with a conflict if the
+// cache holds another version of the MCPServer than the API server: what the status remembers of the scale must not be replaced by what
+// an older cache remembered.
+func (w *StatusWriter) Write(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
+	if equality.Semantic.DeepEqual(server.Status, status) {
+		return nil
+	}
+	return w.Put(ctx, server, status)
+}
+
+// Put is Write whatever the object holds: somebody else may have changed the status that the API server has.
+func (w *StatusWriter) Put(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
+	want := crdac.MCPServer(server.Name, server.Namespace).
+		WithUID(server.UID).
+		WithResourceVersion(server.ResourceVersion).
+		WithStatus(statusConfiguration(&status))
+	err := w.Client.Status().Apply(ctx, want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership)
+	if apierrors.IsNotFound(err) {
+		return nil // it was deleted meanwhile
+	}
+	if scaleOnly := withScale(server.Status, status.Scale); apierrors.IsInvalid(err) && !IsStale(err) &&
+		!equality.Semantic.DeepEqual(server.Status, scaleOnly) && !equality.Semantic.DeepEqual(status, scaleOnly) {
+		// Whatever it is that cannot be written, the record of the scale is.
+		return errors.Join(fmt.Errorf("writing the status: %w", err), w.Write(ctx, server, scaleOnly))
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status: %w", err)
+	}
+	w.Written(server, status)
+	// Apply has decoded the answer into want. What follows in this pass builds on it.
+	server.ResourceVersion, server.Status = *want.ResourceVersion, status
+	w.writes.remember(server)
+	return nil
+}
+
+// withScale returns a status with another scale.
+func withScale(status v1alpha1.MCPServerStatus, scale *v1alpha1.ScaleStatus) v1alpha1.MCPServerStatus {
+	status = *status.DeepCopy()
+	status.Scale = scale
+	return status
+}
+
+// IsAhead reports whether the last write of the status made a later version of an MCPServer than the one that the cache shows.
+func (w *StatusWriter) IsAhead(cached *v1alpha1.MCPServer) bool { return w.writes.areAhead(cached) }
+
+// Forget forgets an MCPServer that is gone.
+func (w *StatusWriter) Forget(server client.ObjectKey) { w.writes.forget(server) }
+
+func statusConfiguration(status *v1alpha1.MCPServerStatus) *crdac.MCPServerStatusApplyConfiguration {
+	to := crdac.MCPServerStatus().
+		WithObservedGeneration(status.ObservedGeneration).
+		WithPhase(status.Phase).
+		WithReady(status.Ready).
+		WithReplicas(status.Replicas).
+		WithReadyReplicas(status.ReadyReplicas).
+		WithSelector(status.Selector).
+		WithURL(status.URL)
+	if status.Scale != nil {
+		to.WithScale(scaleConfiguration(status.Scale))
+	}
+	for _, condition := range status.Conditions {
+		if !slices.Contains(v1alpha1.Conditions, condition.Type) {
+			continue
+		}
+		to.WithConditions(metav1ac.Condition().
+			WithType(condition.Type).
+			WithStatus(condition.Status).
+			WithObservedGeneration(condition.ObservedGeneration).
+			WithLastTransitionTime(condition.LastTransitionTime).
+			WithReason(condition.Reason).
+			WithMessage(condition.Message))
+	}
+	return to
+}
+
+func scaleConfiguration(scale *v1alpha1.ScaleStatus) *crdac.ScaleStatusApplyConfiguration {
+	to := crdac.ScaleStatus().
+		WithReplicas(scale.Replicas).
+		WithOwner(scale.Owner).
+		WithSince(scale.Since)
+	if scale.Manager != "" {
+		to.WithManager(scale.Manager).WithOperation(scale.Operation)
+	}
+	if scale.Subresource != "" {
+		to.WithSubresource(scale.Subresource)
+	}
+	if scale.DeclaredReplicas != nil {
+		to.WithDeclaredReplicas(*scale.DeclaredReplicas)
+	}
+	if t := scale.TakeBacks; t != nil {
+		to.WithTakeBacks(crdac.ScaleTakeBacks().WithFrom(t.From).WithCount(t.Count).WithSince(t.Since).WithLast(t.Last))
+	}
+	for _, transfer := range scale.Transfers {
+		to.WithTransfers(crdac.ScaleTransfer().
+			WithTime(transfer.Time).
+			WithFrom(transfer.From).
+			WithTo(transfer.To).
+			WithFromReplicas(transfer.FromReplicas).
+			WithToReplicas(transfer.ToReplicas))
+	}
+	return to
+}

@@ -1,0 +1,37 @@
+package act
+
+import (
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestAPassOnAStatusFromBeforeAWriteIsRepeated: until the cache shows the write, and no longer.
+func TestAPassOnAStatusFromBeforeAWriteIsRepeated(t *testing.T) {
+	server := func(uid types.UID, version string) *v1alpha1.MCPServer {
+		return &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: uid, ResourceVersion: version}}
+	}
+	var writes statusWrites
+	if writes.areAhead(server("a", "99")) {
+		t.Error("ahead without a write")
+	}
+	writes.remember(server("a", "100"))
+	if !writes.areAhead(server("a", "99")) {
+		t.Error("an older version is not noticed")
+	}
+	if writes.areAhead(server("a", "100")) || len(writes.last) > 0 {
+		t.Error("still ahead when the cache shows the write")
+	}
+	writes.remember(server("a", "100"))
+	if writes.areAhead(server("b", "99")) {
+		t.Error("ahead of another MCPServer of the name")
+	}
+	writes.remember(server("a", "100"))
+	writes.forget(types.NamespacedName{Namespace: "team", Name: "web"})
+	if len(writes.last) > 0 {
+		t.Error("an MCPServer that is gone is remembered")
+	}
+}

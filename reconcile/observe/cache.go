@@ -1,0 +1,133 @@
+package observe
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/ownership"
+)
+
+// CachedObjects says what of each kind the cache has to hold: what the decisions of the reconciler need. Of our children
+// that includes managedFields, where who owns what is read. An object that may have the name of a child but is someone
+// else's has to be seen as well, and seen to go away, so that all of them are watched; but who it is is enough.
+func CachedObjects() map[client.Object]cache.ByObject {
+	return map[client.Object]cache.ByObject{
+		&v1alpha1.MCPServer{}:                    {Transform: onlyWhenReported},
+		&appsv1.StatefulSet{}:                    {Transform: childOrIdentity[appsv1.StatefulSet]},
+		&corev1.Service{}:                        {Transform: childOrIdentity[corev1.Service]},
+		&corev1.ServiceAccount{}:                 {Transform: childOrIdentity[corev1.ServiceAccount]},
+		&networkingv1.NetworkPolicy{}:            {Transform: childOrIdentity[networkingv1.NetworkPolicy]},
+		&policyv1.PodDisruptionBudget{}:          {Transform: childOrIdentity[policyv1.PodDisruptionBudget]},
+		&autoscalingv2.HorizontalPodAutoscaler{}: {Transform: onlyWhatIsScaled},
+		&corev1.Pod{}: {
+			Label:     labels.SelectorFromSet(labels.Set{applyconfigs.ManagedByLabel: applyconfigs.FieldManager}),
+			Transform: onlyHowPodsAre,
+		},
+	}
+}
+
+// onlyWhenReported keeps of the managedFields of an MCPServer when the operator has written its status: see
+// ReportedAt.
+func onlyWhenReported(object any) (any, error) {
+	server, isServer := object.(*v1alpha1.MCPServer)
+	if !isServer {
+		return object, nil // a tombstone
+	}
+	at := ReportedAt(server)
+	server.ManagedFields = nil
+	if at != nil {
+		server.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: Reporter.Name, Operation: Reporter.Operation, Subresource: Reporter.Subresource, Time: at}}
+	}
+	return server, nil
+}
+
+// childOrIdentity keeps the children of MCPServers as they are, and of other objects what is told of them.
+func childOrIdentity[O any, P interface {
+	*O
+	client.Object
+}](object any) (any, error) {
+	live, isObject := object.(P)
+	if !isObject {
+		return object, nil // a tombstone
+	}
+	if isChild(live) {
+		return live, nil
+	}
+	identity := P(new(O))
+	identity.SetNamespace(live.GetNamespace())
+	identity.SetName(live.GetName())
+	identity.SetUID(live.GetUID())
+	identity.SetResourceVersion(live.GetResourceVersion())
+	identity.SetDeletionTimestamp(live.GetDeletionTimestamp())
+	identity.SetOwnerReferences(live.GetOwnerReferences())
+	var managers []metav1.ManagedFieldsEntry
+	for _, entry := range live.GetManagedFields() {
+		managers = append(managers, metav1.ManagedFieldsEntry{Manager: entry.Manager})
+	}
+	identity.SetManagedFields(managers)
+	return identity, nil
+}
+
+// onlyWhatIsScaled keeps of an autoscaler what it scales, how, for whom, and what it has done.
+func onlyWhatIsScaled(object any) (any, error) {
+	hpa, isAutoscaler := object.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !isAutoscaler {
+		return object, nil // a tombstone
+	}
+	return &autoscalingv2.HorizontalPodAutoscaler{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: hpa.Namespace, Name: hpa.Name, UID: hpa.UID, ResourceVersion: hpa.ResourceVersion,
+			OwnerReferences: hpa.OwnerReferences,
+		},
+		Spec:   hpa.Spec,
+		Status: onlyWhatIsLookedAt(hpa),
+	}, nil
+}
+
+// onlyHowPodsAre keeps of a pod what tells how it is: of one that simply serves, that it does.
+func onlyHowPodsAre(object any) (any, error) {
+	pod, isPod := object.(*corev1.Pod)
+	if !isPod {
+		return object, nil // a tombstone
+	}
+	kept := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			OwnerReferences: pod.OwnerReferences, DeletionTimestamp: pod.DeletionTimestamp, Finalizers: pod.Finalizers,
+		},
+		Spec: corev1.PodSpec{NodeName: pod.Spec.NodeName},
+	}
+	if worthALook(pod) {
+		kept.CreationTimestamp, kept.Spec.ReadinessGates, kept.Status = pod.CreationTimestamp, pod.Spec.ReadinessGates, pod.Status
+		return kept, nil
+	}
+	kept.Status.Conditions = servingConditions
+	return kept, nil
+}
+
+// servingConditions are all that is kept of a pod that serves, once for all of them.
+var servingConditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+
+// Reporter is the operator as a field manager of the status of MCPServers.
+var Reporter = ownership.Manager{
+	Name: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status",
+}
+
+// ReportedAt returns when the operator last wrote the status of an MCPServer; nil if it has not.
+func ReportedAt(server client.Object) *metav1.Time {
+	for _, entry := range server.GetManagedFields() {
+		if ownership.ManagerOf(entry) == Reporter {
+			return entry.Time
+		}
+	}
+	return nil
+}

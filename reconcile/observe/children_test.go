@@ -1,0 +1,38 @@
+package observe
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestWhoseAForeignObjectIs: what the garbage collector deletes, what the operator has made, and what is someone else's.
+func TestWhoseAForeignObjectIs(t *testing.T) {
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "new"}}
+	owned := func(kind, name string) []metav1.OwnerReference {
+		return []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: kind, Name: name, UID: "old", Controller: ptr.To(true)}}
+	}
+	ours := []metav1.ManagedFieldsEntry{{Manager: applyconfigs.FieldManager}}
+	for name, row := range map[string]struct {
+		owners         []metav1.OwnerReference
+		managers       []metav1.ManagedFieldsEntry
+		leftover, made bool
+	}{
+		"of an earlier MCPServer of the name":     {owned("MCPServer", "web"), ours, true, false},
+		"of another MCPServer":                    {owned("MCPServer", "other"), ours, false, false},
+		"of another kind":                         {owned("Other", "web"), ours, false, false},
+		"made by the operator, without an owner":  {nil, ours, false, true},
+		"made by somebody else, without an owner": {nil, []metav1.ManagedFieldsEntry{{Manager: "helm"}}, false, false},
+	} {
+		object := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "mcp-web-proxy", OwnerReferences: row.owners, ManagedFields: row.managers}}
+		got := foreign(server, Child{KindService, object.Name}, object)
+		if got.Leftover != row.leftover || got.Made != row.made {
+			t.Errorf("%s: left over %t, made %t", name, got.Leftover, got.Made)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/diagnosis"
+)
+
+// eventLog is an API server that has one event, and counts who asks for what.
+type eventLog struct {
+	client.Reader
+	note string
+	err  error
+	asks []string
+}
+
+func (l *eventLog) List(_ context.Context, list client.ObjectList, options ...client.ListOption) error {
+	var asked client.ListOptions
+	asked.ApplyOptions(options)
+	l.asks = append(l.asks, asked.Namespace+" "+asked.FieldSelector.String())
+	if l.note != "" {
+		list.(*eventsv1.EventList).Items = []eventsv1.Event{{Reason: diagnosis.FailedCreate, Note: l.note, DeprecatedLastTimestamp: metav1.NewTime(start)}}
+	}
+	return l.err
+}
+
+// blockedPass is a pass over the MCPServer web, which has not been ready for some time.
+func blockedPass(unready time.Duration) *Snapshot {
+	p := &Snapshot{Server: &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}, Now: metav1.NewTime(start)}
+	p.Server.Status.Conditions = []metav1.Condition{{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(start.Add(-unready)),
+	}}
+	return p
+}
+
+// setWith is a StatefulSet of two pods that has as many as its status says.
+func setWith(existing int32) *appsv1.StatefulSet {
+	return &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "set"},
+		Spec:       appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2), PodManagementPolicy: appsv1.ParallelPodManagement},
+		Status:     appsv1.StatefulSetStatus{Replicas: existing},
+	}
+}
+
+func servingPods(names ...string) (pods []*corev1.Pod) {
+	for _, name := range names {
+		pod := podWith(true, running())
+		pod.Name = name
+		pods = append(pods, pod)
+	}
+	return pods
+}
+
+// TestEventsAreAskedForOnlyWhenNothingElseExplains what lasts.
+func TestEventsAreAskedForOnlyWhenNothingElseExplains(t *testing.T) {
+	const refused = "create Pod web-0 in StatefulSet web failed error: exceeded quota"
+	inOrder, unseen, goes := setWith(1), setWith(1), setWith(1)
+	inOrder.Spec.PodManagementPolicy = appsv1.OrderedReadyPodManagement
+	unseen.Generation = 1
+	goes.DeletionTimestamp = ptr.To(metav1.NewTime(start))
+	broken := servingPods("web-1")
+	broken[0].Status.Conditions = podWith(false, running()).Status.Conditions
+	for name, c := range map[string]struct {
+		set     *appsv1.StatefulSet
+		pods    []*corev1.Pod
+		unready time.Duration
+		reason  diagnosis.Reason // of what is found; empty: nothing is asked
+		wait    time.Duration    // until the next look
+	}{
+		"all pods are there":                          {setWith(2), servingPods("web-0", "web-1"), time.Minute, "", 0},
+		"one is missing":                              {setWith(1), servingPods("web-1"), blockedAfter, diagnosis.PodNotCreated, blockedAfter},
+		"one is missing since a moment":               {setWith(1), servingPods("web-1"), time.Second, "", 2 * time.Second},
+		"one is missing since long":                   {setWith(1), servingPods("web-1"), time.Minute, diagnosis.PodNotCreated, 30 * time.Second},
+		"one is missing since very long":              {setWith(1), servingPods("web-1"), time.Hour, diagnosis.PodNotCreated, askMost},
+		"the controller has not looked yet":           {unseen, servingPods("web-1"), time.Minute, "", 0},
+		"the StatefulSet goes":                        {goes, servingPods("web-1"), time.Minute, "", 0},
+		"the cache does not show the last pod yet":    {setWith(2), servingPods("web-0"), time.Minute, "", 0},
+		"one is too many, and will be deleted":        {setWith(3), servingPods("web-0", "web-1", "web-2"), time.Minute, "", 0},
+		"one is too many, for one that is missing":    {setWith(2), servingPods("web-1", "web-2"), time.Minute, diagnosis.SurplusPods, 30 * time.Second},
+		"one is missing, and is next":                 {inOrder, servingPods("web-1"), time.Minute, diagnosis.PodNotCreated, 30 * time.Second},
+		"one is missing, and waits for one before it": {inOrder, broken, time.Minute, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := &eventLog{note: refused}
+			r, seen := &Reader{APIReader: log}, Pods{}
+			r.readBlockade(t.Context(), blockedPass(c.unready), c.set, c.pods, &seen)
+			var reason diagnosis.Reason
+			if seen.Blocked != nil {
+				reason = seen.Blocked.Reason
+			}
+			if reason != c.reason || seen.LookAgain != c.wait || (len(log.asks) > 0) != (c.reason != "") {
+				t.Errorf("found %q, look again after %s, asked for %q", reason, seen.LookAgain, log.asks)
+			}
+			for _, ask := range log.asks {
+				if ask != "team regarding.uid=set,reason=FailedCreate" {
+					t.Errorf("asked for %q", ask)
+				}
+			}
+		})
+	}
+}
+
+// TestEventsAreAskedForLessAndLessOften: an answer counts for a while, also when there was none. It is forgotten when events are
+// needed no more.
+func TestEventsAreAskedForLessAndLessOften(t *testing.T) {
+	for name, err := range map[string]error{"an answer": nil, "no answer": errors.New("the API server is away")} {
+		log := &eventLog{err: err}
+		r, p := &Reader{APIReader: log}, blockedPass(blockedAfter)
+		for range 600 {
+			r.readBlockade(t.Context(), p, setWith(1), servingPods("web-1"), &Pods{})
+			p.Now = metav1.NewTime(p.Now.Add(time.Second))
+		}
+		if asks := len(log.asks); asks < 8 || asks > 20 {
+			t.Errorf("%s: asked %d times in 10 minutes", name, asks)
+		}
+		r.asked.forget(client.ObjectKeyFromObject(p.Server))
+		before := len(log.asks)
+		r.readBlockade(t.Context(), p, setWith(1), servingPods("web-1"), &Pods{})
+		if len(log.asks) != before+1 {
+			t.Errorf("%s: it counts after it was forgotten", name)
+		}
+	}
+}
+
+// TestAPodThatDoesNotStartIsAskedAbout: its Warning events, of whatever reason.
+func TestAPodThatDoesNotStartIsAskedAbout(t *testing.T) {
+	waits := podWith(false, waiting("ContainerCreating"))
+	waits.Namespace, waits.Name, waits.UID, waits.Status.Phase = "team", "web-0", "pod", corev1.PodPending
+	waits.Status.Conditions[0].LastTransitionTime = metav1.NewTime(start.Add(-time.Minute))
+	log := &eventLog{}
+	seen := Pods{}
+	(&Reader{APIReader: log}).readPod(t.Context(), blockedPass(time.Minute), waits, diagnosis.Server{}, &seen)
+	if len(log.asks) != 1 || log.asks[0] != "team regarding.uid=pod,type=Warning" || seen.LookAgain != 30*time.Second {
+		t.Errorf("asked for %q, look again after %s", log.asks, seen.LookAgain)
+	}
+}

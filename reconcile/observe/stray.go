@@ -1,0 +1,58 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+)
+
+// strayPods returns the pods of a StatefulSet that was deleted which nobody has begun to delete. If a StatefulSet is created before the
+// garbage collector has noticed that the other one is gone, and the watch of the garbage collector was cut meanwhile, it never notices:
+// the pods stay, belong to what is gone, and keep the new ones from being created.
+//
+// Such pods show in the cache. Where this MCPServer had a StatefulSet, the API server is asked whatever the cache shows.
+func (r *Reader) strayPods(ctx context.Context, s *Snapshot) ([]string, error) {
+	set := Child{KindStatefulSet, applyconfigs.StatefulSetName(s.Server.Name)}
+	if s.IsForeign(set) {
+		return nil, nil
+	}
+	if s.Server.Status.Scale == nil && !r.Seen.WasThere(s.Server, set) {
+		cached, err := r.podsNamed(ctx, s.Server.Namespace, set.Name)
+		if err != nil || len(cached) == 0 {
+			return nil, err
+		}
+	}
+	pods := &metav1.PartialObjectMetadataList{}
+	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+	err := r.APIReader.List(ctx, pods, client.InNamespace(s.Server.Namespace), client.MatchingLabels(s.Fixed.PodLabels))
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of %s, which was deleted: %w", set, err)
+	}
+	var stray []string
+	for i := range pods.Items {
+		owner := metav1.GetControllerOfNoCopy(&pods.Items[i])
+		if owner != nil && isOf(owner, statefulSetKind) && owner.Name == set.Name && pods.Items[i].DeletionTimestamp.IsZero() {
+			stray = append(stray, pods.Items[i].Name)
+		}
+	}
+	if len(stray) == 0 {
+		return nil, nil
+	}
+	err = r.APIReader.Get(ctx, client.ObjectKey{Namespace: s.Server.Namespace, Name: set.Name}, &appsv1.StatefulSet{})
+	switch {
+	case err == nil:
+		return nil, staleCache(set.Name)
+	case !apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("reading %s again: %w", set, err)
+	}
+	slices.Sort(stray)
+	return stray, nil
+}

@@ -1,0 +1,101 @@
+package observe
+
+import (
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// podOf is a pod with the labels of the MCPServer web, which a StatefulSet controls.
+func podOf(apiVersion, set string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "team", Name: "web-0", Labels: applyconfigs.SelectorLabels("web"),
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: apiVersion, Kind: "StatefulSet", Name: set, UID: "old", Controller: ptr.To(true)}},
+	}}
+}
+
+func TestStrayPodsAreThoseOfADeletedStatefulSetThatNobodyDeletes(t *testing.T) {
+	marked := podOf("apps/v1", "web")
+	marked.DeletionTimestamp, marked.Finalizers = ptr.To(metav1.Now()), []string{"example.com/hold"}
+	orphan := podOf("apps/v1", "web")
+	orphan.OwnerReferences = nil
+	scaled := &v1alpha1.ScaleStatus{Replicas: 1}
+	for name, c := range map[string]struct {
+		pod     *corev1.Pod
+		scale   *v1alpha1.ScaleStatus
+		created bool // by this operator, which has not reported on it yet
+		foreign bool
+		stray   bool
+	}{
+		"of one that the status remembers":        {pod: podOf("apps/v1", "web"), scale: scaled, stray: true},
+		"of one that was created a moment ago":    {pod: podOf("apps/v1", "web"), created: true, stray: true},
+		"of an earlier MCPServer of the name":     {pod: podOf("apps/v1", "web"), stray: true},
+		"being deleted":                           {pod: marked, scale: scaled},
+		"nobody's":                                {pod: orphan, scale: scaled},
+		"of another StatefulSet":                  {pod: podOf("apps/v1", "other"), scale: scaled},
+		"of another kind of StatefulSet":          {pod: podOf("apps.kruise.io/v1beta1", "web"), scale: scaled},
+		"where the StatefulSet is someone else's": {pod: podOf("apps/v1", "web"), scale: scaled, foreign: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, p := strayPass(t, c.pod)
+			p.Server.Status.Scale = c.scale
+			if c.created {
+				r.Seen.Created(p.Server, Child{KindStatefulSet, "web"})
+			}
+			if c.foreign {
+				p.Foreign = []Foreign{{Child: Child{KindStatefulSet, "web"}}}
+			}
+			stray, err := r.strayPods(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := slices.Equal(stray, []string{"web-0"}); got != c.stray {
+				t.Errorf("stray are %v, wanted one: %t", stray, c.stray)
+			}
+		})
+	}
+}
+
+// TestNoPodIsStrayWhoseStatefulSetIsThere: the cache that does not show it is behind.
+func TestNoPodIsStrayWhoseStatefulSetIsThere(t *testing.T) {
+	r, p := strayPass(t, podOf("apps/v1", "web"), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}})
+	p.Server.Status.Scale = &v1alpha1.ScaleStatus{Replicas: 1}
+	if stray, err := r.strayPods(t.Context(), p); !apierrors.IsConflict(err) {
+		t.Errorf("got %v, %v, wanted a conflict", stray, err)
+	}
+}
+
+// strayPass is a pass over the MCPServer web on an API server that has some objects.
+func strayPass(t *testing.T, objects ...client.Object) (*Reader, *Snapshot) {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
+	fixed, err := applyconfigs.FixedFor(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+	cached := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithIndex(&corev1.Pod{}, podIndex, func(pod client.Object) []string {
+			if owner := metav1.GetControllerOf(pod); owner != nil {
+				return []string{owner.Name}
+			}
+			return nil
+		}).Build()
+	return &Reader{Client: cached, APIReader: live, Seen: &Seen{}}, &Snapshot{Server: server, Fixed: fixed}
+}

@@ -1,0 +1,69 @@
+package plan
+
+import (
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+)
+
+var webSet = observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
+
+// TestAChildIsLookedAtAgainWhenItChanges: or when something else is asked for.
+func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
+	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
+	digest := func(minReadySeconds int32) uint64 {
+		asked, err := digestOf(appsv1ac.StatefulSet("web", "default").
+			WithSpec(appsv1ac.StatefulSetSpec().WithMinReadySeconds(minReadySeconds)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return asked
+	}
+	var converged Converged
+	converged.remember(server, webSet, live, digest(1))
+	if !converged.isStill(server, webSet, live, digest(1)) {
+		t.Error("looked at again without a change")
+	}
+	if converged.isStill(server, webSet, live, digest(2)) {
+		t.Error("not looked at again when something else is asked for")
+	}
+	changed := live.DeepCopy()
+	changed.ResourceVersion = "6"
+	if converged.isStill(server, webSet, changed, digest(1)) {
+		t.Error("not looked at again when it has changed")
+	}
+	another := server.DeepCopy()
+	another.UID = "another"
+	if converged.isStill(another, webSet, live, digest(1)) {
+		t.Error("not looked at again for another MCPServer of the name, to which the child was given")
+	}
+}
+
+// TestWhatTheAPIServerDropsIsNotAppliedAgain: and nobody is said to have removed it.
+func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
+	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
+	snapshot, memory := &observe.Snapshot{Server: server}, NewMemory()
+	step := Step{Child: webSet, Action: Apply, Live: live, digest: 7}
+
+	memory.Remember(snapshot, Results{{Step: step, Outcome: Unchanged}})
+	if !memory.Converged.isStill(server, webSet, live, 7) {
+		t.Error("applied again without a change")
+	}
+	step.Action = Keep
+	memory.Remember(snapshot, Results{{Step: step, Outcome: Nothing}})
+	if memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
+		t.Error("remembered as if it were as asked for")
+	}
+	live.ResourceVersion = "6"
+	memory.Remember(snapshot, Results{{Step: step, Outcome: Nothing}})
+	if !memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
+		t.Error("not remembered when it is as asked for")
+	}
+}

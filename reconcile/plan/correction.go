@@ -1,0 +1,94 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/ownership"
+)
+
+// correction is a change that an apply cannot make, because the API server merges what is applied with what others own, or with a default
+// that nobody owns.
+type correction struct {
+	// reason is why, field what somebody has changed, in words.
+	reason, field string
+	// path is the field. Nobody is told of a correction of a field that nobody owns: the MCPServer has changed it.
+	path fieldpath.Path
+	// patch is what is done.
+	patch ownership.Operation
+}
+
+// correct plans the first correction that a child needs. The apply comes with the next pass.
+func (m *maker) correct(step Step) (Step, error) {
+	for _, found := range []*correction{m.renumberedPort(step.Live), m.leftStrategy(step), m.strayRecord(step.Live)} {
+		if found == nil {
+			continue
+		}
+		if corrected, err := m.correctWith(step, *found); err != nil || corrected.Action != "" {
+			return corrected, err
+		}
+	}
+	return Step{}, nil
+}
+
+func (m *maker) correctWith(step Step, with correction) (Step, error) {
+	owners, err := ownership.OwnersOf(step.Live, with.path)
+	if err != nil || ownership.Owns(owners, observe.Self) {
+		return Step{}, err // what the operator owns, the MCPServer has changed: the apply takes the old value away
+	}
+	if len(owners) > 0 || with.field != "" {
+		change := Change{Manager: Somebody, Fields: []string{with.field}}
+		if len(owners) > 0 {
+			change.Manager = owners[0].Name
+		}
+		step.Undoes = []Change{change}
+	}
+	if until := m.backsOff(step); !until.IsZero() {
+		step.Action, step.Until, step.Reason = BackOff, until, "somebody undoes a correction each time"
+		return step, nil
+	}
+	step.Action, step.Reason = Correct, with.reason
+	step.Patch = []ownership.Operation{{Op: "test", Path: "/metadata/resourceVersion", Value: step.Live.GetResourceVersion()}, with.patch}
+	return step, nil
+}
+
+// leftStrategy finds the parameters of a rolling update in a StatefulSet that is to be updated on deletion. The API server has set them by
+// default, so that nobody owns them, no apply removes them, and it refuses them together with OnDelete.
+func (m *maker) leftStrategy(step Step) *correction {
+	set, isSet := step.Live.(*appsv1.StatefulSet)
+	want, isWanted := step.Want.(*appsv1ac.StatefulSetApplyConfiguration)
+	if !isSet || !isWanted || want.Spec.UpdateStrategy == nil || want.Spec.UpdateStrategy.Type == nil {
+		return nil
+	}
+	if *want.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType || set.Spec.UpdateStrategy.RollingUpdate == nil {
+		return nil
+	}
+	return &correction{
+		reason: "the API server refuses the parameters of a rolling update together with OnDelete",
+		path:   fieldpath.MakePathOrDie("spec", "updateStrategy"),
+		patch:  ownership.Operation{Op: "replace", Path: "/spec/updateStrategy", Value: map[string]string{"type": string(appsv1.OnDeleteStatefulSetStrategyType)}},
+	}
+}
+
+// strayRecord finds a record of a declaration that there is not, in a StatefulSet whose scale is delegated: somebody else has written it.
+func (m *maker) strayRecord(live client.Object) *correction {
+	set, isSet := live.(*appsv1.StatefulSet)
+	if !isSet || m.Server.Spec.Replicas != nil {
+		return nil
+	}
+	if _, found := set.Annotations[v1alpha1.DeclaredReplicasAnnotation]; !found {
+		return nil
+	}
+	return &correction{
+		reason: "no scale is declared, and the StatefulSet has a record of one",
+		field:  fmt.Sprintf("the annotation %s", v1alpha1.DeclaredReplicasAnnotation), path: observe.DeclaredReplicasPath,
+		patch: ownership.Operation{Op: "remove", Path: "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.DeclaredReplicasAnnotation, "/", "~1")},
+	}
+}

@@ -1,0 +1,68 @@
+package plan
+
+import (
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/scale"
+)
+
+// Fights counts how often fields of a child other than the scale were put back, by the rules of the scale.
+type Fights struct {
+	mutex   sync.Mutex
+	byChild map[types.UID]fight
+}
+
+// fight is the count of a child. It begins anew with each generation of the MCPServer: an edit does not wait, also if the first try to carry
+// it out fails.
+type fight struct {
+	*v1alpha1.ScaleTakeBacks
+	generation int64
+}
+
+// next returns when a child of an MCPServer may be put back; the zero time means now.
+func (f *Fights) next(server *v1alpha1.MCPServer, child client.Object, now time.Time) time.Time {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	last := f.byChild[child.GetUID()]
+	if last.generation != server.Generation {
+		return time.Time{}
+	}
+	return scale.NextTakeBack(last.ScaleTakeBacks, now)
+}
+
+// count counts that changes of others in a child were undone.
+func (f *Fights) count(server *v1alpha1.MCPServer, child client.Object, undone []Change, now metav1.Time) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if f.byChild == nil {
+		f.byChild = map[types.UID]fight{}
+	}
+	for uid, other := range f.byChild {
+		if !scale.StillCounts(other.ScaleTakeBacks, now.Time) {
+			delete(f.byChild, uid)
+		}
+	}
+	last := f.byChild[child.GetUID()]
+	if last.generation != server.Generation {
+		last.ScaleTakeBacks = nil
+	}
+	f.byChild[child.GetUID()] = fight{
+		ScaleTakeBacks: scale.CountTakeBack(last.ScaleTakeBacks, undone[0].Manager, now), generation: server.Generation,
+	}
+}
+
+// backsOff returns until when a step leaves a child as it is, because of a fight; the zero time means that it does not. A change of the
+// MCPServer or of the scale does not wait.
+func (m *maker) backsOff(step Step) time.Time {
+	if len(step.Undoes) == 0 || (step.Kind == observe.KindStatefulSet && m.verdict.Writes()) {
+		return time.Time{}
+	}
+	return m.memory.Fights.next(m.Server, step.Live, m.Now.Time)
+}

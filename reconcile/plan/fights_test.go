@@ -1,0 +1,63 @@
+package plan
+
+import (
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/scale"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// TestADecisionDoesNotWaitForAFight: neither one about the scale, which is in the StatefulSet, nor a change of the MCPServer.
+func TestADecisionDoesNotWaitForAFight(t *testing.T) {
+	set, service := &appsv1.StatefulSet{}, &corev1.Service{}
+	set.UID, service.UID = "set", "service"
+	by := []Change{{Manager: "meddler", Fields: []string{".spec"}}}
+	memory := NewMemory()
+	for range scale.FightAfter {
+		memory.Fights.count(&v1alpha1.MCPServer{}, set, by, metav1.NewTime(start))
+		memory.Fights.count(&v1alpha1.MCPServer{}, service, by, metav1.NewTime(start))
+	}
+	for _, row := range []struct {
+		kind       string
+		live       client.Object
+		verdict    scale.Action
+		generation int64
+		waits      bool
+	}{
+		{observe.KindStatefulSet, set, scale.Declare, 0, false},
+		{observe.KindStatefulSet, set, scale.Keep, 0, true},
+		{observe.KindStatefulSet, set, scale.Keep, 1, false},
+		{observe.KindService, service, scale.Declare, 0, true},
+	} {
+		m := &maker{
+			Snapshot: &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)},
+			verdict:  scale.Verdict{Action: row.verdict}, memory: memory,
+		}
+		m.Server.Generation = row.generation // the fight was in generation 0
+		until := m.backsOff(Step{Child: observe.Child{Kind: row.kind}, Live: row.live, Undoes: by})
+		if got := !until.IsZero(); got != row.waits {
+			t.Errorf("a %s in generation %d while the verdict is %s: waits %t", row.kind, row.generation, row.verdict, got)
+		}
+	}
+}
+
+// TestWritersOfAFieldByTurnsAreAFight: who it is does not matter.
+func TestWritersOfAFieldByTurnsAreAFight(t *testing.T) {
+	set := &appsv1.StatefulSet{}
+	var fights Fights
+	for _, manager := range []string{"a", "b", "a"} {
+		fights.count(&v1alpha1.MCPServer{}, set, []Change{{Manager: manager, Fields: []string{".spec"}}}, metav1.NewTime(start))
+	}
+	if fights.next(&v1alpha1.MCPServer{}, set, start).IsZero() {
+		t.Error("three take-backs within a minute from two writers are no fight")
+	}
+}

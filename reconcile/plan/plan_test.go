@@ -1,0 +1,225 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	"k8s.io/utils/ptr"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/scale"
+)
+
+// ipv4 are the settings of most clusters.
+var ipv4 = Settings{Cluster: applyconfigs.Cluster{IPFamily: corev1.IPv4Protocol}}
+
+// planOf plans a pass over a snapshot.
+func planOf(s *observe.Snapshot, memory *Memory) Plan {
+	return Make(s, scale.Decide(s.ScaleInput()), ipv4, memory)
+}
+
+// converged is a snapshot in which the StatefulSet is as it was applied, changed as told.
+func converged(t *testing.T, change func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet)) *observe.Snapshot {
+	t.Helper()
+	server, set := appliedStatefulSet(t)
+	set.UID, set.ResourceVersion = "set", "7"
+	change(server, set)
+	s, err := (&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}).With(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestPlanOfTheStatefulSet is the order and the precedence of what is done to the StatefulSet. Each row is a sentence.
+func TestPlanOfTheStatefulSet(t *testing.T) {
+	type change = func(*v1alpha1.MCPServer, *appsv1.StatefulSet)
+	image := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+		server.Spec.Image = "registry.example/server:2"
+	}
+	predecessor := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		set.ManagedFields = append(set.ManagedFields, metav1.ManagedFieldsEntry{
+			Manager: "toolhive-container-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "apps/v1",
+			FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`),
+		})
+	}
+	lost := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) { set.ManagedFields = nil }
+	declared := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) { server.Spec.Replicas = ptr.To[int32](3) }
+	ours := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		for i := range set.ManagedFields {
+			fields := set.ManagedFields[i].FieldsV1.GetRawString()
+			set.ManagedFields[i].FieldsV1 = metav1.NewFieldsV1(strings.Replace(fields, `"f:spec":{`, `"f:spec":{"f:replicas":{},`, 1))
+		}
+	}
+	going := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		set.DeletionTimestamp = ptr.To(metav1.NewTime(start))
+	}
+	port := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		set.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort++
+	}
+	onDelete := func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		server.Spec.UpdateStrategy = &appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType}
+		set.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{
+			Type: appsv1.RollingUpdateStatefulSetStrategyType, RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: new(int32)},
+		}
+	}
+	record := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		set.Annotations[v1alpha1.DeclaredReplicasAnnotation] = "7"
+	}
+	invalid := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+		server.Spec.PodTemplateSpec = &runtime.RawExtension{Raw: []byte(`{"spec":{"containers":3}}`)}
+	}
+	for name, row := range map[string]struct {
+		changes []change
+		action  Action
+		confirm bool
+	}{
+		"nothing has changed: kept":                                       {nil, Keep, false},
+		"the image is another: applied":                                   {[]change{image}, Apply, false},
+		"a declaration: applied, against a current MCPServer":             {[]change{declared}, Apply, true},
+		"delegated and still ours: released first":                        {[]change{image, ours}, Release, true},
+		"of another operator: migrated first":                             {[]change{image, ours, predecessor}, Migrate, false},
+		"no managedFields: repaired before all":                           {[]change{image, declared, lost}, Repair, false},
+		"a port has another number: put back first":                       {[]change{image, declared, port}, Correct, false},
+		"updated on deletion from now on: the defaults go first":          {[]change{image, onDelete}, Correct, false},
+		"somebody records a declaration that there is not: it goes first": {[]change{image, record}, Correct, false},
+		"being deleted: waits":                                            {[]change{image, declared, going}, Wait, false},
+		"the MCPServer asks for what cannot be: left":                     {[]change{invalid, predecessor}, Invalid, false},
+		"being deleted, and the MCPServer asks for what cannot be: waits": {[]change{invalid, going}, Wait, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+				for _, change := range row.changes {
+					change(server, set)
+				}
+			})
+			p := planOf(s, NewMemory())
+			step := p.StatefulSet()
+			if step == nil || step.Action != row.action || step.Confirm != row.confirm {
+				t.Fatalf("got %+v, wanted %s", step, row.action)
+			}
+			if step.Reason == "" && step.Err == nil {
+				t.Error("a step without a reason")
+			}
+			if want, isApplied := step.Want.(*appsv1ac.StatefulSetApplyConfiguration); step.Action == Apply &&
+				(!isApplied || *want.UID != "set" || *want.ResourceVersion != "7") {
+				t.Errorf("it does not count for the version that was seen: %+v", want)
+			}
+			if len(step.Patch) > 0 && fmt.Sprint(step.Patch[0]) != "{test /metadata/resourceVersion 7}" {
+				t.Errorf("the patch does not test the version that was seen: %v", step.Patch[0])
+			}
+		})
+	}
+}
+
+// TestPlanOfForeignAndAbsentChildren: what is absent is created, what is someone else's is left alone.
+func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
+	fixed, err := applyconfigs.FixedFor(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &observe.Snapshot{Server: server, Fixed: fixed, Foreign: []observe.Foreign{
+		{Child: observe.Child{Kind: observe.KindService, Name: "mcp-web-proxy"}},
+	}}
+	var got []string
+	p := planOf(s, NewMemory())
+	for _, step := range p.Steps {
+		got = append(got, fmt.Sprintf("%s %s", step.Action, step.Child))
+	}
+	const want = `[Create ServiceAccount "mcp-web" Create Service "mcp-web-headless" Refuse Service "mcp-web-proxy" Create PodDisruptionBudget "mcp-web" Create StatefulSet "web"]`
+	if fmt.Sprint(got) != want {
+		t.Errorf("got %v, wanted %s", got, want)
+	}
+	p = Make(s, scale.Decide(s.ScaleInput()), Settings{}, NewMemory())
+	if step := p.StatefulSet(); step.Action != Wait {
+		t.Errorf("a StatefulSet before it is known where its server has to listen: %s", step.Action)
+	}
+	s.Stray = []string{"web-0"}
+	p = planOf(s, NewMemory())
+	if step := p.StatefulSet(); step.Action != Wait {
+		t.Errorf("a StatefulSet whose pods of before are still there: %s", step.Action)
+	}
+}
+
+// TestTheAddressFollowsTheService: that of clients, which nobody can change, or else the one that it will have.
+func TestTheAddressFollowsTheService(t *testing.T) {
+	service := func(families ...corev1.IPFamily) *corev1.Service {
+		return &corev1.Service{Spec: corev1.ServiceSpec{IPFamilies: families}}
+	}
+	const v4, v6 = corev1.IPv4Protocol, corev1.IPv6Protocol
+	for name, row := range map[string]struct {
+		clients, headless *corev1.Service
+		declared          []corev1.IPFamily
+		cluster           corev1.IPFamily
+		want              corev1.IPFamily
+	}{
+		"that of the cluster, for Services that will be created": {nil, nil, nil, v6, v6},
+		"as declared, for Services that will be created":         {nil, nil, []corev1.IPFamily{v6, v4}, v4, v6},
+		"that of the Service":                                    {service(v6, v4), service(v4), nil, v4, v6},
+		"that of the Service, whatever is declared later":        {service(v4), nil, []corev1.IPFamily{v6}, v6, v4},
+		"that of the headless Service, if the other is deleted":  {nil, service(v6), nil, v4, v6},
+	} {
+		m := &maker{Snapshot: &observe.Snapshot{Server: &v1alpha1.MCPServer{}}}
+		m.Children.ClientService, m.Children.HeadlessService = row.clients, row.headless
+		if row.declared != nil {
+			m.Server.Spec.Service = &v1alpha1.ClientService{IPFamilies: row.declared}
+		}
+		if got := m.familyOf(applyconfigs.Cluster{IPFamily: row.cluster}).IPFamily; got != row.want {
+			t.Errorf("%s: got %s", name, got)
+		}
+	}
+}
+
+// TestWhatOthersKeepIsToldUntilTheyGiveItUp: the operator drops an image pull policy that a backup has applied too.
+func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
+	backup := metav1.ManagedFieldsEntry{
+		Manager: "backup", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "apps/v1", FieldsType: "FieldsV1",
+		FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"mcp\"}":{".":{},"f:args":{},"f:name":{}}}}}}}`),
+	}
+	s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		server.Spec.Args = nil
+		set.ManagedFields = append(set.ManagedFields, backup)
+	})
+	told := func(s *observe.Snapshot, memory *Memory) string {
+		p := planOf(s, memory)
+		results := Results{{Step: *p.StatefulSet(), Outcome: Written}}
+		memory.Remember(s, results)
+		var all []string
+		for _, residue := range results.Residues() {
+			all = append(all, residue.Name, residue.Manager, fmt.Sprint(residue.Fields))
+		}
+		return strings.Join(all, " ")
+	}
+	const kept = `web backup [.spec.template.spec.containers[name="mcp"].args]`
+	memory := NewMemory()
+	if got := told(s, memory); got != kept {
+		t.Errorf("after the apply: %s", got)
+	}
+	applied := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		server.Spec.Args = nil
+		for i := range set.ManagedFields {
+			fields := set.ManagedFields[i].FieldsV1.GetRawString()
+			set.ManagedFields[i].FieldsV1 = metav1.NewFieldsV1(strings.Replace(fields, `"f:args":{},`, "", 1))
+		}
+		set.ManagedFields = append(set.ManagedFields, backup)
+	})
+	if got := told(applied, memory); got != kept {
+		t.Errorf("afterwards: %s", got)
+	}
+	applied.Children.StatefulSet.ManagedFields = applied.Children.StatefulSet.ManagedFields[:1]
+	if got := told(applied, memory); got != "" {
+		t.Errorf("when the other has given it up: %s", got)
+	}
+	if len(memory.Residues.byChild) > 0 {
+		t.Error("it is still remembered")
+	}
+}

@@ -1,0 +1,74 @@
+package plan
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/reconcile/ownership"
+)
+
+// renumbered is a port of the operator's that somebody gave another number. Ports are merged by their number, so that an
+// apply would add a second one of the same name beside it, which the API server refuses.
+type renumbered struct {
+	pointer string // the JSON pointer of the number
+	path    fieldpath.Path
+	was     int32
+	wanted  int32
+}
+
+// renumberedPort finds such a port in a child.
+func (m *maker) renumberedPort(live client.Object) *correction {
+	var port *renumbered
+	switch live := live.(type) {
+	case *appsv1.StatefulSet:
+		port = containerPort(live, applyconfigs.ContainerPort(m.Server))
+	case *corev1.Service:
+		port = servicePort(live, applyconfigs.ProxyPort(m.Server))
+	}
+	if port == nil {
+		return nil
+	}
+	return &correction{
+		reason: "a port has another number", field: fmt.Sprintf("the number of port %s, to %d,", applyconfigs.PortName, port.was),
+		path: port.path, patch: ownership.Operation{Op: "replace", Path: port.pointer, Value: port.wanted},
+	}
+}
+
+// servicePort returns the port of a Service of the operator's if it has another number.
+func servicePort(service *corev1.Service, wanted int32) *renumbered {
+	for i, port := range service.Spec.Ports {
+		if port.Name == applyconfigs.PortName && port.Port != wanted {
+			return &renumbered{
+				pointer: fmt.Sprintf("/spec/ports/%d/port", i), was: port.Port, wanted: wanted,
+				path: fieldpath.MakePathOrDie("spec", "ports",
+					fieldpath.KeyByFields("port", int(port.Port), "protocol", string(port.Protocol)), "port"),
+			}
+		}
+	}
+	return nil
+}
+
+// containerPort returns the port of the container of the server if it has another number.
+func containerPort(set *appsv1.StatefulSet, wanted int32) *renumbered {
+	for i := range set.Spec.Template.Spec.Containers {
+		container := &set.Spec.Template.Spec.Containers[i]
+		for j, port := range container.Ports {
+			if container.Name == applyconfigs.ContainerName && port.Name == applyconfigs.PortName && port.ContainerPort != wanted {
+				return &renumbered{
+					pointer: fmt.Sprintf("/spec/template/spec/containers/%d/ports/%d/containerPort", i, j),
+					was:     port.ContainerPort, wanted: wanted,
+					path: fieldpath.MakePathOrDie("spec", "template", "spec",
+						"containers", fieldpath.KeyByFields("name", container.Name),
+						"ports", fieldpath.KeyByFields("containerPort", int(port.ContainerPort), "protocol", string(port.Protocol)),
+						"containerPort"),
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestAnUpgradeOfTheOperatorKeepsThePodTemplate: until there is a reason to restart the pods. The StatefulSet has a template of another
+// revision, without the variable FASTMCP_PORT, which the builders of this one make.
+func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
+	type change = func(*v1alpha1.MCPServer, *appsv1.StatefulSet)
+	reported := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+		server.Generation, server.Status.ObservedGeneration = 4, 4
+	}
+	edited := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) { server.Generation = 5 }
+	stalled := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+		server.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue}}
+	}
+	image := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+		server.Spec.Image = "registry.example/server:2"
+	}
+	seconds := int32(5)
+	other := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) { server.Spec.MinReadySeconds = &seconds }
+	asked := func(number int) change {
+		return func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+			server.Annotations = map[string]string{v1alpha1.UpdatePodTemplateAnnotation: fmt.Sprint(number)}
+		}
+	}
+	meddled := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		for i := range set.ManagedFields {
+			fields := set.ManagedFields[i].FieldsV1.GetRawString()
+			set.ManagedFields[i].FieldsV1 = metav1.NewFieldsV1(strings.Replace(fields, `"f:image":{},`, "", 1))
+		}
+	}
+	stranger := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		delete(set.Annotations, v1alpha1.PodTemplateAnnotation)
+		delete(set.Labels, applyconfigs.ManagedByLabel)
+	}
+	unrecorded := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+		delete(set.Annotations, v1alpha1.PodTemplateAnnotation)
+	}
+
+	for name, row := range map[string]struct {
+		changes []change
+		seen    bool // an earlier pass of this operator has kept it
+		flag    bool
+		kept    bool
+	}{
+		"nothing else has changed":                           {[]change{reported}, false, false, true},
+		"nothing else has changed since":                     {[]change{reported}, true, false, true},
+		"of an operator that did not record revisions":       {[]change{reported, unrecorded}, false, false, true},
+		"of another operator, that was taken over":           {[]change{reported, stranger}, false, false, false},
+		"the MCPServer has changed while no operator ran":    {[]change{reported, edited, image}, false, false, false},
+		"the image has changed since":                        {[]change{reported, edited, image}, true, false, false},
+		"something has changed that does not reach the pods": {[]change{reported, edited, other}, true, false, true},
+		"the last change could not be carried out":           {[]change{reported, stalled}, false, false, false},
+		"the user asks for it":                               {[]change{reported, asked(applyconfigs.TemplateRevision)}, true, false, false},
+		"the user has asked for an earlier one":              {[]change{reported, asked(applyconfigs.TemplateRevision - 1)}, true, false, true},
+		"somebody has changed a field of ours":               {[]change{reported, meddled}, true, false, false},
+		"the flag":                                           {[]change{reported}, true, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+				ofAnotherRevision(t, set, row.seen)
+				for _, change := range row.changes {
+					change(server, set)
+				}
+			})
+			m := &maker{Snapshot: s, settings: Settings{UpdateTemplates: row.flag}, memory: NewMemory()}
+			step, update := m.statefulSet()
+			if (update != nil) != row.kept {
+				t.Fatalf("%s, and what is not applied is %+v", step.Action, update)
+			}
+			want := step.Want.(*appsv1ac.StatefulSetApplyConfiguration)
+			if made := strings.Contains(fmt.Sprint(unstructuredOf(want).Object), "FASTMCP_PORT"); made == row.kept {
+				t.Errorf("the template is that of this revision: %t", made)
+			}
+			if update != nil && !strings.Contains(strings.Join(update.Fields, " "), `[name="FASTMCP_PORT"]`) {
+				t.Errorf("what changes is not told: %q", update.Fields)
+			}
+			_, waits := want.Annotations[v1alpha1.PodTemplateUpdateAnnotation]
+			if waits != row.kept {
+				t.Errorf("recorded as kept: %t", waits)
+			}
+		})
+	}
+}
+
+// ofAnotherRevision makes a StatefulSet one that an operator of another revision has applied. With seen, this one has recorded what it would
+// make.
+func ofAnotherRevision(t *testing.T, set *appsv1.StatefulSet, seen bool) {
+	t.Helper()
+	made := set.Annotations[v1alpha1.PodTemplateAnnotation]
+	env := &set.Spec.Template.Spec.Containers[0].Env
+	kept := (*env)[:0]
+	for _, variable := range *env {
+		if variable.Name != "FASTMCP_PORT" {
+			kept = append(kept, variable)
+		}
+	}
+	*env = kept
+	for i := range set.ManagedFields {
+		fields := set.ManagedFields[i].FieldsV1.GetRawString()
+		set.ManagedFields[i].FieldsV1 = metav1.NewFieldsV1(strings.Replace(fields, `"k:{\"name\":\"FASTMCP_PORT\"}":{".":{},"f:name":{},"f:value":{}},`, "", 1))
+	}
+	owned, err := appsv1ac.ExtractStatefulSet(set, applyconfigs.FieldManager)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := applyconfigs.TemplateDigest(owned.Spec.Template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.Annotations[v1alpha1.PodTemplateAnnotation] = applyconfigs.TemplateRecord{Revision: applyconfigs.TemplateRevision - 1, Digest: digest}.String()
+	if seen {
+		set.Annotations[v1alpha1.PodTemplateUpdateAnnotation] = made
+	}
+}

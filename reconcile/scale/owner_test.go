@@ -1,0 +1,81 @@
+package scale
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"mcpserver-operator/reconcile/ownership"
+)
+
+func hpa(desired int32, lastScale *time.Time) autoscalingv2.HorizontalPodAutoscaler {
+	hpa := autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
+	hpa.Status.DesiredReplicas = desired
+	if lastScale != nil {
+		hpa.Status.LastScaleTime = ptr.To(metav1.NewTime(*lastScale))
+	}
+	return hpa
+}
+
+func byKEDA(hpa autoscalingv2.HorizontalPodAutoscaler) autoscalingv2.HorizontalPodAutoscaler {
+	hpa.OwnerReferences = []metav1.OwnerReference{{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: "jobs", Controller: ptr.To(true)}}
+	return hpa
+}
+
+func through(manager, subresource string, at time.Time) *ownership.Owner {
+	return &ownership.Owner{
+		Manager: ownership.Manager{Name: manager, Operation: metav1.ManagedFieldsOperationUpdate, Subresource: subresource},
+		Time:    ptr.To(metav1.NewTime(at)),
+	}
+}
+
+// TestTheOwnerIsWhomAPersonWouldName: the scale is 4.
+func TestTheOwnerIsWhomAPersonWouldName(t *testing.T) {
+	long := start.Add(-time.Hour)
+	type hpas = []autoscalingv2.HorizontalPodAutoscaler
+	self := ownership.Owner{Manager: self}
+	for name, row := range map[string]struct {
+		owner *ownership.Owner
+		hpas  hpas
+		want  string
+	}{
+		"the operator":     {&self, hpas{hpa(4, &start)}, "MCPServer"},
+		"nobody on record": {nil, nil, "Unclaimed"},
+		"nobody on record, an autoscaler wrote 4":       {nil, hpas{hpa(4, &long)}, "HorizontalPodAutoscaler/web"},
+		"nobody on record, an autoscaler wants another": {nil, hpas{hpa(3, &long)}, "Unclaimed"},
+		"nobody on record, an autoscaler never wrote":   {nil, hpas{hpa(4, nil)}, "Unclaimed"},
+		"the controller of autoscalers":                 {through("kube-controller-manager", "scale", start), hpas{hpa(3, nil)}, "HorizontalPodAutoscaler/web"},
+		"the same, the autoscaler is gone":              {through("kube-controller-manager", "scale", start), nil, "kube-controller-manager"},
+		"it has another name (GKE)":                     {through("vpa-recommender", "scale", start), hpas{hpa(4, &start)}, "HorizontalPodAutoscaler/web"},
+		"kubectl, long after the autoscaler":            {through("kubectl", "scale", start), hpas{hpa(4, &long)}, "kubectl"},
+		"kubectl, beside an autoscaler":                 {through("kubectl", "scale", start), hpas{hpa(3, &start)}, "kubectl"},
+		"an apply, beside an autoscaler":                {through("argocd-controller", "", start), hpas{hpa(4, &start)}, "argocd-controller"},
+		"KEDA itself":                                   {through("keda", "scale", start), hpas{byKEDA(hpa(9, nil))}, "ScaledObject/jobs"},
+		"the autoscaler of KEDA":                        {nil, hpas{byKEDA(hpa(4, &start))}, "ScaledObject/jobs"},
+		"KEDA, its autoscaler is gone":                  {through("keda", "scale", start), nil, "keda"},
+	} {
+		if got := OwnerName(row.owner, 4, row.hpas); got != row.want {
+			t.Errorf("%s: got %s, wanted %s", name, got, row.want)
+		}
+	}
+}
+
+// TestTheNameOfAManagerIsNoAdvice: whoever writes chooses it.
+func TestTheNameOfAManagerIsNoAdvice(t *testing.T) {
+	for _, name := range []string{"Namespace/production", "HorizontalPodAutoscaler/web", "ScaledObject/web", "MCPServer", "Unclaimed", `"MCPServer"`, "a, b"} {
+		owner := OwnerName(through(name, "", start), 4, nil)
+		if advice := StopAdvice(owner); strings.HasPrefix(advice, "Delete") {
+			t.Errorf("a manager %q leads to the advice %q", name, advice)
+		}
+		if kind := OwnerKind(owner); kind != "other" {
+			t.Errorf("a manager %q is in a metric as %q", name, kind)
+		}
+		if counted := CountTakeBack(nil, owner, metav1.NewTime(start)); len(Writers(counted)) != 1 {
+			t.Errorf("a manager %q counts as several: %q", name, Writers(counted))
+		}
+	}
+}

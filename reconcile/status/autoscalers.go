@@ -1,0 +1,113 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/scale"
+)
+
+// Reasons of the condition AutoscalerProblem.
+const (
+	reasonAutoscalerForced      = "AutoscalerAgainstForce"
+	reasonAutoscalerUndeclared  = "AutoscalerOnUndeclared"
+	reasonAutoscalersCompete    = "AutoscalersCompete"
+	reasonAutoscalerNoRequest   = "AutoscalerWithoutRequest"
+	reasonAutoscalerCannotScale = "AutoscalerCannotScaleOut"
+)
+
+// finding is something about an autoscaler that keeps it from doing what it is meant to. Nothing is written to it.
+type finding struct {
+	Reason  string
+	Message string
+}
+
+// findAutoscalerProblems looks at the autoscalers of an MCPServer. Each finding has the fix in it.
+func findAutoscalerProblems(server *v1alpha1.MCPServer, set *appsv1.StatefulSet, found observe.Autoscalers) []finding {
+	var findings []finding
+	add := func(reason, format string, args ...any) {
+		findings = append(findings, finding{Reason: reason, Message: fmt.Sprintf(format, args...)})
+	}
+	every := append(slices.Clone(found.OfStatefulSet), found.OfMCPServer...)
+
+	if len(every) > 1 {
+		var names []string
+		for i := range every {
+			names = append(names, scale.AutoscalerName(&every[i]))
+		}
+		add(reasonAutoscalersCompete, "%s scale the same pods and undo each other: delete all but one",
+			strings.Join(names, " and "))
+	}
+	if declaresByForce(server) {
+		for i := range found.OfStatefulSet {
+			add(reasonAutoscalerForced, "%s scales StatefulSet %q, which is put back to spec.replicas each time: "+
+				"remove spec.replicas, or set replicasConflictPolicy to %s, or point the autoscaler at the MCPServer",
+				scale.AutoscalerName(&found.OfStatefulSet[i]), applyconfigs.StatefulSetName(server.Name), v1alpha1.ReplicasConflictYield)
+		}
+	}
+	if server.Spec.Replicas == nil {
+		for i := range found.OfMCPServer {
+			add(reasonAutoscalerUndeclared, "%s targets this MCPServer, whose scale cannot be read while spec.replicas is "+
+				"left out: point it at StatefulSet %q, or set spec.replicas to a starting value",
+				scale.AutoscalerName(&found.OfMCPServer[i]), applyconfigs.StatefulSetName(server.Name))
+		}
+	}
+	for i := range every {
+		if container, resource := missingRequest(&every[i], set); container != "" {
+			add(reasonAutoscalerNoRequest, "%s scales by the utilization of %s, but container %q requests none: "+
+				"set resources.requests.%s on it", scale.AutoscalerName(&every[i]), resource, container, resource)
+		}
+		if every[i].Spec.MaxReplicas > 1 && applyconfigs.Transport(server) == v1alpha1.TransportStdio {
+			add(reasonAutoscalerCannotScale, "%s may scale to %d, but each pod of a server with transport %s is a process "+
+				"of its own that no other pod can stand in for: set transport to %s, or maxReplicas to 1",
+				scale.AutoscalerName(&every[i]), every[i].Spec.MaxReplicas, v1alpha1.TransportStdio, v1alpha1.TransportStreamableHTTP)
+		}
+	}
+	return findings
+}
+
+func declaresByForce(server *v1alpha1.MCPServer) bool {
+	return server.Spec.Replicas != nil && server.Spec.ReplicasConflictPolicy == v1alpha1.ReplicasConflictForce
+}
+
+// missingRequest returns the first container, in the template as it is, that does not request a resource by whose
+// utilization an autoscaler scales. The autoscaler cannot compute a utilization of nothing.
+func missingRequest(hpa *autoscalingv2.HorizontalPodAutoscaler, set *appsv1.StatefulSet) (container string, resource corev1.ResourceName) {
+	// Minimum and maximum are enforced before metrics are looked at.
+	needsMetrics := hpa.Spec.MinReplicas == nil || *hpa.Spec.MinReplicas != hpa.Spec.MaxReplicas
+	if set == nil || !needsMetrics {
+		return "", ""
+	}
+	for _, metric := range hpa.Spec.Metrics {
+		var only string
+		switch {
+		case metric.Resource != nil && metric.Resource.Target.Type == autoscalingv2.UtilizationMetricType:
+			resource = metric.Resource.Name
+		case metric.ContainerResource != nil && metric.ContainerResource.Target.Type == autoscalingv2.UtilizationMetricType:
+			resource, only = metric.ContainerResource.Name, metric.ContainerResource.Container
+		default:
+			continue
+		}
+		for i := range set.Spec.Template.Spec.Containers {
+			c := &set.Spec.Template.Spec.Containers[i]
+			if only != "" && c.Name != only {
+				continue
+			}
+			if _, requested := c.Resources.Requests[resource]; requested {
+				continue
+			}
+			if _, limited := c.Resources.Limits[resource]; !limited { // a limit without a request is the request
+				return c.Name, resource
+			}
+		}
+	}
+	return "", ""
+}

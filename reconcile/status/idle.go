@@ -1,0 +1,70 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/ownership"
+	"mcpserver-operator/reconcile/scale"
+)
+
+// zeroScale says why a server has a scale of 0, as reason and message of Ready. It is idle if an autoscaler has set the 0,
+// because the autoscaler scales it up again. It is stopped if a person has, because it stays at 0 until a person acts.
+func zeroScale(server *v1alpha1.MCPServer, owner *ownership.Owner, found observe.Autoscalers) (reason, message string) {
+	if hpa := idleBy(owner, found); hpa != nil {
+		message = fmt.Sprintf("scaled to 0 by %s, which scales it up again when its metrics ask for it: no pod runs", scale.AutoscalerName(hpa))
+		if failure := metricsFailure(hpa); failure != "" {
+			message += fmt.Sprintf(". It cannot at present, because it has no metrics (%.64q): see kubectl -n %s describe hpa %s",
+				failure, server.Namespace, hpa.Name)
+		}
+		return reasonIdle, message
+	}
+	message = "scaled to 0: no pod runs"
+	for _, hpa := range slices.Concat(found.OfStatefulSet, found.OfMCPServer) {
+		if scale.IsOfKEDA(&hpa) {
+			continue // KEDA scales up from any 0
+		}
+		toStart := fmt.Sprintf("run: kubectl -n %s scale statefulset %s --replicas=1", server.Namespace, applyconfigs.StatefulSetName(server.Name))
+		if server.Spec.Replicas != nil {
+			toStart = "set spec.replicas to 1 or more"
+		}
+		return reasonScaledToZero, message + fmt.Sprintf(". %s does nothing while the scale is a 0 that it has not set. To start the server, %s",
+			scale.AutoscalerName(&hpa), toStart)
+	}
+	return reasonScaledToZero, message
+}
+
+// idleBy returns the autoscaler that has scaled to 0 and scales up again; nil if there is none. Kubernetes records no owner of
+// most such writes, so that the condition ScaledToZero of the autoscaler decides: while it is True, and only then, the
+// autoscaler scales up from 0, whoever has written that. KEDA has no such condition: it scales up from any 0.
+func idleBy(owner *ownership.Owner, found observe.Autoscalers) *autoscalingv2.HorizontalPodAutoscaler {
+	for _, hpas := range [][]autoscalingv2.HorizontalPodAutoscaler{found.OfStatefulSet, found.OfMCPServer} {
+		for i := range hpas {
+			ofKEDA := scale.IsOfKEDA(&hpas[i]) && (owner == nil || owner.Name == scale.KEDAManager)
+			if ofKEDA || (observe.HasScaledToZero(&hpas[i]) && metricsFailure(&hpas[i]) != scalingDisabled) {
+				return &hpas[i]
+			}
+		}
+	}
+	return nil
+}
+
+// scalingDisabled is the reason of the condition ScalingActive of an autoscaler that does not scale up from 0. With ScaledToZero, it
+// has lost the metrics that work without pods.
+const scalingDisabled = "ScalingDisabled"
+
+// metricsFailure returns why an autoscaler cannot compute a scale; empty if it can.
+func metricsFailure(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
+	for _, condition := range hpa.Status.Conditions {
+		if condition.Type == autoscalingv2.ScalingActive && condition.Status == corev1.ConditionFalse {
+			return condition.Reason
+		}
+	}
+	return ""
+}

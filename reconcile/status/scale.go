@@ -1,0 +1,80 @@
+package status
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/scale"
+)
+
+// transfersKept is how many transfers of the scale the status remembers.
+const transfersKept = 5
+
+// scaleSeen says who decides the scale of a StatefulSet that exists, and remembers who did before.
+func scaleSeen(s *observe.Snapshot) *v1alpha1.ScaleStatus {
+	next := &v1alpha1.ScaleStatus{Replicas: observe.ReplicasOf(s.Children.StatefulSet), Owner: s.ScaleOwnerName()}
+	if owner := s.ScaleOwner(); owner != nil {
+		next.Manager, next.Operation, next.Subresource = owner.Name, owner.Operation, owner.Subresource
+	}
+	if s.Server.Spec.Replicas != nil {
+		next.DeclaredReplicas = s.CarriedOut
+	}
+	last := s.Server.Status.Scale
+	if last != nil && last.TakeBacks != nil && scale.StillCounts(last.TakeBacks, s.Now.Time) {
+		next.TakeBacks = last.TakeBacks
+	}
+	return remember(last, next, s.Now)
+}
+
+// ScaleWritten is the status after the verdict of a pass was carried out. It does not wait for the next pass to see it: by then somebody
+// could have deleted the StatefulSet or edited the annotation, and what was declared, at what scale, and how often it was taken back would
+// be forgotten. It reports false if the status has no scale yet: there is nothing that could be forgotten.
+func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1alpha1.MCPServerStatus, bool) {
+	status := *s.Server.Status.DeepCopy()
+	if status.Scale == nil {
+		return status, false
+	}
+	last, next := s.Server.Status.Scale, status.Scale
+	next.DeclaredReplicas = verdict.Apply.Declared
+	switch verdict.Action {
+	case scale.Declare, scale.TakeBack:
+		next.Replicas = *verdict.Apply.Replicas
+		next.Owner = v1alpha1.ScaleOwnerMCPServer
+		next.Manager, next.Operation, next.Subresource = applyconfigs.FieldManager, metav1.ManagedFieldsOperationApply, ""
+	case scale.Release:
+		next.Replicas = observe.ReplicasOf(s.Children.StatefulSet)
+		next.Owner = v1alpha1.ScaleOwnerUnclaimed
+		next.Manager, next.Operation, next.Subresource = "", "", ""
+	case scale.Restore:
+		next.Replicas = *verdict.Apply.Replicas
+	default: // the others write no scale
+	}
+	if verdict.Action == scale.TakeBack {
+		next.TakeBacks = scale.CountTakeBack(next.TakeBacks, s.ScaleOwnerName(), s.Now)
+	}
+	status.Scale = remember(last, next, s.Now)
+	return status, true
+}
+
+// remember carries over to next what the last scale says of the time before.
+func remember(last, next *v1alpha1.ScaleStatus, now metav1.Time) *v1alpha1.ScaleStatus {
+	next.Since, next.Transfers = now, nil
+	if last == nil {
+		return next
+	}
+	next.Transfers = last.Transfers
+	// An autoscaler that is deleted, or adopted by KEDA, changes the name of the owner, but not who wrote.
+	renamed := last.Manager == next.Manager && last.Operation == next.Operation &&
+		last.Subresource == next.Subresource && last.Replicas == next.Replicas
+	if last.Owner == next.Owner || renamed {
+		next.Since = last.Since
+		return next
+	}
+	next.Transfers = append([]v1alpha1.ScaleTransfer{{
+		Time: now, From: last.Owner, To: next.Owner, FromReplicas: last.Replicas, ToReplicas: next.Replicas,
+	}}, last.Transfers...)
+	next.Transfers = next.Transfers[:min(len(next.Transfers), transfersKept)]
+	return next
+}

@@ -1,0 +1,121 @@
+// Package status says what a pass saw and did: the status of the MCPServer, its conditions, and events. It is pure. Conditions come from
+// what was seen and from the outcomes of the plan, in one place.
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/plan"
+)
+
+// Next is the status after a pass. It starts from the status there is: what was not seen stays as last seen.
+func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1alpha1.MCPServerStatus {
+	status := *s.Server.Status.DeepCopy()
+	if !s.Server.Spec.Suspend {
+		status.ObservedGeneration = s.Server.Generation
+	}
+	status.URL = applyconfigs.URL(s.Server)
+	if len(s.Fixed.PodLabels) > 0 {
+		status.Selector = metav1.FormatLabelSelector(metav1.SetAsLabelSelector(s.Fixed.PodLabels))
+	}
+	status.Replicas, status.ReadyReplicas, status.Ready = 0, 0, "0/0"
+	if set := s.Children.StatefulSet; set != nil {
+		status.Replicas, status.ReadyReplicas = set.Status.Replicas, set.Status.ReadyReplicas
+		status.Ready = fmt.Sprintf("%d/%d", serving(s), observe.ReplicasOf(set))
+		if !results.AreStale() && !IsOutdated(p, results) {
+			status.Scale = scaleSeen(s) // otherwise it would be that of before a write
+		}
+	}
+	conditions := healthConditions(s, results)
+	conditions = append(conditions, suspended(s.Server)...)
+	conditions = append(conditions, scaleConflict(s, p.Scale)...)
+	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(s.Server, s.Children.StatefulSet, s.Autoscalers))...)
+	conditions = append(conditions, fieldConflict(results)...)
+	conditions = append(conditions, updateAvailable(s.Server, p.Update)...)
+	setConditions(&status, conditions, s.Now)
+	status.Phase = phaseOf(status.Conditions)
+	return status
+}
+
+// IsOutdated reports whether the next pass, which is due at once, has more to report than this one: the StatefulSet was created, or its
+// scale changed, which the status remembers already.
+func IsOutdated(p plan.Plan, results plan.Results) bool {
+	set := results.StatefulSet()
+	return set != nil && (set.Step.Action == plan.Create || p.Scale.Writes())
+}
+
+// NotSeen is the status after a pass that could not read everything. All stays as last seen but for why.
+func NotSeen(server *v1alpha1.MCPServer, err error, now metav1.Time) v1alpha1.MCPServerStatus {
+	status := *server.Status.DeepCopy()
+	conditions := slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
+		return !slices.Contains(v1alpha1.Conditions, c.Type) || c.Type == v1alpha1.ConditionReconciling
+	})
+	failed := reconciling(reasonPassFailed, "the operator cannot read all that it needs, and tries again: "+err.Error())
+	if apimeta.FindStatusCondition(conditions, v1alpha1.ConditionReady) == nil {
+		conditions = append(conditions, failed...)
+	} else {
+		conditions = append(conditions, failed[1:]...)
+	}
+	setConditions(&status, conditions, now)
+	if status.Phase == "" {
+		status.Phase = phaseOf(status.Conditions)
+	}
+	return status
+}
+
+// Terminating is the status of an MCPServer that waits for its children to be deleted.
+func Terminating(server *v1alpha1.MCPServer, now metav1.Time) v1alpha1.MCPServerStatus {
+	status := *server.Status.DeepCopy()
+	status.ObservedGeneration = server.Generation
+	status.Phase = v1alpha1.PhaseTerminating
+	setConditions(&status, reconciling(reasonTerminating, "the MCPServer and its children are being deleted"), now)
+	return status
+}
+
+// mostMessage bounds the message of a condition, in bytes. The schema of the CRD allows 32 KiB; a status with a longer message could not be
+// written at all, and webhooks, pods and autoscalers say as much as they like.
+const mostMessage = 8 << 10
+
+// setConditions makes the given conditions the only ones of the operator, and leaves those of others alone.
+func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Condition, now metav1.Time) {
+	for _, own := range v1alpha1.Conditions {
+		if !slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Type == own }) {
+			apimeta.RemoveStatusCondition(&status.Conditions, own)
+		}
+	}
+	for _, condition := range conditions {
+		condition.ObservedGeneration = max(status.ObservedGeneration, 0) // -1 in a status that nobody has written
+		condition.LastTransitionTime = now                               // counts only if the status changes
+		condition.Message = Bounded(condition.Message, mostMessage)
+		apimeta.SetStatusCondition(&status.Conditions, condition)
+	}
+}
+
+// Bounded returns a text of at most a number of bytes, in whole characters.
+func Bounded(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
+}
+
+func phaseOf(conditions []metav1.Condition) v1alpha1.Phase {
+	switch {
+	case apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionStalled):
+		return v1alpha1.PhaseFailed
+	case !apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReady):
+		return v1alpha1.PhasePending
+	case apimeta.FindStatusCondition(conditions, v1alpha1.ConditionReady).Reason == reasonScaledToZero:
+		return v1alpha1.PhaseStopped
+	default: // Idle as well: a phase of its own would be one more than existing clients, and the CRD of before an upgrade, know
+		return v1alpha1.PhaseReady
+	}
+}

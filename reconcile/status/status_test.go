@@ -1,0 +1,303 @@
+package status
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+
+	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/diagnosis"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/plan"
+	"mcpserver-operator/reconcile/scale"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// TestHealth: Ready tells the truth, and says what is missing.
+func TestHealth(t *testing.T) {
+	set := func(wanted, existing, updated, ready int32) *appsv1.StatefulSet {
+		return &appsv1.StatefulSet{
+			ObjectMeta: metav1.ObjectMeta{Generation: 2},
+			Spec:       appsv1.StatefulSetSpec{Replicas: ptr.To(wanted)},
+			Status: appsv1.StatefulSetStatus{
+				ObservedGeneration: 2, Replicas: existing, UpdatedReplicas: updated, ReadyReplicas: ready,
+			},
+		}
+	}
+	unseen := set(3, 3, 3, 3)
+	unseen.Generation = 3
+	deleted := set(3, 3, 3, 3)
+	deleted.DeletionTimestamp = ptr.To(metav1.NewTime(start))
+	service := observe.Child{Kind: observe.KindService, Name: "mcp-web-proxy"}
+	foreign := []observe.Foreign{{Child: service, Managers: []string{"kubectl"}}}
+	leftover := []observe.Foreign{{Child: service, Owner: "MCPServer/web", Leftover: true}}
+	denied := apierrors.NewBadRequest("admission webhook \"policy.example.com\" denied the request: never")
+	tooLarge := apierrors.NewRequestEntityTooLargeError("limit is 3145728")
+	busy := apierrors.NewTooManyRequests("try again", 1)
+	unknownYet := apierrors.NewForbidden(schema.GroupResource{Resource: "statefulsets"}, "web", errors.New("cannot set "+
+		"blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion toolhive.stacklok.dev/v1alpha1 Kind MCPServer"))
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "statefulsets"}, "web", errors.New("exceeded quota"))
+
+	for _, row := range []struct {
+		name    string
+		set     *appsv1.StatefulSet
+		foreign []observe.Foreign
+		err     error
+		phase   v1alpha1.Phase
+		reason  string
+	}{
+		{"no StatefulSet yet", nil, nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"a change that its controller has not seen", unseen, nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"being deleted", deleted, nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"pods are missing", set(3, 2, 2, 2), nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"pods are too many", set(3, 4, 3, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"pods of an old template", set(3, 3, 1, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"pods that are not ready", set(3, 3, 3, 2), nil, nil, v1alpha1.PhasePending, reasonPodsNotReady},
+		{"all ready", set(3, 3, 3, 3), nil, nil, v1alpha1.PhaseReady, reasonPodsReady},
+		{"scaled to 0", set(0, 0, 0, 0), nil, nil, v1alpha1.PhaseStopped, reasonScaledToZero},
+		{"a child is someone else's", set(3, 3, 3, 3), foreign, nil, v1alpha1.PhaseFailed, reasonNotControlled},
+		{"a child is of an earlier MCPServer of the name", nil, leftover, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"a webhook denies a child", set(3, 3, 3, 3), nil, denied, v1alpha1.PhaseFailed, reasonRejected},
+		{"a child is too large", set(3, 3, 3, 3), nil, tooLarge, v1alpha1.PhaseFailed, reasonRejected},
+		{"one child is rejected, and the API server is busy with another", set(3, 3, 3, 3), nil, errors.Join(busy, tooLarge), v1alpha1.PhaseFailed, reasonRejected},
+		{"the API server is busy", set(3, 3, 3, 3), nil, busy, v1alpha1.PhasePending, reasonPassFailed},
+		{"a child is rejected", set(3, 3, 3, 3), nil, forbidden, v1alpha1.PhaseFailed, reasonRejected},
+		{"the CRD is so new that the API server does not know it yet", nil, nil, unknownYet, v1alpha1.PhasePending, reasonPassFailed},
+		{"the API server is away", set(3, 3, 3, 3), nil, errors.New("connection refused"), v1alpha1.PhasePending, reasonPassFailed},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			status := Next(&observe.Snapshot{
+				Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start), Foreign: row.foreign, Children: observe.Children{StatefulSet: row.set},
+			}, plan.Plan{}, failed(row.err))
+			ready := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+			if ready == nil || ready.Reason != row.reason || status.Phase != row.phase {
+				t.Fatalf("phase %s, Ready %+v", status.Phase, ready)
+			}
+			// Ready is True, or exactly one of the others says why not.
+			var why []string
+			for _, condition := range status.Conditions {
+				if condition.Type != v1alpha1.ConditionReady && condition.Status == metav1.ConditionTrue {
+					why = append(why, condition.Type)
+				}
+			}
+			if isReady := ready.Status == metav1.ConditionTrue; isReady == (len(why) == 1) || len(why) > 1 {
+				t.Errorf("Ready is %s, and %v", ready.Status, why)
+			}
+		})
+	}
+}
+
+// TestTransfersKeepTheLastFive: the newest first, and no rename of the same writer.
+func TestTransfersKeepTheLastFive(t *testing.T) {
+	scale := &v1alpha1.ScaleStatus{Owner: "0", Manager: "0"}
+	for _, owner := range []string{"1", "2", "3", "4", "5", "6", "7"} {
+		scale = remember(scale, &v1alpha1.ScaleStatus{Owner: owner, Manager: owner}, metav1.NewTime(start))
+	}
+	scale = remember(scale, &v1alpha1.ScaleStatus{Owner: "renamed", Manager: "7"}, metav1.NewTime(start))
+	var to []string
+	for _, transfer := range scale.Transfers {
+		to = append(to, transfer.To)
+	}
+	if !slices.Equal(to, []string{"7", "6", "5", "4", "3"}) {
+		t.Errorf("the transfers are to %v", to)
+	}
+}
+
+// TestConditionsOfOthersAreLeftAlone: the list belongs to all who set one in it.
+func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
+	server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Conditions: []metav1.Condition{
+		{Type: "Scanned", Status: metav1.ConditionTrue, Reason: "Clean"},
+		{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reasonNotControlled},
+	}}}
+	status := Next(&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}, plan.Plan{}, nil)
+	if apimeta.FindStatusCondition(status.Conditions, "Scanned") == nil {
+		t.Error("the condition of someone else is gone")
+	}
+	if apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled) != nil {
+		t.Error("a condition of ours that no longer holds is still there")
+	}
+}
+
+// TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen: the pass has written the scale and put that into the status, or the cache
+// was behind; the StatefulSet that it saw is that of before.
+func TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen(t *testing.T) {
+	written := v1alpha1.ScaleStatus{Replicas: 2, Owner: v1alpha1.ScaleOwnerMCPServer, DeclaredReplicas: ptr.To[int32](2)}
+	set := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](7)}}
+	step := plan.Step{Child: observe.Child{Kind: observe.KindStatefulSet}, Action: plan.Apply, Live: set}
+	for name, outcome := range map[string]plan.Outcome{"written": plan.Written, "the cache was behind": plan.Stale} {
+		s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Children: observe.Children{StatefulSet: set}}
+		s.Server.Spec.Replicas, s.Server.Status.Scale = ptr.To[int32](2), written.DeepCopy()
+		results := append(failed(errors.New("another child is rejected")), plan.Result{Step: step, Outcome: outcome})
+		if got := Next(s, plan.Plan{Scale: scale.Verdict{Action: scale.Declare}}, results).Scale; !reflect.DeepEqual(got, &written) {
+			t.Errorf("%s: the status has %+v", name, got)
+		}
+	}
+}
+
+// failed is what came of a plan of which a step failed; nothing if err is nil.
+func failed(err error) plan.Results {
+	if err == nil {
+		return nil
+	}
+	return plan.Results{{Step: plan.Step{Child: observe.Child{Kind: observe.KindService}, Action: plan.Apply}, Outcome: plan.Failed, Err: err}}
+}
+
+// TestServing: what status.ready counts are pods that traffic reaches, and never more than are asked for.
+func TestServing(t *testing.T) {
+	for name, c := range map[string]struct {
+		wanted, ready, terminating, readyStill int32
+		want                                   string
+	}{
+		"all serve": {3, 3, 0, 0, "3/3"},
+		"two of five stop, and are ready meanwhile":  {3, 5, 2, 2, "3/3"},
+		"one of three stops, and is ready meanwhile": {3, 3, 1, 1, "2/3"},
+		"one of three stops, and is not ready":       {3, 2, 1, 0, "2/3"},
+		"scaled to 0":                                {0, 5, 5, 5, "0/0"},
+		"more than the scale, which nobody deletes":  {2, 4, 0, 0, "2/2"},
+		"the StatefulSet is ahead of the pods":       {3, 0, 1, 1, "0/3"},
+	} {
+		p := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)}
+		p.Children.StatefulSet = &appsv1.StatefulSet{
+			Spec: appsv1.StatefulSetSpec{Replicas: &c.wanted}, Status: appsv1.StatefulSetStatus{ReadyReplicas: c.ready},
+		}
+		p.Pods = observe.Pods{Terminating: c.terminating, ReadyStill: c.readyStill}
+		if status := Next(p, plan.Plan{}, nil); status.Ready != c.want || status.ReadyReplicas != c.ready {
+			t.Errorf("%s: status.ready is %s, readyReplicas %d", name, status.Ready, status.ReadyReplicas)
+		}
+	}
+}
+
+func withUpdated(set *appsv1.StatefulSet, updated int32) *appsv1.StatefulSet {
+	set.Status.UpdatedReplicas = updated
+	return set
+}
+
+// TestWhatWasFoundIsTold: the first finding gives the reason, what keeps pods from being created before all, and a message names
+// no more than three pods.
+func TestWhatWasFoundIsTold(t *testing.T) {
+	crash := func(pod string) observe.PodFinding {
+		return observe.PodFinding{Pod: pod, Finding: diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}}
+	}
+	set := func(existing, ready int32) *appsv1.StatefulSet {
+		return &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2)}, Status: appsv1.StatefulSetStatus{
+			Replicas: existing, UpdatedReplicas: existing, ReadyReplicas: ready}}
+	}
+	refused := &diagnosis.Finding{Reason: diagnosis.PodNotCreated, Message: "it is refused"}
+	for name, c := range map[string]struct {
+		set             *appsv1.StatefulSet
+		pods            observe.Pods
+		status          metav1.ConditionStatus
+		reason, message string
+	}{
+		"nothing": {set(2, 1), observe.Pods{}, metav1.ConditionFalse, reasonPodsNotReady, "1 of 2 pods are ready"},
+		"a pod":   {set(2, 1), observe.Pods{Unwell: []observe.PodFinding{crash("web-1")}}, metav1.ConditionFalse, "CrashLoopBackOff", "1 of 2 pods are ready; pod web-1: it ends"},
+		"four pods": {set(2, 1), observe.Pods{Unwell: []observe.PodFinding{crash("web-1"), crash("web-2"), crash("web-3"), crash("web-4")}}, metav1.ConditionFalse,
+			"CrashLoopBackOff", "1 of 2 pods are ready; pod web-1: it ends; pod web-2: it ends; pod web-3: it ends; and 1 more"},
+		"a pod that is refused, and one that crashes": {set(1, 0), observe.Pods{Blocked: refused, Unwell: []observe.PodFinding{crash("web-1")}}, metav1.ConditionFalse,
+			"PodNotCreated", "1 pods exist, 2 are asked for; it is refused; pod web-1: it ends"},
+		"as many pods, but others": {set(2, 2), observe.Pods{Missing: []string{"web-0"}, Surplus: []string{"web-2"}}, metav1.ConditionFalse, reasonProgressing,
+			"pod web-0 does not exist, and pod web-2 is not asked for"},
+		"a pod that stops": {set(2, 2), observe.Pods{Terminating: 1, ReadyStill: 1}, metav1.ConditionFalse, reasonPodsNotReady,
+			"1 of 2 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"a pod that stops, and no longer counts as up to date": {withUpdated(set(2, 2), 1), observe.Pods{Terminating: 1, ReadyStill: 1}, metav1.ConditionFalse,
+			reasonPodsNotReady, "1 of 2 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"pods of an old template, of which one stops": {withUpdated(set(2, 2), 0), observe.Pods{Terminating: 1, ReadyStill: 1}, metav1.ConditionFalse,
+			reasonProgressing, "0 of 2 pods are up to date; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"a pod of an old template, and one that has gone": {withUpdated(set(2, 2), 1), observe.Pods{Terminating: 1}, metav1.ConditionFalse,
+			reasonProgressing, "1 of 2 pods are up to date; 1 pod is terminating, for which it has a grace period of 30 s"},
+		"pods that stop": {set(4, 4), observe.Pods{Terminating: 2, ReadyStill: 2}, metav1.ConditionFalse, reasonProgressing,
+			"4 pods exist, 2 are asked for; 2 pods are terminating, for which each has a grace period of 30 s"},
+		"a pod that has recovered": {set(2, 2), observe.Pods{Recovered: []observe.PodFinding{crash("web-1")}}, metav1.ConditionTrue, reasonPodsReady,
+			"2 of 2 pods are ready; pod web-1: it ends"},
+	} {
+		p := &observe.Snapshot{
+			Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start), Children: observe.Children{StatefulSet: c.set}, Pods: c.pods,
+		}
+		got := apimeta.FindStatusCondition(Next(p, plan.Plan{}, nil).Conditions, v1alpha1.ConditionReady)
+		if got.Status != c.status || got.Reason != c.reason || got.Message != c.message {
+			t.Errorf("%s: got %s, %s: %s", name, got.Status, got.Reason, got.Message)
+		}
+	}
+}
+
+// TestAMessageIsBounded: the schema of the CRD refuses a status with a message over 32 KiB, and strangers say as much as they like.
+func TestAMessageIsBounded(t *testing.T) {
+	talkative := apierrors.NewBadRequest("admission webhook denied it: " + strings.Repeat("no — ", 20_000))
+	s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)}
+	for _, condition := range Next(s, plan.Plan{}, failed(talkative)).Conditions {
+		if len(condition.Message) > mostMessage || !strings.HasSuffix(condition.Message, "…") || !utf8.ValidString(condition.Message) {
+			t.Errorf("%s has a message of %d bytes", condition.Type, len(condition.Message))
+		}
+	}
+}
+
+// TestWhatWasNotSeenStaysAsLastSeen: a read that fails is told, and nothing else.
+func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
+	last := v1alpha1.MCPServerStatus{
+		ObservedGeneration: 3, Phase: v1alpha1.PhaseReady, Ready: "3/3", Replicas: 3, ReadyReplicas: 3, URL: "http://x",
+		Scale:      &v1alpha1.ScaleStatus{Replicas: 3, Owner: "HorizontalPodAutoscaler/web", Manager: "kube-controller-manager"},
+		Conditions: ready(reasonPodsReady, "3 of 3 pods are ready"),
+	}
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Generation: 4}, Status: last}
+	got := NotSeen(server, apierrors.NewInternalError(errors.New("etcd is away")), metav1.NewTime(start))
+	told := apimeta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReconciling)
+	if told == nil || told.Reason != reasonPassFailed || !strings.Contains(told.Message, "etcd is away") {
+		t.Errorf("it is not told: %+v", told)
+	}
+	if apimeta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReady).Status != metav1.ConditionTrue {
+		t.Error("Ready has changed")
+	}
+	got.Conditions = last.Conditions
+	if !reflect.DeepEqual(got, last) {
+		t.Errorf("got %+v", got)
+	}
+	if first := NotSeen(&v1alpha1.MCPServer{}, errors.New("etcd is away"), metav1.NewTime(start)); first.Phase != v1alpha1.PhasePending ||
+		apimeta.FindStatusCondition(first.Conditions, v1alpha1.ConditionReady) == nil {
+		t.Errorf("the first report says %+v", first)
+	}
+}
+
+// TestAnOwnerReferenceThatIsLostIsGivenBack: the advice deletes nothing, and keeps the other owners.
+func TestAnOwnerReferenceThatIsLostIsGivenBack(t *testing.T) {
+	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
+	set := observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
+	s := &observe.Snapshot{Server: server, Now: metav1.NewTime(start), Foreign: []observe.Foreign{{
+		Child: set, Made: true, Managers: []string{"mcpserver-operator"}, References: []metav1.OwnerReference{{Kind: "Other", Name: "o", UID: "2"}},
+	}}}
+	message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1alpha1.ConditionStalled).Message
+	for _, wanted := range []string{"kubectl -n team patch statefulset web", `"name":"o"`, `"kind":"MCPServer"`, `"uid":"1"`, `"controller":true`} {
+		if !strings.Contains(message, wanted) {
+			t.Errorf("no %q in %q", wanted, message)
+		}
+	}
+	if strings.Contains(message, "elete") {
+		t.Errorf("it advises to delete: %q", message)
+	}
+}
+
+// TestAPodThatHoldsUpARolloutInOrderIsNamed: with the command that lets the rollout go on.
+func TestAPodThatHoldsUpARolloutInOrderIsNamed(t *testing.T) {
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team"}, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2)}}
+	set.Status = appsv1.StatefulSetStatus{Replicas: 2, UpdatedReplicas: 1, ReadyReplicas: 1, CurrentRevision: "a", UpdateRevision: "b"}
+	pods := observe.Pods{Unwell: []observe.PodFinding{{Pod: "web-1", Finding: diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}}}}
+	for policy, tells := range map[appsv1.PodManagementPolicyType]bool{appsv1.OrderedReadyPodManagement: true, appsv1.ParallelPodManagement: false} {
+		set.Spec.PodManagementPolicy = policy
+		s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start), Children: observe.Children{StatefulSet: set}, Pods: pods}
+		message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1alpha1.ConditionReady).Message
+		if strings.Contains(message, "kubectl -n team delete pod web-1") != tells {
+			t.Errorf("%s: %s", policy, message)
+		}
+	}
+}

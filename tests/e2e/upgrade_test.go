@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestAnUpgradeOfTheOperatorRestartsNoPod: the StatefulSet is one that an operator has applied whose pod templates had no variable
+// FASTMCP_PORT, and that recorded no revision.
+func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
+	const fastmcp = `.spec.template.spec.containers[0].env[?(@.name=="FASTMCP_PORT")].value`
+	var pods []types.UID
+	podsAre := func(same bool) features.Func {
+		return step(func(ctx context.Context, t *testing.T) {
+			t.Helper()
+			eventually(ctx, t, fmt.Sprintf("the same pods: %t", same), func(ctx context.Context) (string, bool) {
+				now := podUIDs(ctx, t)
+				slices.Sort(now)
+				return fmt.Sprint(now), len(now) == len(pods) && slices.Equal(now, pods) == same
+			})
+		})
+	}
+	update := kubectl("annotate", "mcpserver", "web", fmt.Sprintf("%s=%d", v1alpha1.UpdatePodTemplateAnnotation, applyconfigs.TemplateRevision))
+	old := all(apply(undeclared), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2),
+		withoutOperator(anEarlierOperatorHasApplied()), podsAreReady(2), step(func(ctx context.Context, t *testing.T) {
+			pods = podUIDs(ctx, t)
+			slices.Sort(pods)
+		}))
+	for name, row := range map[string]struct {
+		change features.Func
+		same   bool
+	}{
+		"a change that does not reach the pods": {kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"minReadySeconds":1}}`), true},
+		"kubectl scale":                         {kubectl("scale", "mcpserver", "web", "--replicas=2"), true},
+		"a change that reaches the pods":        {imageChanges("registry.example/server:2"), false},
+		"being asked":                           {update, false},
+		"a field that somebody has changed": {kubectl("patch", "statefulset", "web", "--type=strategic",
+			"-p", `{"spec":{"template":{"spec":{"containers":[{"name":"mcp","image":"registry.example/other:1"}]}}}}`), false},
+	} {
+		testEnv.Test(t, feature("an upgrade, and "+name).
+			Setup(all(old, conditionSays(v1alpha1.ConditionUpdateAvailable, "OtherRevision", "revision 0", "FASTMCP_PORT", v1alpha1.UpdatePodTemplateAnnotation))).
+			Assess("restarts pods only for a reason", all(passesAreForced(2), podsAre(true), eventuallyPrints("", "statefulset/web", fastmcp),
+				row.change, passesAreForced(2), podsAre(row.same))).
+			Assess("has the new pod template then, and only then", func() features.Func {
+				if row.same {
+					return all(eventuallyPrints("", "statefulset/web", fastmcp), conditionSays(v1alpha1.ConditionUpdateAvailable, "OtherRevision"))
+				}
+				return all(eventuallyPrints("8080", "statefulset/web", fastmcp), conditionIsGone(v1alpha1.ConditionUpdateAvailable), scaleIs(2))
+			}()).
+			Feature())
+	}
+}
+
+// anEarlierOperatorHasApplied applies what the operator owns in the StatefulSet, without what an earlier one did not make.
+func anEarlierOperatorHasApplied() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		owned, err := appsv1ac.ExtractStatefulSet(statefulSet(ctx, t), applyconfigs.FieldManager)
+		must(t, err)
+		delete(owned.Annotations, v1alpha1.PodTemplateAnnotation)
+		container := &owned.Spec.Template.Spec.Containers[0]
+		container.Env = slices.DeleteFunc(container.Env, func(variable corev1ac.EnvVarApplyConfiguration) bool { return *variable.Name == "FASTMCP_PORT" })
+		must(t, theCluster.Client.Apply(ctx, owned, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership))
+		eventually(ctx, t, "the rollout", func(ctx context.Context) (string, bool) {
+			set := statefulSet(ctx, t)
+			return fmt.Sprint(set.Status), set.Status.ObservedGeneration == set.Generation && set.Status.UpdateRevision == set.Status.CurrentRevision &&
+				set.Status.UpdatedReplicas == 2
+		})
+	})
+}
