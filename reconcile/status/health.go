@@ -90,7 +90,7 @@ func unchangedMessage(results plan.Results) string {
 	var names []string
 	for i := range results {
 		if step := &results[i].Step; results[i].Outcome == plan.Failed && step.Live != nil {
-			names = append(names, step.Child.String())
+			names = append(names, step.String())
 		}
 	}
 	if len(names) == 0 {
