@@ -14,7 +14,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -119,7 +118,11 @@ func run(o options) error {
 		return fmt.Errorf("making a client: %w", err)
 	}
 	ctx := ctrl.SetupSignalHandler()
-	surroundings, err := discoverCluster(ctx, discoverer, live)
+	var services client.Reader
+	if watched(o.namespaces) == nil {
+		services = live
+	}
+	surroundings, err := discoverCluster(ctx, discoverer, services)
 	if err != nil {
 		return err
 	}
@@ -171,7 +174,8 @@ func run(o options) error {
 }
 
 // discoverCluster asks the API server what pods depend on. The operator does not start on a guess: it could run pods as a user
-// that the cluster refuses, or have servers listen where nobody reaches them.
+// that the cluster refuses, or have servers listen where nobody reaches them. Services is nil for an operator that may read only certain
+// namespaces: it looks at the Service of each MCPServer instead.
 func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInterface, services client.Reader) (applyconfigs.Cluster, error) {
 	groups, err := discoverer.ServerGroups()
 	if err != nil {
@@ -182,15 +186,15 @@ func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInter
 			return group.Name == applyconfigs.SecurityAPIGroup
 		}),
 	}
+	if services == nil {
+		return cluster, nil
+	}
 	// The Service of the API server itself has the family that Services get if they ask for none.
 	kubernetes := &corev1.Service{}
-	err = services.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, kubernetes)
-	switch {
-	case apierrors.IsForbidden(err):
-		// An operator of certain namespaces may not read it: it looks at each Service when it is there.
-	case err != nil:
+	if err := services.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, kubernetes); err != nil {
 		return applyconfigs.Cluster{}, fmt.Errorf("reading Service default/kubernetes, to tell which IP family the cluster prefers: %w", err)
-	case len(kubernetes.Spec.IPFamilies) > 0:
+	}
+	if len(kubernetes.Spec.IPFamilies) > 0 {
 		cluster.IPFamily = kubernetes.Spec.IPFamilies[0]
 	}
 	return cluster, nil
