@@ -119,7 +119,7 @@ func run(o options) error {
 	}
 	ctx := ctrl.SetupSignalHandler()
 	var services client.Reader
-	if watched(o.namespaces) == nil {
+	if watched(o.namespaces) == nil && o.preview == "" { // so does a preview, which runs with the permissions of whoever asks for it
 		services = live
 	}
 	surroundings, err := discoverCluster(ctx, discoverer, services)
