@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -46,6 +47,7 @@ const gcPercent = 40
 
 type options struct {
 	metricsAddress          string
+	metricsCertificate      string
 	probeAddress            string
 	profileAddress          string
 	leaderElect             bool
@@ -61,6 +63,9 @@ func main() {
 	var o options
 	flag.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443",
 		"where metrics are served, over TLS and to authorized clients only; 0 for nowhere")
+	flag.StringVar(&o.metricsCertificate, "metrics-cert-path", "",
+		"directory with the files tls.crt and tls.key that metrics are served with, read again when they change; "+
+			"empty for a certificate that the operator signs itself at each start")
 	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 for nowhere")
 	flag.StringVar(&o.profileAddress, "pprof-bind-address", "0",
 		"where profiles are served, in clear text and to anyone: for example 127.0.0.1:6060; 0 for nowhere")
@@ -97,6 +102,9 @@ func run(o options) error {
 	}
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: all options are flags, see --help", flag.Arg(0))
+	}
+	if err := checkCertificate(o.metricsCertificate); err != nil {
+		return err
 	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -136,6 +144,7 @@ func run(o options) error {
 		Metrics: metricsserver.Options{
 			BindAddress:    o.metricsAddress,
 			SecureServing:  true,
+			CertDir:        o.metricsCertificate,
 			FilterProvider: filters.WithAuthenticationAndAuthorization,
 			// HTTP/2 is off for the sake of its denial-of-service history; a scrape does not need it.
 			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }},
@@ -169,6 +178,20 @@ func run(o options) error {
 	}
 	if err := mgr.Start(ctx); err != nil {
 		return fmt.Errorf("running: %w", err)
+	}
+	return nil
+}
+
+// checkCertificate reports what the metrics server would pass over: it signs a certificate itself where a file is missing.
+func checkCertificate(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	for _, name := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("--metrics-cert-path is %q, which must have the files %s and %s: %w",
+				dir, corev1.TLSCertKey, corev1.TLSPrivateKeyKey, err)
+		}
 	}
 	return nil
 }
