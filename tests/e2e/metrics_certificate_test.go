@@ -4,14 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/cert"
 
 	"mcpserver-operator/tests/cluster"
@@ -29,11 +28,10 @@ func TestMetricsAreServedWithTheCertificateOfTheAdmin(t *testing.T) {
 		t.Fatalf("a client that trusts the certificate: %v", err)
 	}
 	renewed := writeCertificate(t, dir)
-	if err := wait.PollUntilContextTimeout(t.Context(), 200*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
-		return connect(t, own, renewed) == nil, nil
-	}); err != nil {
-		t.Fatalf("a client that trusts the renewed certificate: %v", connect(t, own, renewed))
-	}
+	eventually(t.Context(), t, "a client that trusts the renewed certificate connects", func(context.Context) (string, bool) {
+		err := connect(t, own, renewed)
+		return fmt.Sprint(err), err == nil
+	})
 }
 
 // writeCertificate writes a new certificate for loopback to a directory, as a mounted Secret has it, and returns what trusts it.
