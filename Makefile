@@ -126,7 +126,7 @@ lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 .PHONY: generate
 generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, what the chart has of them, and docs/api.md.
 	go tool controller-gen object crd applyconfiguration paths=./crd/v1alpha1 output:crd:dir=deploy/crd
-	go run -tags=$(TAGS) ./crd/podtemplate < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
+	go run -tags=$(TAGS) ./crd/schema < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
 	mv bin/crd.yaml deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
 	cp deploy/crd/toolhive.stacklok.dev_mcpservers.yaml deploy/chart/files/crd.yaml

@@ -21,6 +21,19 @@ type Converged struct {
 type convergedChildren struct {
 	server   types.UID
 	children map[observe.Child]comparison
+	// built is what the StatefulSet was compared with.
+	built built
+}
+
+// built is what a pass found out about a StatefulSet that is as asked for. To build what is asked for costs as much as all else in a pass,
+// and much more if the pod template is large.
+type built struct {
+	// from is the digest of what the StatefulSet was built from: see inputsDigest.
+	from uint64
+	// digest is the digest of the apply configuration.
+	digest uint64
+	// update is the pod template that is not applied; nil if there is none.
+	update *Update
 }
 
 // comparison is what was compared.
@@ -48,7 +61,7 @@ func (c *Converged) set(server *v1alpha1.MCPServer, child observe.Child, is comp
 		c.of = map[types.NamespacedName]convergedChildren{}
 	}
 	if c.of[key].server != server.UID || c.of[key].children == nil {
-		c.of[key] = convergedChildren{server: server.UID, children: map[observe.Child]comparison{}}
+		c.of[key] = convergedChildren{server: server.UID, children: map[observe.Child]comparison{}, built: c.of[key].built}
 	}
 	c.of[key].children[child] = is
 }
@@ -63,6 +76,28 @@ func (c *Converged) find(server *v1alpha1.MCPServer, child observe.Child, live c
 	}
 	last, found = of.children[child]
 	return last, found && last.uid == live.GetUID() && last.version == live.GetResourceVersion() && last.digest == digest
+}
+
+// rememberBuilt remembers what was found out about the StatefulSet of an MCPServer, of which the last comparison is remembered.
+func (c *Converged) rememberBuilt(server *v1alpha1.MCPServer, is built) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	key := client.ObjectKeyFromObject(server)
+	if of, found := c.of[key]; found && of.server == server.UID {
+		of.built = is
+		c.of[key] = of
+	}
+}
+
+// findBuilt returns what was found out about a StatefulSet, if neither it nor what it is built from has changed since.
+func (c *Converged) findBuilt(server *v1alpha1.MCPServer, child observe.Child, live client.Object, from uint64) (built, bool) {
+	c.mutex.Lock()
+	is := c.of[client.ObjectKeyFromObject(server)].built
+	c.mutex.Unlock()
+	if is.from != from || !c.isStill(server, child, live, is.digest) {
+		return built{}, false
+	}
+	return is, true
 }
 
 // isStill reports whether a child was seen to be as asked for, as far as it can be, and neither it nor what is asked for has changed since.
