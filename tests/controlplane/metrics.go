@@ -11,7 +11,7 @@ import (
 )
 
 // metricsAPI registers metrics-server with the aggregation layer. The Service has the type ExternalName because an
-// EndpointSlice must not contain a loopback address. The arguments are the port and the CA bundle.
+// EndpointSlice must not contain a loopback address. The argument is the port.
 const metricsAPI = `apiVersion: v1
 kind: Service
 metadata:
