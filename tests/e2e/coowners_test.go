@@ -130,7 +130,7 @@ func TestWhatOthersWriteSurvives(t *testing.T) {
 	survive := step(func(ctx context.Context, t *testing.T) {
 		for _, f := range foreigners {
 			if value := valueOf(ctx, t, f); !sameWords(value, values[f.what]) {
-				t.Errorf("%s: %s of %s was %q and is %q", f.what, f.path, f.child, value, values[f.what])
+				t.Errorf("%s: %s of %s is %q, want %q", f.what, f.path, f.child, value, values[f.what])
 			}
 		}
 	})
