@@ -21,7 +21,7 @@ import (
 	"mcpserver-operator/tests/controlplane"
 )
 
-// converged measures an operator whose MCPServers are Ready, with controllers and a node that run the pods.
+// converged measures an operator whose MCPServers are Ready. Controllers and a played node run the pods.
 func converged(ctx context.Context, o options) error {
 	return on(ctx, []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}, func(c *cluster.Cluster) (err error) {
 		op, err := startOperator(ctx, c, o)
@@ -70,8 +70,7 @@ func converged(ctx context.Context, o options) error {
 	})
 }
 
-// countRequests counts the requests of the operator from the creation of n MCPServers until all are Ready and it is
-// quiet.
+// countRequests counts the requests of the operator from the creation of n MCPServers until all are Ready and the operator is quiet.
 func countRequests(ctx context.Context, c *cluster.Cluster, n int) error {
 	mark, err := c.AuditMark()
 	if err != nil {
@@ -91,7 +90,7 @@ func countRequests(ctx context.Context, c *cluster.Cluster, n int) error {
 	var writes int
 	for _, request := range requests {
 		if !strings.HasPrefix(request.Namespace, "bench-") && request.Verb != "list" && request.Verb != "watch" {
-			continue // of leases, and the reviews of whoever scrapes the metrics
+			continue // skip leases, and the reviews that authorize scrapes of the metrics
 		}
 		what := request.Verb + " " + request.Resource
 		if request.Subresource != "" {
@@ -119,7 +118,7 @@ func countRequests(ctx context.Context, c *cluster.Cluster, n int) error {
 	return nil
 }
 
-// quietFor is for how long the operator has sent no write when it is called quiet: longer than any report waits.
+// quietFor is the time without writes after which the operator counts as quiet. It is longer than the delay of any status report.
 const quietFor = 15 * time.Second
 
 // quietSince waits until the operator is quiet, and returns its requests since a mark.
@@ -162,7 +161,7 @@ func countWrites(requests []cluster.Request) int {
 	return writes
 }
 
-// restart measures a restart over converged MCPServers, beside the time that another client takes to list the same.
+// restart measures a restart with converged MCPServers, and the time that another client needs to list the same objects.
 func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	var listing time.Duration
 	for _, list := range []client.ObjectList{
@@ -199,7 +198,7 @@ func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o o
 	if _, err := quietSince(ctx, c, mark); err != nil {
 		return err
 	}
-	// The API server logs a watch when it ends.
+	// The API server logs a watch when the watch ends.
 	if err := op.Stop(); err != nil {
 		return err
 	}
@@ -224,7 +223,7 @@ func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o o
 	return restartAndEdit(ctx, c, op, o)
 }
 
-// restartAndEdit starts the operator again, and measures how long an edit takes that comes while it looks at everything.
+// restartAndEdit restarts the operator and measures the reaction to an edit during its initial passes.
 func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	mark, err := c.AuditMark()
 	if err != nil {
@@ -257,22 +256,22 @@ func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTe
 	return errors.Join(quiet(ctx, c), <-profiled)
 }
 
-// waitPasses waits until the operator has finished so many passes since it started.
+// waitPasses waits until the operator has finished the given number of passes since it started.
 func waitPasses(ctx context.Context, op *operatorUnderTest, passes int) (usage, error) {
 	var used usage
 	var last error
-	// Each look is a scrape, which costs the operator CPU too: it renders a series for each MCPServer.
+	// Each poll is a scrape, which costs the operator CPU time: it renders a series for each MCPServer.
 	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, most, true, func(ctx context.Context) (bool, error) {
 		used, last = op.usage(ctx)
 		return last == nil && used.Passes >= passes, nil
 	})
 	if err != nil {
-		return used, fmt.Errorf("waiting for %d passes, there were %d: %w", passes, used.Passes, errors.Join(err, last))
+		return used, fmt.Errorf("waiting for %d passes, the operator has finished %d: %w", passes, used.Passes, errors.Join(err, last))
 	}
 	return used, nil
 }
 
-// spent returns the CPU and the passes that the operator needs while something goes on, and its writes.
+// spent returns the CPU time, the passes and the writes of the operator while a function runs.
 func spent(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, during func() error) (used usage, writes int, err error) {
 	mark, err := c.AuditMark()
 	if err != nil {
@@ -296,7 +295,7 @@ func spent(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, durin
 	return usage{CPU: after.CPU - before.CPU, Passes: after.Passes - before.Passes}, countWrites(requests), nil
 }
 
-// steady watches an operator that has nothing to do.
+// steady measures an operator that has nothing to do.
 func steady(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	used, writes, err := spent(ctx, c, op, func() error { return hold(ctx, o.steady) })
 	if err != nil {
@@ -310,7 +309,7 @@ func steady(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o op
 	return nil
 }
 
-// hold waits for a time.
+// hold waits for the given time.
 func hold(ctx context.Context, duration time.Duration) error {
 	select {
 	case <-time.After(duration):
@@ -320,7 +319,7 @@ func hold(ctx context.Context, duration time.Duration) error {
 	}
 }
 
-// memory compares the operator as it is with what it was without MCPServers.
+// memory compares the memory of the operator now with its memory before there were MCPServers.
 func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown usage) error {
 	now, err := op.usage(ctx)
 	if err != nil {
@@ -346,7 +345,7 @@ func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown u
 	return nil
 }
 
-// passOverAll measures a pass over each MCPServer that finds nothing to write: an annotation of each is changed.
+// passOverAll measures a pass over each MCPServer that writes nothing. It triggers the passes with a change of an annotation.
 func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	profiled := make(chan error, 1)
 	used, writes, err := spent(ctx, c, op, func() error {
