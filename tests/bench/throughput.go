@@ -24,7 +24,7 @@ const adminUser = "admin"
 // writer, and by the operator. Each on a new control plane without controllers, which would take their share.
 func throughput(ctx context.Context, o options) error {
 	title("All children of MCPServers")
-	header("MCPServers", "writer", "first to last child", "MCPServers/s", "× raw")
+	header("MCPServers", "writer", "first to last child", "MCPServers per second", "× raw")
 	for _, n := range o.sizes {
 		var raw time.Duration
 		err := on(ctx, nil, func(c *cluster.Cluster) error {
