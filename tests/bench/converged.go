@@ -212,13 +212,13 @@ func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o o
 			lists[request.Verb+" "+request.Resource]++
 		}
 	}
-	title("Restart over %d MCPServers that are Ready", o.present)
+	title("Restart with %d MCPServers that are Ready", o.present)
 	header("what", "measured")
 	row("writes", countWrites(requests))
-	row("lists and watches (a watch streams its list first)", fmt.Sprint(lists))
-	row("another client lists the same, one kind after the other", seconds(listing))
-	row("from the start of the process until the first pass, for which all lists are there", seconds(synced))
-	row("until a pass over each has ended", seconds(passed))
+	row("lists and watches (a watch starts with its list)", fmt.Sprint(lists))
+	row("another client lists the same objects, one kind after the other", seconds(listing))
+	row("from the start of the process until the first pass, which requires all lists", seconds(synced))
+	row("from the start of the process until a pass for each MCPServer has ended", seconds(passed))
 	row("CPU until then", seconds(used.CPU))
 	return restartAndEdit(ctx, c, op, o)
 }
@@ -248,7 +248,7 @@ func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTe
 	if err != nil {
 		return err
 	}
-	row("an edit right after the first pass, until the operator has written its StatefulSet", millis(reactions[0].took()))
+	row("from an edit right after the first pass until the operator has written the StatefulSet", millis(reactions[0].took()))
 	row("passes until then, at most", used.Passes)
 	if _, err := waitPasses(ctx, op, o.present); err != nil {
 		return err
@@ -339,8 +339,8 @@ func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown u
 		return fmt.Sprintf("%.1f KiB", (bytes-idle.Resident)/1024/float64(o.present))
 	}
 	row("idle", mib(idle.Resident), "")
-	row(fmt.Sprintf("that has created the children of %d", o.present), mib(grown.Resident), each(grown.Resident))
-	row(fmt.Sprintf("restarted over %d, %s later", o.present, o.steady), mib(now.Resident), each(now.Resident))
+	row(fmt.Sprintf("after creating the children of %d", o.present), mib(grown.Resident), each(grown.Resident))
+	row(fmt.Sprintf("%s after a restart with %d", o.steady, o.present), mib(now.Resident), each(now.Resident))
 	fmt.Printf("\nLive heap after a collection: %s with %d, %s when idle (not collected).\n", mib(live.Heap), o.present, mib(idle.Heap))
 	return nil
 }
@@ -366,7 +366,7 @@ func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest,
 	if err != nil {
 		return err
 	}
-	title("A pass over each of %d MCPServers, nothing to write", o.present)
+	title("A pass for each of %d MCPServers, nothing to write", o.present)
 	header("what", "measured")
 	row("writes", writes)
 	row("CPU", fmt.Sprintf("%s, %.2f ms for each", seconds(used.CPU), used.CPU.Seconds()*1000/float64(used.Passes)))

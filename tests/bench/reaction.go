@@ -29,7 +29,7 @@ func mergePatch(patch string) client.Patch {
 // reactions measures the time from an edit of an MCPServer to the write of its child. It also measures a plain program that only applies
 // when it sees an edit.
 func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
-	title("From an edit of an MCPServer to the write of its StatefulSet, %d edits at %d a second, %d MCPServers present", o.edits, editRate, o.present)
+	title("From an edit of an MCPServer to the write of its StatefulSet, %d edits at %d per second, %d MCPServers present", o.edits, editRate, o.present)
 	header("meanwhile", "what", "p50", "p99", "p99 × plain apply", "p99 × plain reaction")
 	if err := reaction(ctx, c, o, "nothing else changes", 1); err != nil {
 		return err
@@ -42,7 +42,7 @@ func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o
 	go func() { stopped <- changeOthers(changing, c, o) }()
 	profiled := make(chan error, 1)
 	go func() { profiled <- op.profile(ctx, "reactions", 30*time.Second) }()
-	err := reaction(ctx, c, o, fmt.Sprintf("%d others change, %d of them a second", o.changing, changingRate), 2)
+	err := reaction(ctx, c, o, fmt.Sprintf("%d others change, %d per second", o.changing, changingRate), 2)
 	stop()
 	return errors.Join(err, <-stopped, <-profiled)
 }
@@ -98,12 +98,12 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	}
 	show("plain apply", durations(plain, reacted.second))
 	show("plain reaction", durations(plain, reacted.took))
-	show("of it, until it applies", durations(plain, reacted.between))
+	show("plain reaction: until the apply", durations(plain, reacted.between))
 	show("operator", durations(reactions, reacted.took))
-	show("of it, the API server in both requests", durations(reactions, reacted.requests))
-	show("of it, the edit", durations(reactions, reacted.first))
-	show("of it, until the operator writes", durations(reactions, reacted.between))
-	show("of it, the write", durations(reactions, reacted.second))
+	show("operator: the API server in both requests", durations(reactions, reacted.requests))
+	show("operator: the edit", durations(reactions, reacted.first))
+	show("operator: from the answer to the edit until the write", durations(reactions, reacted.between))
+	show("operator: the write", durations(reactions, reacted.second))
 	row(meanwhile, fmt.Sprintf("%d edits in %s, and %d of others", o.edits, seconds(took), others), "", "", "", "")
 	return nil
 }

@@ -24,7 +24,7 @@ const adminUser = "admin"
 // control plane without controllers, which would use CPU time.
 func throughput(ctx context.Context, o options) error {
 	title("All children of MCPServers")
-	header("MCPServers", "writer", "first to last child", "MCPServers/s", "× raw")
+	header("MCPServers", "writer", "first to last child", "MCPServers per second", "× raw")
 	for _, n := range o.sizes {
 		var raw time.Duration
 		err := on(ctx, nil, func(c *cluster.Cluster) error {

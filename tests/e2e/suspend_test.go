@@ -23,7 +23,7 @@ func suspendedWith(image string) string {
 func TestASuspendedMCPServerIsLeftAlone(t *testing.T) {
 	const next = "registry.example/server:2"
 	testEnv.Test(t, feature("suspended").
-		Setup(all(apply(undeclared), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs(3))).
+		Setup(all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs(3))).
 		Assess("only the status is written", writesNoChild(all(
 			apply(suspendedWith(next)), conditionSays(v1alpha1.ConditionSuspended, "Suspended", "spec.suspend"),
 			kubectl("label", "statefulset", "web", "app.kubernetes.io/managed-by=me", "--overwrite"),
