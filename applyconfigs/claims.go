@@ -12,7 +12,7 @@ import (
 )
 
 // ChangedClaims returns the names of the volumeClaimTemplates that were added, removed or changed in an MCPServer since
-// its StatefulSet was created. A StatefulSet does not allow to change its volumeClaimTemplates.
+// its StatefulSet was created. The volumeClaimTemplates of a StatefulSet are immutable.
 func ChangedClaims(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) []string {
 	var changed []string
 	for _, wanted := range server.Spec.VolumeClaimTemplates {

@@ -106,7 +106,7 @@ func TestUsersOfATemplate(t *testing.T) {
 		{"any user of the server, with one of the pod",
 			`{spec: {securityContext: {runAsUser: 2000}, containers: [{name: mcp, securityContext: {runAsNonRoot: false}}, {name: sidecar}]}}`,
 			"2000:1000", "2000:1000 nonroot"},
-		{"any user of the server, with one of its own",
+		{"any user of the server, with the user of the server",
 			`{spec: {containers: [{name: mcp, securityContext: {runAsNonRoot: false, runAsUser: 2000}}, {name: sidecar}]}}`,
 			"2000:1000", "1000:1000 nonroot"},
 		{"any user of the sidecar", `{spec: {containers: [{name: sidecar, securityContext: {runAsNonRoot: false}}]}}`,

@@ -15,7 +15,7 @@ type ClientService struct {
 	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
 	Type corev1.ServiceType `json:"type,omitempty"`
 
-	// The IP families, as in a Service: IPv4, IPv6 or both. Kubernetes does not allow to change the first family of a Service.
+	// The IP families, as in a Service: IPv4, IPv6 or both. The first family of a Service is immutable.
 	// If unset, the cluster decides. The address on which the server listens depends on the first family: see env.
 	// +optional
 	// +listType=atomic

@@ -217,7 +217,7 @@ type MCPServerSpec struct {
 	// PersistentVolumeClaims created for each pod, as in a StatefulSet. Names must be unique. At most 16. To mount them, add
 	// volumeMounts with their names to the container in podTemplateSpec.
 	//
-	// A StatefulSet does not allow to change its volumeClaimTemplates. If you change this field, the operator sets the
+	// The volumeClaimTemplates of a StatefulSet are immutable. If you change this field, the operator sets the
 	// condition Stalled. The message of the condition has the steps that keep the pods and the volumes.
 	// +optional
 	// +listType=atomic
