@@ -1,5 +1,5 @@
-// Command schema completes the schema of the CRD of MCPServer, from standard input to standard output: with the schema of a
-// PodTemplateSpec, and with a bound on every list and map.
+// Command schema reads the CRD of MCPServer from standard input, adds the schema of a PodTemplateSpec and a bound on every list and map, and
+// writes the CRD to standard output.
 package main
 
 import (
@@ -24,7 +24,7 @@ func run(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("reading the CRD: %w", err)
 	}
-	// Not the typed CRD, which would write its empty status as well.
+	// The typed CRD would be written with an empty status.
 	var definition map[string]any
 	if err := yaml.Unmarshal(content, &definition); err != nil {
 		return fmt.Errorf("parsing the CRD: %w", err)

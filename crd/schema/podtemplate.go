@@ -16,10 +16,10 @@ const corePackage = "k8s.io/api/core/v1"
 
 // templateSchema returns the schema of a partial PodTemplateSpec.
 //
-// The Go type of spec.podTemplateSpec keeps what the user wrote as it is, because a typed one could not tell a value of zero from none. The
-// schema is there all the same, so that the API server refuses an unknown field, and so that two appliers of one MCPServer can own different
-// entries of a list. The schema has no descriptions: with them, the CRD would be larger than what a client-side kubectl apply can record in
-// an annotation.
+// The Go type of spec.podTemplateSpec is raw JSON, because a Go struct cannot tell a zero value from an absent field. The CRD needs the schema
+// nevertheless: with it, the API server refuses unknown fields, and two appliers of one MCPServer can own different entries of a list. The
+// schema has no descriptions. With descriptions, the CRD would be too large for the annotation in which a client-side kubectl apply records
+// it.
 func templateSchema() (*apiext.JSONSchemaProps, error) {
 	roots, err := loader.LoadRoots(corePackage)
 	if err != nil {
@@ -38,13 +38,13 @@ func templateSchema() (*apiext.JSONSchemaProps, error) {
 	parser.NeedPackage(roots[0])
 	name := crd.TypeIdent{Package: roots[0], Name: "PodTemplateSpec"}
 	parser.NeedFlattenedSchemaFor(name)
-	// Only the types that are needed are loaded: to the type checker, others are undefined.
+	// The loader loads only the types that are needed. The type checker reports the others as undefined.
 	if loader.PrintErrors(roots, packages.TypeError) {
 		return nil, errors.New("loading the types failed")
 	}
 	schema := parser.FlattenedSchemata[name]
 	withoutDescriptions(&schema)
-	// A partial template may leave the containers to the operator.
+	// A partial template need not have containers: the operator adds its own.
 	pod := schema.Properties["spec"]
 	pod.Required = slices.DeleteFunc(pod.Required, func(field string) bool { return field == "containers" })
 	schema.Properties["spec"] = pod

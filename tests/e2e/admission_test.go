@@ -100,7 +100,7 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 		{"with a label of the operator on a child", mcpServer("web", `{image: a, resourceOverrides: {statefulSet: {labels: {app.kubernetes.io/instance: x}}}}`),
 			[]string{"spec.resourceOverrides.statefulSet.labels", "app.kubernetes.io/name", "use others"}},
 		{"with an annotation of the operator on a child", mcpServer("web", `{image: a, resourceOverrides: {statefulSet: {annotations: {toolhive.stacklok.dev/declared-replicas: "3"}}}}`),
-			[]string{"spec.resourceOverrides.statefulSet.annotations", "declared-replicas"}},
+			[]string{"spec.resourceOverrides.statefulSet.annotations", "toolhive.stacklok.dev/"}},
 		{"with an unknown child", mcpServer("web", `{image: a, resourceOverrides: {proxyDeployment: {labels: {a: b}}}}`),
 			[]string{"spec.resourceOverrides.proxyDeployment"}},
 		{"with an unknown affinity", mcpServer("web", `{image: a, sessionAffinity: Cookie}`),

@@ -38,7 +38,7 @@ func TestReport(t *testing.T) {
 // TestExplain verifies that kubectl explain documents spec.replicas.
 func TestExplain(t *testing.T) {
 	testEnv.Test(t, feature("kubectl explain mcpserver.spec.replicas").
-		Assess("documents a field that is set, left out and removed",
-			printed([]string{"Set:", "Left out:", "Removed after having been set:"}, "explain", "mcpserver.spec.replicas")).
+		Assess("says what happens when it is set, unset and removed",
+			printed([]string{"Set:", "Unset:", "Removed after it was set:"}, "explain", "mcpserver.spec.replicas")).
 		Feature())
 }

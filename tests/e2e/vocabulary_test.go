@@ -305,15 +305,15 @@ func conditionSays(conditionType, reason string, words ...string) features.Func 
 	})
 }
 
-// conditionIsGone waits until a condition is absent.
+// conditionIsGone waits until a condition is absent, after a pass: before the pass, the operator may not have reported the condition yet.
 func conditionIsGone(conditionType string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
+	return all(passesAreForced(1), step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		eventually(ctx, t, "no condition "+conditionType, func(ctx context.Context) (string, bool) {
 			condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, conditionType)
 			return fmt.Sprint(condition), condition == nil
 		})
-	})
+	}))
 }
 
 // eventSays waits for an event on the MCPServer whose note contains all the given words.
