@@ -51,7 +51,10 @@ func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1alpha1.MCPServe
 		next.Replicas = *verdict.Apply.Replicas
 	default: // the others write no scale
 	}
-	if verdict.Action == scale.TakeBack {
+	switch verdict.Action {
+	case scale.Declare:
+		next.TakeBacks = nil // a fight over an earlier declaration says nothing about this one
+	case scale.TakeBack:
 		next.TakeBacks = scale.CountTakeBack(next.TakeBacks, s.ScaleOwnerName(), s.Now)
 	}
 	status.Scale = remember(last, next, s.Now)
