@@ -58,7 +58,7 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	scaledToZeroIs(t, namespace, corev1.ConditionFalse)
 
 	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=0")
-	isAtZero(t, namespace, v1alpha1.PhaseStopped, "ScaledToZero", "HorizontalPodAutoscaler/autoscaled does nothing while the scale is a 0 that it has not set. "+
+	isAtZero(t, namespace, v1alpha1.PhaseStopped, "ScaledToZero", "HorizontalPodAutoscaler/autoscaled does not scale up from a 0 that it did not set. "+
 		"To start the server, run: kubectl -n "+namespace+" scale statefulset autoscaled --replicas=1")
 	stays(t, namespace, metrics)
 	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=1") // as the message says

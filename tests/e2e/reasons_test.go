@@ -151,13 +151,13 @@ func TestTerminatingPodsAreToldApart(t *testing.T) {
 		Assess("three run", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
 		Assess("scaled down, no more are ready than asked for", neverMoreThanAskedFor(all(
 			hold("web-1", "web-2"), kubectl("scale", "statefulset", server, "--replicas=1"),
-			unready("Progressing: 3 pods exist, 1 are asked for; 2 pods are terminating, for which each has a grace period of 30 s"), readyIs("1/1"),
+			unready("Progressing: 3 pods exist, 1 are asked for; 2 pods are terminating, each with a grace period of 30 s"), readyIs("1/1"),
 			letGo("web-1", "web-2"), scaleIs(1)))).
 		Assess("one that is replaced does not count as ready", neverMoreThanAskedFor(all(
 			hold("web-0"), kubectl("delete", "pod", "web-0", "--wait=false"),
 			// The StatefulSet counts a pod that is being deleted as ready, and not as up to date.
 			eventuallyPrints("1", "statefulset/web", ".status.readyReplicas"), eventuallyPrints("", "statefulset/web", ".status.updatedReplicas"),
-			unready("PodsNotReady: 0 of 1 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"), readyIs("0/1"),
+			unready("PodsNotReady: 0 of 1 pods are ready; 1 pod is terminating, with a grace period of 30 s"), readyIs("0/1"),
 			letGo("web-0"), scaleIs(1)))).
 		Feature())
 }
