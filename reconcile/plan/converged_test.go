@@ -13,7 +13,7 @@ import (
 
 var webSet = observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
 
-// TestAChildIsLookedAtAgainWhenItChanges: or when something else is asked for.
+// TestAChildIsLookedAtAgainWhenItChanges, or when its apply configuration changes.
 func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
@@ -45,7 +45,7 @@ func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
 	}
 }
 
-// TestWhatTheAPIServerDropsIsNotAppliedAgain: and nobody is said to have removed it.
+// TestWhatTheAPIServerDropsIsNotAppliedAgain: and it is not reported as removed.
 func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
