@@ -1,4 +1,4 @@
-# The operator, its tests, and the control plane that they run on. Everything but Go and make is built from Go modules.
+# Builds and tests the operator, and builds the control plane that the tests use. Requires Go and make; the rest is built from Go modules.
 SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 .DEFAULT_GOAL := help
@@ -6,19 +6,19 @@ SHELL := bash
 export CGO_ENABLED := 0
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
-# The version of Kubernetes that is in a go.mod of the components.
+# The Kubernetes version that a go.mod of the components requires.
 kubernetes_in = $(shell awk '$$1 == "k8s.io/kubernetes" {print substr($$2, 2)}' tests/controlplane/components/$(1))
 KUBERNETES_VERSION := $(call kubernetes_in,go.mod)
-# The older minors of Kubernetes that are supported: each has a go.mod of its own, go-MINOR.mod, beside that one.
+# The older supported Kubernetes minors. Each has a file go-MINOR.mod beside go.mod.
 OLDER_MINORS := $(patsubst tests/controlplane/components/go-%.mod,%,$(sort $(wildcard tests/controlplane/components/go-*.mod)))
 
 export REQUIRE_REAL_NODE
 
-# Equal sets of fields in managedFields are in memory once: MCPServers that are alike have children with the same. All of
-# the module is built with it, so that nothing is compiled twice.
+# With this tag, equal field sets in managedFields share memory. The children of similar MCPServers have equal field sets.
+# All builds of the module use the same tag, so that the build cache is shared.
 TAGS := fieldsv1string
 
-# The image tells which commit it is built from, and has the time of that commit: two builds of a commit are one image.
+# The image is labeled with its commit and uses the commit's time, so that builds of the same commit are identical.
 IMAGE_PLATFORMS ?= linux/amd64,linux/arm64
 REVISION ?= $(shell git describe --always --exclude='*' --abbrev=40 --dirty 2>/dev/null)
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -33,15 +33,15 @@ COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
-# What a real node runs besides: see tests/controlplane/realnode.go.
+# The additional components of a real node. See tests/controlplane/realnode.go.
 RUNTIME_DIR := tests/controlplane/runtime
 NODE_BUILT := bin/components/.node-built-$(KUBERNETES_VERSION)
-# The Debian packages of what a real node needs and no Go module has.
+# The Debian packages that a real node requires and that no Go module provides.
 NODE_PACKAGES := runc nftables iproute2
-# What pods run on with make run: played or real.
+# The kind of node for make run: played or real.
 NODE ?= played
 
-# The real components report the version that is linked into them.
+# The components report the version that is linked into them.
 version_package = -X $(1).gitVersion=v$(KUBERNETES_VERSION) -X $(1).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitTreeState=clean
 COMPONENTS_LDFLAGS = -s -w $(call version_package,k8s.io/component-base/version) $(call version_package,k8s.io/client-go/pkg/version)
 
@@ -52,28 +52,28 @@ GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 ##@ Use
 
 .PHONY: help
-help: ## Show this list.
+help: ## Show this help.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: control-plane node-if-possible ## Tell the story of the bug report on a real control plane.
+demo: control-plane node-if-possible ## Run the steps of the README's story on a real control plane, and check each step.
 	@go run -tags=$(TAGS) ./tests/demo
 
 .PHONY: run
-run: control-plane $(if $(filter real,$(NODE)),node) ## Run the operator on a control plane of its own, until Ctrl-C; NODE=real for pods that run.
+run: control-plane $(if $(filter real,$(NODE)),node) ## Run the operator on a new control plane until Ctrl-C. Set NODE=real to run containers.
 	@go build -tags=$(TAGS) -o bin/playground ./tests/playground
 	@exec bin/playground --node=$(NODE)
 
 .PHONY: image
-image: ## Build the operator's image for IMAGE_PLATFORMS: bin/image/oci, and bin/image/docker.tar for "docker load".
+image: ## Build the operator's image for IMAGE_PLATFORMS into bin/image/oci, and bin/image/docker.tar for "docker load".
 	@$(BUILD_IMAGE)
 
 .PHONY: push
-push: ## Build the image and push it to IMAGE=REGISTRY/NAME:TAG, with the credentials that "docker login" left.
+push: ## Build the image and push it to IMAGE=REGISTRY/NAME:TAG with the credentials of "docker login".
 	@$(BUILD_IMAGE) push "$(IMAGE)"
 
 .PHONY: deploy
-deploy: ## Install the CRD, the permissions and the Deployment on the cluster of your kubeconfig.
+deploy: ## Install the CRD, the permissions and the Deployment on the cluster of the current kubeconfig.
 	kubectl apply --server-side -k deploy
 
 ##@ Develop
@@ -83,36 +83,36 @@ build: ## Build the operator into bin/.
 	$(build_operator) -o bin/mcpserver-operator .
 
 .PHONY: test
-test: control-plane node-if-possible ## Run every test, the storm and the faults in their short forms (about 20 minutes).
+test: control-plane node-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).
 	go build -tags=$(TAGS) ./...
-	go test -tags=$(TAGS) -count=1 -timeout=60m -p=1 ./... # one suite at a time: each runs a control plane of its own
+	go test -tags=$(TAGS) -count=1 -timeout=60m -p=1 ./... # one suite at a time, because each starts a control plane
 	cd $(CLIENTS_DIR) && go test -count=1 -timeout=60m -p=1 ./...
 
 .PHONY: test-long
-test-long: test matrix storm faults fuzz ## Run every test, and the long forms (some hours).
+test-long: test matrix storm faults fuzz ## Run all tests, the version matrix, and the long storm, fault and fuzz tests (several hours).
 
 .PHONY: matrix
-matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run what depends on Kubernetes on every minor that is supported (tests/facts and tests/e2e).
+matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run tests/facts and tests/e2e on every supported Kubernetes minor.
 	@for components in $(OLDER_MINORS:%=components-%) components; do \
 	  echo "== $$(bin/$$components/kube-apiserver --version)"; \
 	  CONTROLPLANE_ASSETS=$(CURDIR)/bin/$$components go test -tags=$(TAGS) -count=1 -timeout=60m -p=1 ./tests/facts ./tests/e2e; \
 	done
 
 .PHONY: faults
-faults: control-plane ## Break operators, the control plane and the network under a storm, everything FAULTS_ROUNDS times.
+faults: control-plane ## Inject faults into operators, the control plane and the network under load. Each fault occurs FAULTS_ROUNDS times.
 	go test -tags=$(TAGS) ./tests/faults -count=1 -v -timeout=3h -faults.rounds=$(FAULTS_ROUNDS)
 
 .PHONY: storm
-storm: control-plane ## Run 1,000 random sequences against the model of the scale protocol (about half an hour).
+storm: control-plane ## Run STORM_SEQUENCES random sequences against the model of the scale protocol (about 30 minutes for 1,000).
 	go test -tags=$(TAGS) ./tests/storm -count=1 -run TestStorm -v -timeout=120m -rapid.checks=$(STORM_SEQUENCES) -rapid.seed=$(STORM_SEED)
 
 .PHONY: bench
-bench: control-plane ## Measure the operator beside a raw writer (about an hour; wants a machine with nothing else to do).
+bench: control-plane ## Compare the operator with a plain writer (about an hour). Requires an idle machine.
 	go test -tags=$(TAGS) ./applyconfigs ./reconcile -run='^$$' -bench=.
 	go run -tags=$(TAGS) ./tests/bench
 
 .PHONY: fuzz
-fuzz: ## Fuzz the reading of managedFields and the merging of templates for a minute each.
+fuzz: ## Fuzz the parser of managedFields and the merge of templates for one minute each.
 	go test -tags=$(TAGS) ./reconcile/ownership -run='^$$' -fuzz=FuzzFields -fuzztime=60s
 	go test -tags=$(TAGS) ./applyconfigs -run='^$$' -fuzz=FuzzMerge -fuzztime=60s -fuzzminimizetime=100x
 
@@ -124,9 +124,9 @@ lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 	cd $(CLIENTS_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 
 .PHONY: generate
-generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, what the chart has of them, and docs/api.md.
+generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, their copies in the chart, and docs/api.md.
 	go tool controller-gen object crd applyconfiguration paths=./crd/v1alpha1 output:crd:dir=deploy/crd
-	go run -tags=$(TAGS) ./crd/podtemplate < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
+	go run -tags=$(TAGS) ./crd/schema < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
 	mv bin/crd.yaml deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
 	cp deploy/crd/toolhive.stacklok.dev_mcpservers.yaml deploy/chart/files/crd.yaml
@@ -134,12 +134,12 @@ generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, 
 	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1alpha1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
 
 .PHONY: verify
-verify: ## Fail when generated files, go.mod files or formatting are not current.
+verify: ## Fail if generated files, go.mod files or formatting are out of date.
 	@before="$$(git status --porcelain; git diff)"; \
 	$(MAKE) --no-print-directory generate; \
 	if [ "$$before" != "$$(git status --porcelain; git diff)" ]; then \
 	  git --no-pager diff --stat; \
-	  echo "verify: generated files were not current; they are now: look at them and commit them" >&2; exit 1; \
+	  echo "verify: generated files were out of date and have been regenerated. Review and commit them." >&2; exit 1; \
 	fi
 	go mod tidy -diff
 	cd $(COMPONENTS_DIR) && for mod in go*.mod; do go mod tidy -diff -modfile=$$mod; done
@@ -148,32 +148,32 @@ verify: ## Fail when generated files, go.mod files or formatting are not current
 	cd .ci/tools && go mod tidy -diff
 	@unformatted="$$(gofmt -l $(GO_FILES))"; \
 	if [ -n "$$unformatted" ]; then echo "verify: run gofmt -w on" $$unformatted >&2; exit 1; fi
-	@echo "verify: generated files, go.mod files and formatting are current"
+	@echo "verify: generated files, go.mod files and formatting are up to date"
 
 .PHONY: vulncheck
-vulncheck: ## Look for known vulnerabilities (needs the network: it asks vuln.go.dev).
+vulncheck: ## Check for known vulnerabilities. Requires access to vuln.go.dev.
 	cd .ci/tools && go build -trimpath -o ../../bin/tools/govulncheck golang.org/x/vuln/cmd/govulncheck
 	bin/tools/govulncheck ./...
 
 .PHONY: control-plane
-control-plane: $(COMPONENTS_BUILT) bin/controlplane ## Build the control plane: long the first time, nothing afterwards.
+control-plane: $(COMPONENTS_BUILT) bin/controlplane ## Build the control plane. The first build takes several minutes.
 
 .PHONY: node
-node: $(NODE_BUILT) bin/controlplane ## Build what a real node runs.
+node: $(NODE_BUILT) bin/controlplane ## Build the components of a real node.
 
 .PHONY: node-tools
-node-tools: ## Install the Debian packages that a real node and the images of its tests need (as root).
+node-tools: ## Install the Debian packages that a real node and its test images require. Requires root.
 	apt-get update -qq
 	apt-get install -y --no-install-recommends $(NODE_PACKAGES) $(if $(shell command -v npm),,npm)
 
-# With REQUIRE_REAL_NODE=true, as in CI, a machine on which no real node can run is an error.
+# Builds the components of a real node if this machine can run one. With REQUIRE_REAL_NODE=true, as in CI, it fails otherwise.
 .PHONY: node-if-possible
 node-if-possible: bin/controlplane
 	@if why="$$(bin/controlplane --preflight 2>&1)"; then $(MAKE) --no-print-directory node; \
 	elif [ "$(REQUIRE_REAL_NODE)" = true ]; then echo "$$why" >&2; exit 1; \
-	else echo "No real node here: $$why"; fi
+	else echo "Not building a real node: $$why"; fi
 
-# Two minutes of silence look like a hang: go names each package that it has compiled, awk counts them.
+# Shows progress, because the build is silent for minutes otherwise: go prints each compiled package, and awk counts them.
 count_packages = 2>&1 \
 	  | awk '/^go: downloading/ { if (++d % 50 == 0) print "  downloaded " d " modules"; fflush(); next } \
 	         /^[a-z0-9.-]+(\/[^ ]*)?$$/ { if (++n % 100 == 0) print "  compiled " n " packages"; fflush(); next } \
@@ -187,8 +187,8 @@ $(COMPONENTS_BUILT): $(COMPONENTS_DIR)/go.mod $(COMPONENTS_DIR)/go.sum $(wildcar
 	@rm -f bin/components/.built-*
 	@touch $@
 
-# Of an older minor, what the suites of make matrix start. kwok, which plays the node, is the same for every version, as its own
-# releases are: its module does not compile with the libraries of 1.35.
+# Builds the components of an older minor that make matrix needs. kwok is copied: a kwok release supports several Kubernetes
+# versions, and its module does not compile with the libraries of 1.35.
 bin/components-%/.built: KUBERNETES_VERSION = $(call kubernetes_in,go-$*.mod)
 bin/components-%/.built: $(COMPONENTS_DIR)/go-%.mod $(COMPONENTS_DIR)/go-%.sum $(COMPONENTS_BUILT)
 	@echo "Building Kubernetes $(KUBERNETES_VERSION) from Go modules. The first time this takes several minutes."
@@ -199,12 +199,12 @@ bin/components-%/.built: $(COMPONENTS_DIR)/go-%.mod $(COMPONENTS_DIR)/go-%.sum $
 	@$(if $(filter 1.35,$*),cp bin/components-1.36/kubectl $(@D)/)
 	@touch $@
 
-# kubectl delete of 1.35 waits for ever if the object comes back at once, as children of an MCPServer do. That of 1.36, which has the
-# fix, may be used with 1.35.
+# kubectl delete 1.35 waits forever if the object is recreated at once, as the children of an MCPServer are. kubectl 1.36 has the
+# fix, and its version skew policy allows 1.35 servers.
 bin/components-1.35/.built: bin/components-1.36/.built
 
 $(NODE_BUILT): $(COMPONENTS_BUILT) $(RUNTIME_DIR)/go.mod $(RUNTIME_DIR)/go.sum $(wildcard $(RUNTIME_DIR)/*/main.go)
-	@echo "Building kubelet, kube-proxy, containerd, CoreDNS, the CNI plugins and Helm from Go modules. The first time this takes some minutes."
+	@echo "Building kubelet, kube-proxy, containerd, CoreDNS, the CNI plugins and Helm from Go modules. The first time this takes several minutes."
 	@cd $(COMPONENTS_DIR) && go build -v -trimpath -ldflags "$(COMPONENTS_LDFLAGS)" -o ../../../bin/components/ ./kubelet ./kube-proxy $(count_packages)
 	@cd $(RUNTIME_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../../bin/components/ tool ./coredns ./nodeinit ./pause $(count_packages)
 	@cd $(CLIENTS_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../bin/components/helm helm.sh/helm/v4/cmd/helm $(count_packages)
@@ -215,7 +215,7 @@ bin/controlplane: $(wildcard tests/controlplane/*.go tests/controlplane/*/*.go t
 	@go build -tags=$(TAGS) -o $@ ./tests/controlplane/cmd/controlplane
 
 bin/tools/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
-	@echo "Building golangci-lint. The first time this takes a few minutes."
+	@echo "Building golangci-lint. The first time this takes several minutes."
 	@mkdir -p bin/tools
 	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
@@ -226,5 +226,5 @@ bin/tools/crd-ref-docs: .ci/tools/go.mod .ci/tools/go.sum
 	@touch $@
 
 .PHONY: clean
-clean: ## Remove what was built.
+clean: ## Remove all build output.
 	rm -rf bin

@@ -1,4 +1,4 @@
-// Command mcpserver-operator runs MCPServers as StatefulSets, and writes with server-side apply only.
+// Command mcpserver-operator runs MCPServers as StatefulSets. It writes with server-side apply only.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -34,18 +35,19 @@ import (
 	"mcpserver-operator/reconcile/plan"
 )
 
-// version is set by the linker (see the Makefile).
+// version is set by the linker: see the Makefile and deploy/image.
 var version = "development"
 
-// leaderElectionID names the Lease by which the replicas of the operator choose who acts.
+// leaderElectionID is the name of the Lease for the leader election among the replicas of the operator.
 const leaderElectionID = "mcpserver-operator.toolhive.stacklok.dev"
 
-// gcPercent is GOGC, unless the environment sets it. Nearly all of the heap is the caches, and an operator that has nothing
-// to do allocates nothing: less memory for more CPU is a good trade here, unlike in most programs.
+// gcPercent is the default of GOGC. Nearly all of the heap is caches, and an idle operator allocates little. A value below
+// Go's own default of 100 therefore saves memory and costs little CPU.
 const gcPercent = 40
 
 type options struct {
 	metricsAddress          string
+	metricsCertificate      string
 	probeAddress            string
 	profileAddress          string
 	leaderElect             bool
@@ -60,19 +62,22 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443",
-		"where metrics are served, over TLS and to authorized clients only; 0 for nowhere")
-	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 for nowhere")
+		"address of the metrics endpoint, over TLS and for authorized clients only; 0 turns it off")
+	flag.StringVar(&o.metricsCertificate, "metrics-cert-path", "",
+		"directory with the files tls.crt and tls.key of the metrics endpoint; the operator reloads them when they change; "+
+			"if empty, the operator generates a self-signed certificate at each start")
+	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
 	flag.StringVar(&o.profileAddress, "pprof-bind-address", "0",
-		"where profiles are served, in clear text and to anyone: for example 127.0.0.1:6060; 0 for nowhere")
-	flag.BoolVar(&o.leaderElect, "leader-elect", false, "act only while holding a lease; needed when more than one replica runs")
+		"address of Go profiles, in clear text and without authorization: use loopback only, such as 127.0.0.1:6060; 0 turns them off")
+	flag.BoolVar(&o.leaderElect, "leader-elect", false, "act only while holding a lease; required if more than one replica runs")
 	flag.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "",
-		"namespace of the lease; empty for the namespace that the operator runs in")
-	flag.StringVar(&o.namespaces, "namespaces", "", "namespaces to watch, separated by commas; empty for all")
-	flag.IntVar(&o.concurrency, "concurrency", 4, "how many MCPServers are reconciled at a time, at least 1")
+		"namespace of the lease; if empty, the namespace of the operator's pod; required outside a cluster")
+	flag.StringVar(&o.namespaces, "namespaces", "", "namespaces to watch, separated by commas; if empty, all namespaces")
+	flag.IntVar(&o.concurrency, "concurrency", 4, "number of MCPServers that are reconciled at the same time; must be at least 1")
 	flag.StringVar(&o.preview, "preview", "",
-		"NAMESPACE/NAME of an MCPServer: print what the operator would do to its children and why, and exit; nothing is written")
+		"NAMESPACE/NAME of an MCPServer: print what the operator would do to its children, with the reason, and exit; write nothing to the cluster")
 	flag.BoolVar(&o.updateTemplates, "update-pod-templates", false,
-		"apply the pod templates of this version at once, where an older version has made them: this restarts pods")
+		"apply the pod templates of this version at once to StatefulSets with a pod template of another version; this restarts pods")
 	o.log.BindFlags(flag.CommandLine)
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -90,19 +95,22 @@ func main() {
 	}
 }
 
-// run runs the operator until it is told to stop.
+// run runs the operator until it receives a signal to stop.
 func run(o options) error {
 	if o.concurrency < 1 {
-		return fmt.Errorf("--concurrency is %d: it has to be at least 1", o.concurrency)
+		return fmt.Errorf("--concurrency is %d: it must be at least 1", o.concurrency)
 	}
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: all options are flags, see --help", flag.Arg(0))
 	}
+	if err := checkCertificate(o.metricsCertificate); err != nil {
+		return err
+	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		return fmt.Errorf("finding the API server: %w", err)
+		return fmt.Errorf("loading the configuration of the API server: %w", err)
 	}
-	config.QPS = -1 // no client-side rate limit: the priority and fairness of the API server decides
+	config.QPS = -1 // no client-side rate limit: API Priority and Fairness limits the requests
 	config.UserAgent = "mcpserver-operator/" + version
 
 	scheme := runtime.NewScheme()
@@ -111,15 +119,15 @@ func run(o options) error {
 
 	discoverer, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {
-		return fmt.Errorf("making a discovery client: %w", err)
+		return fmt.Errorf("creating a discovery client: %w", err)
 	}
 	live, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
-		return fmt.Errorf("making a client: %w", err)
+		return fmt.Errorf("creating a client: %w", err)
 	}
 	ctx := ctrl.SetupSignalHandler()
 	var services client.Reader
-	if watched(o.namespaces) == nil && o.preview == "" { // so does a preview, which runs with the permissions of whoever asks for it
+	if watched(o.namespaces) == nil && o.preview == "" { // a preview runs with the permissions of the user, who may have none in other namespaces
 		services = live
 	}
 	surroundings, err := discoverCluster(ctx, discoverer, services)
@@ -136,8 +144,9 @@ func run(o options) error {
 		Metrics: metricsserver.Options{
 			BindAddress:    o.metricsAddress,
 			SecureServing:  true,
+			CertDir:        o.metricsCertificate,
 			FilterProvider: filters.WithAuthenticationAndAuthorization,
-			// HTTP/2 is off for the sake of its denial-of-service history; a scrape does not need it.
+			// HTTP/2 is off because of its denial-of-service vulnerabilities. Scrapers do not need it.
 			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }},
 		},
 		HealthProbeBindAddress:  o.probeAddress,
@@ -145,11 +154,11 @@ func run(o options) error {
 		LeaderElection:          o.leaderElect,
 		LeaderElectionID:        leaderElectionID,
 		LeaderElectionNamespace: o.leaderElectionNamespace,
-		// The process ends right after the manager, so that giving the lease up early is safe.
+		// The process exits right after the manager stops. It is therefore safe to release the lease early.
 		LeaderElectionReleaseOnCancel: true,
 	})
 	if err != nil {
-		return fmt.Errorf("making the manager: %w", err)
+		return fmt.Errorf("creating the manager: %w", err)
 	}
 	reconciler := &reconcile.Reconciler{
 		Client:    mgr.GetClient(),
@@ -165,21 +174,36 @@ func run(o options) error {
 		mgr.AddHealthzCheck("ping", healthz.Ping),
 		mgr.AddReadyzCheck("ping", healthz.Ping),
 	); err != nil {
-		return fmt.Errorf("adding the probes: %w", err)
+		return fmt.Errorf("adding the health checks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {
-		return fmt.Errorf("running: %w", err)
+		return fmt.Errorf("running the manager: %w", err)
 	}
 	return nil
 }
 
-// discoverCluster asks the API server what pods depend on. The operator does not start on a guess: it could run pods as a user
-// that the cluster refuses, or have servers listen where nobody reaches them. Services is nil for an operator that may read only certain
-// namespaces: it looks at the Service of each MCPServer instead.
+// checkCertificate fails if a file of the certificate is missing. Without this check, the metrics server would generate a self-signed
+// certificate instead.
+func checkCertificate(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	for _, name := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("--metrics-cert-path is %q, which must have the files %s and %s: %w",
+				dir, corev1.TLSCertKey, corev1.TLSPrivateKeyKey, err)
+		}
+	}
+	return nil
+}
+
+// discoverCluster reads the properties of the cluster on which pods depend. If it fails, the operator does not start. With a guess, the
+// operator could run pods as a user that the cluster refuses, or servers could listen on an address where nobody reaches them. Services
+// is nil if the operator may read only certain namespaces. The operator then reads the Service of each MCPServer instead.
 func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInterface, services client.Reader) (applyconfigs.Cluster, error) {
 	groups, err := discoverer.ServerGroups()
 	if err != nil {
-		return applyconfigs.Cluster{}, fmt.Errorf("asking which API groups the cluster has, to tell whether it is OpenShift: %w", err)
+		return applyconfigs.Cluster{}, fmt.Errorf("listing the API groups of the cluster, to find out whether it is OpenShift: %w", err)
 	}
 	cluster := applyconfigs.Cluster{
 		AssignsUsers: slices.ContainsFunc(groups.Groups, func(group metav1.APIGroup) bool {
@@ -189,10 +213,10 @@ func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInter
 	if services == nil {
 		return cluster, nil
 	}
-	// The Service of the API server itself has the family that Services get if they ask for none.
+	// The Service of the API server has the IP family that a Service gets by default.
 	kubernetes := &corev1.Service{}
 	if err := services.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, kubernetes); err != nil {
-		return applyconfigs.Cluster{}, fmt.Errorf("reading Service default/kubernetes, to tell which IP family the cluster prefers: %w", err)
+		return applyconfigs.Cluster{}, fmt.Errorf("reading Service default/kubernetes, to find out the default IP family of the cluster: %w", err)
 	}
 	if len(kubernetes.Spec.IPFamilies) > 0 {
 		cluster.IPFamily = kubernetes.Spec.IPFamilies[0]
@@ -200,17 +224,17 @@ func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInter
 	return cluster, nil
 }
 
-// preview prints what the next passes would do.
+// preview prints what the next passes would do to the children of an MCPServer.
 func preview(ctx context.Context, live client.Client, settings plan.Settings, server string) error {
 	namespace, name, found := strings.Cut(server, "/")
 	if !found {
-		return fmt.Errorf("--preview is %q: it has to be NAMESPACE/NAME", server)
+		return fmt.Errorf("--preview is %q: it must be NAMESPACE/NAME", server)
 	}
 	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Settings: settings, Now: time.Now}
 	return reconciler.Preview(ctx, client.ObjectKey{Namespace: namespace, Name: name}, os.Stdout)
 }
 
-// watched turns the flag into what the cache takes; nil means all namespaces.
+// watched parses the flag --namespaces for the cache. Nil means all namespaces.
 func watched(namespaces string) map[string]cache.Config {
 	watched := map[string]cache.Config{}
 	for _, namespace := range strings.Split(namespaces, ",") {

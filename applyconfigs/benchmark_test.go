@@ -2,12 +2,11 @@ package applyconfigs
 
 import "testing"
 
-// BenchmarkBuild builds all children of an MCPServer: of a minimal one, and of one with a template of its own, which has
-// to be merged.
+// BenchmarkBuild builds all children of a minimal MCPServer, and of an MCPServer with a podTemplateSpec, which must be merged.
 func BenchmarkBuild(b *testing.B) {
 	for _, name := range []string{"minimal", "template"} {
 		server := read(b, name)
-		build(b, server, Scale{}) // the schema of templates is parsed once, at the first use
+		build(b, server, Scale{}) // the first use parses the schema of pod templates
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -15,10 +15,10 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-var update = flag.Bool("update", false, "write what the builders make to the golden files")
+var update = flag.Bool("update", false, "write the output of the builders to the golden files")
 
-// TestBuilders compares what is made of each MCPServer in testdata with the golden file beside it. The golden files are
-// also documentation: every field in them is a field that the operator claims.
+// TestBuilders compares the children of each MCPServer in testdata with the golden file of the MCPServer. The golden files
+// are also documentation: they have exactly the fields that the operator claims.
 func TestBuilders(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
@@ -28,7 +28,7 @@ func TestBuilders(t *testing.T) {
 	}
 }
 
-// TestClusters: what of the children is different where the cluster decides it. The MCPServers declare none of it.
+// TestClusters checks the fields of the children that depend on the cluster. The MCPServers do not declare them.
 func TestClusters(t *testing.T) {
 	for name, cluster := range map[string]Cluster{
 		"clusters/openshift": {AssignsUsers: true},
@@ -49,7 +49,7 @@ func TestClusters(t *testing.T) {
 	}
 }
 
-// isGolden compares objects with the golden file of a case, or writes it.
+// isGolden compares objects with the golden file of a case. With -update, it writes the file first.
 func isGolden(t *testing.T, name string, objects []any) {
 	t.Helper()
 	got := marshal(t, objects...)
@@ -64,11 +64,11 @@ func isGolden(t *testing.T, name string, objects []any) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("differs from %s (-golden +made); go test ./applyconfigs -update writes it anew:\n%s", golden, diff)
+		t.Errorf("differs from %s (-golden +built). To update the file, run: go test ./applyconfigs -update\n%s", golden, diff)
 	}
 }
 
-// TestReplicasAreLeftOutUnlessClaimed: an explicit null would claim the field, and reset it to 1.
+// TestReplicasAreLeftOutUnlessClaimed: an explicit null would claim the field and reset it to 1.
 func TestReplicasAreLeftOutUnlessClaimed(t *testing.T) {
 	declared := int32(3)
 	server := read(t, "minimal")
@@ -106,7 +106,7 @@ func TestURLFollowsTheTransport(t *testing.T) {
 	}
 }
 
-// TestBuildersLeaveTheMCPServerAlone: it belongs to the cache.
+// TestBuildersLeaveTheMCPServerAlone: the builders must not modify the MCPServer, because it belongs to the cache.
 func TestBuildersLeaveTheMCPServerAlone(t *testing.T) {
 	for _, name := range cases(t) {
 		server := read(t, name)
@@ -118,7 +118,7 @@ func TestBuildersLeaveTheMCPServerAlone(t *testing.T) {
 	}
 }
 
-// build makes all children of an MCPServer, the StatefulSet first.
+// build builds all children of an MCPServer, the StatefulSet first.
 func build(t testing.TB, server *v1alpha1.MCPServer, scale Scale) []any {
 	t.Helper()
 	fixed, err := FixedFor(server)

@@ -11,8 +11,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// ChangedClaims returns the names of the volumeClaimTemplates in which an MCPServer differs from its StatefulSet, which
-// cannot be changed in place: those that are new, gone or other than they were.
+// ChangedClaims returns the names of the volumeClaimTemplates that were added, removed or changed in an MCPServer since
+// its StatefulSet was created. The volumeClaimTemplates of a StatefulSet are immutable.
 func ChangedClaims(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) []string {
 	var changed []string
 	for _, wanted := range server.Spec.VolumeClaimTemplates {
@@ -37,7 +37,7 @@ func ChangedClaims(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) []strin
 func isClaim(wanted v1alpha1.VolumeClaimTemplate, live *corev1.PersistentVolumeClaim) bool {
 	spec := *wanted.Spec.DeepCopy()
 	if spec.VolumeMode == nil {
-		spec.VolumeMode = ptr.To(corev1.PersistentVolumeFilesystem) // the one default that a template gets
+		spec.VolumeMode = ptr.To(corev1.PersistentVolumeFilesystem) // the only default that the API server sets in a template
 	}
 	return equality.Semantic.DeepEqual(spec, live.Spec) &&
 		equality.Semantic.DeepEqual(wanted.Metadata.Labels, live.Labels) &&

@@ -13,7 +13,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestChangedClaims: what cannot be changed in place is told, and what the API server has defaulted is not.
+// TestChangedClaims: changes by the user are reported, and defaults that the API server has set are not.
 func TestChangedClaims(t *testing.T) {
 	spec := func(size string, class *string, modes ...corev1.PersistentVolumeAccessMode) corev1.PersistentVolumeClaimSpec {
 		return corev1.PersistentVolumeClaimSpec{

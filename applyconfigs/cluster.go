@@ -6,28 +6,28 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Cluster is what the pods depend on besides their MCPServer. None of it changes while a cluster and the Service for clients
-// exist, so that it never restarts a pod.
+// Cluster has the properties of the cluster on which the pods depend. They do not change while the cluster and the Service
+// for clients exist. They therefore never restart a pod.
 type Cluster struct {
-	// AssignsUsers is true where the cluster itself assigns the user and the groups of pods, from a range of each namespace, and
-	// refuses others. OpenShift does, which is known by its API group SecurityAPIGroup.
+	// AssignsUsers is true if the cluster assigns the user and the groups of pods, from a range of the namespace, and refuses
+	// other users. OpenShift does this. A cluster is OpenShift if it has the API group SecurityAPIGroup.
 	AssignsUsers bool
-	// IPFamily is the first IP family of the Service for clients, which nobody can change. If unset, it is what
-	// the MCPServer declares, or else IPv4.
+	// IPFamily is the first IP family of the Service for clients, which is immutable. If unset, the first family that the
+	// MCPServer declares, otherwise IPv4.
 	IPFamily corev1.IPFamily
 }
 
-// SecurityAPIGroup is the API group by which OpenShift is known.
+// SecurityAPIGroup is the API group by which the operator recognizes OpenShift.
 const SecurityAPIGroup = "security.openshift.io"
 
-// defaultUser is the user, the group and the group of the volumes of pods that say nothing about it. Many images name no user
-// and would run as root, which the restricted Pod Security Standard forbids; nearly all of them work as any other. 1000 is
-// what ToolHive gives them.
+// defaultUser is the default of the user, the group and the fsGroup of the pods. Many images set no user and would run as
+// root, which the restricted Pod Security Standard forbids. Nearly all of these images work as another user. ToolHive also
+// uses 1000.
 const defaultUser = 1000
 
-// listenAddress is where a server has to listen, so that probes and Services reach it. "::" accepts both IP families with most
-// servers, but fails on a node whose kernel has IPv6 turned off, and accepts IPv6 alone with Python's asyncio; therefore it
-// is only for Services that are IPv6 in the first place.
+// listenAddress returns the address on which a server must listen, so that probes and Services reach it. With "::", most
+// servers accept both IP families. However, "::" fails on a node whose kernel has IPv6 turned off, and Python's asyncio then
+// accepts IPv6 only. Therefore "::" is used only if the first IP family of the Service is IPv6.
 func listenAddress(server *v1alpha1.MCPServer, cluster Cluster) string {
 	family := cluster.IPFamily
 	if service := server.Spec.Service; family == "" && service != nil && len(service.IPFamilies) > 0 {

@@ -13,7 +13,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// securityOf is whom the pods run as: user, group, group of the volumes, and whether root is refused.
+// securityOf returns the user, the group and the fsGroup of the pods, and whether root is refused.
 func securityOf(t *testing.T, template string, cluster Cluster) string {
 	t.Helper()
 	server := read(t, "minimal")
@@ -44,7 +44,7 @@ func podOf(t *testing.T, server *v1alpha1.MCPServer, cluster Cluster) *corev1ac.
 	return set.Spec.Template.Spec
 }
 
-// TestWhomThePodsRunAs: as 1000, which most images can, unless the cluster or the template decides.
+// TestWhomThePodsRunAs: pods run as user 1000, unless the cluster or the template sets the user.
 func TestWhomThePodsRunAs(t *testing.T) {
 	pod := func(context string) string { return `{"spec":{"securityContext":` + context + `}}` }
 	container := func(context string) string {
@@ -75,7 +75,7 @@ func TestWhomThePodsRunAs(t *testing.T) {
 	}
 }
 
-// TestServersListenWhereTheyAreReached: on both IP families where the Service is IPv6 first.
+// TestServersListenWhereTheyAreReached: servers listen on :: if the first IP family of the Service is IPv6.
 func TestServersListenWhereTheyAreReached(t *testing.T) {
 	for family, want := range map[corev1.IPFamily]string{"": "0.0.0.0", corev1.IPv4Protocol: "0.0.0.0", corev1.IPv6Protocol: "::"} {
 		variables, err := json.Marshal(podOf(t, read(t, "minimal"), Cluster{IPFamily: family}).Containers[0].Env)

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
 )
 
-// The functions here compute what an apply would do without asking an API server. An apply configuration is given as
+// The functions in this file compute the result of an apply without an API server. An apply configuration is passed as
 // unstructured content with its kind.
 
 // FieldsOf returns the fields that an apply configuration claims.
@@ -26,14 +26,15 @@ func FieldsOf(want *unstructured.Unstructured) (*fieldpath.Set, error) {
 	return fields, nil
 }
 
-// Differences returns the fields that have another value in want than in the live object, and those that it lacks.
+// Differences returns the fields of want that have another value in the live object, and the fields of want that the live
+// object does not have.
 func Differences(want *unstructured.Unstructured, live runtime.Object) (changed, missing *fieldpath.Set, err error) {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the live object: %w", err)
 	}
 	object := &unstructured.Unstructured{Object: content}
-	object.SetGroupVersionKind(want.GroupVersionKind()) // an object that a typed client has read does not carry it
+	object.SetGroupVersionKind(want.GroupVersionKind()) // typed clients leave the kind out
 	before, err := typeConverter().ObjectToTyped(object, typed.AllowDuplicates)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the live object: %w", err)
@@ -44,12 +45,12 @@ func Differences(want *unstructured.Unstructured, live runtime.Object) (changed,
 	}
 	comparison, err := before.Compare(after)
 	if err != nil {
-		return nil, nil, fmt.Errorf("comparing them: %w", err)
+		return nil, nil, fmt.Errorf("comparing the objects: %w", err)
 	}
 	return comparison.Modified, comparison.Added, nil
 }
 
-// Applied returns the live object as it would be after an apply of want by an owner that drops the given fields.
+// Applied returns the live object after an apply of want by an owner that drops the given fields.
 func Applied(want, live *unstructured.Unstructured, dropped *fieldpath.Set) (*unstructured.Unstructured, error) {
 	before, err := typeConverter().ObjectToTyped(live, typed.AllowDuplicates)
 	if err != nil {
@@ -61,7 +62,7 @@ func Applied(want, live *unstructured.Unstructured, dropped *fieldpath.Set) (*un
 	}
 	content, ok := after.AsValue().Unstructured().(map[string]any)
 	if !ok {
-		return nil, errors.New("the merged object is none")
+		return nil, errors.New("the result of the merge is not an object")
 	}
 	return &unstructured.Unstructured{Object: content}, nil
 }
@@ -73,7 +74,7 @@ func merged(want *unstructured.Unstructured, live *typed.TypedValue) (*typed.Typ
 	}
 	after, err := live.Merge(typedWant)
 	if err != nil {
-		return nil, fmt.Errorf("merging them: %w", err)
+		return nil, fmt.Errorf("merging the apply configuration into the live object: %w", err)
 	}
 	return after, nil
 }

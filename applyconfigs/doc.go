@@ -1,6 +1,7 @@
-// Package applyconfigs turns an MCPServer into the apply configurations of its children. A field that a builder sets is
-// a field that the operator claims; a field that it does not set belongs to whoever sets it. The builders are pure: no
-// client, no clock, no reading of live objects.
+// Package applyconfigs builds the apply configurations of the children of an MCPServer. The operator claims exactly the
+// fields that a builder sets. Other clients may own all other fields. The builders are pure: they use no client and no
+// clock, and do not read live objects.
 //
-// The generated apply configurations of MCPServer itself are below this package; utils.go is generated with them.
+// The packages below this package have the generated apply configurations of MCPServer itself. The file utils.go is
+// generated with them.
 package applyconfigs

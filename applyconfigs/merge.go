@@ -17,21 +17,22 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
 )
 
-// typeConverter knows the schemas of the Kubernetes API that server-side apply merges by.
+// typeConverter has the schemas of the Kubernetes API by which server-side apply merges.
 var typeConverter = sync.OnceValue(func() managedfields.TypeConverter {
 	return applyconfigurations.NewTypeConverter(clientgoscheme.Scheme)
 })
 
-// mergePodTemplate merges the user's partial PodTemplateSpec, as JSON, into the operator's by the schema, as server-side
-// apply does: the user's value wins, and entries of a list with the same key are merged. Where a field excludes another,
-// such as two sources of one volume, what the user sets replaces what the operator does. It fails, with the path, on a
-// field that is not in the schema, and on an entry of a list without its key or with one that is there already.
+// mergePodTemplate merges the user's partial PodTemplateSpec, as JSON, into the operator's PodTemplateSpec. It merges by the
+// schema, as server-side apply does: the user's value replaces the operator's, and entries of a list that have the same key
+// are merged. If two fields exclude each other, such as two sources of one volume, the user's field replaces the
+// operator's. mergePodTemplate returns an error with the path if a field is not in the schema, or if an entry of a list has
+// no key or a duplicate key.
 func mergePodTemplate(
 	own *corev1ac.PodTemplateSpecApplyConfiguration, user []byte,
 ) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
 	theirs := map[string]any{}
 	if err := json.Unmarshal(user, &theirs); err != nil {
-		return nil, fmt.Errorf("parsing it: %w", err)
+		return nil, fmt.Errorf("parsing the JSON: %w", err)
 	}
 	ours, err := runtime.DefaultUnstructuredConverter.ToUnstructured(own)
 	if err != nil {
@@ -48,11 +49,11 @@ func mergePodTemplate(
 	}
 	merged, err := typedOurs.Merge(typedTheirs)
 	if err != nil {
-		return nil, fmt.Errorf("merging it: %w", err)
+		return nil, fmt.Errorf("merging the templates: %w", err)
 	}
 	object, ok := merged.AsValue().Unstructured().(map[string]any)
 	if !ok {
-		return nil, errors.New("it is no object")
+		return nil, errors.New("the result of the merge is not an object")
 	}
 	template, _, err := unstructured.NestedMap(object, "template")
 	if err != nil {
@@ -61,23 +62,23 @@ func mergePodTemplate(
 	return templateConfiguration(template)
 }
 
-// typedTemplate gives a PodTemplateSpec its schema, by way of the one object of the API that consists of nothing else.
+// typedTemplate adds the schema to a PodTemplateSpec. It uses PodTemplate, the only kind that has nothing but a PodTemplateSpec.
 func typedTemplate(template map[string]any) (*typed.TypedValue, error) {
 	value, err := typeConverter().ObjectToTyped(&unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "PodTemplate", "template": template,
 	}})
 	if err != nil {
-		return nil, fmt.Errorf("it does not fit the schema of a PodTemplateSpec: %w", err)
+		return nil, fmt.Errorf("not a valid PodTemplateSpec by the schema: %w", err)
 	}
 	return value, nil
 }
 
-// templateConfiguration converts a PodTemplateSpec. What its type does not keep, such as stdin: false, is left out: it
-// reads back without the key, and claiming it would look like a difference at every pass.
+// templateConfiguration converts a PodTemplateSpec. It removes values that the Go type does not encode, such as stdin:
+// false. The API server returns the object without them, so that each pass would find a difference.
 func templateConfiguration(template map[string]any) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
 	var object corev1.PodTemplateSpec
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(template, &object, true); err != nil {
-		return nil, fmt.Errorf("it does not fit a PodTemplateSpec: %w", err)
+		return nil, fmt.Errorf("not a valid PodTemplateSpec: %w", err)
 	}
 	kept, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&object)
 	if err != nil {
@@ -87,7 +88,7 @@ func templateConfiguration(template map[string]any) (*corev1ac.PodTemplateSpecAp
 	return configurationOf[corev1ac.PodTemplateSpecApplyConfiguration](template)
 }
 
-// keep removes from value what kept, the same value after a round trip through its type, has lost.
+// keep removes from value the fields that are not in kept, which is the same value after a round trip through its Go type.
 func keep(value, kept any) {
 	switch value := value.(type) {
 	case map[string]any:
@@ -107,10 +108,10 @@ func keep(value, kept any) {
 	}
 }
 
-// makeWay removes from the operator's template what would exclude what the user sets: a merge by the schema knows
-// nothing of fields of which only one may be set.
+// makeWay removes fields from the operator's template that would exclude a field of the user's. A merge by the schema does
+// not know that two fields exclude each other.
 func makeWay(ours, theirs map[string]any) {
-	// The deprecated name of a field would lose to ours.
+	// The operator's serviceAccountName would override the deprecated field of the user's.
 	if alias, found, _ := unstructured.NestedString(theirs, "spec", "serviceAccount"); found {
 		unstructured.RemoveNestedField(theirs, "spec", "serviceAccount")
 		if _, named, _ := unstructured.NestedString(theirs, "spec", "serviceAccountName"); !named {
@@ -140,9 +141,9 @@ func makeWay(ours, theirs map[string]any) {
 	})
 }
 
-// makeWayForUsers lets the pods run as the user that the template asks for. With runAsNonRoot: false and no runAsUser, in
-// the pod or in the container of the server, that is the user of the image. With runAsUser: 0 it is root, which the kubelet
-// refuses beside the operator's runAsNonRoot: true. What the template itself says of runAsNonRoot stays.
+// makeWayForUsers lets the pods run as the user that the user's template sets. With runAsNonRoot: false and no runAsUser, in
+// the pod or in the container of the server, this is the user of the image. With runAsUser: 0, this is root, which the
+// kubelet refuses together with the operator's runAsNonRoot: true. A runAsNonRoot in the user's template is not changed.
 func makeWayForUsers(ours, theirs map[string]any) {
 	podUser, podNonRoot := userOf(theirs, "spec")
 	if isRoot(podUser) && podNonRoot == nil {
@@ -153,7 +154,7 @@ func makeWayForUsers(ours, theirs map[string]any) {
 		for _, container := range entries(theirs, []string{"spec", list}) {
 			user, nonRoot := userOf(container)
 			if isRoot(user) && nonRoot == nil && podNonRoot == nil {
-				// Not by removing it from the pod: it protects the other containers.
+				// The pod keeps runAsNonRoot, which protects the other containers.
 				_ = unstructured.SetNestedField(container, false, "securityContext", "runAsNonRoot") // it has a securityContext
 			}
 			if container["name"] == ContainerName && podUser == nil && user == nil && isFalse(nonRoot) {
@@ -161,13 +162,13 @@ func makeWayForUsers(ours, theirs map[string]any) {
 			}
 		}
 	}
-	if ofImage { // a container cannot unset the user of its pod; the group of the volumes keeps them writable for any user
+	if ofImage { // a container cannot unset the user of its pod; fsGroup stays, so that any user can write to the volumes
 		unstructured.RemoveNestedField(ours, "spec", "securityContext", "runAsUser")
 		unstructured.RemoveNestedField(ours, "spec", "securityContext", "runAsGroup")
 	}
 }
 
-// userOf returns what the securityContext of a pod or of a container says about its user; nil for what it leaves out.
+// userOf returns runAsUser and runAsNonRoot of the securityContext of a pod or a container; nil if unset.
 func userOf(object map[string]any, path ...string) (runAsUser *int64, runAsNonRoot *bool) {
 	context, _, _ := unstructured.NestedMap(object, append(path, "securityContext")...)
 	if user, isNumber := context["runAsUser"].(int64); isNumber {
@@ -183,14 +184,15 @@ func isRoot(user *int64) bool { return user != nil && *user == 0 }
 
 func isFalse(value *bool) bool { return value != nil && !*value }
 
-// isPrivileged reports whether a container asks for privileges that the API server refuses without their escalation.
+// isPrivileged reports whether the API server refuses the securityContext of a container together with
+// allowPrivilegeEscalation: false.
 func isPrivileged(container map[string]any) bool {
 	privileged, _, _ := unstructured.NestedBool(container, "securityContext", "privileged")
 	added, _, _ := unstructured.NestedStringSlice(container, "securityContext", "capabilities", "add")
 	return privileged || slices.Contains(added, "CAP_SYS_ADMIN")
 }
 
-// makeWayInLists calls makeWay for each two entries of a list that have the same name.
+// makeWayInLists calls makeWay for each pair of entries of a list that have the same name.
 func makeWayInLists(ours, theirs map[string]any, path []string, makeWay func(our, their map[string]any)) {
 	for _, our := range entries(ours, path) {
 		for _, their := range entries(theirs, path) {

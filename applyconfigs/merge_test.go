@@ -20,7 +20,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestMergeOfATemplate: what becomes of an entry that both the operator and the user set.
+// TestMergeOfATemplate checks the result for entries that both the operator and the user set.
 func TestMergeOfATemplate(t *testing.T) {
 	for _, test := range []struct {
 		name, user string
@@ -75,8 +75,9 @@ func TestMergeOfATemplate(t *testing.T) {
 	}
 }
 
-// TestUsersOfATemplate: as which user each container runs, and whether the kubelet lets it. Each is what the container says, or
-// else what the pod says: "user:group", or "image" for that of the image, and "nonroot" where root is refused.
+// TestUsersOfATemplate checks the user of each container, and whether the kubelet lets the container run as this user. The
+// format is "user:group", or "image" for the user of the image, followed by "nonroot" if root is refused. The values of the
+// container replace those of the pod.
 func TestUsersOfATemplate(t *testing.T) {
 	for _, test := range []struct {
 		name, user      string
@@ -105,7 +106,7 @@ func TestUsersOfATemplate(t *testing.T) {
 		{"any user of the server, with one of the pod",
 			`{spec: {securityContext: {runAsUser: 2000}, containers: [{name: mcp, securityContext: {runAsNonRoot: false}}, {name: sidecar}]}}`,
 			"2000:1000", "2000:1000 nonroot"},
-		{"any user of the server, with one of its own",
+		{"any user of the server, with the user of the server",
 			`{spec: {containers: [{name: mcp, securityContext: {runAsNonRoot: false, runAsUser: 2000}}, {name: sidecar}]}}`,
 			"2000:1000", "1000:1000 nonroot"},
 		{"any user of the sidecar", `{spec: {containers: [{name: sidecar, securityContext: {runAsNonRoot: false}}]}}`,
@@ -140,7 +141,7 @@ func TestUsersOfATemplate(t *testing.T) {
 	}
 }
 
-// runsAs tells as which user a container runs, as the kubelet reads it.
+// runsAs returns the user of a container, by the rules of the kubelet.
 func runsAs(pod *corev1ac.PodSpecApplyConfiguration, container string) string {
 	context := &corev1ac.SecurityContextApplyConfiguration{}
 	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
@@ -177,8 +178,8 @@ func TestTemplatesThatCannotBeMerged(t *testing.T) {
 	}
 }
 
-// TestMergeProperties: whatever the user's template, what it sets is in the merged one, no list has a key twice, and
-// merging it again changes nothing.
+// TestMergeProperties: for every template of the user, its values are in the merged template, no list has a duplicate key,
+// and a second merge changes nothing.
 func TestMergeProperties(t *testing.T) {
 	base := baseTemplate(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -192,7 +193,7 @@ func TestMergeProperties(t *testing.T) {
 	})
 }
 
-// FuzzMerge: no input makes it panic, and what it accepts has the same properties.
+// FuzzMerge: no input causes a panic, and each template that is accepted has the properties of TestMergeProperties.
 func FuzzMerge(f *testing.F) {
 	files, err := filepath.Glob(filepath.Join("testdata", "*.yaml"))
 	if err != nil {
@@ -212,12 +213,12 @@ func FuzzMerge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, user []byte) { checkMerge(t, baseTemplate(t), user) })
 }
 
-// failer is what testing and rapid have in common.
+// failer is the common interface of testing and rapid.
 type failer interface {
 	Fatalf(format string, args ...any)
 }
 
-// checkMerge reports whether the user's template is accepted, and fails when the merged one is not as it has to be.
+// checkMerge reports whether the user's template is accepted. It fails if the merged template violates a property.
 func checkMerge(t failer, base *corev1ac.PodTemplateSpecApplyConfiguration, user []byte) bool {
 	merged, err := mergePodTemplate(base, user)
 	if err != nil {
@@ -235,7 +236,7 @@ func checkMerge(t failer, base *corev1ac.PodTemplateSpecApplyConfiguration, user
 	if err != nil {
 		t.Fatalf("%s: %v", user, err)
 	}
-	whole, err := typedTemplate(content) // fails on a key that is there twice
+	whole, err := typedTemplate(content) // fails if a list has a duplicate key
 	if err != nil {
 		t.Fatalf("%s: the merged template does not fit the schema: %v", user, err)
 	}
@@ -270,7 +271,7 @@ func checkMerge(t failer, base *corev1ac.PodTemplateSpecApplyConfiguration, user
 	return true
 }
 
-// drawTemplate draws a partial template whose names are often those of the operator's.
+// drawTemplate draws a partial template. Its entries often have names that the operator's template also has.
 func drawTemplate(t *rapid.T) map[string]any {
 	names := rapid.SampledFrom([]string{"mcp", "scratch", "NODE", "MCP_PORT", "other"})
 	value := rapid.OneOf(
@@ -312,10 +313,10 @@ func drawTemplate(t *rapid.T) map[string]any {
 	return map[string]any{"spec": pod}
 }
 
-// drawSecurityContext draws what a pod or a container says about its user.
+// drawSecurityContext draws the user settings of a pod or a container.
 func drawSecurityContext(t *rapid.T) map[string]any {
 	context := map[string]any{}
-	draw := func(field string, values ...any) { // a nil leaves it out
+	draw := func(field string, values ...any) { // nil leaves the field out
 		if value := rapid.SampledFrom(values).Draw(t, field); value != nil {
 			context[field] = value
 		}
@@ -326,7 +327,7 @@ func drawSecurityContext(t *rapid.T) map[string]any {
 	return context
 }
 
-// baseTemplate is the operator's template with something of everything that a user's can meet.
+// baseTemplate is the operator's template with an example of each field that a template of the user can conflict with.
 func baseTemplate(t testing.TB) *corev1ac.PodTemplateSpecApplyConfiguration {
 	t.Helper()
 	server := &v1alpha1.MCPServer{Spec: v1alpha1.MCPServerSpec{

@@ -18,17 +18,17 @@ import (
 // ContainerName is the name of the container that runs the server.
 const ContainerName = "mcp"
 
-// PortName names the container port, so that Services and probes need not follow a change of its number.
+// PortName is the name of the container port. Services and probes refer to the port by name, so that they do not change with its number.
 const PortName = "mcp"
 
-// A server that is slow to start, for example because it installs itself first, has five minutes.
+// A server has five minutes to start: 150 probes, one every 2 seconds. Some servers install themselves first.
 const (
 	startupPeriodSeconds = 2
 	startupFailures      = 150
 )
 
-// podTemplate returns the operator's template of the pods, which meets the restricted Pod Security Standard, merged with
-// the user's.
+// podTemplate returns the operator's pod template, merged with the user's. The operator's template meets the restricted Pod
+// Security Standard.
 func podTemplate(
 	server *v1alpha1.MCPServer, fixed Fixed, cluster Cluster,
 ) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
@@ -47,7 +47,7 @@ func podTemplate(
 		WithSecurityContext(security).
 		WithContainers(container)
 	if WantsServiceAccount(server) {
-		// The server is not a client of Kubernetes; a token it does not need is one it can leak.
+		// The server is not a client of Kubernetes. It cannot leak a token that it does not have.
 		pod.WithAutomountServiceAccountToken(false)
 	}
 	pod.TerminationGracePeriodSeconds = server.Spec.TerminationGracePeriodSeconds
@@ -79,7 +79,7 @@ func podTemplate(
 			namePort(template.Spec.Containers[i].Ports, ContainerPort(server))
 		}
 	}
-	// Last, because the API server refuses a template that the selector does not select.
+	// After the merge: the API server refuses a template whose labels do not match the selector.
 	template.WithLabels(fixed.PodLabels)
 	claimDefaults(template.Spec)
 	return template, nil
@@ -123,12 +123,12 @@ func container(server *v1alpha1.MCPServer, cluster Cluster) (*corev1ac.Container
 	for _, volume := range server.Spec.Volumes {
 		mount := corev1ac.VolumeMount().WithName(volume.Name).WithMountPath(volume.MountPath)
 		if volume.ReadOnly {
-			mount.WithReadOnly(true) // false reads back without the key
+			mount.WithReadOnly(true) // the API server returns false as an absent field
 		}
 		c.WithVolumeMounts(mount)
 	}
 	if Transport(server) == v1alpha1.TransportStdio {
-		// A stdio server ends when its input does.
+		// A stdio server exits at the end of its input.
 		return c.WithStdin(true), nil
 	}
 	return c.
@@ -136,7 +136,7 @@ func container(server *v1alpha1.MCPServer, cluster Cluster) (*corev1ac.Container
 		WithReadinessProbe(tcpProbe()), nil
 }
 
-// namePort gives a port its name back, should the user's template have replaced it.
+// namePort restores the name of the port, because the user's template may have replaced it.
 func namePort(ports []corev1ac.ContainerPortApplyConfiguration, number int32) {
 	for i := range ports {
 		isTCP := ports[i].Protocol == nil || *ports[i].Protocol == corev1.ProtocolTCP
@@ -150,8 +150,8 @@ func tcpProbe() *corev1ac.ProbeApplyConfiguration {
 	return corev1ac.Probe().WithTCPSocket(corev1ac.TCPSocketAction().WithPort(intstr.FromString(PortName)))
 }
 
-// environment is the operator's variables, then the user's, then those from Secrets. A user's variable replaces the
-// operator's of the same name.
+// environment returns the operator's variables, then those of spec.env, then those of spec.secrets. A variable of the user
+// replaces the operator's variable with the same name.
 func environment(server *v1alpha1.MCPServer, cluster Cluster) ([]*corev1ac.EnvVarApplyConfiguration, error) {
 	port, address := strconv.FormatInt(int64(ContainerPort(server)), 10), listenAddress(server, cluster)
 	var theirs []*corev1ac.EnvVarApplyConfiguration
@@ -178,7 +178,7 @@ func environment(server *v1alpha1.MCPServer, cluster Cluster) ([]*corev1ac.EnvVa
 		corev1ac.EnvVar().WithName("MCP_PORT").WithValue(port),
 		corev1ac.EnvVar().WithName("FASTMCP_PORT").WithValue(port),
 		corev1ac.EnvVar().WithName("MCP_HOST").WithValue(address),
-		// FastMCP listens on 127.0.0.1 unless it is told otherwise, where neither probes nor clients reach it.
+		// By default, FastMCP listens on 127.0.0.1, where neither probes nor clients reach it.
 		corev1ac.EnvVar().WithName("FASTMCP_HOST").WithValue(address),
 	} {
 		if !replaced[*own.Name] {
@@ -188,7 +188,7 @@ func environment(server *v1alpha1.MCPServer, cluster Cluster) ([]*corev1ac.EnvVa
 	return append(all, theirs...), nil
 }
 
-// volume returns a volume with the one source that the schema lets it have.
+// volume returns a volume with its source. The schema allows exactly one source.
 func volume(from *v1alpha1.Volume) (*corev1ac.VolumeApplyConfiguration, error) {
 	source := corev1.VolumeSource{
 		PersistentVolumeClaim: from.PersistentVolumeClaim,
@@ -207,7 +207,7 @@ func volume(from *v1alpha1.Volume) (*corev1ac.VolumeApplyConfiguration, error) {
 	return to, nil
 }
 
-// topologySpread spreads the pods as the user says, and else over hosts and zones where that is possible.
+// topologySpread returns the user's constraints. If there are none, it spreads the pods over hosts and zones if possible.
 func topologySpread(
 	server *v1alpha1.MCPServer, fixed Fixed,
 ) ([]*corev1ac.TopologySpreadConstraintApplyConfiguration, error) {
@@ -232,8 +232,8 @@ func topologySpread(
 	return all, nil
 }
 
-// claimDefaults completes what has one owner as a whole with the values that the API server gives to what is left out:
-// the operator owns them with the rest, and an apply without them would look like a difference at every pass.
+// claimDefaults sets the defaults of the API server inside atomic fields, which have one owner as a whole. The operator owns
+// these defaults together with the field. Without them, each pass would find a difference.
 func claimDefaults(pod *corev1ac.PodSpecApplyConfiguration) {
 	for _, containers := range [][]corev1ac.ContainerApplyConfiguration{pod.InitContainers, pod.Containers} {
 		for i := range containers {
@@ -279,13 +279,13 @@ func claimReferenceDefaults(
 	}
 }
 
-// labelsWith returns the labels that every child carries, and those of the user.
+// labelsWith returns the labels of all children and the user's labels.
 func labelsWith(server string, overrides *v1alpha1.MetadataOverrides) map[string]string {
 	all := labels(server)
 	if overrides == nil {
 		return all
 	}
-	// The schema refuses what would replace one of the operator's.
+	// The operator's labels win. The schema refuses user labels with the same keys.
 	merged := maps.Clone(overrides.Labels)
 	if merged == nil {
 		merged = map[string]string{}

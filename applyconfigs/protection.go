@@ -13,13 +13,13 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// WantsNetworkPolicy reports whether an MCPServer is to have a NetworkPolicy.
+// WantsNetworkPolicy reports whether an MCPServer needs a NetworkPolicy.
 func WantsNetworkPolicy(server *v1alpha1.MCPServer) bool {
 	profile := server.Spec.PermissionProfile
 	return profile != nil && profile.Name == v1alpha1.PermissionProfileNone
 }
 
-// NetworkPolicy returns the apply configuration of the NetworkPolicy of an MCPServer; nil when it is to have none.
+// NetworkPolicy returns the apply configuration of the NetworkPolicy of an MCPServer; nil if it needs none.
 func NetworkPolicy(server *v1alpha1.MCPServer, fixed Fixed) *networkingv1ac.NetworkPolicyApplyConfiguration {
 	if !WantsNetworkPolicy(server) {
 		return nil
@@ -33,25 +33,24 @@ func NetworkPolicy(server *v1alpha1.MCPServer, fixed Fixed) *networkingv1ac.Netw
 		WithSpec(networkingv1ac.NetworkPolicySpec().
 			WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(fixed.PodLabels)).
 			WithPolicyTypes(networkingv1.PolicyTypeEgress).
-			// To anywhere: where DNS is differs from cluster to cluster, on a node or in a namespace.
+			// To any address: the DNS server runs on the node in some clusters, and in a namespace in others.
 			WithEgress(networkingv1ac.NetworkPolicyEgressRule().
 				WithPorts(port(corev1.ProtocolUDP), port(corev1.ProtocolTCP))))
 }
 
-// WantsPodDisruptionBudget reports whether an MCPServer is to have a PodDisruptionBudget.
+// WantsPodDisruptionBudget reports whether an MCPServer needs a PodDisruptionBudget.
 func WantsPodDisruptionBudget(server *v1alpha1.MCPServer) bool {
 	return server.Spec.PodDisruptionBudget == nil || !server.Spec.PodDisruptionBudget.Disabled
 }
 
-// PodDisruptionBudget returns the apply configuration of the PodDisruptionBudget of an MCPServer; nil when it is to have
-// none.
+// PodDisruptionBudget returns the apply configuration of the PodDisruptionBudget of an MCPServer; nil if it needs none.
 func PodDisruptionBudget(server *v1alpha1.MCPServer, fixed Fixed) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
 	if !WantsPodDisruptionBudget(server) {
 		return nil
 	}
 	spec := policyv1ac.PodDisruptionBudgetSpec().
 		WithSelector(metav1ac.LabelSelector().WithMatchLabels(fixed.PodLabels)).
-		// A pod that does not work must not keep a node from being drained.
+		// A pod that is not ready must not block the drain of a node.
 		WithUnhealthyPodEvictionPolicy(policyv1.AlwaysAllow)
 	if budget := server.Spec.PodDisruptionBudget; budget != nil {
 		spec.MaxUnavailable, spec.MinAvailable = budget.MaxUnavailable, budget.MinAvailable
@@ -65,13 +64,14 @@ func PodDisruptionBudget(server *v1alpha1.MCPServer, fixed Fixed) *policyv1ac.Po
 		WithSpec(spec)
 }
 
-// WantsServiceAccount reports whether a ServiceAccount is to be made for an MCPServer: it names none that exists.
+// WantsServiceAccount reports whether the operator creates a ServiceAccount for an MCPServer: spec.serviceAccount is unset, or
+// is the name of that ServiceAccount.
 func WantsServiceAccount(server *v1alpha1.MCPServer) bool {
 	return serviceAccountName(server) == ServiceAccountName(server.Name)
 }
 
-// ServiceAccount returns the apply configuration of the ServiceAccount of an MCPServer, which has no permissions and
-// gives pods no token; nil when none is to be made.
+// ServiceAccount returns the apply configuration of the ServiceAccount of an MCPServer; nil if the operator creates none. The
+// ServiceAccount has no permissions, and its pods get no token.
 func ServiceAccount(server *v1alpha1.MCPServer) *corev1ac.ServiceAccountApplyConfiguration {
 	if !WantsServiceAccount(server) {
 		return nil
@@ -82,7 +82,7 @@ func ServiceAccount(server *v1alpha1.MCPServer) *corev1ac.ServiceAccountApplyCon
 		WithAutomountServiceAccountToken(false)
 }
 
-// serviceAccountName returns what the pods run as.
+// serviceAccountName returns the name of the ServiceAccount of the pods.
 func serviceAccountName(server *v1alpha1.MCPServer) string {
 	if name := server.Spec.ServiceAccount; name != nil {
 		return *name

@@ -11,8 +11,8 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 )
 
-// TestAnotherPodTemplateIsAnotherRevision: without another revision, an upgrade of the operator would restart all pods. The file has a line
-// for each revision: its number, and the digest of what the builders make of all of testdata.
+// TestAnotherPodTemplateIsAnotherRevision: if the builders change and the revision does not, an upgrade of the operator restarts all pods.
+// The file has a line for each revision: its number, and a digest of the pod templates of all MCPServers in testdata.
 func TestAnotherPodTemplateIsAnotherRevision(t *testing.T) {
 	const file = "testdata/revisions.txt"
 	var made []string
@@ -44,9 +44,9 @@ func TestAnotherPodTemplateIsAnotherRevision(t *testing.T) {
 			t.Fatal(err)
 		}
 	case known == "":
-		t.Errorf("%s has no revision %d: go test ./applyconfigs -update adds it", file, TemplateRevision)
+		t.Errorf("%s has no revision %d. To add it, run: go test ./applyconfigs -update", file, TemplateRevision)
 	default:
-		t.Errorf("the builders make other pod templates than before: raise TemplateRevision and run go test ./applyconfigs -update. "+
-			"(If a case was added to testdata, or one was changed, and nothing else: write %q into %s.)", line, file)
+		t.Errorf("the builders build other pod templates than before: raise TemplateRevision and run go test ./applyconfigs -update. "+
+			"If only testdata changed, write %q into %s instead.", line, file)
 	}
 }

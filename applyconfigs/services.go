@@ -11,8 +11,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// ClientService returns the apply configuration of the Service that clients connect to. What the MCPServer does not
-// declare of it, such as its type, its addresses and its node ports, is not claimed.
+// ClientService returns the apply configuration of the Service to which clients connect. It claims the type and the IP
+// families only if the MCPServer declares them. It never claims the addresses and the node ports.
 func ClientService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
 	spec := corev1ac.ServiceSpec().
 		WithSessionAffinity(cmp.Or(server.Spec.SessionAffinity, corev1.ServiceAffinityClientIP))
@@ -38,8 +38,8 @@ func ClientService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApp
 	return service(server, fixed, ClientServiceName(server.Name), overrides, spec)
 }
 
-// HeadlessService returns the apply configuration of the Service that the StatefulSet names as its serviceName. It
-// lists pods before they are ready, so that pods can find each other while they start.
+// HeadlessService returns the apply configuration of the Service that is the serviceName of the StatefulSet. The Service
+// publishes pods before they are ready, so that pods can find each other while they start.
 func HeadlessService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
 	var overrides *v1alpha1.MetadataOverrides
 	if server.Spec.ResourceOverrides != nil {
@@ -67,10 +67,10 @@ func service(
 				WithTargetPort(intstr.FromString(PortName))))
 }
 
-// defaultProxyPort is the port on which clients connect to an MCPServer that says nothing about it.
+// defaultProxyPort is the port to which clients connect if the MCPServer sets none.
 const defaultProxyPort = 8080
 
-// ProxyPort returns the port on which clients connect.
+// ProxyPort returns the port to which clients connect.
 func ProxyPort(server *v1alpha1.MCPServer) int32 {
 	for _, port := range []*int32{server.Spec.ProxyPort, server.Spec.Port} {
 		if port != nil {
@@ -80,8 +80,8 @@ func ProxyPort(server *v1alpha1.MCPServer) int32 {
 	return defaultProxyPort
 }
 
-// ContainerPort returns the port on which the server listens in its container: mcpPort, or else the port on which
-// clients connect.
+// ContainerPort returns the port on which the server listens in its container. If mcpPort is unset, this is the port to
+// which clients connect.
 func ContainerPort(server *v1alpha1.MCPServer) int32 {
 	for _, port := range []*int32{server.Spec.McpPort, server.Spec.TargetPort} {
 		if port != nil {
@@ -91,12 +91,12 @@ func ContainerPort(server *v1alpha1.MCPServer) int32 {
 	return ProxyPort(server)
 }
 
-// Transport returns how the server speaks MCP.
+// Transport returns the MCP transport of the server.
 func Transport(server *v1alpha1.MCPServer) v1alpha1.Transport {
 	return cmp.Or(server.Spec.Transport, v1alpha1.TransportStdio)
 }
 
-// URL returns where clients connect.
+// URL returns the URL to which clients connect.
 func URL(server *v1alpha1.MCPServer) string {
 	path := "mcp"
 	switch Transport(server) {

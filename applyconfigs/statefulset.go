@@ -14,33 +14,34 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Scale is what an apply of the StatefulSet says about its scale.
+// Scale is the scale in an apply of the StatefulSet.
 type Scale struct {
-	// Replicas is the value to claim. Nil leaves replicas out of the apply: the field keeps its value and its owner,
-	// provided that the operator does not own it (an apply that drops an owned field removes its value).
+	// Replicas is the value to claim. Nil leaves replicas out of the apply: the field keeps its value and its owner. Requires
+	// that the operator does not own the field, because an apply that drops an owned field resets its value.
 	Replicas *int32
-	// Declared is the value of spec.replicas that is carried out with this apply, or was by an earlier one; it becomes
-	// v1alpha1.DeclaredReplicasAnnotation. Nil while replicas are not declared.
+	// Declared is the value of spec.replicas that this apply or an earlier apply carries out. It is written to
+	// v1alpha1.DeclaredReplicasAnnotation. Nil if replicas are not declared.
 	Declared *int32
 }
 
-// Fixed are the fields of a StatefulSet that the API server lets nobody change. Once it exists they follow it, so that
-// neither a new version of the operator nor a StatefulSet that another operator made is ever refused.
+// Fixed has the immutable fields of a StatefulSet. If the StatefulSet exists, the operator applies the values that it has.
+// The API server therefore never refuses the apply, even after an upgrade of the operator, or if another operator created
+// the StatefulSet.
 type Fixed struct {
 	// Selector selects the pods.
 	Selector *metav1ac.LabelSelectorApplyConfiguration
-	// PodLabels are labels that all pods have and that select them: those of the selector, if it goes by labels.
+	// PodLabels are labels that all pods have and that select the pods: the matchLabels of the selector, if it has any.
 	PodLabels map[string]string
 	// ServiceName is the name of the headless Service.
 	ServiceName string
 	// PodManagementPolicy is how pods are started and stopped.
 	PodManagementPolicy appsv1.PodManagementPolicyType
-	// VolumeClaimTemplates are the claims that each pod gets. The list has one owner as a whole.
+	// VolumeClaimTemplates are the claims created for each pod. The list is atomic: it has one owner.
 	VolumeClaimTemplates []corev1ac.PersistentVolumeClaimApplyConfiguration
 }
 
-// FixedFor returns what a StatefulSet is created with. One that comes back selects the pods that the one before it did,
-// as the status says, so that it adopts them.
+// FixedFor returns the immutable fields of a StatefulSet that does not exist yet. If an earlier StatefulSet existed, the
+// selector is that in the status of the MCPServer, so that the new StatefulSet adopts the remaining pods.
 func FixedFor(server *v1alpha1.MCPServer) (Fixed, error) {
 	selected, err := labelset.ConvertSelectorToLabelsMap(server.Status.Selector)
 	if err != nil || len(selected) == 0 {
@@ -50,8 +51,8 @@ func FixedFor(server *v1alpha1.MCPServer) (Fixed, error) {
 		Selector:    metav1ac.LabelSelector().WithMatchLabels(selected),
 		PodLabels:   selected,
 		ServiceName: HeadlessServiceName(server.Name),
-		// MCP servers do not order themselves, and with OrderedReady a broken rollout is not repaired by fixing the
-		// template (kubernetes/kubernetes#67250).
+		// MCP servers need no order. With OrderedReady, a corrected template does not repair a broken rollout
+		// (kubernetes/kubernetes#67250).
 		PodManagementPolicy: appsv1.ParallelPodManagement,
 	}
 	for _, template := range server.Spec.VolumeClaimTemplates {
@@ -66,7 +67,7 @@ func FixedFor(server *v1alpha1.MCPServer) (Fixed, error) {
 	return fixed, nil
 }
 
-// FixedBy returns what a StatefulSet that exists was created with.
+// FixedBy returns the immutable fields of an existing StatefulSet.
 func FixedBy(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) (Fixed, error) {
 	selector, err := configurationOf[metav1ac.LabelSelectorApplyConfiguration](live.Spec.Selector)
 	if err != nil {
@@ -89,8 +90,8 @@ func FixedBy(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) (Fixed, error
 	return fixed, nil
 }
 
-// StatefulSet returns the apply configuration of the StatefulSet that runs an MCPServer. It fails when
-// spec.podTemplateSpec, or another field that is copied as it is, is not what its type takes.
+// StatefulSet returns the apply configuration of the StatefulSet that runs an MCPServer. It returns an error if
+// spec.podTemplateSpec, or another field that is copied unchanged, is not valid for its type.
 func StatefulSet(
 	server *v1alpha1.MCPServer, scale Scale, fixed Fixed, cluster Cluster,
 ) (*appsv1ac.StatefulSetApplyConfiguration, error) {
@@ -105,7 +106,7 @@ func StatefulSet(
 		WithTemplate(template)
 	spec.VolumeClaimTemplates = fixed.VolumeClaimTemplates
 	if seconds := server.Spec.MinReadySeconds; seconds != nil && *seconds > 0 {
-		spec.WithMinReadySeconds(*seconds) // 0 reads back without the key
+		spec.WithMinReadySeconds(*seconds) // the API server returns 0 as an absent field
 	}
 	if scale.Replicas != nil {
 		spec.WithReplicas(*scale.Replicas)
@@ -146,16 +147,16 @@ func StatefulSet(
 	return set, nil
 }
 
-// configurationOf copies an object of an API type into its apply configuration: the fields that its type writes, which
-// are those that are set.
+// configurationOf converts an object of an API type to its apply configuration. It copies the fields that the JSON of the
+// object has.
 func configurationOf[C any](from any) (*C, error) {
 	content, err := json.Marshal(from)
 	if err != nil {
-		return nil, fmt.Errorf("reading it: %w", err)
+		return nil, fmt.Errorf("encoding the value: %w", err)
 	}
 	to := new(C)
 	if err := json.Unmarshal(content, to); err != nil {
-		return nil, fmt.Errorf("converting it: %w", err)
+		return nil, fmt.Errorf("decoding the value: %w", err)
 	}
 	return to, nil
 }

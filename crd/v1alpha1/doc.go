@@ -1,4 +1,4 @@
-// Package v1alpha1 is the API of MCPServer, group toolhive.stacklok.dev, version v1alpha1. The comments on its fields
+// Package v1alpha1 is the API of MCPServer, group toolhive.stacklok.dev, version v1alpha1. The comments on the fields
 // are the user's manual: kubectl explain prints them.
 //
 // +kubebuilder:object:generate=true
@@ -21,7 +21,7 @@ var (
 	// SchemeGroupVersion is GroupVersion under the name that the generated apply configurations expect.
 	SchemeGroupVersion = GroupVersion
 
-	// SchemeBuilder collects what AddToScheme adds.
+	// SchemeBuilder adds the types of this package to a scheme.
 	SchemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
 		scheme.AddKnownTypes(GroupVersion, &MCPServer{}, &MCPServerList{})
 		metav1.AddToGroupVersion(scheme, GroupVersion)

@@ -4,88 +4,103 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// DeclaredReplicasAnnotation is the annotation, on the StatefulSet, with the value of spec.replicas that has been carried out. It is
-// written in the same request as the replicas themselves, so that neither a crash nor a stale cache can carry out one
+// DeclaredReplicasAnnotation is the annotation of the StatefulSet with the last value of spec.replicas that the operator applied. The
+// operator writes it in the same request as the replicas. A crash or a stale cache therefore cannot make the operator apply one
 // declaration twice.
 const DeclaredReplicasAnnotation = "toolhive.stacklok.dev/declared-replicas"
 
-// Annotations that keep an upgrade of the operator from restarting pods. Both are REVISION:DIGEST, on the StatefulSet: the revision of the
-// pod templates that an operator makes, and a digest of the pod template that it made for this MCPServer.
+// Annotations of the StatefulSet that prevent an upgrade of the operator from restarting pods. The value of both is REVISION:DIGEST.
+// REVISION is the revision of the pod templates that a version of the operator builds. DIGEST is the digest of the pod template that
+// this version built for the MCPServer.
 const (
-	// PodTemplateAnnotation is about the pod template that the StatefulSet has.
+	// PodTemplateAnnotation identifies the pod template of the StatefulSet.
 	PodTemplateAnnotation = "toolhive.stacklok.dev/pod-template"
-	// PodTemplateUpdateAnnotation is about the pod template that the operator makes now and has not applied. Absent if it has.
+	// PodTemplateUpdateAnnotation identifies the pod template that the operator now builds but has not applied. Absent if the operator
+	// has applied it.
 	PodTemplateUpdateAnnotation = "toolhive.stacklok.dev/pod-template-update"
 )
 
-// UpdatePodTemplateAnnotation is the annotation, on the MCPServer, with the revision of the pod template that the user asks for. It has an
-// effect if it is the one that the condition UpdateAvailable names.
+// UpdatePodTemplateAnnotation is the annotation of the MCPServer with the revision of the pod template that the user asks for. It has an
+// effect only if it is the revision that the condition UpdateAvailable names.
 const UpdatePodTemplateAnnotation = "toolhive.stacklok.dev/update-pod-template"
 
-// Types of condition of an MCPServer. Ready, Reconciling and Stalled follow kstatus.
+// Types of condition of an MCPServer. Ready, Reconciling and Stalled follow the conventions of kstatus.
 const (
-	// ConditionReady is True when every pod that the StatefulSet asks for is ready and up to date.
+	// ConditionReady is True if every pod that the StatefulSet asks for is ready and up to date.
 	ConditionReady = "Ready"
-	// ConditionReconciling is True while the observed state is on its way to the wanted one. Absent otherwise.
+	// ConditionReconciling is True while the observed state differs from the desired state and progresses towards it. Absent otherwise.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is True when the operator cannot go on without help. Absent otherwise.
+	// ConditionStalled is True if the operator cannot reach the desired state until a user acts. Absent otherwise.
 	ConditionStalled = "Stalled"
-	// ConditionScaleConflict is True while replicas are declared and someone else holds the scale at another value.
-	// Absent otherwise.
+	// ConditionScaleConflict is True while spec.replicas is set and another client owns the scale at another value, or changes it each
+	// time the operator restores it. Absent otherwise.
 	ConditionScaleConflict = "ScaleConflict"
-	// ConditionAutoscalerProblem is True while an autoscaler that targets the server cannot do what it is meant to.
-	// Absent otherwise.
+	// ConditionAutoscalerProblem is True while an autoscaler that targets the server cannot scale it as configured. Absent otherwise.
 	ConditionAutoscalerProblem = "AutoscalerProblem"
-	// ConditionFieldConflict is True while someone else changes a field of a child each time the operator puts it back.
-	// Absent otherwise.
+	// ConditionFieldConflict is True while another client changes a field of a child each time the operator restores it, or keeps a
+	// field of a child that the MCPServer no longer asks for. Absent otherwise.
 	ConditionFieldConflict = "FieldConflict"
 	// ConditionSuspended is True while spec.suspend is true. Absent otherwise.
 	ConditionSuspended = "Suspended"
-	// ConditionUpdateAvailable is True while this version of the operator makes another pod template than the one that the pods run,
-	// and has not applied it. Absent otherwise.
+	// ConditionUpdateAvailable is True while this version of the operator builds another pod template than the StatefulSet has, and has
+	// not applied it. Absent otherwise.
 	ConditionUpdateAvailable = "UpdateAvailable"
 )
 
-// Conditions are the types of condition that the operator sets. Conditions of other types belong to others.
+// Conditions lists the types of condition that the operator sets. Conditions of other types belong to other clients.
 var Conditions = []string{
 	ConditionReady, ConditionReconciling, ConditionStalled, ConditionScaleConflict, ConditionAutoscalerProblem, ConditionFieldConflict,
 	ConditionSuspended, ConditionUpdateAvailable,
 }
 
-// MCPServerStatus is what the operator saw and did.
+// MCPServerStatus is the state of an MCPServer as the operator last observed it.
 type MCPServerStatus struct {
-	// The generation of the MCPServer that this status is about.
+	// The generation of the MCPServer that this status describes. -1 until the operator writes the status for the first time.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Ready: every pod that the StatefulSet asks for is ready and up to date; when False, the message says what is
-	// missing. Reconciling: on the way. Stalled: cannot go on without help; the message says what help. ScaleConflict:
-	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
-	// AutoscalerProblem: an autoscaler that targets the server cannot do what it is meant to; the message has the fix.
-	// FieldConflict: someone else changes a field of a child each time it is put back; the message says who.
-	// Suspended: spec.suspend is true, and the operator writes nothing but this status. UpdateAvailable: this version of the
-	// operator makes another pod template; the message says what it changes and how to apply it, which restarts the pods.
-	// All but Ready are present only while True.
+	// The conditions of the MCPServer. All conditions except Ready are present only while they are True.
+	//
+	// Ready: every pod that the StatefulSet asks for is ready and up to date. If the condition is False, the message says what
+	// is missing.
+	//
+	// Reconciling: the operator or Kubernetes is working towards the desired state.
+	//
+	// Stalled: the operator cannot reach the desired state until you act. The message says what to do.
+	//
+	// ScaleConflict: spec.replicas is set, and another client owns the scale at another value, or changes it each time the
+	// operator restores it. The message names the client and says what to do.
+	//
+	// AutoscalerProblem: an autoscaler that targets the server cannot scale it as configured. The message has the fix.
+	//
+	// FieldConflict: another client changes a field of a child each time the operator restores it, or keeps a field of a child
+	// that the MCPServer no longer asks for. The message names the client if Kubernetes recorded it.
+	//
+	// Suspended: spec.suspend is true, and the operator writes only this status.
+	//
+	// UpdateAvailable: this version of the operator builds another pod template than the StatefulSet has, and has not applied
+	// it. The message says what the new template changes and how to apply it. Applying it restarts the pods.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0 by a person) or Terminating.
-	// A server that an autoscaler has scaled to 0 is Ready, for the reason Idle. Programs should read the conditions.
+	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped or Terminating. Failed: the condition Stalled is
+	// True. Stopped: the server is scaled to 0, but not by an autoscaler. If an autoscaler scaled the server to 0, the phase is
+	// Ready, and the reason of the condition Ready is Idle. Programs should read the conditions instead.
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
 
-	// Ready pods of the pods that the StatefulSet asks for, for example 2/3. A pod that is being deleted does not count, and no
-	// more pods count than are asked for.
+	// The number of ready pods and the number of pods that the StatefulSet asks for, for example 2/3. The first number does not
+	// include pods that are being deleted, and is never greater than the second.
 	// +optional
 	Ready string `json:"ready,omitempty"`
 
-	// The pods that the StatefulSet has. Part of the scale subresource.
+	// The number of pods that the StatefulSet has. Part of the scale subresource.
 	// +optional
 	Replicas int32 `json:"replicas"`
 
-	// The pods that are ready, as the StatefulSet counts them: with those that are being deleted and still ready.
+	// The number of ready pods in the status of the StatefulSet. It includes pods that are being deleted and are still ready.
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas"`
 
@@ -93,12 +108,13 @@ type MCPServerStatus struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// Who decides the scale of the StatefulSet. Absent until the StatefulSet was seen once; while the StatefulSet is
-	// absent it stays as last seen, because a StatefulSet that comes back keeps its scale.
+	// The scale of the StatefulSet and its owner. Absent until the operator observes the StatefulSet for the first time. If the
+	// StatefulSet is deleted, this field keeps the last values, because the operator recreates the StatefulSet at its last
+	// scale.
 	// +optional
 	Scale *ScaleStatus `json:"scale,omitempty"`
 
-	// Where clients connect.
+	// The URL to which clients connect, inside the cluster.
 	// +optional
 	URL string `json:"url,omitempty"`
 }
@@ -109,35 +125,36 @@ type MCPServerStatus struct {
 type Phase string
 
 const (
-	// PhasePending is an MCPServer that is on its way.
+	// PhasePending is an MCPServer that is not ready yet.
 	PhasePending Phase = "Pending"
-	// PhaseReady is an MCPServer with all pods ready, or idle: an autoscaler has scaled it to 0.
+	// PhaseReady is an MCPServer of which all pods are ready, or that an autoscaler scaled to 0.
 	PhaseReady Phase = "Ready"
 	// PhaseFailed is an MCPServer that is Stalled.
 	PhaseFailed Phase = "Failed"
-	// PhaseStopped is an MCPServer that a person has scaled to 0.
+	// PhaseStopped is an MCPServer that is scaled to 0, but not by an autoscaler.
 	PhaseStopped Phase = "Stopped"
 	// PhaseTerminating is an MCPServer that is being deleted.
 	PhaseTerminating Phase = "Terminating"
 )
 
-// ScaleOwnerMCPServer is the owner in ScaleStatus when the operator owns the scale because replicas are declared.
+// ScaleOwnerMCPServer is the owner in ScaleStatus if the operator owns the scale.
 const ScaleOwnerMCPServer = "MCPServer"
 
-// ScaleOwnerUnclaimed is the owner in ScaleStatus when no field manager owns the scale.
+// ScaleOwnerUnclaimed is the owner in ScaleStatus if no field manager owns the scale.
 const ScaleOwnerUnclaimed = "Unclaimed"
 
-// ScaleStatus is the scale of the StatefulSet and who decides it.
+// ScaleStatus is the scale of the StatefulSet and its owner.
 type ScaleStatus struct {
-	// The replicas that the StatefulSet asks for.
+	// The number of pods that the StatefulSet asks for.
 	Replicas int32 `json:"replicas"`
 
-	// Who decides the scale: MCPServer (replicas are declared here); HorizontalPodAutoscaler/NAME; ScaledObject/NAME for
-	// an autoscaler that KEDA made; the field manager that owns it, such as kubectl or argocd-controller; or Unclaimed
-	// when Kubernetes recorded nobody, as it does for a write through /scale on a field that nobody owns.
+	// The owner of the scale. MCPServer: the operator, which applied spec.replicas. HorizontalPodAutoscaler/NAME: an
+	// autoscaler. ScaledObject/NAME: an autoscaler of KEDA. Another name, such as kubectl or argocd-controller: the field
+	// manager that owns the field. Unclaimed: Kubernetes recorded no owner. Kubernetes records no owner if a client writes
+	// through the scale subresource while no client owns the field.
 	Owner string `json:"owner"`
 
-	// The field manager that owns the replicas of the StatefulSet. Absent when Kubernetes recorded none.
+	// The field manager that owns spec.replicas of the StatefulSet. Absent if Kubernetes recorded none.
 	// +optional
 	Manager string `json:"manager,omitempty"`
 
@@ -145,53 +162,53 @@ type ScaleStatus struct {
 	// +optional
 	Operation metav1.ManagedFieldsOperationType `json:"operation,omitempty"`
 
-	// The subresource through which that field manager wrote: scale for kubectl scale and autoscalers. Absent for a
-	// write of the StatefulSet itself.
+	// The subresource through which that field manager wrote: scale for kubectl scale and autoscalers. Absent if the field
+	// manager wrote the StatefulSet itself.
 	// +optional
 	Subresource string `json:"subresource,omitempty"`
 
-	// The value of spec.replicas that was last carried out. Absent while replicas are not declared.
+	// The last value of spec.replicas that the operator applied. Absent while spec.replicas is unset.
 	// +optional
 	DeclaredReplicas *int32 `json:"declaredReplicas,omitempty"`
 
-	// How often the declared number had to be put back (policy Force). Absent while it was not.
+	// How often the operator restored the declared number recently, with replicasConflictPolicy Force. Absent if it did not.
 	// +optional
 	TakeBacks *ScaleTakeBacks `json:"takeBacks,omitempty"`
 
-	// When the operator first saw this owner.
+	// The time when the operator first observed this owner.
 	// +optional
 	Since metav1.Time `json:"since,omitzero"`
 
-	// The last five transfers of the scale from one owner to another, the newest first.
+	// The last five transfers of the scale from one owner to another, newest first.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=5
 	Transfers []ScaleTransfer `json:"transfers,omitempty"`
 }
 
-// ScaleTakeBacks counts how often the declared number was put back against the same writer. From the third time within
-// a minute on it is a fight, and the operator waits longer each time: 10 s, doubling to 5 min.
+// ScaleTakeBacks counts how often the operator restored the declared number. After three times within a minute, the operator
+// waits before each further time: 10 seconds, doubling to 5 minutes. The count ends when the others stop.
 type ScaleTakeBacks struct {
-	// Who had changed the scale.
+	// The owners from whom the operator took the scale back, separated by commas. At most three, the first one first.
 	From string `json:"from"`
-	// How often it was put back since then.
+	// The number of times that the operator restored the declared number.
 	Count int32 `json:"count"`
-	// When it was put back for the first time.
+	// The time of the first of them.
 	Since metav1.Time `json:"since"`
-	// When it was put back last.
+	// The time of the last of them.
 	Last metav1.Time `json:"last"`
 }
 
 // ScaleTransfer is a change of the owner of the scale.
 type ScaleTransfer struct {
-	// When the operator saw it.
+	// The time when the operator observed the change.
 	Time metav1.Time `json:"time"`
-	// The owner before.
+	// The owner before the change.
 	From string `json:"from"`
-	// The owner after.
+	// The owner after the change.
 	To string `json:"to"`
-	// The replicas before.
+	// The number of pods before the change.
 	FromReplicas int32 `json:"fromReplicas"`
-	// The replicas after.
+	// The number of pods after the change.
 	ToReplicas int32 `json:"toReplicas"`
 }

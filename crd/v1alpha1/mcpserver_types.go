@@ -7,12 +7,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// MCPServer runs a Model Context Protocol server as a StatefulSet NAME, with a Service mcp-NAME-proxy for its clients
-// and a headless Service mcp-NAME-headless that gives each pod a DNS name.
+// MCPServer runs a Model Context Protocol (MCP) server. The operator creates the StatefulSet NAME, the Service
+// mcp-NAME-proxy, to which clients connect, and the headless Service mcp-NAME-headless, which gives each pod a DNS name.
+// NAME must have at most 50 characters and must not contain a dot.
 //
-// The operator writes with server-side apply and owns only the fields it declares. The scale of the StatefulSet is
-// yours: kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool may set it, and it stays where they put it.
-// See spec.replicas.
+// The operator writes with server-side apply and owns only the fields that it applies. Other clients may set the other
+// fields. In particular, kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool may scale the StatefulSet, and
+// the operator does not revert the scale. See spec.replicas.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=mcpservers,shortName=mcp,categories=toolhive
@@ -25,19 +26,21 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`,priority=1,description="Summary of the conditions"
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1,description="Reason of the condition Ready"
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50",message="metadata.name must have at most 50 characters: the name of its headless Service, mcp-NAME-headless, may not be longer than 63"
-// +kubebuilder:validation:XValidation:rule="!self.metadata.name.contains('.')",message="metadata.name must not contain a dot: it becomes part of the name of a Service, which may have only lower case letters, digits and dashes"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50",message="metadata.name must have at most 50 characters, because the name of the Service mcp-NAME-headless must have at most 63: use a shorter name"
+// +kubebuilder:validation:XValidation:rule="!self.metadata.name.contains('.')",message="metadata.name must not contain a dot, because the name of a Service may contain only lower case letters, digits and dashes: use a dash instead"
 type MCPServer struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// What to run. Unknown fields are refused, never silently ignored.
+	// The desired state of the server. Server-side apply, and clients with strict field validation such as kubectl, refuse
+	// unknown fields.
 	// +required
 	Spec MCPServerSpec `json:"spec"`
 
-	// What was seen at the last pass of the operator. Before the first, observedGeneration is -1, so that tools which wait by
-	// the conventions of kstatus, such as Helm and Flux, do not take an MCPServer that nobody has looked at for ready.
+	// The state of the server as the operator last observed it. Until the operator writes the status for the first time,
+	// observedGeneration is -1. Tools that follow the conventions of kstatus, such as Helm and Flux, therefore do not treat a new
+	// MCPServer as ready.
 	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status MCPServerStatus `json:"status,omitzero"`
@@ -52,124 +55,134 @@ type MCPServerList struct {
 	Items           []MCPServer `json:"items"`
 }
 
-// MCPServerSpec is what a user asks for.
+// MCPServerSpec is the desired state of an MCPServer.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.port) || !has(self.proxyPort) || self.port == self.proxyPort",message="port is a deprecated alias of proxyPort, and the two differ: remove port",fieldPath=".port"
-// +kubebuilder:validation:XValidation:rule="!has(self.targetPort) || !has(self.mcpPort) || self.targetPort == self.mcpPort",message="targetPort is a deprecated alias of mcpPort, and the two differ: remove targetPort",fieldPath=".targetPort"
-// +kubebuilder:validation:XValidation:rule="!has(self.secrets) || !has(self.env) || self.secrets.all(s, !self.env.exists(e, e.name == (has(s.targetEnvName) ? s.targetEnvName : s.key)))",message="a secret and an entry of env set the same environment variable: remove one, or give the secret another targetEnvName",fieldPath=".secrets"
-// +kubebuilder:validation:XValidation:rule="!has(self.sessionAffinityTimeoutSeconds) || !has(self.sessionAffinity) || self.sessionAffinity == 'ClientIP'",message="sessionAffinityTimeoutSeconds counts only with sessionAffinity ClientIP: remove it, or set sessionAffinity to ClientIP",fieldPath=".sessionAffinityTimeoutSeconds"
+// +kubebuilder:validation:XValidation:rule="!has(self.port) || !has(self.proxyPort) || self.port == self.proxyPort",message="port is a deprecated alias of proxyPort, and their values differ: remove port",fieldPath=".port"
+// +kubebuilder:validation:XValidation:rule="!has(self.targetPort) || !has(self.mcpPort) || self.targetPort == self.mcpPort",message="targetPort is a deprecated alias of mcpPort, and their values differ: remove targetPort",fieldPath=".targetPort"
+// +kubebuilder:validation:XValidation:rule="!has(self.secrets) || !has(self.env) || self.secrets.all(s, !self.env.exists(e, e.name == (has(s.targetEnvName) ? s.targetEnvName : s.key)))",message="a secret and an entry of env set the same environment variable: remove one of them, or give the secret another targetEnvName",fieldPath=".secrets"
+// +kubebuilder:validation:XValidation:rule="!has(self.sessionAffinityTimeoutSeconds) || !has(self.sessionAffinity) || self.sessionAffinity == 'ClientIP'",message="sessionAffinityTimeoutSeconds is valid only with sessionAffinity ClientIP: remove it, or set sessionAffinity to ClientIP",fieldPath=".sessionAffinityTimeoutSeconds"
 type MCPServerSpec struct {
-	// The container image of the server, for example ghcr.io/example/server:1.2. The pods meet the restricted Pod Security
-	// Standard: the image runs as user and group 1000, whatever its own user is, and volumes belong to group 1000. On OpenShift
-	// the cluster assigns the user. To run it as another user, set securityContext in podTemplateSpec; with runAsNonRoot: false
-	// and no runAsUser it runs as its own user.
+	// The container image of the server, for example ghcr.io/example/server:1.2. Must not contain white space.
+	//
+	// The pods meet the restricted Pod Security Standard. The container runs as user 1000 and group 1000, whatever user the
+	// image sets, and volumes belong to group 1000. On OpenShift, the cluster assigns the user and the groups. To run the
+	// container as another user, set securityContext.runAsUser in podTemplateSpec. To run it as the user that the image sets,
+	// set securityContext.runAsNonRoot to false in podTemplateSpec, without runAsUser.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="!self.matches('\\\\s')",message="must not contain white space"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('\\\\s')",message="must not contain white space: remove it"
 	Image string `json:"image"`
 
-	// When the image is pulled: Always, IfNotPresent or Never. Left out, Kubernetes decides by the tag of the image.
+	// When the kubelet pulls the image: Always, IfNotPresent or Never. If unset, the default of Kubernetes, which depends on
+	// the tag of the image.
 	// +optional
 	// +kubebuilder:validation:Enum=Always;IfNotPresent;Never
 	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
 
-	// Secrets in the namespace with which the image is pulled.
+	// Secrets with the credentials to pull the image, in the namespace of the MCPServer. At most 64.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
 
-	// The number of pods that you declare for the StatefulSet. Setting, leaving out and removing it are three different
-	// things:
+	// The number of pods. Must be 0 or greater; 0 stops the server. The effect depends on whether the field is set:
 	//
-	// Set: the operator scales the StatefulSet to this number, once, each time you set or change it, and takes the
-	// scale over from whoever had it. If someone scales the StatefulSet afterwards, replicasConflictPolicy decides.
+	// Set: the operator scales the StatefulSet to this number once, each time you set or change the field, and takes the
+	// scale over from its previous owner. If another client scales the StatefulSet afterwards, replicasConflictPolicy
+	// decides.
 	//
-	// Left out: the operator never writes the scale. A new StatefulSet starts with 1 pod, the default of Kubernetes;
-	// after that kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool owns it. To let an autoscaler decide,
-	// leave replicas out and point the autoscaler at the StatefulSet.
+	// Unset: the operator does not change the scale. A new StatefulSet starts with 1 pod, the default of Kubernetes.
+	// Afterwards kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool may own the scale. To use an autoscaler,
+	// leave this field unset and let the autoscaler target the StatefulSet.
 	//
-	// Removed after having been set: the number of pods stays what it is, and the operator gives up its claim, so that
-	// the next writer meets no conflict.
+	// Removed after it was set: the number of pods does not change. The operator gives up the ownership of the scale, so
+	// that the next client that scales the StatefulSet meets no conflict.
 	//
-	// 0 stops the server. There is no default on purpose: a default would declare a number for you.
+	// This field has no default, because a default would declare a number that you did not choose.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// If true, the operator writes nothing for this MCPServer but its status, which has the condition Suspended meanwhile. Pods keep
-	// running. What was changed by hand meanwhile is put back when it is set to false again; the scale is left where it is, unless
-	// replicas have been changed. Defaults to false.
+	// If true, the operator writes only the status of this MCPServer, and sets the condition Suspended. Pods keep running. When
+	// you set the field to false again, the operator restores the fields that it owns. The scale follows the usual rules: see
+	// replicas and replicasConflictPolicy. Defaults to false.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
-	// What happens when replicas is set and someone else scales the StatefulSet afterwards.
+	// What the operator does if replicas is set and another client scales the StatefulSet afterwards. Defaults to Yield.
 	//
-	// Yield: whoever scaled last keeps the scale. The condition ScaleConflict says who holds it, at what value, and how
-	// to get it back: change replicas, or switch to Force.
+	// Yield: the operator keeps the scale that the other client set. The condition ScaleConflict names the owner of the
+	// scale and its value. To take the scale back, change replicas or set this field to Force.
 	//
-	// Force: the declared number is put back, and an event names who had changed it.
+	// Force: the operator restores the declared number, and an event names the client that changed it. If this happens three
+	// times within a minute, the operator waits before each further time: 10 seconds, doubling to 5 minutes.
 	//
-	// It has no effect while replicas is left out. Switching to Force takes the scale back; switching to Yield changes
-	// nothing.
+	// This field has no effect while replicas is unset. A change to Force takes the scale back. A change to Yield does not
+	// change the scale.
 	// +optional
 	// +kubebuilder:default=Yield
 	ReplicasConflictPolicy ReplicasConflictPolicy `json:"replicasConflictPolicy,omitempty"`
 
-	// How the server speaks MCP. It reaches the container as MCP_TRANSPORT and decides the path of status.url: /sse for
-	// sse, /mcp otherwise. A server that speaks over HTTP (streamable-http, sse) is probed on its port. With stdio the
-	// container's standard input is kept open; the operator adds no proxy, so clients can connect only if the image
-	// itself serves its stdio server over HTTP on mcpPort.
+	// The MCP transport of the server: stdio, streamable-http or sse. Defaults to stdio. The operator passes it to the
+	// container as MCP_TRANSPORT. The path of status.url depends on it: /sse for sse, /mcp for streamable-http. For stdio,
+	// see proxyMode.
+	//
+	// With streamable-http and sse, the container has a startup probe and a readiness probe that connect to its port.
+	//
+	// With stdio, the operator sets no probes, and the standard input of the container stays open. The operator adds no proxy: clients can
+	// connect only if the image itself serves its stdio server over HTTP on mcpPort.
 	// +optional
 	// +kubebuilder:default=stdio
 	Transport Transport `json:"transport,omitempty"`
 
-	// How the image of a stdio server serves it to clients: sse or streamable-http, the default. It decides the path of
-	// status.url. Ignored with the other transports.
+	// The HTTP transport by which the image of a stdio server serves it to clients: sse or streamable-http. If unset,
+	// streamable-http. The path of status.url depends on it: /sse for sse, /mcp for streamable-http. Ignored unless transport
+	// is stdio.
 	// +optional
 	ProxyMode ProxyMode `json:"proxyMode,omitempty"`
 
-	// The port of the Service mcp-NAME-proxy, where clients connect. Left out, it is 8080.
+	// The port of the Service mcp-NAME-proxy, to which clients connect. Must be from 1 to 65535. If unset, 8080.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	ProxyPort *int32 `json:"proxyPort,omitempty"`
 
-	// Deprecated: the former name of proxyPort.
+	// Deprecated: use proxyPort. If both are set, they must be equal.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port *int32 `json:"port,omitempty"`
 
-	// The port on which the server listens in its container. It reaches the container as MCP_PORT and FASTMCP_PORT.
-	// Left out, it is proxyPort.
+	// The port on which the server listens in its container. Must be from 1 to 65535. The operator passes it to the container
+	// as MCP_PORT and FASTMCP_PORT. If unset, the value of proxyPort.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	McpPort *int32 `json:"mcpPort,omitempty"`
 
-	// Deprecated: the former name of mcpPort.
+	// Deprecated: use mcpPort. If both are set, they must be equal.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	TargetPort *int32 `json:"targetPort,omitempty"`
 
-	// What the container runs instead of the entrypoint of the image.
+	// The command of the container. If unset, the entrypoint of the image.
 	// +optional
 	// +listType=atomic
 	Command []string `json:"command,omitempty"`
 
-	// Arguments of the container, after its command or the entrypoint of the image.
+	// The arguments of the command, or of the entrypoint of the image.
 	// +optional
 	// +listType=atomic
 	Args []string `json:"args,omitempty"`
 
-	// Environment variables of the container, as in a Pod; names are unique. The operator sets MCP_TRANSPORT, MCP_PORT,
-	// FASTMCP_PORT, MCP_HOST and FASTMCP_HOST. A variable of yours with the same name replaces the operator's. MCP_HOST and
-	// FASTMCP_HOST are the address to listen on: "::" if the first IP family of the Service mcp-NAME-proxy is IPv6, otherwise
-	// 0.0.0.0.
+	// Environment variables of the container, as in a Pod. Names must be unique. At most 512.
+	//
+	// The operator sets MCP_TRANSPORT, MCP_PORT, FASTMCP_PORT, MCP_HOST and FASTMCP_HOST. A variable with the same name in env
+	// or secrets replaces the variable of the operator. MCP_HOST and FASTMCP_HOST are the address to listen on: "::" if the
+	// first IP family of the Service mcp-NAME-proxy is IPv6, otherwise 0.0.0.0.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -177,109 +190,119 @@ type MCPServerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(e, e.name.size() > 0)",message="name must not be empty"
 	Env []corev1.EnvVar `json:"env,omitempty"`
 
-	// ConfigMaps and Secrets whose keys become environment variables of the container, as in a Pod.
+	// ConfigMaps and Secrets whose keys become environment variables of the container, as in a Pod. At most 64.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	EnvFrom []corev1.EnvFromSource `json:"envFrom,omitempty"`
 
-	// Keys of Secrets that become environment variables of the container. The operator refers to them and never reads
-	// them.
+	// Keys of Secrets that become environment variables of the container. No two of them, and no entry of env, may set the
+	// same variable. The operator does not read the Secrets. At most 64.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +listMapKey=key
 	// +kubebuilder:validation:MaxItems=64
-	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, (has(b.targetEnvName) ? b.targetEnvName : b.key) == (has(a.targetEnvName) ? a.targetEnvName : a.key)))",message="two secrets set the same environment variable: give one of them another targetEnvName"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, (has(b.targetEnvName) ? b.targetEnvName : b.key) == (has(a.targetEnvName) ? a.targetEnvName : a.key)))",message="two entries of secrets set the same environment variable: give one of them another targetEnvName"
 	Secrets []SecretRef `json:"secrets,omitempty"`
 
-	// Volumes, and where the container mounts them.
+	// Volumes of the pods, and the paths at which the container mounts them. Names and paths must be unique. At most 64.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
-	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.mountPath == a.mountPath))",message="two of them have the same mountPath"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.mountPath == a.mountPath))",message="two volumes have the same mountPath: give one of them another mountPath"
 	Volumes []Volume `json:"volumes,omitempty"`
 
-	// Claims of storage that each pod gets one of its own of, as in a StatefulSet. The container mounts them by name
-	// through podTemplateSpec. They cannot be changed in place: see the condition Stalled for the way that keeps pods and
-	// volumes.
+	// PersistentVolumeClaims created for each pod, as in a StatefulSet. Names must be unique. At most 16. To mount them, add
+	// volumeMounts with their names to the container in podTemplateSpec.
+	//
+	// The volumeClaimTemplates of a StatefulSet are immutable. If you change this field, the operator sets the
+	// condition Stalled. The message of the condition has the steps that keep the pods and the volumes.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.metadata.name == a.metadata.name))",message="two of them have the same metadata.name"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.metadata.name == a.metadata.name))",message="two volumeClaimTemplates have the same metadata.name: rename one of them"
 	VolumeClaimTemplates []VolumeClaimTemplate `json:"volumeClaimTemplates,omitempty"`
 
-	// What happens with the claims of volumeClaimTemplates when the StatefulSet is deleted or scaled down, as in a
-	// StatefulSet. Left out, they are retained.
+	// Whether the claims of volumeClaimTemplates are deleted when the StatefulSet is deleted (whenDeleted) or scaled down
+	// (whenScaled), as in a StatefulSet: Retain or Delete. If unset, Retain.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="(!has(self.whenDeleted) || self.whenDeleted in ['Retain', 'Delete']) && (!has(self.whenScaled) || self.whenScaled in ['Retain', 'Delete'])",message="whenDeleted and whenScaled are Retain or Delete"
+	// +kubebuilder:validation:XValidation:rule="(!has(self.whenDeleted) || self.whenDeleted in ['Retain', 'Delete']) && (!has(self.whenScaled) || self.whenScaled in ['Retain', 'Delete'])",message="whenDeleted and whenScaled must be Retain or Delete"
 	PersistentVolumeClaimRetentionPolicy *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy `json:"persistentVolumeClaimRetentionPolicy,omitempty"`
 
-	// CPU, memory and other resources that the container requests and is limited to, as in a Pod.
+	// The requests and limits of the container for CPU, memory and other resources, as in a Pod.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 
-	// The ServiceAccount that the pods run as. Left out, one is made for this MCPServer, without permissions and without
-	// a token in the pods.
+	// The name of the ServiceAccount of the pods, in the namespace of the MCPServer. If unset, the operator creates the
+	// ServiceAccount mcp-NAME, which has no permissions. Pods then get no token.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	ServiceAccount *string `json:"serviceAccount,omitempty"`
 
-	// What the server may reach over the network. Left out, the operator makes no NetworkPolicy.
+	// What the server may reach over the network. If unset, the operator creates no NetworkPolicy.
 	// +optional
 	PermissionProfile *PermissionProfile `json:"permissionProfile,omitempty"`
 
-	// Your own part of the template of the pods, as in a StatefulSet. It is merged with that of the operator as
-	// server-side apply would: what you set wins, and an entry of a list with the same name or key is merged. The
-	// container of the server is named mcp.
+	// A partial pod template, as in a StatefulSet. The operator merges it into its own pod template by the rules of
+	// server-side apply. Your value replaces the value of the operator. Entries of a list that have the same key, such as the
+	// name of a container, are merged. The container of the server is named mcp.
+	//
+	// The labels app.kubernetes.io/name, app.kubernetes.io/instance and app.kubernetes.io/managed-by are set by the operator
+	// and must not be set here.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
-	// +kubebuilder:validation:XValidation:rule="!has(self.metadata) || !has(self.metadata.labels) || !('app.kubernetes.io/name' in self.metadata.labels || 'app.kubernetes.io/instance' in self.metadata.labels || 'app.kubernetes.io/managed-by' in self.metadata.labels)",message="the labels app.kubernetes.io/name, instance and managed-by select the pods, and are set by the operator: use others",fieldPath=".metadata.labels"
+	// +kubebuilder:validation:XValidation:rule="!has(self.metadata) || !has(self.metadata.labels) || !('app.kubernetes.io/name' in self.metadata.labels || 'app.kubernetes.io/instance' in self.metadata.labels || 'app.kubernetes.io/managed-by' in self.metadata.labels)",message="the labels app.kubernetes.io/name, instance and managed-by are set by the operator: remove them, and use others",fieldPath=".metadata.labels"
 	PodTemplateSpec *runtime.RawExtension `json:"podTemplateSpec,omitempty"`
 
-	// Labels and annotations of the objects that the operator makes.
+	// Additional labels and annotations of the objects that the operator creates.
 	// +optional
 	ResourceOverrides *ResourceOverrides `json:"resourceOverrides,omitempty"`
 
-	// Whether the connections of a client reach the same pod: ClientIP, the default, or None.
+	// The session affinity of the Service mcp-NAME-proxy. ClientIP: the connections from one client address reach the same
+	// pod. None: each connection may reach another pod. If unset, ClientIP.
 	// +optional
 	// +kubebuilder:validation:Enum=ClientIP;None
 	SessionAffinity corev1.ServiceAffinity `json:"sessionAffinity,omitempty"`
 
-	// For how long the connections of a client reach the same pod, in seconds, at most one day. Left out, it is the
-	// default of Kubernetes, 3 hours.
+	// The time in seconds for which the connections from one client address reach the same pod. Must be from 1 to 86400 (one
+	// day). Requires sessionAffinity ClientIP. If unset, the default of Kubernetes: 10800 (3 hours).
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=86400
 	SessionAffinityTimeoutSeconds *int32 `json:"sessionAffinityTimeoutSeconds,omitempty"`
 
-	// How the Service mcp-NAME-proxy is reached.
+	// Settings of the Service mcp-NAME-proxy: its type, IP families, load balancer and traffic distribution.
 	// +optional
 	Service *ClientService `json:"service,omitempty"`
 
-	// How many pods may be evicted at a time, for example while a node is drained. Left out, it is 1.
+	// The number of pods that may be evicted at the same time, for example while a node is drained. If unset, the operator
+	// creates a PodDisruptionBudget with maxUnavailable 1.
 	// +optional
 	PodDisruptionBudget *PodDisruptionBudget `json:"podDisruptionBudget,omitempty"`
 
-	// How the pods are replaced when their template changes, as in a StatefulSet.
+	// How the StatefulSet replaces its pods when the pod template changes, as in a StatefulSet: RollingUpdate or OnDelete. If
+	// unset, the default of Kubernetes: RollingUpdate.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type in ['RollingUpdate', 'OnDelete']",message="type is RollingUpdate or OnDelete",fieldPath=".type"
+	// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type in ['RollingUpdate', 'OnDelete']",message="type must be RollingUpdate or OnDelete",fieldPath=".type"
 	UpdateStrategy *appsv1.StatefulSetUpdateStrategy `json:"updateStrategy,omitempty"`
 
-	// For how many seconds a pod has to be ready until it counts as available. Left out, it is 0.
+	// The time in seconds for which a new pod must be ready before it counts as available. Must be 0 or greater. If unset, 0.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MinReadySeconds *int32 `json:"minReadySeconds,omitempty"`
 
-	// For how many seconds a pod that is told to stop may go on. Left out, it is the default of Kubernetes, 30.
+	// The time in seconds that a pod has to stop before it is killed. Must be 0 or greater. If unset, the default of
+	// Kubernetes: 30.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds,omitempty"`
 
-	// How the pods are spread, as in a Pod; without a labelSelector, the pods of this MCPServer are meant. Left out, they
-	// are spread over hosts and zones where that is possible; an empty list spreads them not at all.
+	// How the scheduler spreads the pods, as in a Pod. At most 16. A constraint without a labelSelector selects the pods of
+	// this MCPServer. If unset, the pods are spread over hosts and zones if possible (ScheduleAnyway). An empty list turns the
+	// spreading off.
 	// +optional
 	// +listType=map
 	// +listMapKey=topologyKey
@@ -288,33 +311,33 @@ type MCPServerSpec struct {
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 }
 
-// ReplicasConflictPolicy says who keeps the scale when someone else scales after a declaration.
+// ReplicasConflictPolicy is what the operator does if replicas is set and another client scales the StatefulSet afterwards.
 //
 // +kubebuilder:validation:Enum=Yield;Force
 type ReplicasConflictPolicy string
 
 const (
-	// ReplicasConflictYield leaves the scale with whoever scaled last. The default.
+	// ReplicasConflictYield keeps the scale that the other client set. The default.
 	ReplicasConflictYield ReplicasConflictPolicy = "Yield"
-	// ReplicasConflictForce puts the declared number back.
+	// ReplicasConflictForce restores the declared number.
 	ReplicasConflictForce ReplicasConflictPolicy = "Force"
 )
 
-// Transport is a transport of the Model Context Protocol.
+// Transport is a transport of MCP.
 //
 // +kubebuilder:validation:Enum=stdio;streamable-http;sse
 type Transport string
 
 const (
-	// TransportStdio is a server that speaks over its standard input and output. The default.
+	// TransportStdio is MCP over the standard input and output of the server. The default.
 	TransportStdio Transport = "stdio"
-	// TransportStreamableHTTP is a server that speaks over streamable HTTP at /mcp.
+	// TransportStreamableHTTP is MCP over streamable HTTP at /mcp.
 	TransportStreamableHTTP Transport = "streamable-http"
-	// TransportSSE is a server that speaks over HTTP with server-sent events at /sse.
+	// TransportSSE is MCP over HTTP with server-sent events at /sse.
 	TransportSSE Transport = "sse"
 )
 
-// ProxyMode is how the image of a stdio server serves it to clients.
+// ProxyMode is the HTTP transport by which the image of a stdio server serves it to clients.
 //
 // +kubebuilder:validation:Enum=sse;streamable-http
 type ProxyMode string

@@ -1,7 +1,7 @@
-// Package image makes container images without a container runtime: the files of an image are listed, and the image that
-// comes of them depends on nothing else. The same list gives the same digest in any folder, on any machine, at any time.
+// Package image builds container images without a container runtime. An image depends only on the list of its files and on its
+// configuration. The same input gives the same digest in any folder, on any machine, at any time.
 //
-// The operator's own image is a [Release]. The images of the tests are a [Spec] each.
+// The image of the operator is a [Release]. Each image of the tests is a [Spec].
 package image
 
 import (
@@ -15,19 +15,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Spec says what an image of one platform consists of.
+// Spec describes an image for one platform.
 type Spec struct {
 	// Config has the user, the entrypoint, the environment and the labels.
 	v1.Config
 	Platform v1.Platform
-	// Created is the time of the image and of every file in it. It has to be the same for two builds of the same image,
-	// so it is not the time of the build.
+	// Created is the time of the image and of every file in it. It must be the same for two builds of the same image. It
+	// must therefore not be the time of the build.
 	Created time.Time
 	Files   []File
 }
 
-// New makes the image, with all files in one layer. It reads the files of this machine again when the image is written, so
-// they have to stay until then.
+// New returns the image, with all files in one layer. The source files are read again when the image is written. They must
+// exist until then.
 func New(spec Spec) (v1.Image, error) {
 	created := v1.Time{Time: spec.Created.UTC()}
 	layer, err := newLayer(spec.Files, created.Time)
@@ -56,8 +56,7 @@ func New(spec Spec) (v1.Image, error) {
 	return img, nil
 }
 
-// ParsePlatform reads a platform such as linux/arm64. Variants such as linux/arm/v7 are refused: nothing here is built for
-// them.
+// ParsePlatform parses a platform such as linux/arm64. It refuses variants such as linux/arm/v7, for which no program is built.
 func ParsePlatform(s string) (v1.Platform, error) {
 	os, architecture, found := strings.Cut(s, "/")
 	if !found || os == "" || architecture == "" || strings.ContainsAny(architecture, "/:") {

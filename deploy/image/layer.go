@@ -19,28 +19,28 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// File is a file, a folder or a symbolic link in an image. All belong to root, so that what runs in the container cannot
-// change its own program.
+// File is a file, a folder or a symbolic link in an image. Its owner is root, so that a program in the container cannot
+// change its own executable.
 type File struct {
-	// Path is where it is in the image, such as /etc/passwd. The folders above need no File of their own.
+	// Path is the path in the image, such as /etc/passwd. The folders above it are added automatically.
 	Path string
-	// Mode has the permissions, and the type fs.ModeDir or fs.ModeSymlink if it is no regular file.
+	// Mode has the permissions. It also has fs.ModeDir for a folder and fs.ModeSymlink for a symbolic link.
 	Mode fs.FileMode
-	// Source is the file of this machine that has the content. If empty, Content is it.
+	// Source is the path of a file on this machine with the content. If empty, Content is the content.
 	Source  string
 	Content []byte
-	// Target is where a symbolic link points to.
+	// Target is the target of a symbolic link.
 	Target string
 }
 
-// Executable is the program of this machine at source, put at path.
+// Executable returns a File at path with the content of the program source on this machine.
 func Executable(path, source string) File {
 	return File{Path: path, Mode: 0o755, Source: source}
 }
 
-// Tree lists what is in a folder of this machine, to be put below another one in the image. Folders for which skip is true
-// are left out. A file is executable for everybody or for nobody: a umask and a checkout give different permissions to the
-// same files.
+// Tree lists the content of the folder dir on this machine, as files below the folder below in the image. It leaves out the
+// folders for which skip returns true. A file is executable for all users or for none, because the other permissions depend on
+// the umask and the checkout.
 func Tree(dir, below string, skip func(relative string) bool) ([]File, error) {
 	var files []File
 	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
@@ -81,7 +81,8 @@ func Tree(dir, below string, skip func(relative string) bool) ([]File, error) {
 	return files, nil
 }
 
-// newLayer makes one layer of the files. Its digest depends on their paths, modes, contents and the time, on nothing else.
+// newLayer returns one layer with the files. The digest of the layer depends only on the paths, modes and contents of the files
+// and on the time.
 func newLayer(files []File, modified time.Time) (v1.Layer, error) {
 	files, err := complete(files)
 	if err != nil {
@@ -92,7 +93,7 @@ func newLayer(files []File, modified time.Time) (v1.Layer, error) {
 		go func() { writer.CloseWithError(writeTar(writer, files, modified)) }()
 		return reader, nil
 	}
-	// The compressed layer is kept, because it is read twice or more: for its digest, and each time it is written.
+	// The compressed layer is cached, because it is read for its digest and each time it is written.
 	layer, err := tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
 	if err != nil {
 		return nil, fmt.Errorf("make a layer of the files: %w", err)
@@ -100,8 +101,8 @@ func newLayer(files []File, modified time.Time) (v1.Layer, error) {
 	return layer, nil
 }
 
-// complete returns the files sorted by path and with the folders that they are in: a runtime gives a folder that no layer
-// mentions whatever mode it likes.
+// complete returns the files and the folders that contain them, sorted by path. The mode of a folder that is in no layer would
+// depend on the container runtime.
 func complete(files []File) ([]File, error) {
 	known := map[string]File{}
 	for _, file := range files {
@@ -144,7 +145,7 @@ func writeFile(out *tar.Writer, file File, modified time.Time) error {
 	header := &tar.Header{
 		Name:    strings.TrimPrefix(file.Path, "/"),
 		Mode:    int64(file.Mode.Perm()),
-		ModTime: modified.Truncate(time.Second), // tar has whole seconds, unless it is made to have more
+		ModTime: modified.Truncate(time.Second), // fractions of a second need extra records in a tar
 		Format:  tar.FormatPAX,
 	}
 	if file.Mode&fs.ModeSticky != 0 {

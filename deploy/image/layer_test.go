@@ -58,7 +58,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// The order of the files in the list, their age, and permissions that a umask takes or gives are not of the image.
+// The image does not depend on the order of the list, on the age of the files, or on permissions that depend on the umask.
 func TestFilesAreReproducible(t *testing.T) {
 	digest := func(mode fs.FileMode, age time.Duration, reversed bool) v1.Hash {
 		t.Helper()

@@ -6,11 +6,12 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Operator is the name of the operator's program, and of its image in an archive.
+// Operator is the name of the operator's program, and the name of its image in an archive.
 const Operator = "mcpserver-operator"
 
-// OperatorRelease is the image of the operator, built from a folder of its module, the working directory if empty. Revision is
-// the commit and created its time; an empty revision is not said in the image.
+// OperatorRelease returns the image of the operator. It is built from dir, a folder of the operator's module; if empty, the
+// working directory. Revision is the commit, and created is the time of the commit. If revision is empty, the image has no
+// label for it.
 func OperatorRelease(dir, tags, version, revision string, created time.Time, platforms ...v1.Platform) Release {
 	return Release{
 		Programs:   map[string]Program{Operator: {Dir: dir, Package: ".", Tags: tags, Version: version}},

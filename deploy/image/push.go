@@ -12,15 +12,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// ParseReference reads where an image is pushed to. It has to be complete: with no registry or no tag in it, a push would go to a
-// registry, or overwrite a tag, that nobody named.
+// ParseReference parses the destination of a push. The registry and the tag are required. With defaults, a push could go to
+// another registry, or overwrite another tag, than the user means.
 func ParseReference(reference string) (name.Tag, error) {
 	if reference == "" {
 		return name.Tag{}, errors.New("no image is named: it must be REGISTRY/NAME:TAG, such as registry.example.com/mcpserver-operator:v1")
 	}
 	tag, err := name.NewTag(reference, name.StrictValidation)
 	if err == nil && strings.Contains(reference, "://") {
-		err = errors.New("an image has no scheme such as https://") // NewTag takes "https:" for a registry
+		err = errors.New("an image has no scheme such as https://") // NewTag accepts "https:" as a registry
 	}
 	if err != nil {
 		return name.Tag{}, fmt.Errorf("%q does not name an image in a registry: it must be REGISTRY/NAME:TAG, such as "+
@@ -29,8 +29,8 @@ func ParseReference(reference string) (name.Tag, error) {
 	return tag, nil
 }
 
-// Push pushes the index and its images, with the credentials that "docker login" or "podman login" left on this machine. It
-// returns the reference by digest, which always means this index.
+// Push pushes the index and its images, with the credentials that "docker login" or "podman login" stored on this machine. It
+// returns the reference by digest, which always refers to this index.
 func Push(ctx context.Context, to name.Tag, index v1.ImageIndex) (name.Digest, error) {
 	digest, err := index.Digest()
 	if err != nil {

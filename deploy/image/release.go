@@ -15,23 +15,24 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 )
 
-// user is who the programs run as, by number: the kubelet cannot tell from a name whether it is root, and refuses a name where
-// runAsNonRoot is set.
+// user is the user and the group of the programs. They are numbers, because with runAsNonRoot the kubelet refuses a user name:
+// it cannot check whether the name means root.
 const user = "65532:65532"
 
 // Release is an image of programs for several platforms.
 //
-// It has the programs, and nothing beside them: no shell, no CA certificates (the operator only talks to the API server, whose
-// CA is in the pod's service account), no /tmp (it writes no file).
+// The image has only the programs. It has no shell. It has no CA certificates, because the operator connects only to the API
+// server, and the CA of the API server is in the ServiceAccount volume of the pod. It has no /tmp, because the operator writes no
+// files.
 type Release struct {
-	// Programs become executables at the root of the image, by name. Entrypoint is the name of the one that runs.
+	// Programs are the executables at the root of the image, by name. Entrypoint is the name of the program that runs.
 	Programs   map[string]Program
 	Entrypoint string
 	Platforms  []v1.Platform
 	About      About
 }
 
-// About is what the labels of the image say. What is empty is not said.
+// About has the values of the labels of the image. An empty value gets no label.
 type About struct {
 	Title       string
 	Description string
@@ -40,11 +41,11 @@ type About struct {
 	Revision string
 	// Licenses is an SPDX expression.
 	Licenses string
-	// Created is the time of the commit, not that of the build: see Spec.
+	// Created is the time of the commit, not the time of the build: see Spec.
 	Created time.Time
 }
 
-// Labels are the labels of the images and the annotations of their index, as the OCI image specification defines them.
+// Labels returns the labels of the images and the annotations of their index, as the OCI image specification defines them.
 func (a About) Labels() map[string]string {
 	labels := map[string]string{"org.opencontainers.image.created": a.Created.UTC().Format(time.RFC3339)}
 	for name, value := range map[string]string{
@@ -61,7 +62,7 @@ func (a About) Labels() map[string]string {
 	return labels
 }
 
-// Build compiles the programs into dir/OS-ARCHITECTURE/ and makes the image of them. The index has an image for each platform.
+// Build compiles the programs into dir/OS-ARCHITECTURE/ and builds the images. The index has an image for each platform.
 func (r Release) Build(ctx context.Context, dir string) (v1.ImageIndex, error) {
 	if _, found := r.Programs[r.Entrypoint]; !found {
 		return nil, fmt.Errorf("the entrypoint %q is none of the programs of the image", r.Entrypoint)
@@ -99,7 +100,7 @@ func (r Release) Build(ctx context.Context, dir string) (v1.ImageIndex, error) {
 	return mutate.Annotations(index, r.About.Labels()).(v1.ImageIndex), nil
 }
 
-// ForPlatform is the image of one platform in an index.
+// ForPlatform returns the image for one platform from an index.
 func ForPlatform(index v1.ImageIndex, platform v1.Platform) (v1.Image, error) {
 	manifest, err := index.IndexManifest()
 	if err != nil {

@@ -43,7 +43,7 @@ var (
 	}
 )
 
-// build makes the image of testdata/hello, copied to a folder of its own as if it were another checkout.
+// build builds the image of testdata/hello from a copy in a new folder, as from another checkout.
 func build(t *testing.T, platforms ...v1.Platform) v1.ImageIndex {
 	t.Helper()
 	source := t.TempDir()
@@ -70,7 +70,7 @@ func build(t *testing.T, platforms ...v1.Platform) v1.ImageIndex {
 	return index
 }
 
-// The digest tells what is in an image only if the same sources always give the same one.
+// A digest identifies the sources of an image only if the same sources always give the same digest.
 func TestBuildIsReproducible(t *testing.T) {
 	one := build(t, amd64, arm64)
 	t.Setenv("CGO_ENABLED", "1") // the user's environment
@@ -86,7 +86,7 @@ func TestBuildIsReproducible(t *testing.T) {
 	}
 }
 
-// writeAll returns the digests of the files that an image is written to.
+// writeAll writes an image to files, and returns the digests of the files.
 func writeAll(t *testing.T, index v1.ImageIndex) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
@@ -179,7 +179,7 @@ func TestLayout(t *testing.T) {
 	if len(manifest.Manifests) != 1 {
 		t.Fatalf("the layout has %d entries, want 1", len(manifest.Manifests))
 	}
-	// An index, and a manifest, a configuration and a layer for each platform: nothing of the layout of before.
+	// An index, and for each platform a manifest, a configuration and a layer. Nothing of the old layout remains.
 	if blobs, err := os.ReadDir(filepath.Join(dir, "blobs/sha256")); err != nil || len(blobs) != 7 {
 		t.Errorf("the layout has %d blobs, %v, want 7", len(blobs), err)
 	}
@@ -252,7 +252,7 @@ func TestForPlatform(t *testing.T) {
 	}
 }
 
-// checkIndex checks that the index is what build makes for both platforms.
+// checkIndex checks an index that build built for both platforms.
 func checkIndex(t *testing.T, index v1.ImageIndex) {
 	t.Helper()
 	manifest, err := index.IndexManifest()
@@ -270,7 +270,7 @@ func checkIndex(t *testing.T, index v1.ImageIndex) {
 	}
 }
 
-// checkImage checks that the image is what build makes for the platform.
+// checkImage checks an image that build built for the platform.
 func checkImage(t *testing.T, img v1.Image, platform v1.Platform) {
 	t.Helper()
 	config, err := img.ConfigFile()
@@ -301,7 +301,7 @@ func checkImage(t *testing.T, img v1.Image, platform v1.Platform) {
 	checkStatic(t, contents["/hello"], platform)
 }
 
-// checkStatic checks that a program runs in an image that has nothing else.
+// checkStatic checks that a program runs in an image with no other files.
 func checkStatic(t *testing.T, program []byte, platform v1.Platform) {
 	t.Helper()
 	file, err := elf.NewFile(bytes.NewReader(program))
@@ -313,12 +313,12 @@ func checkStatic(t *testing.T, program []byte, platform v1.Platform) {
 	}
 	for _, segment := range file.Progs {
 		if segment.Type == elf.PT_INTERP {
-			t.Errorf("the program for %s wants a dynamic loader, which the image does not have", platform)
+			t.Errorf("the program for %s needs a dynamic loader, which the image does not have", platform)
 		}
 	}
 }
 
-// files returns what is in the image, by absolute path without a slash at the end.
+// files returns the files of the image, by absolute path without a trailing slash.
 func files(t *testing.T, img v1.Image) (map[string]*tar.Header, map[string][]byte) {
 	t.Helper()
 	reader := mutate.Extract(img)

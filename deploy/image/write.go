@@ -11,11 +11,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// WriteLayout writes the index and its images to the folder dir as an OCI image layout, which replaces what is there. The tag
-// is how tools that read layouts name it.
+// WriteLayout writes the index and its images to the folder dir as an OCI image layout. It deletes the old content of dir. The
+// tag is the name of the index for tools that read layouts.
 func WriteLayout(dir, tag string, index v1.ImageIndex) error {
 	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove the image layout of before: %w", err)
+		return fmt.Errorf("remove the old image layout: %w", err)
 	}
 	path, err := layout.Write(dir, empty.Index)
 	if err != nil {
@@ -28,8 +28,8 @@ func WriteLayout(dir, tag string, index v1.ImageIndex) error {
 	return nil
 }
 
-// WriteArchive writes the image to a file that "docker load", "podman load" and "ctr images import" read. They give it the name
-// reference, such as probe:v1.
+// WriteArchive writes the image to a file for "docker load", "podman load" and "ctr images import". These commands name the
+// image by reference, such as probe:v1.
 func WriteArchive(file, reference string, img v1.Image) error {
 	tag, err := name.NewTag(reference)
 	if err != nil {

@@ -54,6 +54,12 @@ func appliedStatefulSet(b testing.TB) (*v1alpha1.MCPServer, *appsv1.StatefulSet)
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"},
 		Spec:       v1alpha1.MCPServerSpec{Image: "registry.example/server:1", Args: []string{"--verbose"}},
 	}
+	return server, applied(b, server)
+}
+
+// applied returns the applied StatefulSet of an MCPServer.
+func applied(b testing.TB, server *v1alpha1.MCPServer) *appsv1.StatefulSet {
+	b.Helper()
 	fixed, err := applyconfigs.FixedFor(server)
 	if err != nil {
 		b.Fatal(err)
@@ -74,5 +80,5 @@ func appliedStatefulSet(b testing.TB) (*v1alpha1.MCPServer, *appsv1.StatefulSet)
 	if err := c.Get(b.Context(), client.ObjectKey{Namespace: "team", Name: "web"}, set); err != nil {
 		b.Fatal(err)
 	}
-	return server, set
+	return set
 }

@@ -85,7 +85,7 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 		return step
 	}
 	if isAsAskedFor(m, child, want, digest, live, extract) {
-		step.Action, step.Reason = Keep, "it matches the MCPServer"
+		step.Action, step.Reason = Keep, asAskedFor
 		if len(m.memory.Residues.of(live)) == 0 {
 			return step
 		}

@@ -21,6 +21,19 @@ type Converged struct {
 type convergedChildren struct {
 	server   types.UID
 	children map[observe.Child]comparison
+	// built is the result of the last comparison of the StatefulSet.
+	built built
+}
+
+// built is the cached result for a StatefulSet that matches its MCPServer. Building its apply configuration costs as much as the rest of a
+// pass, and much more if the pod template is large.
+type built struct {
+	// from is the digest of the inputs of the apply configuration: see inputsDigest.
+	from uint64
+	// digest is the digest of the apply configuration.
+	digest uint64
+	// update is the new pod template that is not applied; nil if there is none.
+	update *Update
 }
 
 // comparison identifies the compared objects.
@@ -48,7 +61,7 @@ func (c *Converged) set(server *v1alpha1.MCPServer, child observe.Child, is comp
 		c.of = map[types.NamespacedName]convergedChildren{}
 	}
 	if c.of[key].server != server.UID || c.of[key].children == nil {
-		c.of[key] = convergedChildren{server: server.UID, children: map[observe.Child]comparison{}}
+		c.of[key] = convergedChildren{server: server.UID, children: map[observe.Child]comparison{}, built: c.of[key].built}
 	}
 	c.of[key].children[child] = is
 }
@@ -63,6 +76,28 @@ func (c *Converged) find(server *v1alpha1.MCPServer, child observe.Child, live c
 	}
 	last, found = of.children[child]
 	return last, found && last.uid == live.GetUID() && last.version == live.GetResourceVersion() && last.digest == digest
+}
+
+// rememberBuilt records the result for the StatefulSet of an MCPServer, if a comparison of this MCPServer is recorded.
+func (c *Converged) rememberBuilt(server *v1alpha1.MCPServer, is built) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	key := client.ObjectKeyFromObject(server)
+	if of, found := c.of[key]; found && of.server == server.UID {
+		of.built = is
+		c.of[key] = of
+	}
+}
+
+// findBuilt returns the cached result for a StatefulSet, if neither the StatefulSet nor the inputs of its apply configuration have changed.
+func (c *Converged) findBuilt(server *v1alpha1.MCPServer, child observe.Child, live client.Object, from uint64) (built, bool) {
+	c.mutex.Lock()
+	is := c.of[client.ObjectKeyFromObject(server)].built
+	c.mutex.Unlock()
+	if is.from != from || !c.isStill(server, child, live, is.digest) {
+		return built{}, false
+	}
+	return is, true
 }
 
 // isStill reports whether a child matched its apply configuration, as far as the API server allows, and neither has changed since.

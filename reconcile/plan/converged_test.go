@@ -4,11 +4,15 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	"k8s.io/utils/ptr"
 
+	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1alpha1"
 	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/scale"
 )
 
 var webSet = observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
@@ -65,5 +69,45 @@ func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	memory.Remember(snapshot, Results{{Step: step, Outcome: Nothing}})
 	if !memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
 		t.Error("not remembered when it is as asked for")
+	}
+}
+
+// TestAStatefulSetIsBuiltAnewWhenItsInputsChange, and not otherwise, because building it is most of the cost of a pass.
+func TestAStatefulSetIsBuiltAnewWhenItsInputsChange(t *testing.T) {
+	image := func(s *observe.Snapshot) { s.Server.Spec.Image = "registry.example/server:2" }
+	for name, row := range map[string]struct {
+		change   func(*observe.Snapshot)
+		settings Settings
+		want     Action
+	}{
+		"no change": {func(*observe.Snapshot) {}, ipv4, Keep},
+		// The API server increments the generation at each change of a spec.
+		"nothing that tells of a change": {image, ipv4, Keep},
+		"another generation":             {func(s *observe.Snapshot) { image(s); s.Server.Generation++ }, ipv4, Apply},
+		"another annotation": {func(s *observe.Snapshot) {
+			image(s)
+			s.Server.Annotations = map[string]string{"a": "b"}
+		}, ipv4, Apply},
+		"another label": {func(s *observe.Snapshot) { image(s); s.Server.Labels = map[string]string{"a": "b"} }, ipv4, Apply},
+		"another version of the StatefulSet": {func(s *observe.Snapshot) {
+			image(s)
+			s.Children.StatefulSet.ResourceVersion = "8"
+		}, ipv4, Apply},
+		"another StatefulSet":       {func(s *observe.Snapshot) { image(s); s.Children.StatefulSet.UID = "other" }, ipv4, Apply},
+		"another decision":          {func(s *observe.Snapshot) { s.Server.Spec.Replicas = ptr.To[int32](3) }, ipv4, Apply},
+		"another MCPServer of name": {func(s *observe.Snapshot) { image(s); s.Server.UID = "other" }, ipv4, Apply},
+		"a cluster that assigns users": {func(*observe.Snapshot) {}, Settings{Cluster: applyconfigs.Cluster{
+			IPFamily: corev1.IPv4Protocol, AssignsUsers: true,
+		}}, Apply},
+	} {
+		s, memory := converged(t, func(*v1alpha1.MCPServer, *appsv1.StatefulSet) {}), NewMemory()
+		initial := planOf(s, memory)
+		first := initial.StatefulSet()
+		memory.Remember(s, Results{{Step: *first, Outcome: Nothing}})
+		row.change(s)
+		got := Make(s, scale.Decide(s.ScaleInput()), row.settings, memory)
+		if first.Action != Keep || got.StatefulSet().Action != row.want {
+			t.Errorf("%s: got %s, then %s (%s); want Keep, then %s", name, first.Action, got.StatefulSet().Action, got.StatefulSet().Reason, row.want)
+		}
 	}
 }

@@ -5,6 +5,8 @@ package plan
 
 import (
 	"fmt"
+	"hash/maphash"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -84,6 +87,8 @@ type Step struct {
 	Err error
 	// digest identifies Want: see Converged.
 	digest uint64
+	// built is the cached result for the StatefulSet: see Converged.
+	built built
 	// left are the fields that other managers keep in the child: see Residue.
 	left []left
 }
@@ -194,6 +199,13 @@ func (m *maker) statefulSet() (Step, *Update) {
 		step.Action, step.Reason = Wait, "the Service does not exist yet. Its IP family determines the address on which the server listens"
 		return step, nil
 	}
+	from := m.inputsDigest(cluster)
+	if live != nil && m.verdict.Action != scale.Release && len(m.memory.Residues.of(live)) == 0 {
+		if is, found := m.memory.Converged.findBuilt(m.Server, step.Child, live, from); found {
+			step.Action, step.Reason, step.digest, step.built = Keep, asAskedFor, is.digest, is
+			return step, is.update
+		}
+	}
 	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, cluster)
 	if err != nil {
 		step.Action, step.Reason, step.Err = Invalid, "the pods that the MCPServer declares are invalid", &InvalidSpecError{err}
@@ -209,6 +221,7 @@ func (m *maker) statefulSet() (Step, *Update) {
 		return step, nil
 	}
 	step = stepFor(m, want, live, appsv1ac.ExtractStatefulSet)
+	step.built = built{from: from, digest: step.digest, update: update}
 	if (step.Action == Keep || step.Action == Apply || step.Action == BackOff) && m.verdict.Action == scale.Release {
 		// The next pass plans the apply without the scale, after it has read that the operator no longer owns the scale.
 		step = m.release(live, step.Child)
@@ -217,6 +230,31 @@ func (m *maker) statefulSet() (Step, *Update) {
 		step.Confirm, step.ForgetDeclaration = true, m.forgetsDeclaration()
 	}
 	return step, update
+}
+
+// inputsDigest returns a digest of the inputs of the StatefulSet other than the live StatefulSet: the MCPServer, the decision about the scale
+// and the cluster.
+func (m *maker) inputsDigest(cluster applyconfigs.Cluster) uint64 {
+	var hash maphash.Hash
+	hash.SetSeed(digestSeed)
+	write := func(text string) {
+		maphash.WriteComparable(&hash, len(text))
+		hash.WriteString(text)
+	}
+	maphash.WriteComparable(&hash, m.Server.Generation)
+	for _, all := range []map[string]string{m.Server.Labels, m.Server.Annotations} {
+		maphash.WriteComparable(&hash, len(all))
+		for _, key := range slices.Sorted(maps.Keys(all)) {
+			write(key)
+			write(all[key])
+		}
+	}
+	for _, number := range []*int32{m.verdict.Apply.Replicas, m.verdict.Apply.Declared} {
+		maphash.WriteComparable(&hash, number != nil)
+		maphash.WriteComparable(&hash, ptr.Deref(number, 0))
+	}
+	maphash.WriteComparable(&hash, cluster)
+	return hash.Sum64()
 }
 
 // InvalidSpecError is an error in the spec of an MCPServer that the schema of the CRD cannot detect.
@@ -292,6 +330,9 @@ func drop[L liveObject](kind string, live L, wanted bool) Step {
 		Live: live, Confirm: true,
 	}
 }
+
+// asAskedFor is the reason of a step that keeps a child.
+const asAskedFor = "it matches the MCPServer"
 
 // failed returns a step that cannot be planned.
 func failed(step Step, err error) Step {

@@ -14,22 +14,22 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// waitingCalls is the one metric that externalMetrics serves.
+// waitingCalls is the only metric that externalMetrics serves.
 const waitingCalls = "waiting_calls"
 
-// externalMetrics is a stub of an adapter for external metrics, as KEDA or prometheus-adapter has one: an API server for
-// external.metrics.k8s.io that serves one metric, whose value the test sets, in every namespace. Everything else is real: the
-// aggregation layer that finds it through its APIService, and the controller of HorizontalPodAutoscalers that asks it.
+// externalMetrics is a stub of an adapter for external metrics, such as the adapters of KEDA and prometheus-adapter. It is an API server
+// for external.metrics.k8s.io. It serves one metric in every namespace, and the test sets the value. The aggregation layer, which finds
+// the stub through its APIService, and the controller of HorizontalPodAutoscalers, which queries it, are real.
 //
-// Written with net/http, because the controller sends it two kinds of GET. sigs.k8s.io/custom-metrics-apiserver, the library for real
-// adapters, would bring k8s.io/apiserver into the go.mod of the operator, for authentication and an OpenAPI document that
-// nothing here looks at: it answers whoever reaches it, on loopback.
+// The stub uses net/http, because the controller only sends two kinds of GET requests. The library for real adapters,
+// sigs.k8s.io/custom-metrics-apiserver, would add k8s.io/apiserver to the operator's go.mod for authentication and an OpenAPI document.
+// The tests need neither. The stub answers every client on the loopback interface.
 type externalMetrics struct {
 	value atomic.Int64
 	asked atomic.Int64
 }
 
-// set changes the value of the metric. The controller of HorizontalPodAutoscalers asks for it every 2 s.
+// set changes the value of the metric. The controller of HorizontalPodAutoscalers reads it every 2 s.
 func (m *externalMetrics) set(value int64) { m.value.Store(value) }
 
 const externalMetricsPath = "/apis/external.metrics.k8s.io/v1beta1"
@@ -41,7 +41,7 @@ func (m *externalMetrics) ServeHTTP(w http.ResponseWriter, request *http.Request
 		_, name, isMetric = strings.Cut(rest, "/")
 	}
 	switch {
-	case request.URL.Path == externalMetricsPath: // discovery, by which the aggregation layer tells that the APIService is available
+	case request.URL.Path == externalMetricsPath: // discovery: the aggregation layer uses it to check the APIService
 		answer = metav1.APIResourceList{
 			TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: "external.metrics.k8s.io/v1beta1",
 			APIResources: []metav1.APIResource{{Name: waitingCalls, Namespaced: true, Kind: "ExternalMetricValueList", Verbs: metav1.Verbs{"get"}}},
@@ -60,10 +60,11 @@ func (m *externalMetrics) ServeHTTP(w http.ResponseWriter, request *http.Request
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer) // the client has gone
+	_ = json.NewEncoder(w).Encode(answer) // an error means that the client has disconnected
 }
 
-// externalMetricsAPI registers the stub. The Service is an ExternalName because an EndpointSlice may not hold a loopback address.
+// externalMetricsAPI registers the stub. The Service has the type ExternalName because an EndpointSlice must not contain a loopback
+// address.
 const externalMetricsAPI = `apiVersion: v1
 kind: Service
 metadata: {name: external-metrics, namespace: kube-system}
@@ -81,7 +82,8 @@ spec:
   service: {name: external-metrics, namespace: kube-system, port: %[1]s}
 `
 
-// serveExternalMetrics runs the stub until the end of the test, and returns it when the API server serves it. One test at a time may.
+// serveExternalMetrics runs the stub until the test ends. It returns when the API server serves the stub's API. Only one test at a time
+// may use it.
 func serveExternalMetrics(t *testing.T) *externalMetrics {
 	t.Helper()
 	metrics := &externalMetrics{}

@@ -14,20 +14,19 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// The example has an autoscaler of 2 to 6 pods, at 70% of 100m of CPU each.
+// The autoscaler of the example has 2 to 6 pods. Its target is 70% of a CPU request of 100m per pod.
 const (
 	fewest, most = 2, 6
 	busy, idle   = "200m", "20m"
 )
 
-// autoscalerUser is the user as which kube-controller-manager autoscales.
+// autoscalerUser is the user of the autoscaler in kube-controller-manager.
 const autoscalerUser = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
 
-// autoscalerManager is how that writes a scale.
+// autoscalerManager is the field manager of the autoscaler for the scale.
 const autoscalerManager = "kube-controller-manager/Update/scale"
 
-// example is the manifest that the documentation recommends: an MCPServer without replicas, and an autoscaler on its
-// StatefulSet.
+// example returns the manifest that the documentation recommends: an MCPServer without replicas, and an autoscaler for its StatefulSet.
 func example(t *testing.T) string {
 	t.Helper()
 	content, err := os.ReadFile("../../deploy/examples/03-autoscaled.yaml")
@@ -35,7 +34,7 @@ func example(t *testing.T) string {
 	return string(content)
 }
 
-// TestAnAutoscalerOnTheStatefulSet: the scale is never declared, and never anybody's but the autoscaler's.
+// TestAnAutoscalerOnTheStatefulSet: nobody declares the scale, and only the autoscaler writes it.
 func TestAnAutoscalerOnTheStatefulSet(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
@@ -43,17 +42,17 @@ func TestAnAutoscalerOnTheStatefulSet(t *testing.T) {
 	replicasBecome(t, namespace, fewest)
 
 	owners := loadComesAndGoes(t, namespace, example(t), "statefulsets")
-	// Kubernetes records no owner of a write through /scale of what nobody owns. The status of the autoscaler tells it.
+	// If nobody owns the field, Kubernetes records no owner for a write through /scale. The operator uses the autoscaler's status instead.
 	if !slices.Equal(owners, []string{""}) {
-		t.Errorf("the scale was owned by %q", owners)
+		t.Errorf("unexpected owners of the scale: %q", owners)
 	}
 	if owner := get(t, namespace, &v1alpha1.MCPServer{}).Status.Scale.Owner; owner != "HorizontalPodAutoscaler/"+server {
-		t.Errorf("the status says that the owner is %s", owner)
+		t.Errorf("unexpected owner in the status: %s", owner)
 	}
 }
 
-// TestAnAutoscalerFromAStartingValue: the autoscaler takes the scale over from a declaration, and is named as its owner.
-// Applying the same number again, with another image, does not declare it again.
+// TestAnAutoscalerFromAStartingValue: the autoscaler takes over a declared scale, and the status names it as the owner. A second apply of
+// the same number with a different image does not declare the number again.
 func TestAnAutoscalerFromAStartingValue(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
@@ -72,8 +71,8 @@ func TestAnAutoscalerFromAStartingValue(t *testing.T) {
 	hasNoFight(t, mcp)
 }
 
-// TestAnAutoscalerOnTheMCPServer: the autoscaler declares, and the operator follows. The manifest leaves replicas out, so
-// that applying it again, with another image, does not declare another number.
+// TestAnAutoscalerOnTheMCPServer: the autoscaler declares replicas, and the operator follows. The manifest leaves replicas out, so a
+// second apply with a different image does not change them.
 func TestAnAutoscalerOnTheMCPServer(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
@@ -94,10 +93,9 @@ func TestAnAutoscalerOnTheMCPServer(t *testing.T) {
 	hasNoFight(t, mcp)
 }
 
-// loadComesAndGoes makes the pods busy and idle again, and applies new versions of the manifest all the while that the
-// autoscaler scales up, and down, so that writes of the scale and of the template meet. It fails unless each change of the
-// scale of the StatefulSet comes from a write of the autoscaler to the scale of the given resource, and returns who owned
-// the scale meanwhile.
+// loadComesAndGoes makes the pods busy and idle again. While the autoscaler scales up and down, it applies new versions of the manifest,
+// so that writes of the scale and of the template interleave. It fails unless each change of the StatefulSet's scale comes from a write of
+// the autoscaler to the scale of the given resource. It returns the owners of the scale during that time.
 func loadComesAndGoes(t *testing.T, namespace, manifest, resource string) []string {
 	t.Helper()
 	isReady(t, namespace, fewest, "1.0")
@@ -108,17 +106,17 @@ func loadComesAndGoes(t *testing.T, namespace, manifest, resource string) []stri
 
 	uses(t, namespace, busy)
 	isReady(t, namespace, most, upgradesUntilScaled(t, namespace, manifest, fewest, most, "2", busy))
-	kubectl(t, namespace, "wait", "--for=condition=ScalingActive", "--timeout="+patience.String(), "hpa/"+server) // it has metrics, of the new pods too
+	kubectl(t, namespace, "wait", "--for=condition=ScalingActive", "--timeout="+patience.String(), "hpa/"+server) // metrics of the new pods are available too
 	uses(t, namespace, idle)
 	isReady(t, namespace, fewest, upgradesUntilScaled(t, namespace, manifest, most, fewest, "3", idle))
 
 	scales, err := recorder.Stop(t.Context())
 	must(t, err)
 	if !riseAndFall(scales) {
-		t.Errorf("the scale was %v, one after the other", scales)
+		t.Errorf("unexpected sequence of scales %v", scales)
 	}
 	if writes := scaleWrites(t, mark, namespace, resource); len(scales)-1 > writes {
-		t.Errorf("the scale was %v, one after the other, but the autoscaler wrote it only %d times", scales, writes)
+		t.Errorf("the scales were %v, but the autoscaler wrote only %d times", scales, writes)
 	}
 	for _, other := range []string{"statefulsets", "mcpservers"} {
 		if writes := scaleWrites(t, mark, namespace, other); other != resource && writes > 0 {
@@ -128,9 +126,9 @@ func loadComesAndGoes(t *testing.T, namespace, manifest, resource string) []stri
 	return recorder.Owners()
 }
 
-// upgradesUntilScaled applies one new version of the manifest after the other until the autoscaler has changed the scale, and
-// one more at once. That alone replaces the pods that were there: the autoscaler needs pods that are old enough to have
-// metrics. It returns the last version.
+// upgradesUntilScaled applies new versions of the manifest until the autoscaler has changed the scale, and then one more version at once.
+// Only that last version replaces the existing pods: the autoscaler only uses pods that are old enough to have metrics. It returns the
+// last version.
 func upgradesUntilScaled(t *testing.T, namespace, manifest string, from, to int32, major, cpu string) string {
 	t.Helper()
 	held := strings.Replace(manifest, "\n  transport:",
@@ -150,7 +148,7 @@ func upgradesUntilScaled(t *testing.T, namespace, manifest string, from, to int3
 	return version()
 }
 
-// riseAndFall reports whether scales go from the fewest pods up to the most and down again, and nowhere else.
+// riseAndFall reports whether the scales rise from the minimum to the maximum, fall back to the minimum, and do nothing else.
 func riseAndFall(scales []int32) bool {
 	peak := slices.Index(scales, most)
 	if peak < 0 || scales[0] != fewest || scales[len(scales)-1] != fewest {
@@ -161,7 +159,7 @@ func riseAndFall(scales []int32) bool {
 	return slices.IsSorted(scales[:peak+1]) && slices.IsSorted(down)
 }
 
-// scaleWrites returns how often the autoscaler has written the scale of a resource.
+// scaleWrites returns the number of writes of the autoscaler to the scale of a resource.
 func scaleWrites(t *testing.T, mark int64, namespace, resource string) int {
 	t.Helper()
 	requests, err := theCluster.RequestsSince(mark, autoscalerUser)
@@ -176,10 +174,10 @@ func scaleWrites(t *testing.T, mark int64, namespace, resource string) int {
 	return writes
 }
 
-// hasNoFight fails if the operator has ever put a scale back.
+// hasNoFight fails if the operator has ever restored a scale.
 func hasNoFight(t *testing.T, mcp *v1alpha1.MCPServer) {
 	t.Helper()
 	if mcp.Status.Scale.TakeBacks != nil || apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionAutoscalerProblem) != nil {
-		t.Errorf("there is a fight: %+v, %v", mcp.Status.Scale.TakeBacks, mcp.Status.Conditions)
+		t.Errorf("the operator restored the scale: %+v, %v", mcp.Status.Scale.TakeBacks, mcp.Status.Conditions)
 	}
 }

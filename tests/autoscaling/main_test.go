@@ -1,6 +1,6 @@
-// Package autoscaling shows MCPServers under a HorizontalPodAutoscaler that scales by CPU, with the real metrics-server:
-// load comes and goes, new versions are rolled out meanwhile, and the scale is the autoscaler's alone; and under one that scales to
-// 0 and back by an external metric, which a stub serves.
+// Package autoscaling tests MCPServers with a HorizontalPodAutoscaler. One autoscaler uses CPU metrics of the real metrics-server. The
+// load rises and falls while new versions are rolled out, and only the autoscaler changes the scale. The other autoscaler scales to 0 and
+// back with an external metric, which a stub serves.
 package autoscaling
 
 import (
@@ -25,11 +25,11 @@ import (
 	"mcpserver-operator/tests/controlplane"
 )
 
-// theCluster is where the tests run.
+// theCluster is the cluster of the suite.
 var theCluster *cluster.Cluster
 
 func TestMain(m *testing.M) {
-	// The tests wait for metrics far more than they compute, so that all of them run at a time on any machine.
+	// The tests mostly wait for metrics, so all of them can run in parallel on any machine.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
@@ -40,11 +40,11 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// server is the name of the MCPServer, its StatefulSet and its autoscaler: those of the example.
+// server is the name of the example's MCPServer, StatefulSet and autoscaler.
 const server = "autoscaled"
 
-// newNamespace makes a namespace that goes away with the test. On an existing cluster (USE_EXISTING_CLUSTER=true) it
-// skips the test: there is no kwok to say how much CPU a pod uses, and no audit log.
+// newNamespace creates a namespace and deletes it when the test ends. On an existing cluster (USE_EXISTING_CLUSTER=true) it skips the
+// test, because the cluster has no kwok to report the CPU usage of pods, and its audit log is not accessible.
 func newNamespace(t *testing.T) string {
 	t.Helper()
 	theCluster.NeedAuditLog(t)
@@ -64,33 +64,33 @@ func apply(t *testing.T, namespace, manifest string) {
 	must(t, err)
 }
 
-// uses makes every pod that there is use an amount of CPU.
+// uses sets the CPU usage of every existing pod.
 func uses(t *testing.T, namespace, cpu string) {
 	t.Helper()
 	kubectl(t, namespace, "annotate", "pods", "--all", "--overwrite", controlplane.CPUUsageAnnotation+"="+cpu)
 }
 
-// upgrade applies the manifest with another version of the image, of which each pod uses an amount of CPU.
+// upgrade applies the manifest with a different version of the image. Each pod of that version uses the given amount of CPU.
 func upgrade(t *testing.T, namespace, manifest, version, cpu string) {
 	t.Helper()
 	apply(t, namespace, strings.NewReplacer("search:1.0", "search:"+version, "\n  transport:", fmt.Sprintf(
 		"\n  podTemplateSpec: {metadata: {annotations: {%s: %s}}}\n  transport:", controlplane.CPUUsageAnnotation, cpu)).Replace(manifest))
 }
 
-// replicasBecome waits until the StatefulSet asks for n pods.
+// replicasBecome waits until the StatefulSet has n replicas in its spec.
 func replicasBecome(t *testing.T, namespace string, n int32) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d replicas", n), func() (string, bool) { return scaleIs(t, namespace, n) })
 }
 
-// scaleIs reports whether the StatefulSet asks for n pods, and what it and the autoscaler say.
+// scaleIs reports whether the StatefulSet has n replicas in its spec. The state describes the StatefulSet and the autoscaler.
 func scaleIs(t *testing.T, namespace string, n int32) (state string, is bool) {
 	t.Helper()
 	replicas := ptr.Deref(get(t, namespace, &appsv1.StatefulSet{}).Spec.Replicas, -1)
 	return fmt.Sprintf("%d, %+v", replicas, get(t, namespace, &autoscalingv2.HorizontalPodAutoscaler{}).Status), replicas == n
 }
 
-// isReady waits until the MCPServer says that n of n pods are ready, all of which run a version of the image.
+// isReady waits until the MCPServer reports that n of n pods are ready, and all pods run a version of the image.
 func isReady(t *testing.T, namespace string, n int, version string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d ready pods of version %s", n, version), func() (string, bool) {
@@ -110,18 +110,18 @@ func isReady(t *testing.T, namespace string, n int, version string) {
 	})
 }
 
-// get reads the object of the name of the server; one that is absent is left as it is.
+// get reads the object with the name of the server. If the object does not exist, get returns it unchanged.
 func get[O client.Object](t *testing.T, namespace string, object O) O {
 	t.Helper()
 	must(t, client.IgnoreNotFound(theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: server}, object)))
 	return object
 }
 
-// patience is how long the autoscaler may take. It needs two looks of metrics-server at a pod, which are 10 s apart, and
-// moves in steps; four tests share the machine meanwhile.
+// patience limits how long the autoscaler may take. The autoscaler needs two scrapes of metrics-server, 10 s apart, and moves in steps.
+// Four tests share the machine.
 const patience = 5 * time.Minute
 
-// eventually fails a test if something does not become true.
+// eventually fails a test if a condition does not become true.
 func eventually(t *testing.T, what string, is func() (state string, done bool)) {
 	t.Helper()
 	must(t, cluster.EventuallyWithin(t.Context(), patience, what, func(context.Context) (string, bool) { return is() }))

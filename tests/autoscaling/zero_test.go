@@ -15,7 +15,7 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// toZero is an MCPServer that declares no replicas, under an autoscaler of 0 to 3 pods: one for each 10 calls that wait.
+// toZero is an MCPServer without replicas, with an autoscaler of 0 to 3 pods: one pod for each 10 waiting calls.
 const toZero = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
@@ -34,8 +34,8 @@ spec:
     external: {metric: {name: ` + waitingCalls + `}, target: {type: AverageValue, averageValue: "10"}}
 `
 
-// TestAnAutoscalerScalesToZeroAndBack: HPAScaleToZero, on since Kubernetes 1.37. The scale is the autoscaler's alone: also while it is
-// 0. A person's 0 is not the autoscaler's: it stays, and the status tells them apart.
+// TestAnAutoscalerScalesToZeroAndBack: HPAScaleToZero is enabled by default since Kubernetes 1.37. Only the autoscaler changes the scale,
+// including to and from 0. If a person scales to 0, the scale stays 0. The status distinguishes the two cases.
 func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
@@ -51,7 +51,7 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	metrics.set(0)
 	isAtZero(t, namespace, v1alpha1.PhaseReady, "Idle", "scaled to 0 by HorizontalPodAutoscaler/autoscaled, which scales it up again when its metrics ask for it: no pod runs")
 	scaledToZeroIs(t, namespace, corev1.ConditionTrue)
-	apply(t, namespace, toZero) // nothing is declared by applying it again
+	apply(t, namespace, toZero) // a second apply declares nothing
 	kubectl(t, namespace, "annotate", "mcpserver/"+server, "example.com/touched=yes")
 	metrics.set(25)
 	isReady(t, namespace, 3, "1.0")
@@ -61,13 +61,13 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	isAtZero(t, namespace, v1alpha1.PhaseStopped, "ScaledToZero", "HorizontalPodAutoscaler/autoscaled does not scale up from a 0 that it did not set. "+
 		"To start the server, run: kubectl -n "+namespace+" scale statefulset autoscaled --replicas=1")
 	stays(t, namespace, metrics)
-	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=1") // as the message says
+	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=1") // the command in the message
 	isReady(t, namespace, 3, "1.0")
 
 	scales, err := recorder.Stop(t.Context())
 	must(t, err)
 	if !slices.Equal(scales, []int32{2, 0, 3, 0, 1, 3}) {
-		t.Errorf("the scale was %v, one after the other", scales)
+		t.Errorf("unexpected sequence of scales %v", scales)
 	}
 	if writes := scaleWrites(t, mark, namespace, "statefulsets"); writes != 3 {
 		t.Errorf("the autoscaler wrote the scale %d times", writes)
@@ -75,7 +75,7 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	operatorWritesNoStatefulSet(t, mark, namespace)
 }
 
-// isAtZero waits until the MCPServer is Ready without a pod, in a phase, for a reason and with a message.
+// isAtZero waits until the MCPServer is Ready without pods, with the given phase, reason and message.
 func isAtZero(t *testing.T, namespace string, phase v1alpha1.Phase, reason, message string) {
 	t.Helper()
 	eventually(t, "0 pods, "+reason, func() (string, bool) {
@@ -88,7 +88,7 @@ func isAtZero(t *testing.T, namespace string, phase v1alpha1.Phase, reason, mess
 	})
 }
 
-// scaledToZeroIs waits for a status of the condition by which the autoscaler remembers whose 0 it is.
+// scaledToZeroIs waits for a status of the ScaledToZero condition, with which the autoscaler records that it set the 0.
 func scaledToZeroIs(t *testing.T, namespace string, want corev1.ConditionStatus) {
 	t.Helper()
 	eventually(t, "ScaledToZero "+string(want), func() (string, bool) {
@@ -99,8 +99,8 @@ func scaledToZeroIs(t *testing.T, namespace string, want corev1.ConditionStatus)
 	})
 }
 
-// stays waits until the autoscaler has looked at a person's 0, twice more, and says that it does nothing. That nothing was written is in
-// the scales that were recorded; the metric, which asks for three pods, is not even read.
+// stays waits until the autoscaler has evaluated a person's 0 two more times and reports that it is disabled. The metric asks for three
+// pods, but the autoscaler must not read it. The recorded scales show that nothing was written.
 func stays(t *testing.T, namespace string, metrics *externalMetrics) {
 	t.Helper()
 	eventually(t, "ScalingDisabled", func() (string, bool) {
@@ -124,11 +124,11 @@ func stays(t *testing.T, namespace string, metrics *externalMetrics) {
 		return fmt.Sprint(looks), looks >= 2
 	})
 	if now := metrics.asked.Load(); now != asked {
-		t.Errorf("the autoscaler has read the metric %d times", now-asked)
+		t.Errorf("the autoscaler read the metric %d times", now-asked)
 	}
 }
 
-// operatorWritesNoStatefulSet fails if the operator has written the StatefulSet, or a scale, since a mark in the audit log.
+// operatorWritesNoStatefulSet fails if the operator has written the StatefulSet or a scale since a mark in the audit log.
 func operatorWritesNoStatefulSet(t *testing.T, mark int64, namespace string) {
 	t.Helper()
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)

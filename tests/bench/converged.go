@@ -21,7 +21,7 @@ import (
 	"mcpserver-operator/tests/controlplane"
 )
 
-// converged measures an operator whose MCPServers are Ready, with controllers and a node that run the pods.
+// converged measures an operator whose MCPServers are Ready. Controllers and a played node run the pods.
 func converged(ctx context.Context, o options) error {
 	return on(ctx, []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}, func(c *cluster.Cluster) (err error) {
 		op, err := startOperator(ctx, c, o)
@@ -70,8 +70,7 @@ func converged(ctx context.Context, o options) error {
 	})
 }
 
-// countRequests counts the requests of the operator from the creation of n MCPServers until all are Ready and it is
-// quiet.
+// countRequests counts the requests of the operator from the creation of n MCPServers until all are Ready and the operator is quiet.
 func countRequests(ctx context.Context, c *cluster.Cluster, n int) error {
 	mark, err := c.AuditMark()
 	if err != nil {
@@ -91,7 +90,7 @@ func countRequests(ctx context.Context, c *cluster.Cluster, n int) error {
 	var writes int
 	for _, request := range requests {
 		if !strings.HasPrefix(request.Namespace, "bench-") && request.Verb != "list" && request.Verb != "watch" {
-			continue // of leases, and the reviews of whoever scrapes the metrics
+			continue // skip leases, and the reviews that authorize scrapes of the metrics
 		}
 		what := request.Verb + " " + request.Resource
 		if request.Subresource != "" {
@@ -119,7 +118,7 @@ func countRequests(ctx context.Context, c *cluster.Cluster, n int) error {
 	return nil
 }
 
-// quietFor is for how long the operator has sent no write when it is called quiet: longer than any report waits.
+// quietFor is the time without writes after which the operator counts as quiet. It is longer than the delay of any status report.
 const quietFor = 15 * time.Second
 
 // quietSince waits until the operator is quiet, and returns its requests since a mark.
@@ -162,7 +161,7 @@ func countWrites(requests []cluster.Request) int {
 	return writes
 }
 
-// restart measures a restart over converged MCPServers, beside the time that another client takes to list the same.
+// restart measures a restart with converged MCPServers, and the time that another client needs to list the same objects.
 func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	var listing time.Duration
 	for _, list := range []client.ObjectList{
@@ -199,7 +198,7 @@ func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o o
 	if _, err := quietSince(ctx, c, mark); err != nil {
 		return err
 	}
-	// The API server logs a watch when it ends.
+	// The API server logs a watch when the watch ends.
 	if err := op.Stop(); err != nil {
 		return err
 	}
@@ -213,18 +212,18 @@ func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o o
 			lists[request.Verb+" "+request.Resource]++
 		}
 	}
-	title("Restart over %d MCPServers that are Ready", o.present)
+	title("Restart with %d MCPServers that are Ready", o.present)
 	header("what", "measured")
 	row("writes", countWrites(requests))
-	row("lists and watches (a watch streams its list first)", fmt.Sprint(lists))
-	row("another client lists the same, one kind after the other", seconds(listing))
-	row("from the start of the process until the first pass, for which all lists are there", seconds(synced))
-	row("until a pass over each has ended", seconds(passed))
+	row("lists and watches (a watch starts with its list)", fmt.Sprint(lists))
+	row("another client lists the same objects, one kind after the other", seconds(listing))
+	row("from the start of the process until the first pass, which requires all lists", seconds(synced))
+	row("from the start of the process until a pass for each MCPServer has ended", seconds(passed))
 	row("CPU until then", seconds(used.CPU))
 	return restartAndEdit(ctx, c, op, o)
 }
 
-// restartAndEdit starts the operator again, and measures how long an edit takes that comes while it looks at everything.
+// restartAndEdit restarts the operator and measures the reaction to an edit during its initial passes.
 func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	mark, err := c.AuditMark()
 	if err != nil {
@@ -249,7 +248,7 @@ func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTe
 	if err != nil {
 		return err
 	}
-	row("an edit right after the first pass, until the operator has written its StatefulSet", millis(reactions[0].took()))
+	row("from an edit right after the first pass until the operator has written the StatefulSet", millis(reactions[0].took()))
 	row("passes until then, at most", used.Passes)
 	if _, err := waitPasses(ctx, op, o.present); err != nil {
 		return err
@@ -257,22 +256,22 @@ func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTe
 	return errors.Join(quiet(ctx, c), <-profiled)
 }
 
-// waitPasses waits until the operator has finished so many passes since it started.
+// waitPasses waits until the operator has finished the given number of passes since it started.
 func waitPasses(ctx context.Context, op *operatorUnderTest, passes int) (usage, error) {
 	var used usage
 	var last error
-	// Each look is a scrape, which costs the operator CPU too: it renders a series for each MCPServer.
+	// Each poll is a scrape, which costs the operator CPU time: it renders a series for each MCPServer.
 	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, most, true, func(ctx context.Context) (bool, error) {
 		used, last = op.usage(ctx)
 		return last == nil && used.Passes >= passes, nil
 	})
 	if err != nil {
-		return used, fmt.Errorf("waiting for %d passes, there were %d: %w", passes, used.Passes, errors.Join(err, last))
+		return used, fmt.Errorf("waiting for %d passes, the operator has finished %d: %w", passes, used.Passes, errors.Join(err, last))
 	}
 	return used, nil
 }
 
-// spent returns the CPU and the passes that the operator needs while something goes on, and its writes.
+// spent returns the CPU time, the passes and the writes of the operator while a function runs.
 func spent(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, during func() error) (used usage, writes int, err error) {
 	mark, err := c.AuditMark()
 	if err != nil {
@@ -296,7 +295,7 @@ func spent(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, durin
 	return usage{CPU: after.CPU - before.CPU, Passes: after.Passes - before.Passes}, countWrites(requests), nil
 }
 
-// steady watches an operator that has nothing to do.
+// steady measures an operator that has nothing to do.
 func steady(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	used, writes, err := spent(ctx, c, op, func() error { return hold(ctx, o.steady) })
 	if err != nil {
@@ -310,7 +309,7 @@ func steady(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o op
 	return nil
 }
 
-// hold waits for a time.
+// hold waits for the given time.
 func hold(ctx context.Context, duration time.Duration) error {
 	select {
 	case <-time.After(duration):
@@ -320,7 +319,7 @@ func hold(ctx context.Context, duration time.Duration) error {
 	}
 }
 
-// memory compares the operator as it is with what it was without MCPServers.
+// memory compares the memory of the operator now with its memory before there were MCPServers.
 func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown usage) error {
 	now, err := op.usage(ctx)
 	if err != nil {
@@ -340,13 +339,13 @@ func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown u
 		return fmt.Sprintf("%.1f KiB", (bytes-idle.Resident)/1024/float64(o.present))
 	}
 	row("idle", mib(idle.Resident), "")
-	row(fmt.Sprintf("that has created the children of %d", o.present), mib(grown.Resident), each(grown.Resident))
-	row(fmt.Sprintf("restarted over %d, %s later", o.present, o.steady), mib(now.Resident), each(now.Resident))
+	row(fmt.Sprintf("after creating the children of %d", o.present), mib(grown.Resident), each(grown.Resident))
+	row(fmt.Sprintf("%s after a restart with %d", o.steady, o.present), mib(now.Resident), each(now.Resident))
 	fmt.Printf("\nLive heap after a collection: %s with %d, %s when idle (not collected).\n", mib(live.Heap), o.present, mib(idle.Heap))
 	return nil
 }
 
-// passOverAll measures a pass over each MCPServer that finds nothing to write: an annotation of each is changed.
+// passOverAll measures a pass over each MCPServer that writes nothing. It triggers the passes with a change of an annotation.
 func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	profiled := make(chan error, 1)
 	used, writes, err := spent(ctx, c, op, func() error {
@@ -367,7 +366,7 @@ func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest,
 	if err != nil {
 		return err
 	}
-	title("A pass over each of %d MCPServers, nothing to write", o.present)
+	title("A pass for each of %d MCPServers, nothing to write", o.present)
 	header("what", "measured")
 	row("writes", writes)
 	row("CPU", fmt.Sprintf("%s, %.2f ms for each", seconds(used.CPU), used.CPU.Seconds()*1000/float64(used.Passes)))

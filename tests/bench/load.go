@@ -19,13 +19,13 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// namespaces is over how many namespaces the MCPServers are spread.
+// namespaces is the number of namespaces across which the MCPServers are spread.
 const namespaces = 10
 
-// most is the longest that anything measured here may take.
+// most limits the duration of each measurement.
 const most = time.Hour
 
-// parallel calls do for each number below n, some at a time.
+// parallel calls do for each number below n with several workers.
 func parallel(ctx context.Context, workers, n int, do func(ctx context.Context, i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
@@ -45,7 +45,7 @@ func parallel(ctx context.Context, workers, n int, do func(ctx context.Context, 
 	return group.Wait()
 }
 
-// server returns the i-th MCPServer: what a user would write, with five children.
+// server returns the i-th MCPServer: a typical spec that results in five children.
 func server(i int) *v1alpha1.MCPServer {
 	return &v1alpha1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{
@@ -64,7 +64,7 @@ func server(i int) *v1alpha1.MCPServer {
 	}
 }
 
-// createServers creates the MCPServers from the first to before the last, and the namespaces.
+// createServers creates the MCPServers from first up to, but not including, last, and their namespaces.
 func createServers(ctx context.Context, c *cluster.Cluster, first, last int) error {
 	for i := range namespaces {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-%d", i)}}
@@ -80,7 +80,7 @@ func createServers(ctx context.Context, c *cluster.Cluster, first, last int) err
 	})
 }
 
-// edit changes a field of the i-th MCPServer that changes its StatefulSet and restarts no pod.
+// edit changes a field of the i-th MCPServer. The change modifies the StatefulSet but restarts no pod.
 func edit(ctx context.Context, c *cluster.Cluster, i, value int) error {
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"minReadySeconds":%d}}`, value))
 	if err := c.Client.Patch(ctx, server(i), patch, client.FieldOwner("bench")); err != nil {
@@ -89,7 +89,7 @@ func edit(ctx context.Context, c *cluster.Cluster, i, value int) error {
 	return nil
 }
 
-// waitReady waits until n MCPServers are Ready, all that there are.
+// waitReady waits until n MCPServers, which are all that exist, are Ready.
 func waitReady(ctx context.Context, c *cluster.Cluster, n int) error {
 	var last int
 	err := wait.PollUntilContextTimeout(ctx, 5*time.Second, most, true, func(ctx context.Context) (bool, error) {

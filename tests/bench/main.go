@@ -1,5 +1,5 @@
-// Command bench measures the operator on a control plane of its own, beside a raw writer that applies the same objects
-// with the same concurrency and does nothing else: the floor. It prints the tables of docs/performance.md.
+// Command bench measures the operator on a new control plane. As a baseline, it measures a raw writer that only applies the same objects
+// with the same concurrency. It prints the tables of docs/performance.md.
 package main
 
 import (
@@ -22,37 +22,37 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// options say how much to measure.
+// options select what to measure.
 type options struct {
 	// sizes are the numbers of MCPServers of the throughput table.
 	sizes []int
 	// counted is the number of MCPServers whose requests are counted, from creation to Ready.
 	counted int
-	// present is the number of MCPServers that are there, all of them Ready, for everything else.
+	// present is the number of Ready MCPServers in all other measurements.
 	present int
-	// concurrency of the operator and of the raw writer.
+	// concurrency is the number of workers of the operator and of the raw writer.
 	concurrency int
-	// idle is for how long the operator runs without MCPServers before its memory is taken for that of an idle one.
+	// idle is the time that the operator runs without MCPServers before its idle memory is measured.
 	idle time.Duration
-	// steady is for how long the operator is watched that has nothing to do.
+	// steady is the time for which an operator without work is measured.
 	steady time.Duration
-	// edits is how many reactions are measured, changing how many other MCPServers change meanwhile.
+	// edits is the number of measured reactions. changing is the number of other MCPServers that change at the same time.
 	edits, changing int
-	// profiles is the folder for the profiles.
+	// profiles is the folder for profiles.
 	profiles string
 }
 
 func main() {
 	o := options{}
-	sizes := flag.String("sizes", "1000,5000", "numbers of MCPServers to create all children of, separated by commas")
-	flag.IntVar(&o.counted, "counted", 200, "MCPServers whose requests are counted from creation to Ready")
-	flag.IntVar(&o.present, "present", 5000, "MCPServers, all Ready, for the restart, the memory and the reaction")
-	flag.IntVar(&o.concurrency, "concurrency", 4, "workers of the operator, and of the raw writer")
-	flag.DurationVar(&o.idle, "idle", time.Minute, "how long the operator runs before it counts as idle")
-	flag.DurationVar(&o.steady, "steady", 5*time.Minute, "how long to watch an operator that has nothing to do")
-	flag.IntVar(&o.edits, "edits", 300, "edits whose reaction is measured")
-	flag.IntVar(&o.changing, "changing", 500, "other MCPServers that change meanwhile")
-	flag.StringVar(&o.profiles, "profiles", "bin/bench", "folder for the profiles")
+	sizes := flag.String("sizes", "1000,5000", "the numbers of MCPServers for the throughput table, separated by commas")
+	flag.IntVar(&o.counted, "counted", 200, "the number of MCPServers whose requests are counted from creation to Ready")
+	flag.IntVar(&o.present, "present", 5000, "the number of Ready MCPServers for the measurements of restart, memory and reaction")
+	flag.IntVar(&o.concurrency, "concurrency", 4, "the number of workers of the operator and of the raw writer")
+	flag.DurationVar(&o.idle, "idle", time.Minute, "the time that the operator runs before its idle memory is measured")
+	flag.DurationVar(&o.steady, "steady", 5*time.Minute, "the time for which an operator without work is measured")
+	flag.IntVar(&o.edits, "edits", 300, "the number of edits whose reaction is measured")
+	flag.IntVar(&o.changing, "changing", 500, "the number of other MCPServers that change at the same time")
+	flag.StringVar(&o.profiles, "profiles", "bin/bench", "the folder for profiles")
 	flag.Parse()
 	logf.SetLogger(logr.Discard())
 	if err := run(o, *sizes); err != nil {
@@ -67,7 +67,7 @@ func run(o options, sizes string) error {
 	for size := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(size)
 		if err != nil || n < 1 {
-			return fmt.Errorf("-sizes has %q: it has to be numbers of at least 1, separated by commas", size)
+			return fmt.Errorf("invalid value %q in -sizes: it must contain numbers of at least 1, separated by commas", size)
 		}
 		o.sizes = append(o.sizes, n)
 	}
@@ -82,7 +82,7 @@ func run(o options, sizes string) error {
 	return errors.Join(throughput(ctx, o), converged(ctx, o))
 }
 
-// on runs a measurement on a control plane of its own, with the API and the permissions of the operator installed.
+// on runs a measurement on a new control plane with the CRD and the permissions of the operator.
 func on(ctx context.Context, components []string, measure func(c *cluster.Cluster) error) (err error) {
 	c, err := cluster.Start(ctx, components...)
 	if err != nil {
@@ -95,7 +95,7 @@ func on(ctx context.Context, components []string, measure func(c *cluster.Cluste
 	return measure(c)
 }
 
-// title begins a table.
+// title prints the title of a table.
 func title(format string, args ...any) { fmt.Printf("\n## "+format+"\n\n", args...) }
 
 // row prints a row of a table.

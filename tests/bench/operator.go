@@ -16,7 +16,7 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// operatorUnderTest is the operator as a process whose profiles can be taken.
+// operatorUnderTest is an operator process with profiling endpoints.
 type operatorUnderTest struct {
 	*cluster.Operator
 	profileAddress string
@@ -39,11 +39,11 @@ func startOperator(ctx context.Context, c *cluster.Cluster, o options) (*operato
 	return &operatorUnderTest{Operator: op, profileAddress: address, profiles: o.profiles}, nil
 }
 
-// usage is what the operator has used.
+// usage is the resource usage of the operator.
 type usage struct {
 	CPU      time.Duration
 	Resident float64 // bytes
-	Heap     float64 // bytes, of live objects and of garbage not collected yet
+	Heap     float64 // bytes, including garbage that is not collected yet
 	Passes   int
 }
 
@@ -71,12 +71,12 @@ func (op *operatorUnderTest) usage(ctx context.Context) (usage, error) {
 	}, nil
 }
 
-// profile takes a CPU profile of the operator and keeps it under a name.
+// profile records a CPU profile of the operator and stores it under the given name.
 func (op *operatorUnderTest) profile(ctx context.Context, name string, duration time.Duration) error {
 	return op.keep(ctx, fmt.Sprintf("profile?seconds=%d", int(duration.Seconds())), name+".cpu")
 }
 
-// heap takes a profile of the live heap, after a collection.
+// heap records a profile of the live heap, after a garbage collection.
 func (op *operatorUnderTest) heap(ctx context.Context, name string) error {
 	return op.keep(ctx, "heap?gc=1", name+".heap")
 }
@@ -102,7 +102,7 @@ func (op *operatorUnderTest) keep(ctx context.Context, what, name string) error 
 	return nil
 }
 
-// showProfiles writes what every profile shows next to it, when nothing is measured any more.
+// showProfiles writes a summary next to each profile. It runs after all measurements.
 func (op *operatorUnderTest) showProfiles(ctx context.Context) error {
 	for _, kind := range []string{"*.cpu", "*.heap"} {
 		paths, err := filepath.Glob(filepath.Join(op.profiles, kind))

@@ -18,25 +18,24 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// plainName is the name of what reactions are compared with, and of its field manager.
+// plainName is the name of the plain program to which reactions are compared, and of its field manager.
 const plainName = "bench-plain"
 
-// plainEdited is the object whose edits are answered without the operator.
+// plainEdited is the object whose edits the plain program answers.
 func plainEdited() *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: server(0).Namespace, Name: plainName}}
 }
 
-// plainReactions edits a ConfigMap, and answers each edit with an apply of a StatefulSet as soon as a watch shows it: what any
-// operator has to do, and nothing else. It does so between the edits of MCPServers, not while the operator answers one: they
-// would take each other's time.
+// plainReactions edits a ConfigMap and applies a StatefulSet as soon as a watch reports each edit. This is the minimum that any operator
+// has to do. It runs between the edits of MCPServers and not at the same time, because the two would slow each other down.
 func plainReactions(ctx context.Context, c *cluster.Cluster, edits, value int) error {
 	if err := client.IgnoreAlreadyExists(c.Client.Create(ctx, plainEdited())); err != nil {
-		return fmt.Errorf("creating what is edited: %w", err)
+		return fmt.Errorf("creating the edited ConfigMap: %w", err)
 	}
 	watching, err := c.Client.Watch(ctx, &corev1.ConfigMapList{}, client.InNamespace(plainEdited().Namespace),
 		client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", plainName)})
 	if err != nil {
-		return fmt.Errorf("watching what is edited: %w", err)
+		return fmt.Errorf("watching the edited ConfigMap: %w", err)
 	}
 	defer watching.Stop()
 	group, ctx := errgroup.WithContext(ctx)
@@ -48,7 +47,7 @@ func plainReactions(ctx context.Context, c *cluster.Cluster, edits, value int) e
 		return atRate(ctx, edits, func(i int) error {
 			patch := mergePatch(fmt.Sprintf(`{"data":{"edit":"%d"}}`, value*edits+i))
 			if err := c.Client.Patch(ctx, plainEdited(), patch); err != nil {
-				return fmt.Errorf("editing what is watched: %w", err)
+				return fmt.Errorf("editing the watched ConfigMap: %w", err)
 			}
 			return nil
 		})
@@ -56,7 +55,7 @@ func plainReactions(ctx context.Context, c *cluster.Cluster, edits, value int) e
 	return group.Wait()
 }
 
-// answerEdits applies once for each edit that a watch shows.
+// answerEdits applies once for each edit that a watch reports.
 func answerEdits(ctx context.Context, c *cluster.Cluster, watching watch.Interface, edits, value int) error {
 	for answered := 0; answered < edits; {
 		select {
@@ -78,7 +77,7 @@ func answerEdits(ctx context.Context, c *cluster.Cluster, watching watch.Interfa
 	return nil
 }
 
-// plainApply applies, in the way of the operator, a StatefulSet without pods that nothing else changes.
+// plainApply applies a StatefulSet without pods, with the operator's method. Nothing else changes the StatefulSet.
 func plainApply(ctx context.Context, c *cluster.Cluster, value int) error {
 	labels := map[string]string{"app": plainName}
 	set := appsv1ac.StatefulSet(plainName, plainEdited().Namespace).WithSpec(appsv1ac.StatefulSetSpec().
@@ -93,7 +92,7 @@ func plainApply(ctx context.Context, c *cluster.Cluster, value int) error {
 	return nil
 }
 
-// plainReactionsSince returns the edits of the ConfigMap and the applies that answer them. They are one after the other.
+// plainReactionsSince pairs each edit of the ConfigMap with the apply that answers it. Edits and applies alternate.
 func plainReactionsSince(c *cluster.Cluster, mark int64, want int) ([]reacted, error) {
 	requests, err := c.RequestsSince(mark, adminUser)
 	if err != nil {
@@ -110,7 +109,7 @@ func plainReactionsSince(c *cluster.Cluster, mark int64, want int) ([]reacted, e
 		}
 	}
 	if len(edits) != want || len(writes) != want {
-		return nil, fmt.Errorf("%d plain edits and %d answers in the audit log, wanted %d of each", len(edits), len(writes), want)
+		return nil, fmt.Errorf("found %d plain edits and %d answers in the audit log, want %d of each", len(edits), len(writes), want)
 	}
 	var reactions []reacted
 	for i := range edits {

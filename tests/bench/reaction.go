@@ -16,8 +16,7 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// editRate is how many of the edits that are measured are made in a second, changingRate how many of the other MCPServers
-// change in a second.
+// editRate is the number of measured edits per second. changingRate is the number of other MCPServers that change per second.
 const (
 	editRate     = 5
 	changingRate = 20
@@ -27,10 +26,10 @@ func mergePatch(patch string) client.Patch {
 	return client.RawPatch(types.MergePatchType, []byte(patch))
 }
 
-// reactions measures the time from an edit of an MCPServer to the write of its child, beside that of a program which does
-// no more than to apply when it sees an edit.
+// reactions measures the time from an edit of an MCPServer to the write of its child. It also measures a plain program that only applies
+// when it sees an edit.
 func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
-	title("From an edit of an MCPServer to the write of its StatefulSet, %d edits at %d a second, %d MCPServers present", o.edits, editRate, o.present)
+	title("From an edit of an MCPServer to the write of its StatefulSet, %d edits at %d per second, %d MCPServers present", o.edits, editRate, o.present)
 	header("meanwhile", "what", "p50", "p99", "p99 × plain apply", "p99 × plain reaction")
 	if err := reaction(ctx, c, o, "nothing else changes", 1); err != nil {
 		return err
@@ -43,12 +42,12 @@ func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o
 	go func() { stopped <- changeOthers(changing, c, o) }()
 	profiled := make(chan error, 1)
 	go func() { profiled <- op.profile(ctx, "reactions", 30*time.Second) }()
-	err := reaction(ctx, c, o, fmt.Sprintf("%d others change, %d of them a second", o.changing, changingRate), 2)
+	err := reaction(ctx, c, o, fmt.Sprintf("%d others change, %d per second", o.changing, changingRate), 2)
 	stop()
 	return errors.Join(err, <-stopped, <-profiled)
 }
 
-// changeOthers edits other MCPServers than those whose reaction is measured, at a steady rate.
+// changeOthers edits MCPServers whose reaction is not measured, at a steady rate.
 func changeOthers(ctx context.Context, c *cluster.Cluster, o options) error {
 	limit := rate.NewLimiter(changingRate, 1)
 	for i := 0; ctx.Err() == nil; i++ {
@@ -60,7 +59,7 @@ func changeOthers(ctx context.Context, c *cluster.Cluster, o options) error {
 			return err
 		}
 	}
-	return nil // it is over
+	return nil // the measurement is over
 }
 
 func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile string, value int) error {
@@ -99,17 +98,17 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	}
 	show("plain apply", durations(plain, reacted.second))
 	show("plain reaction", durations(plain, reacted.took))
-	show("of it, until it applies", durations(plain, reacted.between))
+	show("plain reaction: until the apply", durations(plain, reacted.between))
 	show("operator", durations(reactions, reacted.took))
-	show("of it, the API server in both requests", durations(reactions, reacted.requests))
-	show("of it, the edit", durations(reactions, reacted.first))
-	show("of it, until the operator writes", durations(reactions, reacted.between))
-	show("of it, the write", durations(reactions, reacted.second))
+	show("operator: the API server in both requests", durations(reactions, reacted.requests))
+	show("operator: the edit", durations(reactions, reacted.first))
+	show("operator: from the answer to the edit until the write", durations(reactions, reacted.between))
+	show("operator: the write", durations(reactions, reacted.second))
 	row(meanwhile, fmt.Sprintf("%d edits in %s, and %d of others", o.edits, seconds(took), others), "", "", "", "")
 	return nil
 }
 
-// atRate calls do for each number below n, editRate times a second, or as fast as it can.
+// atRate calls do for each number below n, editRate times per second, or as fast as possible if that is slower.
 func atRate(ctx context.Context, n int, do func(i int) error) error {
 	limit := rate.NewLimiter(editRate, 1)
 	for i := range n {
@@ -123,20 +122,20 @@ func atRate(ctx context.Context, n int, do func(i int) error) error {
 	return nil
 }
 
-// reacted is an edit, and the write of the StatefulSet that answers it.
+// reacted is an edit and the write of the StatefulSet that answers it.
 type reacted struct{ edit, write cluster.Request }
 
-// took is the time from the arrival of the edit to the answer to the write. It has three parts: first, between and second.
+// took is the time from the arrival of the edit to the response to the write. It has three parts: first, between and second.
 func (r reacted) took() time.Duration { return r.write.Done.Sub(r.edit.Time) }
 
 func (r reacted) first() time.Duration { return r.edit.Done.Sub(r.edit.Time) }
 
-// between is negative when the watch was faster than the answer to the edit.
+// between is negative if the watch event arrived before the response to the edit.
 func (r reacted) between() time.Duration { return r.write.Time.Sub(r.edit.Done) }
 
 func (r reacted) second() time.Duration { return r.write.Done.Sub(r.write.Time) }
 
-// requests is what the API server takes for both.
+// requests is the time that the API server needs for both requests.
 func (r reacted) requests() time.Duration { return r.first() + r.second() }
 
 func durations(reactions []reacted, of func(reacted) time.Duration) (all []time.Duration) {
@@ -160,8 +159,8 @@ func waitReactions(ctx context.Context, c *cluster.Cluster, mark int64, edits in
 	return reactions, nil
 }
 
-// reactionsSince returns, of each MCPServer that was edited, the edit and the operator's first write of the StatefulSet after
-// it arrived at the API server.
+// reactionsSince returns, for each edited MCPServer, the edit and the operator's first write of the StatefulSet after the edit arrived at
+// the API server.
 func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]reacted, error) {
 	ours, err := c.RequestsSince(mark, adminUser)
 	if err != nil {
@@ -188,14 +187,14 @@ func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]reacted, error
 	return reactions, nil
 }
 
-// isMeasured reports whether the MCPServer of a name is one of those whose reaction is measured.
+// isMeasured reports whether the reaction of the MCPServer with the given name is measured.
 func isMeasured(name string, edits int) bool {
 	var i int
 	_, err := fmt.Sscanf(name, "server-%d", &i)
 	return err == nil && i < edits
 }
 
-// othersSince returns how many edits there were of MCPServers that are not measured.
+// othersSince returns the number of edits of MCPServers that are not measured.
 func othersSince(c *cluster.Cluster, mark int64, edits int) (int, error) {
 	requests, err := c.RequestsSince(mark, adminUser)
 	if err != nil {
@@ -210,7 +209,7 @@ func othersSince(c *cluster.Cluster, mark int64, edits int) (int, error) {
 	return others, nil
 }
 
-// percentile returns the p-th percentile, by the nearest rank.
+// percentile returns the p-th percentile by the nearest-rank method.
 func percentile(times []time.Duration, p int) time.Duration {
 	sorted := slices.Sorted(slices.Values(times))
 	return sorted[max(0, (len(sorted)*p+99)/100-1)]

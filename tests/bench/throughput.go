@@ -17,14 +17,14 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// adminUser is the user that the raw writer is to the API server.
+// adminUser is the user name of the raw writer at the API server.
 const adminUser = "admin"
 
-// throughput measures how long it takes until all children of MCPServers exist that were there before: by the raw
-// writer, and by the operator. Each on a new control plane without controllers, which would take their share.
+// throughput measures the time to create all children of existing MCPServers, by the raw writer and by the operator. Each runs on a new
+// control plane without controllers, which would use CPU time.
 func throughput(ctx context.Context, o options) error {
 	title("All children of MCPServers")
-	header("MCPServers", "writer", "first to last child", "MCPServers/s", "× raw")
+	header("MCPServers", "writer", "first to last child", "MCPServers per second", "× raw")
 	for _, n := range o.sizes {
 		var raw time.Duration
 		err := on(ctx, nil, func(c *cluster.Cluster) error {
@@ -60,8 +60,8 @@ func throughput(ctx context.Context, o options) error {
 	return nil
 }
 
-// childrenBy creates n MCPServers, starts a writer, waits until all StatefulSets are there, which are written last, and
-// returns the time from the writer's first request for a child to the answer to its last one.
+// childrenBy creates n MCPServers, starts a writer, and waits until all StatefulSets exist. The StatefulSet is the last child that is
+// written. It returns the time from the writer's first request for a child to the response to its last one.
 func childrenBy(
 	ctx context.Context, c *cluster.Cluster, n int, user string, start func() (stop func() error, err error),
 ) (time.Duration, error) {
@@ -78,7 +78,7 @@ func childrenBy(
 	}
 	defer watching.Stop()
 	all := make(chan error, 1)
-	go func() { all <- countAdded(ctx, watching, n) }() // at once: the API server ends a watch that nobody reads
+	go func() { all <- countAdded(ctx, watching, n) }() // start immediately, because the API server ends a watch that nobody reads
 	mark, err := c.AuditMark()
 	if err != nil {
 		return 0, err
@@ -109,12 +109,12 @@ func childrenBy(
 		}
 	}
 	if children < 5*n {
-		return 0, fmt.Errorf("%d writes of children, there should be at least 5 for each of %d MCPServers", children, n)
+		return 0, fmt.Errorf("found %d writes of children, want at least 5 for each of %d MCPServers", children, n)
 	}
 	return last.Sub(first), nil
 }
 
-// countAdded returns when n objects were added.
+// countAdded returns when n objects have been added.
 func countAdded(ctx context.Context, watching watch.Interface, n int) error {
 	for there := 0; there < n; {
 		select {
@@ -132,12 +132,12 @@ func countAdded(ctx context.Context, watching watch.Interface, n int) error {
 	return nil
 }
 
-// isChildWrite reports whether a request wrote a child: they are in the namespaces of the MCPServers, like events.
+// isChildWrite reports whether a successful request wrote a child. It ignores events and MCPServers.
 func isChildWrite(r cluster.Request) bool {
 	return r.IsWrite() && r.Code < 300 && r.Resource != "events" && r.Resource != "mcpservers"
 }
 
-// writeRaw applies the children of all MCPServers, with what the operator would create them with.
+// writeRaw applies the children of all MCPServers with the apply configurations that the operator would use.
 func writeRaw(ctx context.Context, c *cluster.Cluster, workers int) error {
 	var servers v1alpha1.MCPServerList
 	if err := c.Client.List(ctx, &servers); err != nil {
@@ -158,7 +158,7 @@ func writeRaw(ctx context.Context, c *cluster.Cluster, workers int) error {
 	})
 }
 
-// childrenOf builds the children that an MCPServer of the benchmark has.
+// childrenOf builds the children of an MCPServer of the benchmark.
 func childrenOf(server *v1alpha1.MCPServer) ([]runtime.ApplyConfiguration, error) {
 	fixed, err := applyconfigs.FixedFor(server)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// argoHealths installs the health check as docs/operations.md says, into an argocd-cm that has other settings, and reads
-// it from there as Argo CD does.
+// argoHealths installs the health check as described in docs/operations.md, into an argocd-cm that has other settings, and reads it from
+// there as Argo CD does.
 func argoHealths(t *testing.T) health.HealthOverride {
 	t.Helper()
 	argocd := newNamespace(t)
@@ -35,12 +35,12 @@ data: {url: "https://argocd.example"}
 	overrides, err := manager.GetResourceOverrides()
 	must(t, err)
 	if overrides["toolhive.stacklok.dev/MCPServer"].HealthLua == "" {
-		t.Fatalf("Argo CD finds no health check among %v", overrides)
+		t.Fatalf("Argo CD finds no health check in %v", overrides)
 	}
 	others, err := theCluster.Kubectl(t.Context(), "-n", argocd, "get", "configmap", "argocd-cm", "-o", "jsonpath={.data.url}")
 	must(t, err)
 	if others != "https://argocd.example" {
-		t.Fatalf("the other settings of Argo CD are gone: url is %q", others)
+		t.Fatalf("the other settings of Argo CD were lost: url is %q", others)
 	}
 	return lua.ResourceHealthOverrides(overrides)
 }
@@ -50,12 +50,12 @@ func healthOf(t *testing.T, object *unstructured.Unstructured, healths health.He
 	status, err := health.GetResourceHealth(object, healths)
 	must(t, err)
 	if status == nil {
-		t.Fatal("Argo CD has no health for it")
+		t.Fatal("Argo CD has no health for the MCPServer")
 	}
 	return status
 }
 
-// TestArgoCDHealth: what Argo CD says of each state that an MCPServer can be in.
+// TestArgoCDHealth verifies the health that Argo CD computes for each state of an MCPServer.
 func TestArgoCDHealth(t *testing.T) {
 	healths := argoHealths(t)
 	const (
@@ -116,8 +116,8 @@ func TestArgoCDHealth(t *testing.T) {
 	})
 }
 
-// TestArgoCDHealthFollowsReady: at no instant is an MCPServer Healthy that is not as it was asked to be, and a refusal is
-// Degraded with what was refused.
+// TestArgoCDHealthFollowsReady verifies that Argo CD never reports an MCPServer as Healthy before it matches its spec, and that it reports
+// a rejected spec as Degraded with the reason.
 func TestArgoCDHealthFollowsReady(t *testing.T) {
 	namespace := newNamespace(t)
 	said := recordHealth(t, namespace)
@@ -130,21 +130,21 @@ func TestArgoCDHealthFollowsReady(t *testing.T) {
 	said.eventually(t, health.HealthStatusHealthy, "1 of 1 pods are ready")
 	want := []health.HealthStatusCode{
 		health.HealthStatusProgressing, health.HealthStatusHealthy, // created
-		health.HealthStatusProgressing, health.HealthStatusDegraded, // changed to what is refused
+		health.HealthStatusProgressing, health.HealthStatusDegraded, // changed to an invalid spec
 		health.HealthStatusProgressing, health.HealthStatusHealthy, // corrected
 	}
 	if got := said.inOrder(); !slices.Equal(got, want) {
-		t.Errorf("Argo CD says %v, and has to say %v", got, want)
+		t.Errorf("Argo CD reports %v, want %v", got, want)
 	}
 }
 
-// healthRecord is what Argo CD says of each state that the MCPServer of a namespace goes through.
+// healthRecord records the health that Argo CD computes for each state of the MCPServer in a namespace.
 type healthRecord struct {
 	mutex sync.Mutex
 	all   []*health.HealthStatus
 }
 
-// recordHealth begins to record, from the watch.
+// recordHealth starts to record, with a watch.
 func recordHealth(t *testing.T, namespace string) *healthRecord {
 	t.Helper()
 	healths, record := argoHealths(t), &healthRecord{}
@@ -168,7 +168,7 @@ func recordHealth(t *testing.T, namespace string) *healthRecord {
 	return record
 }
 
-// eventually waits until Argo CD says something with the given words.
+// eventually waits until Argo CD reports a health with a message that contains the given words.
 func (r *healthRecord) eventually(t *testing.T, status health.HealthStatusCode, words string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s with %q", status, words), func() (string, bool) {
@@ -182,7 +182,7 @@ func (r *healthRecord) eventually(t *testing.T, status health.HealthStatusCode, 
 	})
 }
 
-// inOrder returns what Argo CD has said, each change once.
+// inOrder returns the health statuses in order, with one entry per change.
 func (r *healthRecord) inOrder() []health.HealthStatusCode {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()

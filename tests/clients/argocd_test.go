@@ -25,24 +25,24 @@ import (
 // argoManager is the field manager of Argo CD.
 const argoManager = "argocd-controller"
 
-// trackingAnnotation is how Argo CD knows what belongs to an application.
+// trackingAnnotation is the annotation with which Argo CD tracks the objects of an application.
 const trackingAnnotation = "argocd.argoproj.io/tracking-id"
 
-// application is an Argo CD application with auto-sync, self-heal and prune, on Argo CD's own cache, diff and sync.
+// application is an Argo CD application with auto-sync, self-heal and prune. It uses Argo CD's own cache, diff and sync code.
 type application struct {
 	namespace  string
 	serverSide bool
-	// config is how Argo CD reaches the API server, and user as whom: nobody else is this user.
+	// config is Argo CD's client configuration. The user is unique to the application.
 	config  *rest.Config
 	user    string
 	cache   cache.ClusterCache
 	engine  engine.GitOpsEngine
 	healths health.HealthOverride
-	// drifts is how often it has found a difference, and synced for that.
+	// drifts is the number of differences that Argo CD has found and synced.
 	drifts int
-	// begun is where the audit log was when the application was made.
+	// begun is the position in the audit log at the creation of the application.
 	begun int64
-	// seen are the numbers of replicas that its MCPServers have declared since, and allowed those that they may have.
+	// seen are the numbers of replicas that the application's MCPServers have declared since then. allowed are the permitted ones.
 	seen    *declarations
 	allowed declared
 }
@@ -71,8 +71,8 @@ func newApplication(t *testing.T, namespace string, serverSide bool) *applicatio
 	return a
 }
 
-// argoUser makes a user for one application, and returns the credentials and the name. Argo CD applies through a kubeconfig
-// and loses the user agent on the way, so that only the user tells its requests from those of others.
+// argoUser creates a user for an application, and returns its credentials and name. Argo CD applies through a kubeconfig, which drops the
+// user agent. Only the user name identifies its requests in the audit log.
 func argoUser(t *testing.T, namespace string) (*rest.Config, string) {
 	t.Helper()
 	const account = "argocd-application-controller"
@@ -91,8 +91,8 @@ func argoUser(t *testing.T, namespace string) (*rest.Config, string) {
 	}, "system:serviceaccount:" + namespace + ":" + account
 }
 
-// cycle is one round of auto-sync with self-heal: it compares Git with the cluster and syncs where they differ, until Argo
-// CD, whose view of the cluster is a cache, sees that they are the same and that every MCPServer is Healthy.
+// cycle is a round of auto-sync with self-heal. It compares Git with the cluster and syncs differences, until Argo CD's cached view of the
+// cluster is in sync and every MCPServer is Healthy.
 func (a *application) cycle(t *testing.T, git string) {
 	t.Helper()
 	eventually(t, "Argo CD to be Synced and Healthy", func() (string, bool) {
@@ -119,7 +119,7 @@ func (a *application) sync(t *testing.T, targets []*unstructured.Unstructured) {
 	}
 }
 
-// health is what Argo CD says of the first MCPServer in Git that is not Healthy, from its cache.
+// health returns the health, from Argo CD's cache, of the first MCPServer in Git that is not Healthy.
 func (a *application) health(t *testing.T, targets []*unstructured.Unstructured) *health.HealthStatus {
 	t.Helper()
 	live, err := a.cache.GetManagedLiveObjs(targets, isManaged)
@@ -139,7 +139,7 @@ func (a *application) health(t *testing.T, targets []*unstructured.Unstructured)
 	return &health.HealthStatus{Status: health.HealthStatusHealthy}
 }
 
-// targets are the objects in Git, with how Argo CD tracks them. What they declare, they may.
+// targets returns the objects in Git with Argo CD's tracking annotation. It permits the numbers of replicas that they declare.
 func (a *application) targets(t *testing.T, git string) []*unstructured.Unstructured {
 	t.Helper()
 	targets, err := kube.SplitYAML([]byte(git))
@@ -154,8 +154,8 @@ func (a *application) targets(t *testing.T, git string) []*unstructured.Unstruct
 	return targets
 }
 
-// isSynced compares as Argo CD does: with server-side apply by the fields that it owns, and what is no longer in Git, or not
-// yet in the cluster, is a difference. No ignoreDifferences.
+// isSynced compares as Argo CD does, with server-side apply and only the fields that Argo CD owns. An object that is no longer in Git, or
+// not yet in the cluster, is a difference. There is no ignoreDifferences.
 func (a *application) isSynced(t *testing.T, targets []*unstructured.Unstructured) bool {
 	t.Helper()
 	live, err := a.cache.GetManagedLiveObjs(targets, isManaged)
@@ -172,9 +172,9 @@ func isManaged(r *cache.Resource) bool {
 	return strings.HasPrefix(id, "app:")
 }
 
-// cycles runs many rounds while somebody acts in each. None may find anything to sync. Each fourth time Argo CD is asked to
-// sync all the same, as by a user or a webhook, right after somebody has acted: its apply is not to matter either. Act
-// returns what has to come of it, whether Argo CD has synced or not.
+// cycles runs a number of rounds, and calls act in each round. No round may find a difference. In every fourth round, Argo CD syncs right
+// after act, as a user or a webhook can request. That sync must not change the result either. The function that act returns checks the
+// result.
 func (a *application) cycles(t *testing.T, git string, number int, act func(i int) (becomes func())) {
 	t.Helper()
 	before := a.drifts
@@ -188,15 +188,15 @@ func (a *application) cycles(t *testing.T, git string, number int, act func(i in
 		operatorPasses(t, named(a.namespace, "web"))
 	}
 	if a.drifts != before {
-		t.Fatalf("%d differences were found to sync in %d cycles", a.drifts-before, number)
+		t.Fatalf("Argo CD found %d differences in %d cycles", a.drifts-before, number)
 	}
 	a.wroteNoScale(t)
 }
 
-// nobody acts.
+// nobody does nothing in a round.
 func nobody(int) func() { return func() {} }
 
-// kubectlScales scales an MCPServer with kubectl scale, to each of the numbers by turns.
+// kubectlScales returns an act that scales an MCPServer with kubectl scale, to each of the numbers in turn.
 func kubectlScales(t *testing.T, server client.ObjectKey, numbers ...int32) func(i int) func() {
 	return func(i int) func() {
 		t.Helper()
@@ -205,7 +205,7 @@ func kubectlScales(t *testing.T, server client.ObjectKey, numbers ...int32) func
 	}
 }
 
-// autoscales lets the autoscaler scale web, to each of the numbers by turns.
+// autoscales returns an act that makes the autoscaler scale web, to each of the numbers in turn.
 func autoscales(t *testing.T, server client.ObjectKey, numbers ...int32) func(i int) func() {
 	return func(i int) func() {
 		t.Helper()
@@ -215,7 +215,7 @@ func autoscales(t *testing.T, server client.ObjectKey, numbers ...int32) func(i 
 	}
 }
 
-// both lets two act at the same time.
+// both returns an act that runs two acts at the same time.
 func both(one, other func(i int) func()) func(i int) func() {
 	return func(i int) func() {
 		becomes, otherBecomes := one(i), other(i)
@@ -223,7 +223,7 @@ func both(one, other func(i int) func()) func(i int) func() {
 	}
 }
 
-// TestArgoCD: an application is always Synced, and neither it nor the operator ever writes the scale that somebody else
+// TestArgoCD verifies that an application is always Synced, and that neither Argo CD nor the operator writes a scale that another manager
 // owns.
 func TestArgoCD(t *testing.T) {
 	for _, promise := range []struct {
@@ -231,11 +231,11 @@ func TestArgoCD(t *testing.T) {
 		holds func(t *testing.T, app *application, web, api client.ObjectKey)
 	}{
 		{"replicas left to kubectl scale", leavesReplicasToKubectl},
-		{"an autoscaler in Git acts against kubectl scale", runsAnAutoscalerFromGit},
-		{"an autoscaler and kubectl scale act beside it", worksBesideTwoScalers},
-		{"replicas declared in Git, kubectl scale acts", declaresAndYieldsToKubectl},
-		{"replicas declared in Git, an autoscaler acts", declaresAndYieldsToAnAutoscaler},
-		{"a change of the MCPServer by hand is healed", healsTheMCPServer},
+		{"an autoscaler in Git, and kubectl scale against it", runsAnAutoscalerFromGit},
+		{"replicas left to an autoscaler and kubectl scale", worksBesideTwoScalers},
+		{"replicas declared in Git, then kubectl scale", declaresAndYieldsToKubectl},
+		{"replicas declared in Git, then an autoscaler", declaresAndYieldsToAnAutoscaler},
+		{"a manual change of the MCPServer is reverted", healsTheMCPServer},
 	} {
 		for _, serverSide := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, server-side apply %t", promise.name, serverSide), func(t *testing.T) {
@@ -264,13 +264,13 @@ func leavesReplicasToKubectl(t *testing.T, app *application, web, api client.Obj
 	scaleIs(t, web, 3)
 	scaleIs(t, api, 2)
 	leftToOthers(t, holds(t, api, 2, func() {
-		// It is scaled in each cycle, and ends at 3.
+		// Each cycle scales the StatefulSet. The last scale is 3.
 		leftToOthers(t, moves(t, web, repeated([]int32{3, 1, 2}, 20, 3), func() {
 			app.cycles(t, git, 20, kubectlScales(t, web, 1, 2, 3))
 			kubectlScale(t, web, 3)
 			scaleIs(t, web, 3)
 		}))
-		// A new version from Git.
+		// Git has a new version.
 		git = together(mcpServer("web", version2), mcpServer("api", version2))
 		leftToOthers(t, holds(t, web, 3, func() {
 			app.cycle(t, git)
@@ -290,18 +290,18 @@ func runsAnAutoscalerFromGit(t *testing.T, app *application, web, api client.Obj
 	app.cycle(t, git)
 	scaleIs(t, web, 2)
 	leftToOthers(t, holds(t, api, 1, func() {
-		// In each cycle kubectl scales away, and the autoscaler back.
+		// In each cycle, kubectl changes the scale and the autoscaler changes it back.
 		leftToOthers(t, moves(t, web, repeated([]int32{2, 1, 2, 3}, 2*20, 2), func() {
 			app.cycles(t, git, 20, func(i int) func() {
 				kubectlScale(t, web, []int32{1, 3}[i%2])
 				return func() { scaleIs(t, web, 2) }
 			})
 		}))
-		// Pruned from Git, the autoscaler goes and the scale stays.
+		// After the autoscaler is pruned from Git, it is deleted and the scale stays.
 		leftToOthers(t, holds(t, web, 2, func() {
 			app.cycle(t, servers)
 			if left := kubectl(t, web.Namespace, "get", "hpa", "-o", "name"); left != "" {
-				t.Fatalf("Argo CD is Synced, and this is not in Git: %s", left)
+				t.Fatalf("Argo CD is Synced, but this object is not in Git: %s", left)
 			}
 			app.cycles(t, servers, 4, nobody)
 		}))
@@ -327,7 +327,7 @@ func declaresAndYieldsToKubectl(t *testing.T, app *application, web, api client.
 	git := together(mcpServer("web", version1, "replicas: 2"), mcpServer("api", version1, "replicas: 1"))
 	app.cycle(t, git)
 	scaleIs(t, web, 2)
-	// An incident: kubectl scale holds, and Argo CD, whose MCPServer is as in Git, sees no drift.
+	// After kubectl scale in an incident, the scale stays. Argo CD sees no drift, because the MCPServer is unchanged.
 	kubectlScale(t, web, 5)
 	scaleIs(t, web, 5)
 	leftToOthers(t, moves(t, web, repeated([]int32{5, 1, 4}, 20, 5), func() {
@@ -335,14 +335,14 @@ func declaresAndYieldsToKubectl(t *testing.T, app *application, web, api client.
 		kubectlScale(t, web, 5)
 		scaleIs(t, web, 5)
 	}))
-	// A new number in Git counts again.
+	// A new number in Git counts.
 	git = together(mcpServer("web", version1, "replicas: 3"), mcpServer("api", version1, "replicas: 1"))
 	moves(t, web, []int32{5, 3}, func() {
 		app.cycle(t, git)
 		scaleIs(t, web, 3)
 		app.cycles(t, git, 4, nobody)
 	})
-	// Taken out of Git, the pods stay.
+	// After the number is removed from Git, the pods stay.
 	git = together(mcpServer("web", version1), mcpServer("api", version1, "replicas: 1"))
 	holds(t, web, 3, func() {
 		app.cycle(t, git)
@@ -364,7 +364,7 @@ func declaresAndYieldsToAnAutoscaler(t *testing.T, app *application, web, api cl
 		app.cycles(t, servers(2), 20, autoscales(t, web, 1, 2, 3))
 		autoscales(t, web, 1)(0)()
 	}))
-	// A new number in Git counts once; then the autoscaler goes on.
+	// A new number in Git counts once. Then the autoscaler takes over again.
 	moves(t, web, []int32{1, 4, 1}, func() {
 		app.cycle(t, servers(4))
 		scaleIs(t, web, 1)
@@ -380,7 +380,7 @@ func healsTheMCPServer(t *testing.T, app *application, web, _ client.ObjectKey) 
 	scaleIs(t, web, 2)
 	app.allowed.add("web", "4")
 	kubectl(t, web.Namespace, "scale", "mcpserver", "web", "--replicas=4")
-	eventually(t, "Argo CD to see the drift and heal it", func() (string, bool) {
+	eventually(t, "Argo CD to detect and revert the drift", func() (string, bool) {
 		before := app.drifts
 		app.cycle(t, git)
 		return "no difference", app.drifts > before

@@ -15,7 +15,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// declared are numbers of replicas by the name of an MCPServer, each once, in order.
+// declared maps names of MCPServers to their numbers of replicas, in order and without duplicates.
 type declared map[string][]string
 
 func (d declared) add(server, replicas string) {
@@ -24,16 +24,16 @@ func (d declared) add(server, replicas string) {
 	}
 }
 
-// declarations are the numbers of replicas that the MCPServers of a namespace have ever declared, from the watch.
+// declarations are all numbers of replicas that the MCPServers of a namespace have declared, as seen by a watch.
 type declarations struct {
 	namespace string
 
 	mutex    sync.Mutex
 	declared declared
-	versions map[string]string // the newest resourceVersion seen
+	versions map[string]string // the newest resourceVersion that the watch has returned
 }
 
-// recordDeclarations begins to record.
+// recordDeclarations starts to record.
 func recordDeclarations(t *testing.T, namespace string) *declarations {
 	t.Helper()
 	d := &declarations{namespace: namespace, declared: declared{}, versions: map[string]string{}}
@@ -60,10 +60,10 @@ func (d *declarations) see(server *v1alpha1.MCPServer) {
 	}
 }
 
-// except returns the declarations until now that are not among the given ones. It fails if the watch does not see them all.
+// except returns the recorded declarations that are not in the given ones. It fails if the watch does not catch up.
 func (d *declarations) except(t *testing.T, allowed declared) []string {
 	t.Helper()
-	eventually(t, "the watch to have seen every MCPServer as it is", func() (string, bool) {
+	eventually(t, "the watch to have seen the current state of every MCPServer", func() (string, bool) {
 		var servers v1alpha1.MCPServerList
 		must(t, theCluster.Client.List(t.Context(), &servers, client.InNamespace(d.namespace)))
 		d.mutex.Lock()
@@ -85,8 +85,8 @@ func (d *declarations) except(t *testing.T, allowed declared) []string {
 	return stray
 }
 
-// scaleWrites returns whatever Argo CD has written of a scale that Git does not declare. To a StatefulSet and through a
-// subresource scale it must not write at all.
+// scaleWrites returns all writes of Argo CD to a scale that Git does not declare. Argo CD must not write the StatefulSet or a scale
+// subresource at all.
 func (a *application) scaleWrites(t *testing.T) []string {
 	t.Helper()
 	stray := a.seen.except(t, a.allowed)
@@ -100,12 +100,12 @@ func (a *application) scaleWrites(t *testing.T) []string {
 	return stray
 }
 
-// wroteNoScale fails if Argo CD has ever written a scale that Git does not declare, or if what it applies is not in the
-// audit log: then nothing could be concluded from silence there.
+// wroteNoScale fails if Argo CD has written a scale that Git does not declare. It also fails if the audit log has no applies of Argo CD,
+// because then the absence of writes proves nothing.
 func (a *application) wroteNoScale(t *testing.T) {
 	t.Helper()
 	if stray := a.scaleWrites(t); len(stray) > 0 {
-		t.Errorf("Argo CD has written a scale: %q", stray)
+		t.Errorf("Argo CD wrote a scale: %q", stray)
 	}
 	requests, err := theCluster.RequestsSince(a.begun, a.user)
 	must(t, err)
@@ -116,11 +116,11 @@ func (a *application) wroteNoScale(t *testing.T) {
 		}
 	}
 	if applies == 0 {
-		t.Error("no apply of Argo CD is in the audit log")
+		t.Error("the audit log contains no apply of Argo CD")
 	}
 }
 
-// TestAWriteOfAScaleByArgoCDShows: what TestArgoCD looks for would not go unseen, whichever way it were written.
+// TestAWriteOfAScaleByArgoCDShows verifies that the check in TestArgoCD detects each way to write a scale.
 func TestAWriteOfAScaleByArgoCDShows(t *testing.T) {
 	namespace := newNamespace(t)
 	app := newApplication(t, namespace, true)
@@ -154,10 +154,10 @@ func TestAWriteOfAScaleByArgoCDShows(t *testing.T) {
 		}},
 	} {
 		before := app.scaleWrites(t)
-		n := len(before) + 3 // a number that nothing has declared
+		n := len(before) + 3 // a number that was never declared
 		must(t, row.write(client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
 		if after := app.scaleWrites(t); len(after) <= len(before) {
-			t.Errorf("a write of %s goes unseen: %q", row.way, after)
+			t.Errorf("the check does not detect a write of %s: %q", row.way, after)
 		}
 	}
 }

@@ -15,8 +15,7 @@ import (
 // fluxManager is the field manager of Flux.
 const fluxManager = "kustomize-controller"
 
-// kustomization is what Flux's kustomize-controller does for a Kustomization with its target namespace, on Flux's own apply
-// engine.
+// kustomization does what Flux's kustomize-controller does for a Kustomization with a target namespace. It uses Flux's own apply engine.
 type kustomization struct {
 	namespace string
 	manager   *ssa.ResourceManager
@@ -31,7 +30,7 @@ func newKustomization(t *testing.T) (k *kustomization, web, api client.ObjectKey
 	}, named(namespace, "web"), named(namespace, "api")
 }
 
-// applyOptions are those of kustomize-controller: what kubectl apply wrote, it takes over, and so undoes what is not in Git.
+// applyOptions are the options of kustomize-controller. They take over fields of kubectl apply, which reverts fields that are not in Git.
 func applyOptions() ssa.ApplyOptions {
 	options := ssa.DefaultApplyOptions()
 	options.Cleanup = ssa.ApplyCleanupOptions{
@@ -46,7 +45,7 @@ func applyOptions() ssa.ApplyOptions {
 	return options
 }
 
-// reconcile applies what is in Git as Flux does, and returns what it did with each object, by KIND/NAMESPACE/NAME.
+// reconcile applies the objects in Git as Flux does. It returns the action for each object, by KIND/NAMESPACE/NAME.
 func (k *kustomization) reconcile(t *testing.T, git string) map[string]ssa.Action {
 	t.Helper()
 	objects, err := ssautils.ReadObjects(strings.NewReader(git))
@@ -62,25 +61,25 @@ func (k *kustomization) reconcile(t *testing.T, git string) map[string]ssa.Actio
 		actions[entry.Subject] = entry.Action
 	}
 	if len(actions) != len(objects) {
-		t.Fatalf("Flux says of %d objects: %v", len(objects), actions)
+		t.Fatalf("Flux reports for %d objects: %v", len(objects), actions)
 	}
 	return actions
 }
 
-// unchanged fails if Flux sees drift in any of some reconciliations, between which the operator looks at web too.
+// unchanged fails if Flux detects drift in any of several reconciliations. The operator runs a pass over web between them.
 func (k *kustomization) unchanged(t *testing.T, git string, times int) {
 	t.Helper()
 	for range times {
 		for subject, action := range k.reconcile(t, git) {
 			if action != ssa.UnchangedAction {
-				t.Fatalf("Flux saw drift of %s: %s", subject, action)
+				t.Fatalf("Flux detected drift of %s: %s", subject, action)
 			}
 		}
 		operatorPasses(t, named(k.namespace, "web"))
 	}
 }
 
-// corrects fails unless Flux sees drift of the MCPServer, and corrects it.
+// corrects fails unless Flux detects and corrects drift of the MCPServer.
 func (k *kustomization) corrects(t *testing.T, git string, server client.ObjectKey) {
 	t.Helper()
 	subject := "MCPServer/" + server.Namespace + "/" + server.Name
@@ -89,7 +88,7 @@ func (k *kustomization) corrects(t *testing.T, git string, server client.ObjectK
 	}
 }
 
-// TestFlux: Flux's apply engine, with its correction of drift, and the operator leave each other alone, and both the scale.
+// TestFlux verifies that Flux's apply engine, with drift correction, and the operator do not interfere, and that both keep the scale.
 func TestFlux(t *testing.T) {
 	flux, web, api := newKustomization(t)
 	git := together(mcpServer("web", version1), mcpServer("api", version1))
@@ -107,7 +106,7 @@ func TestFlux(t *testing.T) {
 			scaleIs(t, web, 3)
 			flux.unchanged(t, git, 10)
 
-			// Drift of the MCPServer is corrected.
+			// Flux corrects drift of the MCPServer.
 			kubectl(t, web.Namespace, "patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"image":"registry.example/other:1"}}`)
 			flux.corrects(t, git, web)
 			scaleIs(t, web, 3)
@@ -120,7 +119,7 @@ func TestFlux(t *testing.T) {
 	isManagedBy(t, web, fluxManager, true)
 }
 
-// TestFluxWithReplicasInGit: what Git declares is carried out once; whoever scales afterwards is no drift.
+// TestFluxWithReplicasInGit verifies that a declaration in Git is carried out once. A later scaling by others is not drift.
 func TestFluxWithReplicasInGit(t *testing.T) {
 	flux, web, api := newKustomization(t)
 	git := together(mcpServer("web", version1, "replicas: 2"), mcpServer("api", version1, "replicas: 1"))
@@ -130,7 +129,7 @@ func TestFluxWithReplicasInGit(t *testing.T) {
 	scaleIs(t, web, 5)
 	leftToOthers(t, holds(t, web, 5, func() { flux.unchanged(t, git, 10) }))
 
-	// A new number in Git counts again.
+	// A new number in Git counts.
 	git = together(mcpServer("web", version1, "replicas: 3"), mcpServer("api", version1, "replicas: 1"))
 	moves(t, web, []int32{5, 3}, func() {
 		flux.corrects(t, git, web)
@@ -138,7 +137,7 @@ func TestFluxWithReplicasInGit(t *testing.T) {
 		scaleIs(t, web, 3)
 		flux.unchanged(t, git, 4)
 	})
-	// Taken out of Git, the pods stay.
+	// After the number is removed from Git, the pods stay.
 	git = together(mcpServer("web", version1), mcpServer("api", version1, "replicas: 1"))
 	holds(t, web, 3, func() {
 		flux.corrects(t, git, web)
@@ -148,8 +147,8 @@ func TestFluxWithReplicasInGit(t *testing.T) {
 	scaleIs(t, api, 1)
 }
 
-// TestFluxUndoesKubectlApply: kustomize-controller takes the fields of kubectl over and drops those that are not in Git. A
-// number that somebody declared by kubectl apply is released by that, and no pod moves.
+// TestFluxUndoesKubectlApply: kustomize-controller takes over the fields of kubectl and removes those that are not in Git. This releases
+// a number of replicas that kubectl apply has declared, and no pod changes.
 func TestFluxUndoesKubectlApply(t *testing.T) {
 	for _, row := range []struct {
 		name string
@@ -172,7 +171,7 @@ func TestFluxUndoesKubectlApply(t *testing.T) {
 				flux.unchanged(t, git, 4)
 			})
 			if replicas := kubectl(t, web.Namespace, "get", "mcpserver", "web", "-o", "jsonpath={.spec.replicas}"); replicas != "" {
-				t.Errorf("%s replicas are declared, and not in Git", replicas)
+				t.Errorf("%s replicas are declared, but Git declares none", replicas)
 			}
 			neitherOwnsTheScale(t, web, fluxManager)
 		})

@@ -17,11 +17,11 @@ import (
 // helmManager is the field manager of Helm.
 const helmManager = "helm"
 
-// helmTimeout is how long Helm waits for what it installed.
+// helmTimeout limits how long Helm waits for the objects of a release.
 const helmTimeout = time.Minute
 
-// helmRelease is a release of a user's chart, as Helm 4's command line with --wait manages it: with server-side apply, and
-// done when kstatus says so of every object.
+// helmRelease is a release of a user's chart. It behaves like the command line of Helm 4 with --wait: it uses server-side apply, and
+// waits until kstatus reports every object as ready.
 type helmRelease struct {
 	namespace     string
 	configuration *action.Configuration
@@ -39,7 +39,7 @@ func newHelmRelease(t *testing.T) (r *helmRelease, web, api client.ObjectKey) {
 	return &helmRelease{namespace: namespace, configuration: configuration}, named(namespace, "web"), named(namespace, "api")
 }
 
-// next is the next version of the chart.
+// next returns the next version of the chart.
 func (r *helmRelease) next(manifest string) *chart.Chart {
 	r.revisions++
 	return &chart.Chart{
@@ -48,7 +48,7 @@ func (r *helmRelease) next(manifest string) *chart.Chart {
 	}
 }
 
-// install is helm install --wait.
+// install does what helm install --wait does.
 func (r *helmRelease) install(t *testing.T, manifest string) {
 	t.Helper()
 	install := action.NewInstall(r.configuration)
@@ -58,7 +58,7 @@ func (r *helmRelease) install(t *testing.T, manifest string) {
 	must(t, err)
 }
 
-// upgrade is helm upgrade --wait.
+// upgrade does what helm upgrade --wait does.
 func (r *helmRelease) upgrade(t *testing.T, manifest string) error {
 	t.Helper()
 	upgrade := action.NewUpgrade(r.configuration)
@@ -67,7 +67,7 @@ func (r *helmRelease) upgrade(t *testing.T, manifest string) error {
 	return err
 }
 
-// rollback is helm rollback --wait.
+// rollback does what helm rollback --wait does.
 func (r *helmRelease) rollback(t *testing.T, revision int) {
 	t.Helper()
 	r.revisions++
@@ -76,16 +76,16 @@ func (r *helmRelease) rollback(t *testing.T, revision int) {
 	must(t, rollback.Run("servers"))
 }
 
-// isNow fails unless the StatefulSet asks for n pods and all are ready, without waiting: Helm has waited for it.
+// isNow fails unless the StatefulSet has n replicas and all pods are ready. It does not wait, because Helm must have waited.
 func isNow(t *testing.T, server client.ObjectKey, n int32) {
 	t.Helper()
 	if state, is := isAt(t, server, n); !is {
-		t.Errorf("Helm did not wait until %s has %d pods: %s", server.Name, n, state)
+		t.Errorf("Helm did not wait until %s had %d pods: %s", server.Name, n, state)
 	}
 }
 
-// TestHelm: Helm 4 with its server-side apply installs, upgrades and rolls back MCPServers, waits until they are Ready, and
-// the scale moves only where a declaration does.
+// TestHelm verifies that Helm 4 with server-side apply can install, upgrade and roll back MCPServers and waits until they are Ready. The
+// scale only changes with a declaration.
 func TestHelm(t *testing.T) {
 	helm, web, api := newHelmRelease(t)
 	helm.install(t, together(mcpServer("web", version1), mcpServer("api", version1, "replicas: 2")))
@@ -104,7 +104,7 @@ func TestHelm(t *testing.T) {
 	must(t, helm.upgrade(t, together(mcpServer("web", version2, "replicas: 2"), mcpServer("api", version2, "replicas: 2"))))
 	isNow(t, web, 2)
 	holds(t, web, 2, func() {
-		helm.rollback(t, 2) // to where web declares nothing
+		helm.rollback(t, 2) // to the revision in which web declares nothing
 		operatorPasses(t, web)
 		isNow(t, web, 2)
 	})
@@ -113,8 +113,8 @@ func TestHelm(t *testing.T) {
 	isNow(t, api, 2)
 }
 
-// TestHelmRollbackDeclaresAgain: a rollback to another number is a changed declaration, which is carried out once, whoever
-// has scaled since; a rollback to the same number is none.
+// TestHelmRollbackDeclaresAgain: a rollback to a different number is a changed declaration. The operator carries it out once, even if
+// others have scaled since. A rollback to the same number is not a change.
 func TestHelmRollbackDeclaresAgain(t *testing.T) {
 	helm, web, api := newHelmRelease(t)
 	servers := func(image string, web ...string) string {
@@ -131,7 +131,7 @@ func TestHelmRollbackDeclaresAgain(t *testing.T) {
 			helm.rollback(t, 1) // revision 3
 			isNow(t, web, 2)
 		})
-		// Once: who scales afterwards is yielded to, also by a rollback to the same number.
+		// The declaration counts once: the operator yields to later scaling, even after a rollback to the same number.
 		kubectlScale(t, web, 3)
 		scaleIs(t, web, 3)
 		leftToOthers(t, holds(t, web, 3, func() {
@@ -140,7 +140,7 @@ func TestHelmRollbackDeclaresAgain(t *testing.T) {
 			operatorPasses(t, web)
 			isNow(t, web, 3)
 		}))
-		// From no number to the old one.
+		// From no declaration back to the old number.
 		must(t, helm.upgrade(t, servers(version1)))
 		isNow(t, web, 3)
 		moves(t, web, []int32{3, 2}, func() {
@@ -150,14 +150,14 @@ func TestHelmRollbackDeclaresAgain(t *testing.T) {
 	}))
 }
 
-// TestHelmSaysWhatIsRefused: Helm does not wait in vain for an MCPServer that cannot become Ready.
+// TestHelmSaysWhatIsRefused verifies that Helm does not wait for its timeout if an MCPServer cannot become Ready.
 func TestHelmSaysWhatIsRefused(t *testing.T) {
 	helm, web, _ := newHelmRelease(t)
 	helm.install(t, mcpServer("web", version1))
 	err := helm.upgrade(t, mcpServer("web", version1,
 		"podTemplateSpec: {spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}"))
 	if err == nil || !strings.Contains(err.Error(), "MCPServer") || !strings.Contains(err.Error(), "missing") {
-		t.Errorf("the upgrade ended with: %v", err)
+		t.Errorf("unexpected result of the upgrade: %v", err)
 	}
 	holds(t, web, 1, func() { helm.rollback(t, 1); isNow(t, web, 1) })
 }

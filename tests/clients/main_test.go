@@ -23,14 +23,14 @@ import (
 )
 
 var (
-	// theCluster is where the tests run.
+	// theCluster is the cluster of the suite.
 	theCluster *cluster.Cluster
-	// operator is the operator that runs there.
+	// operator is the operator that runs on theCluster.
 	operator *cluster.Operator
 )
 
 func TestMain(m *testing.M) {
-	// What runs in parallel waits most of the time, for autoscalers and pods. The command line wins over this.
+	// Parallel tests mostly wait for autoscalers and pods. The command line overrides this value.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
@@ -45,13 +45,13 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// newNamespace makes a namespace that goes away with the test.
+// newNamespace creates a namespace and deletes it when the test ends.
 func newNamespace(t *testing.T) string {
 	t.Helper()
 	return theCluster.NewNamespace(t, "clients-")
 }
 
-// kubectl returns what kubectl printed.
+// kubectl runs kubectl and returns its output.
 func kubectl(t *testing.T, namespace string, args ...string) string {
 	t.Helper()
 	out, err := theCluster.Kubectl(t.Context(), append([]string{"-n", namespace}, args...)...)
@@ -59,14 +59,14 @@ func kubectl(t *testing.T, namespace string, args ...string) string {
 	return out
 }
 
-// apply applies a manifest as a user does who is no GitOps tool.
+// apply applies a manifest as a user without a GitOps tool.
 func apply(t *testing.T, namespace, manifest string) {
 	t.Helper()
 	_, err := theCluster.KubectlWithInput(t.Context(), manifest, "-n", namespace, "apply", "--server-side", "-f", "-")
 	must(t, err)
 }
 
-// named is an MCPServer, and its StatefulSet, by namespace and name.
+// named returns the key of an MCPServer and its StatefulSet.
 func named(namespace, name string) client.ObjectKey {
 	return client.ObjectKey{Namespace: namespace, Name: name}
 }
@@ -77,7 +77,7 @@ func kubectlScale(t *testing.T, server client.ObjectKey, n int32) {
 	kubectl(t, server.Namespace, "scale", "statefulset", server.Name, fmt.Sprintf("--replicas=%d", n))
 }
 
-// operatorPasses makes the operator look at the MCPServer once more.
+// operatorPasses triggers a pass of the operator over the MCPServer and waits for it.
 func operatorPasses(t *testing.T, server client.ObjectKey) {
 	t.Helper()
 	mark, err := operator.LogMark()
@@ -86,7 +86,7 @@ func operatorPasses(t *testing.T, server client.ObjectKey) {
 	must(t, operator.WaitForPassOver(t.Context(), mark, server.Namespace))
 }
 
-// scaleIs waits until the StatefulSet asks for n pods, and the MCPServer says that all of them are ready.
+// scaleIs waits until the StatefulSet has n replicas, and the MCPServer reports that all of them are ready.
 func scaleIs(t *testing.T, server client.ObjectKey, n int32) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d replicas of %s, all ready", n, server.Name), func() (string, bool) {
@@ -94,7 +94,7 @@ func scaleIs(t *testing.T, server client.ObjectKey, n int32) {
 	})
 }
 
-// isAt tells whether it is now as scaleIs waits for.
+// isAt reports whether the condition of scaleIs is true now.
 func isAt(t *testing.T, server client.ObjectKey, n int32) (state string, is bool) {
 	t.Helper()
 	set, mcp := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
@@ -106,14 +106,13 @@ func isAt(t *testing.T, server client.ObjectKey, n int32) (state string, is bool
 			apimeta.IsStatusConditionTrue(mcp.Status.Conditions, v1alpha1.ConditionReady)
 }
 
-// holds fails if the StatefulSet has any other scale than n at any instant while something is done, and returns who owned
-// the scale meanwhile.
+// holds fails if the StatefulSet has a scale other than n at any time while do runs. It returns the owners of the scale during that time.
 func holds(t *testing.T, server client.ObjectKey, n int32, do func()) (owners []string) {
 	t.Helper()
 	return moves(t, server, []int32{n}, do)
 }
 
-// repeated returns the first scales of an endless cycle, as many as somebody writes after the first, and then the last.
+// repeated returns the scales that result from a repeated cycle: the first one, one for each of the given writes, and then the last one.
 func repeated(cycle []int32, writes int, last int32) []int32 {
 	var scales []int32
 	for i := range writes + 1 {
@@ -122,8 +121,8 @@ func repeated(cycle []int32, writes int, last int32) []int32 {
 	return slices.Compact(append(scales, last))
 }
 
-// moves fails if the StatefulSet has any other scales than these, one after the other, while something is done, and
-// returns who owned the scale meanwhile: see cluster.Recorder.
+// moves fails unless the StatefulSet has exactly these scales, in order, while do runs. It returns the owners of the scale during that
+// time. See cluster.Recorder.
 func moves(t *testing.T, server client.ObjectKey, scales []int32, do func()) (owners []string) {
 	t.Helper()
 	recorder, err := theCluster.RecordScale(t.Context(), server)
@@ -132,20 +131,20 @@ func moves(t *testing.T, server client.ObjectKey, scales []int32, do func()) (ow
 	seen, err := recorder.Stop(t.Context())
 	must(t, err)
 	if !slices.Equal(seen, scales) {
-		t.Fatalf("the scale of %s has to be %v, but was %v", server.Name, scales, seen)
+		t.Fatalf("want the scales of %s to be %v, got %v", server.Name, scales, seen)
 	}
 	return recorder.Owners()
 }
 
-// leftToOthers fails if the operator has owned the scale for an instant. It only ever writes a scale that it owns then.
+// leftToOthers fails if the operator has owned the scale at any time. The operator only writes a scale that it then owns.
 func leftToOthers(t *testing.T, owners []string) {
 	t.Helper()
 	if slices.ContainsFunc(owners, func(at string) bool { return strings.Contains(at, applyconfigs.FieldManager) }) {
-		t.Errorf("the operator has owned the scale that is left to others: %q", owners)
+		t.Errorf("the operator has owned a scale that it must leave to others: %q", owners)
 	}
 }
 
-// isManagedBy fails unless the MCPServer was written by a field manager by server-side apply, or without it.
+// isManagedBy fails unless the field manager has written the MCPServer with server-side apply, or without it, as given.
 func isManagedBy(t *testing.T, key client.ObjectKey, manager string, serverSide bool) {
 	t.Helper()
 	server := &v1alpha1.MCPServer{}
@@ -155,11 +154,11 @@ func isManagedBy(t *testing.T, key client.ObjectKey, manager string, serverSide 
 		writers = append(writers, fmt.Sprintf("%s/%s", entry.Manager, entry.Operation))
 	}
 	if slices.Contains(writers, manager+"/Apply") != serverSide {
-		t.Errorf("server-side apply by %s has to be %t, but it was written by %v", manager, serverSide, writers)
+		t.Errorf("want server-side apply by %s: %t, but the writers are %v", manager, serverSide, writers)
 	}
 }
 
-// neitherOwnsTheScale waits until neither the operator nor the named field manager owns the scale.
+// neitherOwnsTheScale waits until neither the operator nor the given field manager owns the scale.
 func neitherOwnsTheScale(t *testing.T, server client.ObjectKey, manager string) {
 	t.Helper()
 	eventually(t, "neither "+manager+" nor the operator to own the scale of "+server.Name, func() (string, bool) {
@@ -178,10 +177,10 @@ var (
 	eventually = cluster.MustEventually
 )
 
-// together are several manifests in one.
+// together joins several manifests.
 func together(manifests ...string) string { return strings.Join(manifests, "---\n") }
 
-// mcpServer is a manifest of an MCPServer, with more of its spec as YAML in flow style.
+// mcpServer returns the manifest of an MCPServer. The argument more contains fields of its spec, in YAML's flow style.
 func mcpServer(name, image string, more ...string) string {
 	return fmt.Sprintf(`apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
@@ -190,8 +189,8 @@ spec: {%s}
 `, name, strings.Join(append([]string{fmt.Sprintf("image: %q, transport: streamable-http", image)}, more...), ", "))
 }
 
-// autoscaler is a manifest of a HorizontalPodAutoscaler that needs no metrics, because it has no choice. It puts the
-// StatefulSet web back to n whenever somebody else has scaled it.
+// autoscaler returns a HorizontalPodAutoscaler with a fixed number of replicas, which needs no metrics. It sets StatefulSet "web" back
+// to n when another client has scaled it.
 func autoscaler(n int32) string {
 	return fmt.Sprintf(`apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler

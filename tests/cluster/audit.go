@@ -21,20 +21,21 @@ type Request struct {
 	Namespace   string
 	Name        string
 	UserAgent   string
-	// Code is the HTTP status of the answer.
+	// Code is the HTTP status code of the response.
 	Code int
-	// Denied is true for want of a permission. What an admission plugin refuses is Forbidden as well.
+	// Denied is true if the user lacks a permission. It is false for requests that an admission plugin rejects, although their code
+	// is also 403.
 	Denied bool
-	// Time is when it was received, Done when it was answered.
+	// Time is when the server received the request. Done is when it responded.
 	Time, Done time.Time
-	// Version, Generation and Replicas are what a StatefulSet, or its scale, had after a write of it; absent for other
-	// requests. A scale has no generation.
+	// Version, Generation and Replicas describe a StatefulSet, or its scale, after a write. They are empty for other requests.
+	// A scale has no generation.
 	Version    string
 	Generation int64
 	Replicas   *int32
 }
 
-// String names the request in the way of kubectl auth can-i.
+// String formats the request in the style of kubectl auth can-i.
 func (r Request) String() string {
 	resource := r.Resource
 	if r.Subresource != "" {
@@ -43,8 +44,8 @@ func (r Request) String() string {
 	return fmt.Sprintf("%s %s %s/%s: %d", r.Verb, resource, r.Namespace, r.Name, r.Code)
 }
 
-// IsWrite reports whether the request could change an object. Leases and the reviews by which the operator checks who
-// scrapes its metrics are no writes in this sense.
+// IsWrite reports whether the request could change an object. It ignores Leases, and the reviews that the operator creates to
+// authorize scrapes of its metrics.
 func (r Request) IsWrite() bool {
 	if slices.Contains([]string{"authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io"}, r.Group) {
 		return false
@@ -52,11 +53,11 @@ func (r Request) IsWrite() bool {
 	return slices.Contains([]string{"create", "update", "patch", "delete", "deletecollection"}, r.Verb)
 }
 
-// ErrNoAuditLog is returned for an existing cluster, whose audit log is not within reach.
-var ErrNoAuditLog = errors.New("the audit log is known only for a control plane that the suite started")
+// ErrNoAuditLog is returned for an existing cluster, because its audit log is not accessible.
+var ErrNoAuditLog = errors.New("the audit log is only available for a control plane that the suite started")
 
-// AuditMark returns the end of the last whole line of the audit log as it is now. The API server writes a request to it
-// before it answers.
+// AuditMark returns the offset of the end of the last complete line of the audit log. The API server logs a request before it
+// responds.
 func (c *Cluster) AuditMark() (int64, error) {
 	if c.controlPlane == nil {
 		return 0, ErrNoAuditLog
@@ -68,14 +69,14 @@ func (c *Cluster) AuditMark() (int64, error) {
 	defer file.Close()
 	end, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
-		return 0, fmt.Errorf("looking at the audit log: %w", err)
+		return 0, fmt.Errorf("reading the audit log: %w", err)
 	}
 	chunk := make([]byte, 64<<10)
 	for end > 0 {
 		start := max(0, end-int64(len(chunk)))
 		read := chunk[:end-start]
 		if _, err := file.ReadAt(read, start); err != nil {
-			return 0, fmt.Errorf("looking at the audit log: %w", err)
+			return 0, fmt.Errorf("reading the audit log: %w", err)
 		}
 		if i := bytes.LastIndexByte(read, '\n'); i >= 0 {
 			return start + int64(i) + 1, nil
@@ -85,7 +86,7 @@ func (c *Cluster) AuditMark() (int64, error) {
 	return 0, nil
 }
 
-// RequestsSince returns the requests of a user after a mark in the audit log; of every user if it is empty.
+// RequestsSince returns the requests of a user after a mark in the audit log. If user is empty, it returns those of all users.
 func (c *Cluster) RequestsSince(mark int64, user string) ([]Request, error) {
 	if c.controlPlane == nil {
 		return nil, ErrNoAuditLog
@@ -105,7 +106,7 @@ func (c *Cluster) RequestsSince(mark int64, user string) ([]Request, error) {
 	var requests []Request
 	for line := range bytes.Lines(content) {
 		if !bytes.HasSuffix(line, []byte("\n")) {
-			break // being written
+			break // the server is still writing this line
 		}
 		var event struct {
 			Verb      string

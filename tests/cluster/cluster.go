@@ -1,6 +1,6 @@
-// Package cluster gives the suites and the demo a cluster with the operator installed from deploy/: a control plane of
-// its own, or an existing cluster when told so. The operator runs as a process of its own, as its own ServiceAccount and
-// with the permissions of deploy/, so that a missing or an excess permission shows.
+// Package cluster provides test suites and the demo with a cluster on which the operator is installed from deploy/. The cluster
+// is a new control plane, or an existing cluster on request. The operator runs as a separate process. It uses its own
+// ServiceAccount and the permissions of deploy/, so that tests detect missing and excess permissions.
 package cluster
 
 import (
@@ -30,17 +30,17 @@ import (
 	"mcpserver-operator/tests/controlplane"
 )
 
-// ExistingVariable names the environment variable that, set to true, makes Start use the cluster of KUBECONFIG. It is a
-// switch of its own so that nobody runs the suites on a cluster by accident: they install and delete things.
+// ExistingVariable is the name of an environment variable. If it is "true", Start uses the cluster of KUBECONFIG. KUBECONFIG
+// alone is not enough, because the suites install and delete objects and must not run on a cluster by accident.
 const ExistingVariable = "USE_EXISTING_CLUSTER"
 
 // Cluster is a cluster to test on.
 type Cluster struct {
 	// Kubeconfig is a file with the credentials of an administrator.
 	Kubeconfig string
-	// Config has the same credentials, and no client-side rate limit.
+	// Config has the same credentials. It has no client-side rate limit.
 	Config *rest.Config
-	// Client is the administrator's client for typed objects, MCPServers among them.
+	// Client is the administrator's client for typed objects, including MCPServers.
 	Client client.WithWatch
 	// Clients is the administrator's client for subresources.
 	Clients kubernetes.Interface
@@ -48,7 +48,7 @@ type Cluster struct {
 	controlPlane *controlplane.ControlPlane // nil for an existing cluster
 	kubectl      string
 	root         string   // of the repository
-	dir          string   // for files that do not outlive the run
+	dir          string   // for temporary files
 	operator     struct { // its executable, built once
 		sync.Mutex
 		binaries map[string]string // by version
@@ -59,13 +59,13 @@ type Cluster struct {
 	}
 }
 
-// Start starts a control plane with the given components, or connects to the cluster of KUBECONFIG when
-// ExistingVariable is true.
+// Start starts a control plane with the given components. If ExistingVariable is true, it connects to the cluster of KUBECONFIG
+// instead.
 func Start(ctx context.Context, components ...string) (*Cluster, error) {
 	return StartWith(ctx, controlplane.Options{Components: components})
 }
 
-// StartWith is Start with all the options of a control plane.
+// StartWith is Start with all options of a control plane.
 func StartWith(ctx context.Context, options controlplane.Options) (*Cluster, error) {
 	root, err := repositoryRoot()
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *Cluster) connect(ctx context.Context, options controlplane.Options) err
 	if os.Getenv(ExistingVariable) == "true" {
 		c.Kubeconfig, c.kubectl = os.Getenv(clientcmd.RecommendedConfigPathEnvVar), "kubectl"
 		if c.Kubeconfig == "" {
-			return fmt.Errorf("%s is true, but KUBECONFIG does not say which cluster", ExistingVariable)
+			return fmt.Errorf("%s is true, but KUBECONFIG is not set", ExistingVariable)
 		}
 		config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
 		if err != nil {
@@ -115,7 +115,7 @@ func (c *Cluster) connect(ctx context.Context, options controlplane.Options) err
 	return nil
 }
 
-// Stop stops the control plane, if it was started. With failed it keeps the logs and says where they are.
+// Stop stops the control plane if Start started it. If failed is set, it keeps the logs and prints their path.
 func (c *Cluster) Stop(failed bool) error {
 	var errs []error
 	if c.controlPlane != nil {
@@ -129,7 +129,7 @@ func (c *Cluster) Stop(failed bool) error {
 	return errors.Join(errs...)
 }
 
-// Kill ends a component of the control plane as a crash does.
+// Kill ends a component of the control plane with SIGKILL, as in a crash.
 func (c *Cluster) Kill(component string) error {
 	if c.controlPlane == nil {
 		return errNotOurs
@@ -137,7 +137,7 @@ func (c *Cluster) Kill(component string) error {
 	return c.controlPlane.Kill(component)
 }
 
-// StartAgain starts a component that was killed, and returns when it is ready.
+// StartAgain restarts a component that was killed, and returns when the component is ready.
 func (c *Cluster) StartAgain(ctx context.Context, component string) error {
 	if c.controlPlane == nil {
 		return errNotOurs
@@ -145,17 +145,17 @@ func (c *Cluster) StartAgain(ctx context.Context, component string) error {
 	return c.controlPlane.StartAgain(ctx, component)
 }
 
-// StartEnded starts every component again that has ended by itself, as the kubelet does.
+// StartEnded restarts every component that has exited by itself, as the kubelet does.
 func (c *Cluster) StartEnded(ctx context.Context) error {
 	if c.controlPlane == nil {
-		return nil // it has a kubelet
+		return nil // an existing cluster restarts its own components
 	}
 	return c.controlPlane.StartEnded(ctx)
 }
 
-var errNotOurs = errors.New("only a control plane that the suite started may be killed")
+var errNotOurs = errors.New("only components of a control plane that the suite started may be killed")
 
-// LoadImage writes an image under a name, such as probe:v1, and puts it on every real node.
+// LoadImage writes an image with a name, such as probe:v1, and imports it into every real node.
 func (c *Cluster) LoadImage(ctx context.Context, reference string, img v1.Image) error {
 	if c.controlPlane == nil {
 		return errNotOurs
@@ -171,7 +171,7 @@ func (c *Cluster) LoadImage(ctx context.Context, reference string, img v1.Image)
 	return errors.Join(c.controlPlane.LoadImage(ctx, archive.Name()), os.Remove(archive.Name()))
 }
 
-// BuildImage makes an image, such as images.Server, and puts it on every real node under each of the names.
+// BuildImage builds an image, such as images.Server, and imports it into every real node under each of the given names.
 func (c *Cluster) BuildImage(ctx context.Context, build func(ctx context.Context, dir string) (v1.Image, error), references ...string) error {
 	img, err := build(ctx, filepath.Join(c.root, "bin/images"))
 	if err != nil {
@@ -185,7 +185,7 @@ func (c *Cluster) BuildImage(ctx context.Context, build func(ctx context.Context
 	return nil
 }
 
-// OperatorImage builds the image of the operator for this machine, with a version linked in.
+// OperatorImage builds the operator's image for the architecture of this machine. The version is linked into the binary.
 func (c *Cluster) OperatorImage(ctx context.Context, version string) (v1.Image, error) {
 	platform := v1.Platform{OS: "linux", Architecture: goruntime.GOARCH}
 	index, err := image.OperatorRelease(c.root, buildTags, version, "", time.Unix(0, 0), platform).Build(ctx, filepath.Join(c.dir, "image"))
@@ -195,7 +195,7 @@ func (c *Cluster) OperatorImage(ctx context.Context, version string) (v1.Image, 
 	return image.ForPlatform(index, platform)
 }
 
-// Helm runs the real Helm as the administrator and returns what it printed.
+// Helm runs Helm as the administrator and returns its output.
 func (c *Cluster) Helm(ctx context.Context, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, filepath.Join(filepath.Dir(c.kubectl), "helm"), args...)
 	command.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "HELM_CACHE_HOME="+c.dir, "HELM_CONFIG_HOME="+c.dir, "HELM_DATA_HOME="+c.dir)
@@ -207,10 +207,10 @@ func (c *Cluster) Helm(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// KubectlPath is the kubectl that belongs to the cluster.
+// KubectlPath returns the path of the kubectl that matches the cluster.
 func (c *Cluster) KubectlPath() string { return c.kubectl }
 
-// Kubectl runs the real kubectl as the administrator and returns what it printed.
+// Kubectl runs kubectl as the administrator and returns its output.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return c.KubectlWithInput(ctx, "", args...)
 }
@@ -229,7 +229,7 @@ func (c *Cluster) KubectlWithInput(ctx context.Context, input string, args ...st
 	return out.String(), nil
 }
 
-// Install installs the API, the identity and the permissions of the operator from deploy/, without its Deployment.
+// Install installs the CRD, the ServiceAccount and the permissions of the operator from deploy/, without the Deployment.
 func (c *Cluster) Install(ctx context.Context) error {
 	for _, part := range []string{"deploy/crd", "deploy/admission", "deploy/rbac"} {
 		if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", part); err != nil {
@@ -241,7 +241,7 @@ func (c *Cluster) Install(ctx context.Context) error {
 	return err
 }
 
-// count returns how many MCPServers there are.
+// count returns the number of MCPServers.
 func (c *Cluster) count(ctx context.Context) (int, error) {
 	var servers v1alpha1.MCPServerList
 	if err := c.Client.List(ctx, &servers); err != nil {
@@ -250,8 +250,8 @@ func (c *Cluster) count(ctx context.Context) (int, error) {
 	return len(servers.Items), nil
 }
 
-// repositoryRoot is the nearest folder above the working directory with a main.go beside its go.mod: some of the tests
-// are modules of their own.
+// repositoryRoot returns the nearest folder, from the working directory upwards, that has a go.mod and a main.go. The main.go is
+// required because some tests have their own module.
 func repositoryRoot() (string, error) {
 	at, err := os.Getwd()
 	if err != nil {
@@ -267,5 +267,5 @@ func repositoryRoot() (string, error) {
 	return "", errors.New("looking for the repository: no go.mod with a main.go in or above the working directory")
 }
 
-// pollInterval is how often a condition is looked at that no watch can tell.
+// pollInterval is the interval for conditions that cannot be watched.
 const pollInterval = 50 * time.Millisecond

@@ -24,22 +24,22 @@ import (
 	"mcpserver-operator/tests/controlplane"
 )
 
-// OperatorNamespace is where deploy/ puts the operator.
+// OperatorNamespace is the operator's namespace in deploy/.
 const OperatorNamespace = "mcpserver-operator-system"
 
-// operatorAccount is the ServiceAccount that deploy/ makes for the operator.
+// operatorAccount is the operator's ServiceAccount in deploy/.
 const operatorAccount = "mcpserver-operator"
 
-// OperatorUser is the user as which the operator talks to the API server.
+// OperatorUser is the user name of the operator in requests to the API server.
 const OperatorUser = "system:serviceaccount:" + OperatorNamespace + ":" + operatorAccount
 
-// buildTags are those of make build. With fieldsv1string, equal sets of fields in managedFields are in memory once.
+// buildTags are the tags of make build. With fieldsv1string, equal field sets in managedFields share memory.
 const buildTags = "fieldsv1string"
 
-// operatorTimeout is how long the operator may take to start or to stop.
+// operatorTimeout limits how long the operator may take to start or to stop.
 const operatorTimeout = time.Minute
 
-// Operator is the operator as a process.
+// Operator is a process that runs the operator.
 type Operator struct {
 	cluster        *Cluster
 	kubeconfig     string
@@ -53,20 +53,20 @@ type Operator struct {
 	exited  chan struct{}
 }
 
-// StartOperator builds the operator from the source, starts it as its ServiceAccount, and returns when it is ready. Args
-// are added to its flags.
+// StartOperator builds the operator from source, starts it with its ServiceAccount, and returns when it is ready. It appends args
+// to the operator's flags.
 func (c *Cluster) StartOperator(ctx context.Context, args ...string) (*Operator, error) {
 	return c.startOperator(ctx, "development", func(*rest.Config) {}, args)
 }
 
-// StartOperatorVersion is StartOperator with a version linked in, as a release has it. It shows in the user agent of the
-// operator's requests.
+// StartOperatorVersion is StartOperator with a version linked into the binary, as in a release. The user agent of the operator's
+// requests contains the version.
 func (c *Cluster) StartOperatorVersion(ctx context.Context, version string, args ...string) (*Operator, error) {
 	return c.startOperator(ctx, version, func(*rest.Config) {}, args)
 }
 
-// StartOperatorThrough is StartOperator for an operator that reaches the API server in another way, such as through a
-// proxy: connect changes how.
+// StartOperatorThrough is StartOperator for an operator that reaches the API server in a different way, such as through a proxy.
+// The function connect changes the client configuration.
 func (c *Cluster) StartOperatorThrough(ctx context.Context, connect func(*rest.Config), args ...string) (*Operator, error) {
 	return c.startOperator(ctx, "development", connect, args)
 }
@@ -93,7 +93,7 @@ func (c *Cluster) startOperator(ctx context.Context, version string, connect fun
 	return o, o.Start(ctx)
 }
 
-// buildOperator builds each version of the operator once, and returns its executable.
+// buildOperator builds the operator, once for each version, and returns the path of the executable.
 func (c *Cluster) buildOperator(ctx context.Context, version string) (string, error) {
 	c.operator.Lock()
 	defer c.operator.Unlock()
@@ -114,7 +114,7 @@ func (c *Cluster) buildOperator(ctx context.Context, version string) (string, er
 	return binary, nil
 }
 
-// OperatorConfig returns the credentials of the operator's ServiceAccount, without a client-side rate limit.
+// OperatorConfig returns a client configuration with the operator's ServiceAccount and no client-side rate limit.
 func (c *Cluster) OperatorConfig(ctx context.Context) (*rest.Config, error) {
 	token, err := c.token(ctx, operatorAccount)
 	if err != nil {
@@ -126,7 +126,7 @@ func (c *Cluster) OperatorConfig(ctx context.Context) (*rest.Config, error) {
 	}, nil
 }
 
-// token returns a token of a ServiceAccount in the operator's namespace.
+// token requests a token for a ServiceAccount in the operator's namespace.
 func (c *Cluster) token(ctx context.Context, account string) (string, error) {
 	day := int64((24 * time.Hour).Seconds())
 	request, err := c.Clients.CoreV1().ServiceAccounts(OperatorNamespace).CreateToken(ctx, account,
@@ -138,7 +138,7 @@ func (c *Cluster) token(ctx context.Context, account string) (string, error) {
 	return request.Status.Token, nil
 }
 
-// Start starts the operator again after Stop, and returns when it is ready.
+// Start starts the operator again after Stop, and returns when the operator is ready.
 func (o *Operator) Start(ctx context.Context) error {
 	var err error
 	if o.metricsAddress, err = freeAddress(); err != nil {
@@ -163,13 +163,13 @@ func (o *Operator) Start(ctx context.Context) error {
 		return fmt.Errorf("starting the operator: %w", err)
 	}
 	go func() {
-		_ = o.command.Wait() // how it ended shows in its log
+		_ = o.command.Wait() // the log contains the reason
 		close(o.exited)
 	}()
 	err = wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-o.exited:
-			return false, errors.New("it ended")
+			return false, errors.New("the process ended")
 		default:
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.probeAddress+"/readyz", nil)
@@ -190,7 +190,7 @@ func (o *Operator) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the operator as Kubernetes would: SIGTERM, and SIGKILL if that does not help.
+// Stop ends the operator as Kubernetes does: with SIGTERM, and with SIGKILL after a timeout.
 func (o *Operator) Stop() error {
 	if err := o.command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping the operator: %w", err)
@@ -203,7 +203,7 @@ func (o *Operator) Stop() error {
 	}
 }
 
-// Kill ends the operator with SIGKILL, as a crash does.
+// Kill ends the operator with SIGKILL, as in a crash.
 func (o *Operator) Kill() error {
 	if err := o.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("killing the operator: %w", err)
@@ -212,16 +212,16 @@ func (o *Operator) Kill() error {
 	return nil
 }
 
-// Freeze stops the operator where it is, until Thaw.
+// Freeze pauses the operator process until Thaw is called.
 func (o *Operator) Freeze() error { return o.command.Process.Signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen operator go on.
+// Thaw resumes a frozen operator process.
 func (o *Operator) Thaw() error { return o.command.Process.Signal(syscall.SIGCONT) }
 
-// Exited is closed when the operator, as it was started last, has ended.
+// Exited returns a channel that is closed when the most recently started operator process ends.
 func (o *Operator) Exited() <-chan struct{} { return o.exited }
 
-// Restart stops the operator, starts it again, and returns when it has gone over every MCPServer once.
+// Restart stops the operator and starts it again. It returns when the operator has finished a pass over every MCPServer.
 func (o *Operator) Restart(ctx context.Context) error {
 	if err := o.Stop(); err != nil {
 		return err
@@ -232,23 +232,23 @@ func (o *Operator) Restart(ctx context.Context) error {
 	return o.WaitForPassOverAll(ctx)
 }
 
-// Binary is the executable of the operator.
+// Binary returns the path of the operator's executable.
 func (o *Operator) Binary() string { return o.binary }
 
-// LogFile is the file with what the operator has logged since its first start.
+// LogFile returns the path of the operator's log, which starts with the operator's first start.
 func (o *Operator) LogFile() string { return o.log }
 
-// LogMark returns the end of the log as it is now.
+// LogMark returns the current end of the log.
 func (o *Operator) LogMark() (int64, error) {
 	info, err := os.Stat(o.log)
 	if err != nil {
-		return 0, fmt.Errorf("looking at the operator's log: %w", err)
+		return 0, fmt.Errorf("reading the size of the operator's log: %w", err)
 	}
 	return info.Size(), nil
 }
 
-// WaitForPassOver waits until the operator, which has to log at level 5, has begun and ended a pass over the MCPServer of
-// a namespace after a mark in its log.
+// WaitForPassOver waits until the operator has started and finished a pass over the MCPServer in the given namespace, after a mark
+// in the log. The operator must log at level 5.
 func (o *Operator) WaitForPassOver(ctx context.Context, mark int64, namespace string) error {
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(context.Context) (bool, error) {
 		content, err := os.ReadFile(o.log)
@@ -264,7 +264,7 @@ func (o *Operator) WaitForPassOver(ctx context.Context, mark int64, namespace st
 			switch {
 			case entry.Msg == "Reconciling":
 				begun[entry.ReconcileID] = true
-			case strings.HasPrefix(entry.Msg, "Reconcile") && begun[entry.ReconcileID]: // successful, done or an error
+			case strings.HasPrefix(entry.Msg, "Reconcile") && begun[entry.ReconcileID]: // matches success, done and error
 				return true, nil
 			}
 		}

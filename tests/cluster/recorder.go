@@ -21,8 +21,8 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// Recorder remembers every scale that a StatefulSet had, and every owner of it, from the API server's watch: what was
-// there only for an instant shows as well.
+// Recorder records every scale that a StatefulSet had, and every owner of that scale. It uses a watch, so that it also records
+// states that last only for an instant.
 type Recorder struct {
 	cluster *Cluster
 	key     client.ObjectKey
@@ -30,14 +30,14 @@ type Recorder struct {
 	done    chan struct{}
 
 	mutex    sync.Mutex
-	replicas []int32  // each change once, in order
-	owners   []string // each change once, in order
-	version  string   // the newest resourceVersion seen
+	replicas []int32  // one entry per change, in order
+	owners   []string // one entry per change, in order
+	version  string   // the newest resourceVersion that the watch has returned
 	deleted  bool
 	err      error
 }
 
-// RecordScale starts to record the scale of a StatefulSet, from the state that it has now.
+// RecordScale starts to record the scale of a StatefulSet, beginning with the current state.
 func (c *Cluster) RecordScale(ctx context.Context, key client.ObjectKey) (*Recorder, error) {
 	w, err := c.Client.Watch(ctx, &appsv1.StatefulSetList{}, &client.ListOptions{
 		Namespace: key.Namespace, FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, key.Name),
@@ -82,16 +82,16 @@ func (r *Recorder) recordOwners(set *appsv1.StatefulSet) {
 	}
 }
 
-// Owners returns who owned the scale until Stop, in order, each change once: field managers as OwnersOfReplicas names
-// them, with a space between several, and an empty string for nobody.
+// Owners returns the owners of the scale until Stop, in order, with one entry per change. An entry lists the field managers in the
+// format of OwnersOfReplicas, separated by spaces. An empty entry means that nobody owned the scale.
 func (r *Recorder) Owners() []string {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	return slices.Clone(r.owners)
 }
 
-// OwnersOfReplicas returns the field managers that own spec.replicas of an object, in order of name, each as
-// NAME/OPERATION or NAME/OPERATION/SUBRESOURCE.
+// OwnersOfReplicas returns the field managers that own spec.replicas of an object, sorted by name. The format is NAME/OPERATION or
+// NAME/OPERATION/SUBRESOURCE.
 func OwnersOfReplicas(object metav1.Object) ([]string, error) {
 	owners, err := ownership.OwnersOf(object, fieldpath.MakePathOrDie("spec", "replicas"))
 	if err != nil {
@@ -105,8 +105,7 @@ func OwnersOfReplicas(object metav1.Object) ([]string, error) {
 	return names, nil
 }
 
-// Stop waits until everything that happened so far is recorded, stops, and returns the scales in order, each change
-// once.
+// Stop waits until all changes so far are recorded, and stops. It returns the scales in order, with one entry per change.
 func (r *Recorder) Stop(ctx context.Context) ([]int32, error) {
 	defer func() {
 		r.watch.Stop()

@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// scraperToken returns a token of a ServiceAccount that may read the operator's metrics and nothing else.
+// scraperToken returns a token of a ServiceAccount that is only allowed to read the operator's metrics.
 func (c *Cluster) scraperToken(ctx context.Context) (string, error) {
 	c.scraper.Lock()
 	defer c.scraper.Unlock()
@@ -42,10 +42,10 @@ func (c *Cluster) scraperToken(ctx context.Context) (string, error) {
 	return token, err
 }
 
-// MetricsURL is where the operator serves its metrics.
+// MetricsURL returns the URL of the operator's metrics.
 func (o *Operator) MetricsURL() string { return "https://" + o.metricsAddress + "/metrics" }
 
-// Passes returns how many passes over MCPServers the operator has finished since it started.
+// Passes returns the number of passes that the operator has finished since it started.
 func (o *Operator) Passes(ctx context.Context) (int, error) {
 	families, err := o.Metrics(ctx)
 	if err != nil {
@@ -58,15 +58,15 @@ func (o *Operator) Passes(ctx context.Context) (int, error) {
 	return int(passes), nil
 }
 
-// WaitForPassOverAll waits until the operator has finished as many passes, since it was started last, as there are
-// MCPServers. One that goes meanwhile does not count.
+// WaitForPassOverAll waits until the operator has finished, since its last start, at least as many passes as there are MCPServers.
+// It recounts the MCPServers at each attempt, so that deleted ones do not count.
 func (o *Operator) WaitForPassOverAll(ctx context.Context) error {
 	var last, servers int
 	var lastErr error
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-o.exited:
-			return false, errors.New("it ended")
+			return false, errors.New("the operator ended")
 		default:
 		}
 		var counting, scraping error
@@ -76,16 +76,16 @@ func (o *Operator) WaitForPassOverAll(ctx context.Context) error {
 		return lastErr == nil && last >= servers, nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for a pass of the operator over each of %d MCPServers, there were %d: %w; its log is %s",
+		return fmt.Errorf("waiting for at least %d passes, one per MCPServer, but the operator has finished %d: %w; the operator's log is %s",
 			servers, last, errors.Join(err, lastErr), o.log)
 	}
 	return nil
 }
 
-// metricsAccount is the ServiceAccount that scrapes.
+// metricsAccount is the ServiceAccount of the scraper.
 const metricsAccount = "metrics-scraper"
 
-// Metrics scrapes the operator as a client that may.
+// Metrics scrapes the operator with a ServiceAccount that is allowed to.
 func (o *Operator) Metrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
 	token, err := o.cluster.scraperToken(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ func (o *Operator) Metrics(ctx context.Context) (map[string]*dto.MetricFamily, e
 	return families, nil
 }
 
-// Scrape asks for the metrics with a bearer token; with an empty one, without credentials.
+// Scrape requests the metrics with a bearer token. If token is empty, the request has no credentials.
 func (o *Operator) Scrape(ctx context.Context, token string) (status int, body io.ReadCloser, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, o.MetricsURL(), nil)
 	if err != nil {
@@ -116,7 +116,7 @@ func (o *Operator) Scrape(ctx context.Context, token string) (status int, body i
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	// The operator signs its own certificate when it starts; there is nothing to verify it against.
+	// The operator creates a self-signed certificate when it starts, so the client cannot verify it.
 	response, err := (&http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
 	}}).Do(request)

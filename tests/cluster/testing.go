@@ -17,13 +17,13 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// MustEventually fails a test if something does not become true: see Eventually.
+// MustEventually fails a test if a condition does not become true. See Eventually.
 func MustEventually(t testing.TB, what string, is func() (state string, done bool)) {
 	t.Helper()
 	Must(t, Eventually(t.Context(), what, func(context.Context) (string, bool) { return is() }))
 }
 
-// NewNamespace makes a namespace that goes away with a test.
+// NewNamespace creates a namespace and deletes it when the test ends.
 func (c *Cluster) NewNamespace(t testing.TB, prefix string) string {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix}}
@@ -32,8 +32,8 @@ func (c *Cluster) NewNamespace(t testing.TB, prefix string) string {
 	return namespace.Name
 }
 
-// NeedAuditLog skips a test on an existing cluster, whose audit log is not within reach. On the control plane of a suite,
-// as in make test and in CI, nothing is skipped: no audit log is a failure.
+// NeedAuditLog skips a test on an existing cluster, because its audit log is not accessible. On a control plane that the suite
+// started, as in make test and in CI, a missing audit log is a failure.
 func (c *Cluster) NeedAuditLog(t testing.TB) {
 	t.Helper()
 	_, err := c.AuditMark()

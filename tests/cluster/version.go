@@ -6,8 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 )
 
-// IsAtLeast reports whether the API server is of a version of Kubernetes, such as 1.37, or of a later one. Tests of what a version
-// has changed ask for it, and look at the other behavior before that version.
+// IsAtLeast reports whether the API server has at least the given version of Kubernetes, such as 1.37. Tests use it when behavior
+// differs between versions.
 func (c *Cluster) IsAtLeast(minimum string) (bool, error) {
 	info, err := c.Clients.Discovery().ServerVersion()
 	if err != nil {

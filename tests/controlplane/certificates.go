@@ -19,8 +19,8 @@ import (
 // validity is longer than any run of the control plane.
 const validity = 7 * 24 * time.Hour
 
-// authority is a certificate authority with its files in a folder. One authority signs everything: clients, servers
-// and the front proxy of the aggregation layer.
+// authority is a certificate authority. It stores its files in a folder. A single authority signs the certificates of all
+// clients, all servers and the front proxy of the aggregation layer.
 type authority struct {
 	dir     string
 	key     crypto.Signer
@@ -28,7 +28,7 @@ type authority struct {
 	certPEM []byte
 }
 
-// pair is the files of a certificate and its key.
+// pair holds the paths of a certificate and its key.
 type pair struct{ cert, key string }
 
 func newAuthority(dir string) (*authority, error) {
@@ -50,8 +50,8 @@ func newAuthority(dir string) (*authority, error) {
 // file returns the path of the authority's certificate.
 func (a *authority) file() string { return filepath.Join(a.dir, "ca.crt") }
 
-// issue signs a certificate for both a client (with user and groups) and a server, and writes it to
-// NAME.crt and NAME.key.
+// issue signs a certificate that is valid for a client (with the given user and groups) and for a server. It writes the
+// files NAME.crt and NAME.key.
 func (a *authority) issue(name, user string, groups ...string) (pair, error) {
 	files := pair{cert: filepath.Join(a.dir, name+".crt"), key: filepath.Join(a.dir, name+".key")}
 	key, err := newKey(files.key)
@@ -70,7 +70,7 @@ func (a *authority) issue(name, user string, groups ...string) (pair, error) {
 		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		DNSNames:     []string{"localhost", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"},
-		// Loopback, the first real node, and the Service "kubernetes".
+		// Loopback, the first real node, and the "kubernetes" Service.
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(nodeAddress(1)), net.IPv4(10, 96, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
@@ -88,7 +88,7 @@ func (a *authority) issue(name, user string, groups ...string) (pair, error) {
 	return files, cert.WriteCert(files.cert, encoded)
 }
 
-// newKey makes a private key and writes it to a file.
+// newKey generates a private key and writes it to a file.
 func newKey(path string) (crypto.Signer, error) {
 	encoded, err := keyutil.MakeEllipticPrivateKeyPEM()
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// auditPolicy records every request once, without its body: who did what to which object. Of writes of StatefulSets the
-// answer as well: what the object was like afterwards.
+// auditPolicy records each request once, without bodies. For writes of StatefulSets it also records the bodies, so that
+// tests can see the state of the object after the write.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]
@@ -33,7 +33,7 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 		return err
 	}
 	etcdClient, etcdPeer := "http://127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1]
-	durability := "--unsafe-no-fsync" // the state does not outlive a run
+	durability := "--unsafe-no-fsync" // the state is only needed during the run
 	if options.Durable {
 		durability = "--unsafe-no-fsync=false"
 	}
@@ -51,7 +51,7 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 	if err != nil {
 		return err
 	}
-	// The identity under which kube-apiserver speaks for a user to an aggregated API server.
+	// The identity that kube-apiserver uses when it forwards a user's request to an aggregated API server.
 	frontProxy, err := cp.authority.issue("front-proxy", "front-proxy-client")
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 	if cp.Config, err = clientcmd.BuildConfigFromFlags("", cp.Kubeconfig); err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	cp.Config.QPS = -1 // the server's priority and fairness decides
+	cp.Config.QPS = -1 // no client-side limit: API Priority and Fairness limits requests on the server
 	client, err := rest.HTTPClientFor(cp.Config)
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
@@ -93,7 +93,7 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 		"--bind-address=" + address, "--advertise-address=" + address, "--secure-port=" + ports[2],
 		"--tls-cert-file=" + serving.cert, "--tls-private-key-file=" + serving.key,
 		"--client-ca-file=" + cp.authority.file(),
-		// An owner reference that blocks deletion needs a permission of its own on some distributions.
+		// On some distributions, setting blockOwnerDeletion in an owner reference requires an extra permission. This plugin enforces it.
 		"--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + cp.serviceAccountKey(),
@@ -105,15 +105,15 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 		"--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--audit-policy-file=" + policy, "--audit-log-path=" + cp.AuditLog,
-		"--audit-log-maxsize=10000", // megabytes: never rotated, so that a reader sees all of it
+		"--audit-log-maxsize=10000", // megabytes; large enough that the log is never rotated
 	}, kubelets, options.APIServerArgs)...)
 }
 
-// playedNodeArgs are the arguments of kube-apiserver without real nodes.
+// playedNodeArgs are the kube-apiserver arguments for a control plane without real nodes.
 var playedNodeArgs = []string{
 	"--authorization-mode=RBAC",
 	"--endpoint-reconciler-type=none", // an Endpoints object may not hold a loopback address
-	// IPv6 is for the Services that ask for it.
+	// The IPv6 range serves Services that request IPv6.
 	"--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
 }
 
@@ -121,18 +121,18 @@ func (cp *ControlPlane) serviceAccountKey() string {
 	return filepath.Join(cp.Dir, "service-account.key")
 }
 
-// startControllerManager starts kube-controller-manager with an autoscaler that reacts within seconds.
+// startControllerManager starts kube-controller-manager. Its horizontal autoscaler reacts within seconds.
 func (cp *ControlPlane) startControllerManager(ctx context.Context, node NodeKind) error {
 	var nodeArgs []string
 	if node == Real {
-		// The lease of a real node is renewed every 2 s, so that its loss shows soon.
+		// The kubelet of a real node renews its lease every 2 s, so that a lost node is noticed soon.
 		nodeArgs = []string{"--node-monitor-grace-period=12s", "--node-monitor-period=2s"}
 	}
 	return cp.runClient(ctx, KubeControllerManager, "system:kube-controller-manager", append([]string{
 		"--use-service-account-credentials=true",
 		"--service-account-private-key-file=" + cp.serviceAccountKey(),
 		"--root-ca-file=" + cp.authority.file(),
-		"--kube-api-qps=1000", "--kube-api-burst=1000", // by default it makes 4 pods a second
+		"--kube-api-qps=1000", "--kube-api-burst=1000", // with the default limits it creates 4 pods per second
 		"--horizontal-pod-autoscaler-sync-period=2s",
 		"--horizontal-pod-autoscaler-downscale-stabilization=5s",
 		"--horizontal-pod-autoscaler-initial-readiness-delay=1s",
@@ -144,7 +144,7 @@ func (cp *ControlPlane) startScheduler(ctx context.Context) error {
 	return cp.runClient(ctx, KubeScheduler, "system:kube-scheduler")
 }
 
-// runClient starts a component that serves its health on a port and talks to kube-apiserver as user.
+// runClient starts a component that serves a health endpoint and connects to kube-apiserver as user.
 func (cp *ControlPlane) runClient(ctx context.Context, name, user string, args ...string) error {
 	kubeconfig, err := cp.kubeconfigFor(name, user)
 	if err != nil {
@@ -163,6 +163,6 @@ func (cp *ControlPlane) runClient(ctx context.Context, name, user string, args .
 		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--bind-address=127.0.0.1", "--secure-port=" + ports[0],
 		"--tls-cert-file=" + serving.cert, "--tls-private-key-file=" + serving.key,
-		"--leader-elect=false", // there is one of each
+		"--leader-elect=false", // each component runs once
 	}, args...)...)
 }

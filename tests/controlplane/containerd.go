@@ -15,13 +15,13 @@ import (
 	"mcpserver-operator/deploy/image"
 )
 
-// containerdSocket is in the /run of a node, which nothing outside sees.
+// containerdSocket is below the /run of a node, which is not visible outside its mount namespace.
 const containerdSocket = "/run/containerd/containerd.sock"
 
-// pauseImage holds the namespaces of each pod.
+// pauseImage is the image of the container that holds the namespaces of a pod.
 const pauseImage = "controlplane.example/pause:1"
 
-// containerdConfiguration has as its arguments: the folder, that of the CNI plugins, the image of the pause container.
+// containerdConfiguration is a format string. Its arguments are the folder of the node and the folder of the CNI plugins.
 const containerdConfiguration = `version = 3
 root = "%[1]s/containerd"
 state = "/run/containerd/state"
@@ -45,8 +45,8 @@ bin_dirs = ["%[2]s"]
 conf_dir = "%[1]s/cni"
 `
 
-// cniConfiguration connects the pods of a node by a bridge. Without the routes pods would have no way to Services. Its
-// arguments are: the folder, and the subnets of both IP families.
+// cniConfiguration connects the pods of a node with a bridge. Pods need the routes to reach Services. Its arguments are the
+// folder of the node, the IPv4 subnet and the IPv6 subnet.
 const cniConfiguration = `{
   "cniVersion": "1.0.0", "name": "pods",
   "plugins": [{
@@ -60,7 +60,7 @@ const cniConfiguration = `{
 }
 `
 
-// startContainerd starts the container runtime of a node, with the image of the pause container.
+// startContainerd starts the container runtime of a node and imports the image of the pause container.
 func (cp *ControlPlane) startContainerd(ctx context.Context, node *realNode, pause string) error {
 	if err := os.MkdirAll(filepath.Join(node.dir, "cni"), 0o755); err != nil {
 		return fmt.Errorf("making the folder of the CNI plugins: %w", err)
@@ -82,7 +82,7 @@ func (cp *ControlPlane) startContainerd(ctx context.Context, node *realNode, pau
 	return cp.importImage(ctx, node, pause)
 }
 
-// ctr runs containerd's own client on a node, in the namespace of the images and the containers of Kubernetes.
+// ctr runs the containerd client on a node, in the containerd namespace that Kubernetes uses.
 func (cp *ControlPlane) ctr(ctx context.Context, node *realNode, args ...string) error {
 	var out bytes.Buffer
 	command := exec.CommandContext(ctx, filepath.Join(cp.assets, "ctr"),
@@ -101,8 +101,8 @@ func (cp *ControlPlane) importImage(ctx context.Context, node *realNode, archive
 	return cp.ctr(ctx, node, "images", "import", archive)
 }
 
-// LoadImage puts the image of an archive, as docker save writes one, on every real node: there is no registry that they could
-// pull it from. Pods that use it need a tag other than latest, or imagePullPolicy IfNotPresent.
+// LoadImage imports an image archive, as written by docker save, into every real node. The nodes cannot pull from a registry.
+// Pods that use the image need a tag other than latest, or imagePullPolicy IfNotPresent.
 func (cp *ControlPlane) LoadImage(ctx context.Context, archive string) error {
 	for _, node := range cp.nodes {
 		if err := cp.importImage(ctx, node, archive); err != nil {
@@ -112,10 +112,10 @@ func (cp *ControlPlane) LoadImage(ctx context.Context, archive string) error {
 	return nil
 }
 
-// writePauseImage writes the archive of the image of the pause container.
+// writePauseImage writes the image archive of the pause container.
 func (cp *ControlPlane) writePauseImage() (string, error) {
 	pause, err := image.New(image.Spec{
-		// containerd passes over an image that is not for its platform.
+		// containerd ignores an image for a different platform.
 		Platform: v1.Platform{OS: "linux", Architecture: runtime.GOARCH},
 		Config:   v1.Config{Entrypoint: []string{"/pause"}},
 		Created:  time.Unix(0, 0),

@@ -1,11 +1,11 @@
-// Package controlplane runs a real Kubernetes control plane on this machine: etcd, kube-apiserver and, as asked for,
-// kube-controller-manager, kube-scheduler, metrics-server, and nodes. A node is played by kwok, or it is a real one with
-// kubelet, kube-proxy, containerd and CoreDNS. With a played node every server listens on a free loopback port; with real
-// nodes everything runs in network namespaces of its own, which only a proxy of kube-apiserver on a free loopback port
-// connects to the machine. All state is in a temporary folder.
+// Package controlplane runs a real Kubernetes control plane on this machine. It always starts etcd and kube-apiserver.
+// Options can add kube-controller-manager, kube-scheduler, metrics-server, and nodes. A node is either played by kwok, or
+// real: with kubelet, kube-proxy, containerd and CoreDNS. With a played node, every server listens on a free loopback port.
+// With real nodes, everything runs in separate network namespaces. The only connection to the machine is a proxy for
+// kube-apiserver on a free loopback port. All state is in a temporary folder.
 //
-// The executables are built from the Go modules in components and runtime ("make control-plane", "make node"). They are
-// modules of their own, so that the operator's go.mod stays free of k8s.io/kubernetes; this package needs none of them.
+// "make control-plane" and "make node" build the executables from the Go modules in components and runtime. These modules
+// are separate to keep k8s.io/kubernetes out of the operator's go.mod. This package does not import them.
 package controlplane
 
 import (
@@ -24,18 +24,18 @@ import (
 	"mcpserver-operator/tests/controlplane/namespace"
 )
 
-// Components that Options can ask for. Etcd and KubeAPIServer always run.
+// Components for Options. Etcd and KubeAPIServer always run.
 const (
 	Etcd                  = "etcd"
 	KubeAPIServer         = "kube-apiserver"
 	KubeControllerManager = "kube-controller-manager"
-	// KubeScheduler comes with a node, because without one there is nothing to schedule on.
+	// KubeScheduler also starts a node.
 	KubeScheduler = "kube-scheduler"
-	// MetricsServer needs KubeScheduler: it scrapes the node.
+	// MetricsServer requires KubeScheduler, which starts the node that it scrapes.
 	MetricsServer = "metrics-server"
 )
 
-// Kubelet is, with "-" and the name of a node behind it, the kubelet of a real node.
+// Kubelet is the prefix of the component name of a real node's kubelet. The full name is "kubelet-NODE".
 const Kubelet = "kubelet"
 
 const (
@@ -45,21 +45,21 @@ const (
 	coreDNS    = "coredns"
 )
 
-// NodeKind is what the pods run on.
+// NodeKind is the kind of node that pods run on.
 type NodeKind string
 
 const (
-	// Played is a node that kwok plays: its pods are Running and Ready at once, and nothing runs.
+	// Played is a node that kwok simulates. Its pods become Running and Ready at once, but no container runs.
 	Played NodeKind = "played"
-	// Real is a node on which pods run: see Preflight for what it needs.
+	// Real is a node that runs containers. Preflight checks its requirements.
 	Real NodeKind = "real"
 )
 
-// startTimeout is the most that one component may take until it is ready. All of them together take about 10 s on an
-// idle machine with two cores; the rest is for a machine that compiles meanwhile.
+// startTimeout limits how long a single component may take to become ready. On an idle machine with two cores, all
+// components together take about 10 s. The limit allows for a machine that is busy compiling.
 const startTimeout = 3 * time.Minute
 
-// Options say what to start.
+// Options select what to start.
 type Options struct {
 	// Components to run besides etcd and kube-apiserver: KubeControllerManager, KubeScheduler, MetricsServer.
 	Components []string
@@ -67,25 +67,25 @@ type Options struct {
 	Node NodeKind
 	// Nodes is how many real nodes there are, 1 or 2. Defaults to 1. A played node is always one.
 	Nodes int
-	// Assets is the folder of the executables. Empty: see FindAssets.
+	// Assets is the folder of the executables. If empty, FindAssets looks for it.
 	Assets string
-	// APIServerArgs are added to the arguments of kube-apiserver.
+	// APIServerArgs are appended to the arguments of kube-apiserver.
 	APIServerArgs []string
-	// Durable makes etcd write to the disk before it answers. Without it a run is faster, and etcd may forget what it
-	// has answered when the machine crashes.
+	// Durable makes etcd write to the disk before it answers. If unset, runs are faster, but etcd may lose acknowledged
+	// writes when the machine crashes.
 	Durable bool
 }
 
-// ControlPlane is a control plane that runs.
+// ControlPlane is a running control plane.
 type ControlPlane struct {
 	// Dir holds the state, the certificates and the logs.
 	Dir string
 	// Kubeconfig is a file with the credentials of a member of system:masters.
 	Kubeconfig string
-	// AuditLog is the file to which kube-apiserver writes every request, one JSON event a line. The
-	// writes of StatefulSets have their bodies and their answers, the others are at the level Metadata.
+	// AuditLog is the file to which kube-apiserver writes every request, as one JSON event per line. Events for writes of
+	// StatefulSets contain the request and response bodies. All other events have the level Metadata.
 	AuditLog string
-	// Config has the same credentials as Kubeconfig, and no client-side rate limit.
+	// Config has the same credentials as Kubeconfig. It has no client-side rate limit.
 	Config *rest.Config
 
 	assets    string
@@ -93,13 +93,13 @@ type ControlPlane struct {
 	address   string
 	processes []*process
 
-	namespace *namespace.Namespace // where the control plane runs; nil: on the machine itself
+	namespace *namespace.Namespace // of the control plane; nil if it runs on the machine itself
 	nodes     []*realNode
-	entrance  *entrance // of kube-apiserver, when it runs in a namespace
+	entrance  *entrance // to kube-apiserver, if it runs in a namespace
 }
 
-// Start starts a control plane and returns when all of it is ready. When it fails, or when ctx ends, everything that
-// was started is stopped; the error names the log of the component that failed, and the logs are kept.
+// Start starts a control plane and returns when every component is ready. If Start fails or ctx ends, it stops all
+// components and keeps the logs. The error names the log of the component that failed.
 func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 	if err := options.validate(); err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A port that was free when it was chosen can be taken when it is used. That is rare, and a second try settles it.
+	// Another process can take a port between its selection and its use. This is rare, so a retry is enough.
 	const tries = 3
 	for try := 1; ; try++ {
 		cp, err := start(ctx, assets, options)
@@ -169,7 +169,7 @@ func (cp *ControlPlane) startAll(ctx context.Context, options Options) error {
 	return nil
 }
 
-// startNode starts the node, or the nodes, and returns when pods can run.
+// startNode starts the node or nodes, and returns when pods can run.
 func (cp *ControlPlane) startNode(ctx context.Context, clients kubernetes.Interface, kind NodeKind) error {
 	if kind == Real {
 		return cp.startRealNodes(ctx, clients)
@@ -177,8 +177,8 @@ func (cp *ControlPlane) startNode(ctx context.Context, clients kubernetes.Interf
 	return cp.startPlayedNode(ctx, clients)
 }
 
-// Stop stops every component, the last started first, and every container of a real node. It removes Dir unless keep is
-// set; with keep it leaves Dir and says where it is.
+// Stop stops all components, in reverse order of their start, and all containers on real nodes. It removes Dir unless keep
+// is set. If keep is set, it prints the path of Dir.
 func (cp *ControlPlane) Stop(keep bool) error {
 	var errs []error
 	for _, p := range slices.Backward(cp.processes) {
@@ -212,7 +212,7 @@ func (o Options) validate() error {
 	}
 	schedules := slices.Contains(o.Components, KubeControllerManager) && slices.Contains(o.Components, KubeScheduler)
 	if o.Node == Real && !schedules {
-		return fmt.Errorf("a real node needs %q and %q", KubeControllerManager, KubeScheduler)
+		return fmt.Errorf("a real node requires %q and %q", KubeControllerManager, KubeScheduler)
 	}
 	if slices.Contains(o.Components, MetricsServer) && !slices.Contains(o.Components, KubeScheduler) {
 		return fmt.Errorf("component %q needs %q, which brings the node that it scrapes", MetricsServer, KubeScheduler)
@@ -223,8 +223,8 @@ func (o Options) validate() error {
 // AssetsVariable names the environment variable that FindAssets reads.
 const AssetsVariable = "CONTROLPLANE_ASSETS"
 
-// FindAssets returns the folder of the executables: dir unless it is empty, else the value of AssetsVariable, else
-// bin/components in the nearest folder above the working directory that has one. It fails when there is none.
+// FindAssets returns the folder of the executables. It uses dir if that is not empty, then the value of AssetsVariable, then
+// bin/components in the working directory or its nearest parent that contains one. It fails if none exists.
 func FindAssets(dir string) (string, error) {
 	if dir == "" {
 		dir = os.Getenv(AssetsVariable)

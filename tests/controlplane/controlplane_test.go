@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// holderVariable makes this test binary start a control plane with nodes of that kind, say where it is, and wait: a caller
-// that can be killed.
+// holderVariable holds a kind of node. If it is set, this test binary starts a control plane with that kind of node, prints
+// its folder, and waits. Tests kill this process to simulate a caller that is killed.
 const holderVariable = "CONTROLPLANE_TEST_HOLDER"
 
 func TestMain(m *testing.M) {
@@ -53,13 +53,13 @@ func TestStartServesARealAPIAndStopLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	} else if version.GitVersion != built {
-		t.Errorf("the server says that it is %s", version.GitVersion)
+		t.Errorf("the server reports version %s", version.GitVersion)
 	}
 	out, err := exec.CommandContext(t.Context(), cp.Kubectl(), "--kubeconfig="+cp.Kubeconfig, "version").Output()
 	if err != nil {
 		t.Error(err)
 	} else if strings.Count(string(out), built+"\n") != 2 {
-		t.Errorf("kubectl version says:\n%s", out)
+		t.Errorf("kubectl version prints:\n%s", out)
 	}
 
 	if err := cp.Stop(false); err != nil {
@@ -67,11 +67,11 @@ func TestStartServesARealAPIAndStopLeavesNothing(t *testing.T) {
 	}
 	for _, p := range processes {
 		if err := syscall.Kill(p.cmd.Process.Pid, 0); !errors.Is(err, syscall.ESRCH) {
-			t.Errorf("%s still runs: %v", p.name, err)
+			t.Errorf("%s is still running: %v", p.name, err)
 		}
 	}
 	if _, err := os.Stat(cp.Dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is still there: %v", cp.Dir, err)
+		t.Errorf("%s still exists: %v", cp.Dir, err)
 	}
 }
 
@@ -89,11 +89,11 @@ func TestRBACIsOn(t *testing.T) {
 	config.Impersonate.UserName = "nobody-in-particular"
 	_, err = kubernetes.NewForConfigOrDie(&config).CoreV1().Secrets("default").List(t.Context(), metav1.ListOptions{})
 	if err == nil || !strings.Contains(err.Error(), "forbidden") {
-		t.Errorf("a user without permissions lists Secrets: %v", err)
+		t.Errorf("a user without permissions can list Secrets: %v", err)
 	}
 }
 
-// TestAKilledComponentStartsAgain: what was answered before is there afterwards, at the same address.
+// TestAKilledComponentStartsAgain verifies that a restarted component keeps its address and all acknowledged writes.
 func TestAKilledComponentStartsAgain(t *testing.T) {
 	cp, err := Start(t.Context(), Options{Durable: true})
 	if err != nil {
@@ -115,7 +115,7 @@ func TestAKilledComponentStartsAgain(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		if _, err := namespaces.Get(ctx, name, metav1.GetOptions{}); err == nil {
-			t.Errorf("without %s the API is served", component)
+			t.Errorf("the API answers while %s is down", component)
 		}
 		cancel()
 		if err := cp.StartAgain(t.Context(), component); err != nil {
@@ -126,23 +126,23 @@ func TestAKilledComponentStartsAgain(t *testing.T) {
 			return err == nil, nil
 		})
 		if err != nil {
-			t.Errorf("what was written before %s was killed: %v", component, err)
+			t.Errorf("reading an object that was written before %s was killed: %v", component, err)
 		}
 	}
 	if err := cp.Kill(KubeScheduler); err == nil {
-		t.Error("a component that was never started was killed")
+		t.Error("killing a component that was never started must fail")
 	}
 }
 
 func TestAFailedStartNamesTheLogAndLeavesNothingRunning(t *testing.T) {
 	_, err := Start(t.Context(), Options{APIServerArgs: []string{"--no-such-flag"}})
 	if err == nil {
-		t.Fatal("it started")
+		t.Fatal("the control plane started with an unknown flag")
 	}
 	message := err.Error()
 	for _, part := range []string{"starting kube-apiserver", "kube-apiserver.log", "unknown flag: --no-such-flag"} {
 		if !strings.Contains(message, part) {
-			t.Errorf("the error does not say %q: %s", part, message)
+			t.Errorf("the error does not contain %q: %s", part, message)
 		}
 	}
 	_, after, _ := strings.Cut(message, "Its log is ")
@@ -163,11 +163,11 @@ func TestUnknownComponentIsRefused(t *testing.T) {
 	}
 }
 
-// TestComponentsEndWithTheirStarter: not even kill -9 of the process that started them leaves components behind.
+// TestComponentsEndWithTheirStarter verifies that no component survives the process that started it, not even after kill -9.
 func TestComponentsEndWithTheirStarter(t *testing.T) {
 	holder, dir := startHolder(t, Played)
 	if len(using(t, dir)) != 2 {
-		t.Fatalf("etcd and kube-apiserver should run, but there is %v", using(t, dir))
+		t.Fatalf("want two processes, etcd and kube-apiserver, got %v", using(t, dir))
 	}
 	if err := holder.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func TestComponentsEndWithTheirStarter(t *testing.T) {
 	}
 }
 
-// startHolder starts a process that holds a control plane, and returns it with the folder of the control plane.
+// startHolder starts a process that runs a control plane. It returns the process and the folder of the control plane.
 func startHolder(t *testing.T, node NodeKind) (holder *exec.Cmd, dir string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -223,7 +223,7 @@ func waitFor(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// using returns the command lines that name a folder.
+// using returns the command lines that contain the path of a folder.
 func using(t *testing.T, dir string) []string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "ps", "-e", "-ww", "-o", "args=").Output()

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// corefile answers for the names of the cluster, and for no others: nothing leaves the namespace. Its arguments are the
-// addresses to listen on and the kubeconfig.
+// corefile makes CoreDNS resolve only names of the cluster. It has no upstream, so no query leaves the namespace. Its
+// arguments are the addresses to listen on and the kubeconfig.
 const corefile = `.:53 {
     bind %[1]s %[2]s
     errors
@@ -23,7 +23,7 @@ const corefile = `.:53 {
 }
 `
 
-// startDNS starts CoreDNS on the first node, and returns when it knows the Service of kube-apiserver.
+// startDNS starts CoreDNS on the first node. It returns when CoreDNS resolves the Service of kube-apiserver.
 func (cp *ControlPlane) startDNS(ctx context.Context) error {
 	kubeconfig, err := cp.kubeconfigFor(coreDNS, "system:coredns", "system:masters")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"mcpserver-operator/tests/controlplane/namespace"
 )
 
-// entrance forwards connections to a loopback port of the machine into a namespace: clients outside reach kube-apiserver
-// through it, and nothing inside reaches out.
+// entrance forwards connections from a loopback port of the machine into a namespace. Clients outside use it to reach
+// kube-apiserver. Processes inside cannot connect to the outside.
 type entrance struct {
 	listener net.Listener
 }
@@ -35,7 +35,7 @@ func openEntrance(in *namespace.Namespace, target string) (*entrance, error) {
 
 func (e *entrance) address() string { return e.listener.Addr().String() }
 
-// close ends the forwarding of new connections. Those that there are end with the server.
+// close stops accepting connections. Existing connections end when the server stops.
 func (e *entrance) close() error {
 	if e == nil {
 		return nil
@@ -43,7 +43,7 @@ func (e *entrance) close() error {
 	return e.listener.Close()
 }
 
-// forward copies both ways until both ends are done: each end may close its half first.
+// forward copies data in both directions until both ends are done. Each end may close its half first.
 func forward(in *namespace.Namespace, outer net.Conn, target string) {
 	defer outer.Close()
 	inner, err := in.DialContext(context.Background(), "tcp", target)

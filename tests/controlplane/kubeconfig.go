@@ -10,13 +10,13 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// kubeconfigFor issues a client certificate and writes a kubeconfig NAME.kubeconfig that uses it where the control plane
-// runs.
+// kubeconfigFor issues a client certificate and writes NAME.kubeconfig. The kubeconfig uses the address of kube-apiserver
+// inside the control plane's namespace.
 func (cp *ControlPlane) kubeconfigFor(name, user string, groups ...string) (string, error) {
 	return cp.kubeconfigAt(cp.address, name, user, groups...)
 }
 
-// kubeconfigAt is kubeconfigFor with the address at which kube-apiserver is reached.
+// kubeconfigAt is kubeconfigFor with a given address of kube-apiserver.
 func (cp *ControlPlane) kubeconfigAt(address, name, user string, groups ...string) (string, error) {
 	files, err := cp.authority.issue(name, user, groups...)
 	if err != nil {
@@ -39,8 +39,8 @@ func (cp *ControlPlane) kubeconfigAt(address, name, user string, groups ...strin
 	})
 }
 
-// WriteKubeconfig writes a file for kubectl --kubeconfig with the server and the credentials of config: its client
-// certificate or its bearer token.
+// WriteKubeconfig writes a file for kubectl --kubeconfig. The file contains the server of config and its credentials: the
+// client certificate or the bearer token.
 func WriteKubeconfig(path string, config *rest.Config) error {
 	const name = "controlplane"
 	err := clientcmd.WriteToFile(clientcmdapi.Config{

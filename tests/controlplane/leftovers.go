@@ -12,22 +12,22 @@ import (
 	"syscall"
 )
 
-// What a killed test leaves of a real node: the kernel has ended its processes and undone its mounts, because they were in
-// namespaces that ended with it; its folder and its cgroups stay. Each says by whose process it was made.
+// When a test with a real node is killed, the kernel ends the processes and removes the mounts, because their namespaces end.
+// The folder and the cgroups remain. Both record the id of the process that created them, so that a later run can remove them.
 
-// ownerFile is in the folder of a control plane with real nodes, with the id of the process that runs it.
+// ownerFile is the name of a file in the folder of a control plane with real nodes. It contains the id of the owning process.
 const ownerFile = "owner"
 
-// cgroupPrefix begins the name of each cgroup that a real node has.
+// cgroupPrefix is the prefix of the cgroup names of real nodes.
 const cgroupPrefix = "controlplane-"
 
-// cgroupName is the name of the cgroup of a node.
+// cgroupName returns the name of a node's cgroup.
 func cgroupName(owner int, run string, node int) string {
 	return fmt.Sprintf("%s%d-%s-%d", cgroupPrefix, owner, strings.TrimPrefix(run, "controlplane-"), node)
 }
 
-// removeLeftovers removes what control planes have left whose processes are gone, and marks this one as that of this
-// process.
+// removeLeftovers removes the folders and cgroups of control planes whose owning process has ended. It marks the folder of
+// this control plane as owned by this process.
 func (cp *ControlPlane) removeLeftovers() error {
 	own := []byte(strconv.Itoa(os.Getpid()))
 	if err := os.WriteFile(filepath.Join(cp.Dir, ownerFile), own, 0o600); err != nil {
@@ -53,21 +53,21 @@ func (cp *ControlPlane) removeLeftovers() error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("removing what an earlier control plane has left: %w", err)
+		return fmt.Errorf("removing the leftovers of an earlier control plane: %w", err)
 	}
 	return nil
 }
 
-// disown takes the mark off the folder, which is removed or kept for its logs.
+// disown removes the owner mark from the folder. The folder is then removed, or kept for its logs.
 func (cp *ControlPlane) disown() error { return os.Remove(filepath.Join(cp.Dir, ownerFile)) }
 
-// isGone reports whether the process of an id, in digits, has ended.
+// isGone reports whether the process with the given id, in decimal digits, has ended.
 func isGone(id string) bool {
 	pid, err := strconv.Atoi(id)
 	return err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
 
-// cgroupRoots are the mounted hierarchies: one with cgroup v2, one for each controller with v1 and with both.
+// cgroupRoots returns the mounted cgroup hierarchies: a single one with cgroup v2, one per controller with v1.
 func cgroupRoots() []string {
 	const root = "/sys/fs/cgroup"
 	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
@@ -75,25 +75,25 @@ func cgroupRoots() []string {
 	}
 	entries, err := os.ReadDir(root)
 	if err != nil {
-		return nil // Preflight says so
+		return nil // Preflight reports this
 	}
 	var roots []string
 	for _, entry := range entries {
-		if entry.IsDir() { // cpu,cpuacct and the like are links
+		if entry.IsDir() { // skip links such as "cpu,cpuacct"
 			roots = append(roots, filepath.Join(root, entry.Name()))
 		}
 	}
 	return roots
 }
 
-// makeCgroups makes the cgroup of a node in each hierarchy: the kubelet wants the root that it is given to exist.
+// makeCgroups creates the cgroup of a node in each hierarchy. The kubelet requires that its root cgroup exists.
 func makeCgroups(name string) error {
 	for _, root := range cgroupRoots() {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			return fmt.Errorf("making a cgroup: %w", err)
 		}
-		// A new cpuset of v1 has no processors, and then nothing can run in it.
+		// A new cpuset in cgroup v1 has no processors, and no process can run in it until some are assigned.
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 			content, err := os.ReadFile(filepath.Join(root, file))
 			if err != nil {
@@ -115,15 +115,15 @@ func removeCgroups(name string) error {
 	return errors.Join(errs...)
 }
 
-// removeCgroup removes a cgroup and those below it. Its files are the kernel's: only folders are removed, the innermost
-// first.
+// removeCgroup removes a cgroup and its descendants, the innermost first. It only removes folders: the kernel manages the
+// files in them.
 func removeCgroup(path string) error {
 	var folders []string
 	err := filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
 			folders = append(folders, path)
 		}
-		return nil // one that is gone meanwhile is none of our business
+		return nil // it no longer exists, so there is nothing to remove
 	})
 	for _, folder := range slices.Backward(folders) {
 		if removeErr := os.Remove(folder); removeErr != nil && !errors.Is(removeErr, os.ErrNotExist) {

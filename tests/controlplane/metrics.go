@@ -10,8 +10,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// metricsAPI registers metrics-server with the aggregation layer. The Service is an ExternalName because an
-// EndpointSlice may not hold a loopback address. The port is the first argument, the authority the second.
+// metricsAPI registers metrics-server with the aggregation layer. The Service has the type ExternalName because an
+// EndpointSlice must not contain a loopback address. The argument is the port.
 const metricsAPI = `apiVersion: v1
 kind: Service
 metadata:
@@ -69,6 +69,6 @@ func (cp *ControlPlane) startMetricsServer(ctx context.Context) error {
 		"--tls-cert-file="+filepath.Join(cp.Dir, MetricsServer+".crt"),
 		"--tls-private-key-file="+filepath.Join(cp.Dir, MetricsServer+".key"),
 		"--kubelet-insecure-tls", "--kubelet-use-node-status-port",
-		"--kubelet-preferred-address-types=InternalIP", // nothing outside the nodes knows their names
+		"--kubelet-preferred-address-types=InternalIP", // the node names do not resolve outside the nodes
 		"--kubelet-request-timeout=5s", "--metric-resolution=10s")
 }

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// The addresses of the real nodes, which are numbered from 1. All of it exists only in the namespaces of the nodes: both IP
-// families, so that Services of each can be tried.
+// The addresses of the real nodes, which are numbered from 1. They exist only in the nodes' network namespaces. Both IP
+// families are configured, so that tests can use Services of either family.
 const (
 	serviceRange = "10.96.0.0/16,fd00:10:96::/112"
 	podRange     = "10.244.0.0/16,fd00:10:244::/56"
@@ -23,15 +23,15 @@ func nodeAddress6(number int) string { return fmt.Sprintf("fd00:10::%d", number)
 func podSubnet(number int) string    { return fmt.Sprintf("10.244.%d.0/24", number) }
 func podSubnet6(number int) string   { return fmt.Sprintf("fd00:10:244:%d::/64", number) }
 
-// connect gives each node its addresses, a link to the other, and routes to its pods.
+// connect configures each node's addresses, its link to the other node, and its routes to pods.
 //
-// The link is a pair of veth devices: the kernels of small machines often lack the device "dummy". Without a second node
-// its other end stays in the first: the kubelet refuses a loopback address, and kube-apiserver and kube-proxy want a
-// default route, so that there has to be a device.
+// The link is a pair of veth devices, because the kernels of small machines often lack the "dummy" device. With a single
+// node, both ends of the pair stay in that node. The device is required: the kubelet refuses a loopback address, and
+// kube-apiserver and kube-proxy require a default route.
 func connect(nodes []*realNode) error {
 	commands := []string{"link add eth0 type veth peer name eth0p"}
 	if len(nodes) > 1 {
-		// Process ids are those of the machine, because ip runs with the processes of the machine in view.
+		// The process id is valid here because ip runs in the machine's process namespace.
 		commands = append(commands, fmt.Sprintf("link set eth0p netns %d name eth0", nodes[1].namespace.PID()))
 	} else {
 		commands = append(commands, "link set eth0p up")
@@ -74,7 +74,7 @@ func connect(nodes []*realNode) error {
 	return nil
 }
 
-// ip runs iproute2 in the network of a node.
+// ip runs iproute2 in the network namespace of a node.
 func (n *realNode) ip(arguments string) error {
 	var out bytes.Buffer
 	command := exec.Command("ip", strings.Fields(arguments)...)
@@ -88,7 +88,7 @@ func (n *realNode) ip(arguments string) error {
 	return nil
 }
 
-// forwardPackets lets a node route between its pods and the others, and lets kube-proxy see what its bridge forwards.
+// forwardPackets enables routing between the node's pods and other addresses. It also makes bridged packets visible to kube-proxy.
 func (n *realNode) forwardPackets() error {
 	return n.namespace.InNetwork(func() error {
 		for _, setting := range []string{

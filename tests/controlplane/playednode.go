@@ -15,14 +15,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// NodeName is the name of the node that kwok plays.
+// NodeName is the name of the played node.
 const NodeName = "controlplane-node"
 
-// CPUUsageAnnotation on a pod is the CPU that it uses, a quantity such as 250m: what the node reports to metrics-server.
-// kwok's own configuration reads it.
+// CPUUsageAnnotation is a pod annotation for the CPU usage that the node reports to metrics-server, as a quantity such as
+// 250m. kwok's configuration reads it.
 const CPUUsageAnnotation = "kwok.x-k8s.io/usage-cpu"
 
-// startPlayedNode starts kwok and gives it one node to play.
+// startPlayedNode starts kwok and creates one node.
 func (cp *ControlPlane) startPlayedNode(ctx context.Context, clients kubernetes.Interface) error {
 	config, err := exec.CommandContext(ctx, filepath.Join(cp.assets, kwok), "configuration").Output()
 	if err != nil {
@@ -47,7 +47,7 @@ func (cp *ControlPlane) startPlayedNode(ctx context.Context, clients kubernetes.
 	if err := createNode(ctx, clients, int32(port)); err != nil {
 		return err
 	}
-	// kwok is ready when the node that it plays is: its pods can be scheduled from then on.
+	// kwok is ready when its node is ready. From then on, pods can be scheduled.
 	nodeReady := func(ctx context.Context) error {
 		node, err := clients.CoreV1().Nodes().Get(ctx, NodeName, metav1.GetOptions{})
 		if err != nil {
@@ -62,7 +62,7 @@ func (cp *ControlPlane) startPlayedNode(ctx context.Context, clients kubernetes.
 		"--cidr=10.244.0.0/16", "--node-ip=127.0.0.1",
 		"--node-port="+ports[0], "--server-address=127.0.0.1:"+ports[0],
 		"--tls-cert-file="+filepath.Join(cp.Dir, kwok+".crt"), "--tls-private-key-file="+filepath.Join(cp.Dir, kwok+".key"),
-		"--node-lease-duration-seconds=40", // without a lease that is renewed the node turns unready
+		"--node-lease-duration-seconds=40", // the node becomes NotReady if its lease is not renewed
 	)
 }
 

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// tryNamespaces starts a process in namespaces of its own.
+// tryNamespaces starts a process in new namespaces.
 func tryNamespaces() error {
 	command := exec.Command("true")
 	command.SysProcAttr = &syscall.SysProcAttr{

@@ -22,18 +22,18 @@ import (
 	"mcpserver-operator/tests/controlplane/namespace"
 )
 
-// parentFDVariable is read by package parent of the components: the descriptor of a pipe that closes when this process
-// ends, however it ends.
+// parentFDVariable holds a file descriptor: the read end of a pipe. The kernel closes the pipe when this process ends, for
+// whatever reason. The components' package parent reads the variable.
 const parentFDVariable = "CONTROLPLANE_PARENT_FD"
 
-// stopGrace is how long a component may take to end after SIGTERM before it is killed.
+// stopGrace is the time that a component has to end after SIGTERM. After that, it is killed.
 const stopGrace = 15 * time.Second
 
 // process is a component that was started.
 type process struct {
 	name    string
 	log     string
-	in      *namespace.Namespace // nil: on the machine itself
+	in      *namespace.Namespace // nil if it runs on the machine itself
 	ready   func(context.Context) error
 	cmd     *exec.Cmd
 	alive   *os.File // the write end of the pipe that the component watches
@@ -41,12 +41,12 @@ type process struct {
 	exitErr error // set before exited is closed
 }
 
-// run starts a component where the control plane runs, and returns when ready returns nil.
+// run starts a component in the control plane's namespace, and returns when ready returns nil.
 func (cp *ControlPlane) run(ctx context.Context, name string, ready func(context.Context) error, args ...string) error {
 	return cp.runIn(ctx, cp.namespace, name, name, ready, args...)
 }
 
-// runIn starts an executable in a namespace, under a name of its own, and returns when ready returns nil.
+// runIn starts an executable in a namespace, under the given component name, and returns when ready returns nil.
 func (cp *ControlPlane) runIn(
 	ctx context.Context, in *namespace.Namespace, name, executable string, ready func(context.Context) error, args ...string,
 ) error {
@@ -59,7 +59,7 @@ func (cp *ControlPlane) runIn(
 	return p.waitReady(ctx)
 }
 
-// Kill ends a component with SIGKILL, as a crash does. What it has stored, its address and its certificates stay.
+// Kill ends a component with SIGKILL, as in a crash. Its data, address and certificates remain.
 func (cp *ControlPlane) Kill(name string) error {
 	i, err := cp.find(name)
 	if err != nil {
@@ -74,7 +74,7 @@ func (cp *ControlPlane) Kill(name string) error {
 	return nil
 }
 
-// StartAgain starts a component that has ended, with the same arguments, and returns when it is ready.
+// StartAgain restarts a component that has ended, with the same arguments, and returns when it is ready.
 func (cp *ControlPlane) StartAgain(ctx context.Context, name string) error {
 	i, err := cp.find(name)
 	if err != nil {
@@ -90,8 +90,8 @@ func (cp *ControlPlane) StartAgain(ctx context.Context, name string) error {
 	return p.waitReady(ctx)
 }
 
-// StartEnded starts every component again that has ended, as the kubelet does with the components of a real control plane:
-// kube-scheduler, for one, ends itself when its cache does not agree with an API server that was restarted.
+// StartEnded restarts every component that has ended, as the kubelet does with the static pods of a control plane. For
+// example, kube-scheduler exits when its cache disagrees with an API server that was restarted.
 func (cp *ControlPlane) StartEnded(ctx context.Context) error {
 	for _, p := range cp.processes {
 		select {
@@ -128,9 +128,10 @@ func startProcess(in *namespace.Namespace, name, path, logPath string, args ...s
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{watched} // descriptor 3: ExtraFiles follow standard input, output and error
-	// containerd looks for its shim in PATH.
+	// containerd looks up its shim in PATH.
 	cmd.Env = append(os.Environ(), parentFDVariable+"=3", "PATH="+filepath.Dir(path)+":"+os.Getenv("PATH"))
-	// A group of its own, so that Ctrl-C in a terminal reaches only us and components are stopped in order.
+	// The component gets its own process group. Ctrl-C in a terminal then reaches only this process, which stops the components
+	// in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := in.Start(cmd); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting %s: %w", name, err), alive.Close())
@@ -186,7 +187,7 @@ func (p *process) stop() error {
 	return nil
 }
 
-// tail returns the last lines of a log, for an error message.
+// tail returns the last lines of a log, for error messages.
 func tail(path string) string {
 	const most = 2000
 	content, err := os.ReadFile(path)
@@ -202,7 +203,7 @@ func tail(path string) string {
 	return string(content)
 }
 
-// freePorts returns n ports of 127.0.0.1 that nothing listens on, all different.
+// freePorts returns n different ports of 127.0.0.1 on which nothing listens.
 func freePorts(n int) ([]string, error) {
 	ports := make([]string, n)
 	for i := range ports {
@@ -210,13 +211,14 @@ func freePorts(n int) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("looking for a free port: %w", err)
 		}
-		defer listener.Close() // held until all are chosen
+		defer listener.Close() // kept open until all ports are selected, so that they differ
 		ports[i] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
 }
 
-// answers returns a readiness check: a GET of url, in a namespace, is answered with 200 by a server of the authority.
+// answers returns a readiness check. The check passes when a GET of url in a namespace returns 200. The server's certificate
+// must be signed by the authority.
 func (cp *ControlPlane) answers(in *namespace.Namespace, url string) func(context.Context) error {
 	client, err := rest.HTTPClientFor(&rest.Config{
 		TLSClientConfig: rest.TLSClientConfig{CAData: cp.authority.certPEM}, Dial: in.DialContext,
@@ -227,7 +229,7 @@ func (cp *ControlPlane) answers(in *namespace.Namespace, url string) func(contex
 	return answersOK(client, url)
 }
 
-// answersOK returns a readiness check: a GET of url is answered with 200.
+// answersOK returns a readiness check. The check passes when a GET of url returns 200.
 func answersOK(client *http.Client, url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -18,19 +18,19 @@ import (
 	"mcpserver-operator/tests/controlplane/namespace"
 )
 
-// mostNodes is how many real nodes there can be: one link connects two.
+// mostNodes is the maximum number of real nodes: a single link connects two.
 const mostNodes = 2
 
-// realNode is a node on which pods run, in namespaces of its own. The control plane runs in those of the first.
+// realNode is a node that runs pods in separate namespaces. The control plane runs in the namespaces of the first node.
 type realNode struct {
 	number    int
 	name      string
 	dir       string
-	cgroup    string // the name of its cgroup, below the root of each hierarchy
+	cgroup    string // the name of its cgroup in each hierarchy
 	namespace *namespace.Namespace
 }
 
-// makeNodes makes the namespaces of the real nodes, with a network, and removes what an earlier run has left.
+// makeNodes creates the namespaces and the network of the real nodes, and removes the leftovers of earlier runs.
 func (cp *ControlPlane) makeNodes(count int) error {
 	if err := canRunNodes(cp.assets); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (cp *ControlPlane) makeNodes(count int) error {
 	return connect(cp.nodes)
 }
 
-// realNodeArgs returns the address of kube-apiserver with real nodes, and what it is told about them.
+// realNodeArgs returns the address of kube-apiserver and its additional arguments for real nodes.
 func (cp *ControlPlane) realNodeArgs() (address string, args []string, err error) {
 	client, err := cp.authority.issue("kubelet-client", "kube-apiserver-kubelet-client", "system:masters")
 	if err != nil {
@@ -74,7 +74,7 @@ func (cp *ControlPlane) realNodeArgs() (address string, args []string, err error
 	}, nil
 }
 
-// startRealNodes starts what makes the nodes run pods, and returns when they do and DNS answers.
+// startRealNodes starts the node components. It returns when each node runs pods and DNS answers.
 func (cp *ControlPlane) startRealNodes(ctx context.Context, clients kubernetes.Interface) error {
 	if err := cp.startDNS(ctx); err != nil {
 		return err
@@ -102,8 +102,8 @@ func (cp *ControlPlane) startRealNodes(ctx context.Context, clients kubernetes.I
 	return nil
 }
 
-// kubeletConfiguration is what a kubelet needs to run beside other things, in cgroups that it may not own, without systemd.
-// Its arguments are: the authority, the cgroup, the address of DNS, the folder.
+// kubeletConfiguration lets a kubelet share a machine: without systemd, and in cgroups that it does not own exclusively. Its
+// arguments are the CA file, the cgroup, the address of DNS, and the folder.
 const kubeletConfiguration = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
@@ -162,8 +162,7 @@ func (cp *ControlPlane) startKubelet(ctx context.Context, node *realNode, client
 		"--node-labels=topology.kubernetes.io/zone="+node.name)
 }
 
-// kubeProxyConfiguration has the kubeconfig and the name of the node as its arguments. The kernel's limits of conntrack
-// stay what they are.
+// kubeProxyConfiguration has two arguments: the kubeconfig and the name of the node. It keeps the kernel's conntrack limits.
 const kubeProxyConfiguration = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: %[1]s}
@@ -190,7 +189,7 @@ func (cp *ControlPlane) startKubeProxy(ctx context.Context, node *realNode) erro
 		"--config="+config)
 }
 
-// isReady reports, as an error, why a node does not run pods.
+// isReady returns nil if a node can run pods, and otherwise an error with the reason.
 func isReady(node *corev1.Node) error {
 	if len(node.Spec.Taints) > 0 {
 		return fmt.Errorf("node %s has the taint %s", node.Name, node.Spec.Taints[0].Key)
@@ -203,7 +202,7 @@ func isReady(node *corev1.Node) error {
 	return fmt.Errorf("node %s is not ready", node.Name)
 }
 
-// runsPods runs a pod on a node, and removes it.
+// runsPods runs a pod on a node and removes the pod.
 func runsPods(ctx context.Context, clients kubernetes.Interface, node string) error {
 	name, err := runPod(ctx, clients, node)
 	if err != nil {
@@ -215,7 +214,7 @@ func runsPods(ctx context.Context, clients kubernetes.Interface, node string) er
 	return nil
 }
 
-// runPod starts a pod on a node, in kube-system, and returns its name when it runs.
+// runPod starts a pod on a node, in kube-system. It returns the name of the pod when the pod runs.
 func runPod(ctx context.Context, clients kubernetes.Interface, node string) (name string, err error) {
 	pods := clients.CoreV1().Pods(metav1.NamespaceSystem)
 	pod := &corev1.Pod{
@@ -230,10 +229,10 @@ func runPod(ctx context.Context, clients kubernetes.Interface, node string) (nam
 	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, startTimeout, true, func(ctx context.Context) (bool, error) {
 		live, err := pods.Get(ctx, pod.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			live, err = pods.Create(ctx, pod, metav1.CreateOptions{}) // refused until its ServiceAccount exists
+			live, err = pods.Create(ctx, pod, metav1.CreateOptions{}) // fails until its ServiceAccount exists
 		}
 		if last = fmt.Sprint(err); err != nil {
-			return false, nil //nolint:nilerr // it is tried again; the last error is told at the deadline
+			return false, nil //nolint:nilerr // the call is retried; the last error is reported at the deadline
 		}
 		last = string(live.Status.Phase)
 		for _, status := range live.Status.ContainerStatuses {
@@ -249,7 +248,7 @@ func runPod(ctx context.Context, clients kubernetes.Interface, node string) (nam
 	return pod.Name, nil
 }
 
-// removeNodes ends everything that runs on the real nodes, containers included, and removes what they had.
+// removeNodes ends every process on the real nodes, including containers, and removes the files and cgroups of the nodes.
 func (cp *ControlPlane) removeNodes() error {
 	if len(cp.nodes) == 0 {
 		return nil
@@ -257,7 +256,7 @@ func (cp *ControlPlane) removeNodes() error {
 	errs := []error{cp.entrance.close()}
 	for _, node := range cp.nodes {
 		errs = append(errs, node.namespace.Close(), removeCgroups(node.cgroup),
-			// The containers' files; the logs stay.
+			// These folders contain the files of containers. The logs stay.
 			os.RemoveAll(filepath.Join(node.dir, "containerd")), os.RemoveAll(filepath.Join(node.dir, "kubelet")))
 	}
 	cp.nodes, cp.namespace, cp.entrance = nil, nil, nil

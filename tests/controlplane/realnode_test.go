@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// requireRealNode skips a test where a real node cannot run, unless RequiredVariable says that it has to.
+// requireRealNode skips a test if no real node can run. If RequiredVariable is set, the test fails instead.
 func requireRealNode(t *testing.T) {
 	t.Helper()
 	if err := Available(Real); err != nil {
@@ -27,7 +27,7 @@ func requireRealNode(t *testing.T) {
 	}
 }
 
-// TestRealNodesRunPodsAndStopLeavesNothing: Start returns when a pod has run on each node and DNS has answered.
+// TestRealNodesRunPodsAndStopLeavesNothing relies on Start, which returns after a pod has run on each node and DNS has answered.
 func TestRealNodesRunPodsAndStopLeavesNothing(t *testing.T) {
 	requireRealNode(t)
 	cp, err := Start(t.Context(), Options{Components: []string{KubeControllerManager, KubeScheduler}, Node: Real, Nodes: 2})
@@ -39,22 +39,22 @@ func TestRealNodesRunPodsAndStopLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	} else if names := namesOf(live.Items); !slices.Equal(names, []string{"node-1", "node-2"}) {
-		t.Errorf("the nodes are %v", names)
+		t.Errorf("unexpected nodes %v", names)
 	}
 	var inits, cgroups []string
 	for _, node := range cp.nodes {
 		inits = append(inits, strconv.Itoa(node.namespace.PID()))
 		cgroups = append(cgroups, node.cgroup)
 	}
-	if _, err := runPod(t.Context(), clients, "node-1"); err != nil { // what has to be undone
+	if _, err := runPod(t.Context(), clients, "node-1"); err != nil { // Stop has to remove this pod's mounts
 		t.Error(err)
 	}
 	mounted := mounts(t, inits[0])
 	if !strings.Contains(mounted, cp.Dir) {
-		t.Error("a node that runs pods has no mounts: this test would not see any")
+		t.Error("the test found no mounts on a node that runs pods, so it cannot detect leftovers")
 	}
 	if strings.Contains(mounts(t, "self"), cp.Dir) {
-		t.Error("the mounts of the nodes are seen outside")
+		t.Error("the mounts of the nodes are visible outside")
 	}
 
 	if err := cp.Stop(false); err != nil {
@@ -64,19 +64,19 @@ func TestRealNodesRunPodsAndStopLeavesNothing(t *testing.T) {
 	nothingIsLeft(t, cp.Dir, cgroups)
 	for _, pid := range inits {
 		if !isGone(pid) {
-			t.Errorf("process 1 of a node, %s, still runs", pid)
+			t.Errorf("process 1 of a node, %s, is still running", pid)
 		}
 	}
 }
 
-// TestAKilledStarterLeavesNothingAfterTheNextStart: the kernel ends the processes and undoes the mounts; the next start
-// removes the files and the cgroups.
+// TestAKilledStarterLeavesNothingAfterTheNextStart: after a kill, the kernel ends the processes and removes the mounts. The
+// next start removes the files and the cgroups.
 func TestAKilledStarterLeavesNothingAfterTheNextStart(t *testing.T) {
 	requireRealNode(t)
 	holder, dir := startHolder(t, Real)
 	cgroup := cgroupName(holder.Process.Pid, filepath.Base(dir), 1)
 	if len(cgroupsNamed(t, cgroup)) == 0 {
-		t.Error("the node has no cgroup: this test would not see one that is left")
+		t.Error("the test found no cgroup of the node, so it cannot detect leftovers")
 	}
 	if err := holder.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,8 @@ func TestAKilledStarterLeavesNothingAfterTheNextStart(t *testing.T) {
 	}
 }
 
-// TestALostKubeletIsNoticedAndComesBack: the node turns NotReady within the grace period of the tests, and Ready again.
+// TestALostKubeletIsNoticedAndComesBack verifies that a node without a kubelet becomes NotReady within the grace period of the
+// tests, and Ready again when the kubelet restarts.
 func TestALostKubeletIsNoticedAndComesBack(t *testing.T) {
 	requireRealNode(t)
 	cp, err := Start(t.Context(), Options{Components: []string{KubeControllerManager, KubeScheduler}, Node: Real})
@@ -123,22 +124,22 @@ func TestALostKubeletIsNoticedAndComesBack(t *testing.T) {
 	})
 }
 
-// TestPreflightNamesWhatIsMissingAndHowToGetIt: with an empty PATH every program is missing.
+// TestPreflightNamesWhatIsMissingAndHowToGetIt sets an empty PATH, so that every program is missing.
 func TestPreflightNamesWhatIsMissingAndHowToGetIt(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if err := Preflight(); err == nil || !strings.Contains(err.Error(), "root") {
-			t.Errorf("without root it says: %v", err)
+			t.Errorf("unexpected error without root: %v", err)
 		}
 		return
 	}
 	t.Setenv("PATH", t.TempDir())
 	err := Preflight()
 	if err == nil {
-		t.Fatal("nothing is missing")
+		t.Fatal("Preflight reports no missing programs")
 	}
 	for _, part := range []string{"runc", "nftables", "iproute2", `"make node-tools"`} {
 		if !strings.Contains(err.Error(), part) {
-			t.Errorf("it does not say %s: %v", part, err)
+			t.Errorf("the error does not contain %s: %v", part, err)
 		}
 	}
 }
@@ -152,7 +153,7 @@ func TestNodesThatCannotBeAreRefused(t *testing.T) {
 		"a real node without others": {Node: Real},
 	} {
 		if _, err := Start(t.Context(), options); err == nil {
-			t.Errorf("%s: it started", name)
+			t.Errorf("%s: the control plane started", name)
 		}
 	}
 }
@@ -175,7 +176,7 @@ func mounts(t *testing.T, pid string) string {
 	return string(content)
 }
 
-// cgroupsNamed are the folders of a cgroup that there are.
+// cgroupsNamed returns the folders of the cgroups with the given name.
 func cgroupsNamed(t *testing.T, name string) []string {
 	t.Helper()
 	var found []string
@@ -190,31 +191,31 @@ func cgroupsNamed(t *testing.T, name string) []string {
 func nothingIsLeft(t *testing.T, dir string, cgroups []string) {
 	t.Helper()
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is still there: %v", dir, err)
+		t.Errorf("%s still exists: %v", dir, err)
 	}
 	if strings.Contains(mounts(t, "self"), dir) {
-		t.Errorf("something is mounted below %s", dir)
+		t.Errorf("a mount below %s remains", dir)
 	}
 	for _, cgroup := range cgroups {
 		if left := cgroupsNamed(t, cgroup); len(left) > 0 {
-			t.Errorf("these cgroups are still there: %v", left)
+			t.Errorf("these cgroups remain: %v", left)
 		}
 	}
 }
 
-// TestIsGone: a process that runs is not taken for one that has ended.
+// TestIsGone verifies that isGone distinguishes running processes from ended ones.
 func TestIsGone(t *testing.T) {
 	if isGone(strconv.Itoa(os.Getpid())) {
-		t.Error("this process is taken for gone")
+		t.Error("isGone reports that this process has ended")
 	}
 	ended := exec.CommandContext(t.Context(), "true")
 	if err := ended.Run(); err != nil {
 		t.Fatal(err)
 	}
 	if pid := ended.Process.Pid; !isGone(strconv.Itoa(pid)) && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-		t.Errorf("process %d is gone, and not taken for it", pid)
+		t.Errorf("process %d has ended, but isGone does not report it", pid)
 	}
 	if isGone("no number") {
-		t.Error("what is no process id is taken for a process that is gone")
+		t.Error("isGone reports an ended process for an invalid process id")
 	}
 }

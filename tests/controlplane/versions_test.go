@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// versionBuilt is the version of Kubernetes that a go.mod of the components requires. From there make links it into them.
+// versionBuilt returns the Kubernetes version that a go.mod of the components requires. The Makefile links this version into them.
 func versionBuilt(t *testing.T, mod string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("components", mod))
@@ -25,7 +25,7 @@ func versionBuilt(t *testing.T, mod string) string {
 	return ""
 }
 
-// TestTheSupportedVersionsAreThoseOfTheMatrix: what the README and the chart promise is what make matrix tests.
+// TestTheSupportedVersionsAreThoseOfTheMatrix verifies that the README and the chart promise exactly the versions of make matrix.
 func TestTheSupportedVersionsAreThoseOfTheMatrix(t *testing.T) {
 	mods, err := filepath.Glob(filepath.Join("components", "go*.mod"))
 	if err != nil {
@@ -45,16 +45,16 @@ func TestTheSupportedVersionsAreThoseOfTheMatrix(t *testing.T) {
 
 	promise := "Kubernetes " + strings.Join(minors[:newest], ", ") + " and " + minors[newest] + " are supported"
 	if readme := read(t, "README.md"); !strings.Contains(readme, promise) {
-		t.Errorf("the README does not say %q", promise)
+		t.Errorf("the README does not contain %q", promise)
 	} else if built := "kubectl " + strings.TrimPrefix(versionBuilt(t, "go.mod"), "v") + " are built"; !strings.Contains(readme, built) {
-		t.Errorf("the README does not say %q", built)
+		t.Errorf("the README does not contain %q", built)
 	}
 	if oldest := `kubeVersion: ">=` + minors[0] + `.0-0"`; !strings.Contains(read(t, "deploy/chart/Chart.yaml"), oldest) {
-		t.Errorf("the chart does not have %s", oldest)
+		t.Errorf("Chart.yaml does not contain %s", oldest)
 	}
 }
 
-// read returns a file of the repository.
+// read returns the content of a file of the repository.
 func read(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("..", "..", path))

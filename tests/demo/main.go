@@ -1,5 +1,5 @@
-// Command demo tells the story of the bug report that this operator was asked for with, on a real control plane and
-// with the real kubectl. It checks every step, and ends with an error at the first that is not as promised.
+// Command demo shows the behavior from the README on a real control plane, with the real kubectl. It checks each step and exits
+// with an error at the first failure.
 package main
 
 import (
@@ -26,14 +26,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
 		os.Exit(1)
 	}
-	fmt.Printf("\nEvery step was as promised. It took %s.\n", time.Since(started).Round(time.Second))
+	fmt.Printf("\nAll steps passed in %s.\n", time.Since(started).Round(time.Second))
 }
 
 func run(ctx context.Context) (err error) {
 	kind := controlplane.Real
 	if unavailable := controlplane.Available(kind); unavailable != nil {
 		kind = controlplane.Played
-		fmt.Printf("Pods are played by kwok and run nothing, so no client can talk to them: %s.\n", unavailable)
+		fmt.Printf("kwok simulates the node, so no container runs and the demo cannot call the server. The reason is: %s.\n", unavailable)
 	}
 	say(fmt.Sprintf("Starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and %s", nodes[kind]))
 	c, err := cluster.StartWith(ctx, controlplane.Options{
@@ -45,13 +45,13 @@ func run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, c.Stop(err != nil)) }()
 	d := &demo{ctx: ctx, cluster: c, clients: kind == controlplane.Real}
 	if d.clients {
-		say("Building the images of an MCP server and of a client, both made with the Go SDK of MCP")
+		say("Building the images of an MCP server and an MCP client, both based on the MCP Go SDK")
 		if err := errors.Join(c.BuildImage(ctx, images.Server, serverImage, nextImage), c.BuildImage(ctx, images.Client, clientImage)); err != nil {
 			return err
 		}
 	}
 
-	say("Installing the CRD and the permissions of the operator, and starting it as its own ServiceAccount")
+	say("Installing the CRD and the permissions, and starting the operator with its ServiceAccount")
 	if err := c.Install(ctx); err != nil {
 		return err
 	}
@@ -66,15 +66,15 @@ func run(ctx context.Context) (err error) {
 	return d.err
 }
 
-// nodes say what the pods run on.
+// nodes describe the kinds of node.
 var nodes = map[controlplane.NodeKind]string{
-	controlplane.Real:   "a node with kubelet, containerd, kube-proxy and CoreDNS",
-	controlplane.Played: "a node that kwok plays",
+	controlplane.Real:   "a real node with kubelet, containerd, kube-proxy and CoreDNS",
+	controlplane.Played: "a node that kwok simulates",
 }
 
 const (
 	namespace = "demo"
-	// Equal images under two names are two versions.
+	// The server images have the same content. The different names make the StatefulSet roll out a change.
 	serverImage = "demo.example/server:1"
 	nextImage   = "demo.example/server:2"
 	clientImage = "demo.example/client:1"
@@ -104,20 +104,20 @@ spec:
 `
 )
 
-// tell is the story.
+// tell runs the story.
 func (d *demo) tell(operator *cluster.Operator) {
-	say("1. An MCPServer that does not declare replicas starts with one pod")
+	say("1. An MCPServer without spec.replicas starts with one pod")
 	d.apply(undeclared)
 	d.expect(1)
 	d.show()
 	d.call()
 
-	say("2. The bug report: kubectl scale. The operator used to put this back to 1")
+	say("2. kubectl scale sets 3 replicas, and the operator keeps them. In the bug report, the operator reset the StatefulSet to 1")
 	d.kubectl("scale", "statefulset", "web", "--replicas=3")
 	d.expect(3)
 	d.show()
 
-	say("3. Nothing that the operator does moves it: a new image, changed labels, a restart of the operator")
+	say("3. A new image, a new label and a restart of the operator do not change the scale")
 	d.apply(released)
 	d.expect(3)
 	d.kubectl("rollout", "status", "statefulset", "web")
@@ -129,19 +129,19 @@ func (d *demo) tell(operator *cluster.Operator) {
 	d.expect(3)
 	d.show()
 
-	say("4. A declaration counts: replicas: 2")
+	say("4. Declaring spec.replicas: 2 scales the StatefulSet to 2")
 	d.apply(declaredTwo)
 	d.expect(2)
 	d.show()
 
-	say("5. Removing the declaration is a release, not a reset: it stays at 2")
+	say("5. Removing spec.replicas releases the field and does not reset it: the scale stays at 2")
 	d.apply(released)
 	d.expect(2)
 	d.waitOwner("Unclaimed")
 	d.expect(2)
 	d.show()
 
-	say("6. A HorizontalPodAutoscaler with min = max = 4 takes over, without a conflict")
+	say("6. A HorizontalPodAutoscaler with minReplicas and maxReplicas 4 takes over without a conflict")
 	d.apply(autoscaler)
 	d.expect(4)
 	d.show()
@@ -150,17 +150,17 @@ func (d *demo) tell(operator *cluster.Operator) {
 	d.call()
 }
 
-// demo runs steps until one fails; after that it does nothing.
+// demo runs steps. After a step has failed, all further steps do nothing.
 type demo struct {
 	ctx     context.Context
 	cluster *cluster.Cluster
-	clients bool // whether pods run, so that a client can call a server
+	clients bool // whether containers run, so that a client can call the server
 	err     error
 }
 
 func say(text string) { fmt.Printf("\n\033[1m%s\033[0m\n", text) }
 
-// kubectl runs a command and shows it with what it printed.
+// kubectl runs a command, and prints the command and its output.
 func (d *demo) kubectl(args ...string) {
 	d.kubectlWithInput("", args...)
 }
@@ -188,7 +188,7 @@ func (d *demo) apply(manifest string) {
 
 func (d *demo) show() { d.kubectl("get", "mcpservers,statefulsets,pods") }
 
-// expect waits until the StatefulSet has the given number of pods, all ready, and nothing is under way.
+// expect waits until the StatefulSet has the given number of pods, all pods are ready, and the MCPServer is Ready.
 func (d *demo) expect(replicas int) {
 	d.wait("mcpserver/web", fmt.Sprintf("jsonpath={.status.ready}=%d/%d", replicas, replicas))
 	d.wait("mcpserver/web", "condition=Ready")
@@ -198,7 +198,7 @@ func (d *demo) expect(replicas int) {
 	}
 }
 
-// call lets a client in a pod call the server at the URL in the status, and shows who answered.
+// call runs a client pod that calls the server at the URL in the status, and prints the response.
 func (d *demo) call() {
 	if d.err != nil || !d.clients {
 		return
@@ -207,13 +207,13 @@ func (d *demo) call() {
 	if url, d.err = d.cluster.Kubectl(d.ctx, "--namespace="+namespace, "get", "mcpserver", "web", "-o", "jsonpath={.status.url}"); d.err != nil {
 		return
 	}
-	fmt.Println("(a client lists the tools and calls one)")
+	fmt.Println("(a client pod lists the tools and calls one)")
 	d.kubectl("run", "client", "--image="+clientImage, "--restart=Never", "--", "-url="+url, "-tool=whoami")
 	d.wait("pod/client", "jsonpath={.status.phase}=Succeeded")
 	d.kubectl("logs", "client")
 	d.kubectl("delete", "pod", "client", "--now")
 	if d.err == nil {
-		fmt.Println("✓ the server answers at", url)
+		fmt.Println("✓ the server responds at", url)
 	}
 }
 

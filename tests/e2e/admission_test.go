@@ -9,8 +9,8 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// TestBadInputIsRefusedAtAdmission: what cannot work is refused before it is stored, with the field, the value and what
-// is wrong with it.
+// TestBadInputIsRefusedAtAdmission verifies that invalid input is rejected before it is stored. The error contains the field, the
+// value and the reason.
 func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 	mcpServer := func(name, spec string) string {
 		return fmt.Sprintf("apiVersion: toolhive.stacklok.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: %s}\nspec: %s\n", name, spec)
@@ -30,7 +30,7 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 			[]string{"spec.oidcConfig"}},
 		{"with negative replicas", mcpServer("web", `{image: a, replicas: -1}`),
 			[]string{"spec.replicas", "-1", "greater than or equal to 0"}},
-		{"with replicas that are no number", mcpServer("web", `{image: a, replicas: three}`),
+		{"with replicas that are not a number", mcpServer("web", `{image: a, replicas: three}`),
 			[]string{"spec.replicas", "string"}},
 		{"with an unknown policy", mcpServer("web", `{image: a, replicasConflictPolicy: Fight}`),
 			[]string{"spec.replicasConflictPolicy", "Fight", "Yield", "Force"}},
@@ -53,7 +53,7 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 			[]string{"spec.imagePullPolicy", "Sometimes", "IfNotPresent"}},
 		{"with a pull secret twice", mcpServer("web", `{image: a, imagePullSecrets: [{name: a}, {name: a}]}`),
 			[]string{"spec.imagePullSecrets", "uplicate"}},
-		{"with a command that is no list", mcpServer("web", `{image: a, command: server}`), []string{"spec.command"}},
+		{"with a command that is not a list", mcpServer("web", `{image: a, command: server}`), []string{"spec.command"}},
 		{"with a secret without a key", mcpServer("web", `{image: a, secrets: [{name: a}]}`), []string{"spec.secrets[0].key", "Required"}},
 		{"with a secret that clashes with env", mcpServer("web", `{image: a, env: [{name: TOKEN, value: x}], secrets: [{name: a, key: TOKEN}]}`),
 			[]string{"spec.secrets", "same environment variable", "another targetEnvName"}},
@@ -63,7 +63,7 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 			[]string{"spec.volumes[0]", "exactly one of hostPath"}},
 		{"with a volume with two sources", mcpServer("web", `{image: a, volumes: [{name: v, mountPath: /v, hostPath: /v, emptyDir: {}}]}`),
 			[]string{"spec.volumes[0]", "exactly one of hostPath"}},
-		{"with a volume that is mounted nowhere", mcpServer("web", `{image: a, volumes: [{name: v, emptyDir: {}}]}`),
+		{"with a volume without a mount path", mcpServer("web", `{image: a, volumes: [{name: v, emptyDir: {}}]}`),
 			[]string{"spec.volumes[0].mountPath", "Required"}},
 		{"with a volume twice", mcpServer("web", `{image: a, volumes: [{name: v, mountPath: /v, emptyDir: {}}, {name: v, mountPath: /w, emptyDir: {}}]}`),
 			[]string{"spec.volumes", "v", "uplicate"}},
@@ -75,17 +75,17 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 			[]string{"spec.volumeClaimTemplates", "same metadata.name"}},
 		{"with a claim without a name", mcpServer("web", `{image: a, volumeClaimTemplates: [{metadata: {}, spec: {}}]}`),
 			[]string{"spec.volumeClaimTemplates[0].metadata.name", "Required"}},
-		{"with a size that is no quantity", mcpServer("web", `{image: a, volumeClaimTemplates: [{metadata: {name: c}, spec: {resources: {requests: {storage: much}}}}]}`),
+		{"with a size that is not a quantity", mcpServer("web", `{image: a, volumeClaimTemplates: [{metadata: {name: c}, spec: {resources: {requests: {storage: much}}}}]}`),
 			[]string{"spec.volumeClaimTemplates[0].spec.resources.requests.storage", "much"}},
 		{"with an unknown retention", mcpServer("web", `{image: a, persistentVolumeClaimRetentionPolicy: {whenDeleted: Archive}}`),
 			[]string{"spec.persistentVolumeClaimRetentionPolicy", "Retain or Delete"}},
 		{"with an unknown update strategy", mcpServer("web", `{image: a, updateStrategy: {type: Recreate}}`),
 			[]string{"spec.updateStrategy", "RollingUpdate or OnDelete"}},
-		{"with resources that are no quantity", mcpServer("web", `{image: a, resources: {limits: {cpu: fast}}}`),
+		{"with resources that are not a quantity", mcpServer("web", `{image: a, resources: {limits: {cpu: fast}}}`),
 			[]string{"spec.resources.limits.cpu", "fast"}},
 		{"with an empty service account", mcpServer("web", `{image: a, serviceAccount: ""}`),
 			[]string{"spec.serviceAccount", "at least 1 chars long"}},
-		{"with a profile from a ConfigMap", mcpServer("web", `{image: a, permissionProfile: {type: configmap, name: p, key: profile.json}}`),
+		{"with a permission profile from a ConfigMap", mcpServer("web", `{image: a, permissionProfile: {type: configmap, name: p, key: profile.json}}`),
 			[]string{"spec.permissionProfile.type", "configmap is not supported", "NetworkPolicy of your own"}},
 		{"with an unknown profile", mcpServer("web", `{image: a, permissionProfile: {type: builtin, name: all}}`),
 			[]string{"spec.permissionProfile.name", "none or network"}},
@@ -95,23 +95,23 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 			[]string{"spec.podTemplateSpec.spec.containers", "name"}},
 		{"with a container twice in the template", withTemplate("{spec: {containers: [{name: mcp}, {name: mcp}]}}"),
 			[]string{"spec.podTemplateSpec.spec.containers", "mcp", "uplicate"}},
-		{"with a label of the operator's in the template", withTemplate("{metadata: {labels: {app.kubernetes.io/name: x}}}"),
+		{"with a label of the operator in the template", withTemplate("{metadata: {labels: {app.kubernetes.io/name: x}}}"),
 			[]string{"spec.podTemplateSpec.metadata.labels", "app.kubernetes.io/name", "use others"}},
-		{"with a label of the operator's on a child", mcpServer("web", `{image: a, resourceOverrides: {statefulSet: {labels: {app.kubernetes.io/instance: x}}}}`),
+		{"with a label of the operator on a child", mcpServer("web", `{image: a, resourceOverrides: {statefulSet: {labels: {app.kubernetes.io/instance: x}}}}`),
 			[]string{"spec.resourceOverrides.statefulSet.labels", "app.kubernetes.io/name", "use others"}},
-		{"with the record of the operator's on a child", mcpServer("web", `{image: a, resourceOverrides: {statefulSet: {annotations: {toolhive.stacklok.dev/declared-replicas: "3"}}}}`),
-			[]string{"spec.resourceOverrides.statefulSet.annotations", "declared-replicas"}},
+		{"with an annotation of the operator on a child", mcpServer("web", `{image: a, resourceOverrides: {statefulSet: {annotations: {toolhive.stacklok.dev/declared-replicas: "3"}}}}`),
+			[]string{"spec.resourceOverrides.statefulSet.annotations", "toolhive.stacklok.dev/"}},
 		{"with an unknown child", mcpServer("web", `{image: a, resourceOverrides: {proxyDeployment: {labels: {a: b}}}}`),
 			[]string{"spec.resourceOverrides.proxyDeployment"}},
 		{"with an unknown affinity", mcpServer("web", `{image: a, sessionAffinity: Cookie}`),
 			[]string{"spec.sessionAffinity", "Cookie", "ClientIP", "None"}},
-		{"with a timeout of no affinity", mcpServer("web", `{image: a, sessionAffinity: None, sessionAffinityTimeoutSeconds: 5}`),
+		{"with an affinity timeout without affinity", mcpServer("web", `{image: a, sessionAffinity: None, sessionAffinityTimeoutSeconds: 5}`),
 			[]string{"spec.sessionAffinityTimeoutSeconds", "only with sessionAffinity ClientIP"}},
-		{"with a timeout of more than a day", mcpServer("web", `{image: a, sessionAffinityTimeoutSeconds: 86401}`),
+		{"with an affinity timeout of more than a day", mcpServer("web", `{image: a, sessionAffinityTimeoutSeconds: 86401}`),
 			[]string{"spec.sessionAffinityTimeoutSeconds", "86401", "less than or equal to 86400"}},
-		{"with an unknown type of Service", mcpServer("web", `{image: a, service: {type: ExternalName}}`),
+		{"with an unknown Service type", mcpServer("web", `{image: a, service: {type: ExternalName}}`),
 			[]string{"spec.service.type", "ExternalName", "LoadBalancer"}},
-		{"with a class of no load balancer", mcpServer("web", `{image: a, service: {loadBalancerClass: a/b}}`),
+		{"with a load balancer class without a load balancer", mcpServer("web", `{image: a, service: {loadBalancerClass: a/b}}`),
 			[]string{"spec.service.loadBalancerClass", "only with type LoadBalancer"}},
 		{"with an unknown IP family", mcpServer("web", `{image: a, service: {ipFamilies: [IPv5]}}`),
 			[]string{"spec.service.ipFamilies", "IPv4 or IPv6"}},
@@ -123,19 +123,19 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 			[]string{"spec.podDisruptionBudget", "disabled"}},
 		{"with a negative limit of a budget", mcpServer("web", `{image: a, podDisruptionBudget: {maxUnavailable: -1}}`),
 			[]string{"spec.podDisruptionBudget.maxUnavailable", "from 0"}},
-		{"with a limit of a budget that is no percentage", mcpServer("web", `{image: a, podDisruptionBudget: {minAvailable: half}}`),
+		{"with a limit of a budget that is not a percentage", mcpServer("web", `{image: a, podDisruptionBudget: {minAvailable: half}}`),
 			[]string{"spec.podDisruptionBudget.minAvailable", "percentage"}},
 		{"with a negative minReadySeconds", mcpServer("web", `{image: a, minReadySeconds: -1}`),
 			[]string{"spec.minReadySeconds", "-1", "greater than or equal to 0"}},
 		{"with a negative grace period", mcpServer("web", `{image: a, terminationGracePeriodSeconds: -1}`),
 			[]string{"spec.terminationGracePeriodSeconds", "-1", "greater than or equal to 0"}},
-		{"with an update strategy that is no object", mcpServer("web", `{image: a, updateStrategy: OnDelete}`),
+		{"with an update strategy that is not an object", mcpServer("web", `{image: a, updateStrategy: OnDelete}`),
 			[]string{"spec.updateStrategy"}},
 		{"with a spread without a key", mcpServer("web", `{image: a, topologySpreadConstraints: [{maxSkew: 1, whenUnsatisfiable: ScheduleAnyway}]}`),
 			[]string{"spec.topologySpreadConstraints[0].topologyKey", "Required"}},
 		{"with an envFrom of an unknown kind", mcpServer("web", `{image: a, envFrom: [{vaultRef: {name: a}}]}`),
 			[]string{"spec.envFrom[0].vaultRef"}},
-		{"with a name that its children cannot have", mcpServer(strings.Repeat("a", longest+1), `{image: a}`),
+		{"with a name that is too long for its children", mcpServer(strings.Repeat("a", longest+1), `{image: a}`),
 			[]string{strings.Repeat("a", longest+1), "metadata.name", "50 characters"}},
 		{"with a dot in its name", mcpServer("a.b", `{image: a}`), []string{"a.b", "metadata.name", "dot"}},
 	} {
@@ -143,7 +143,7 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 	}
 	for field, replacement := range map[string]string{"port": "proxyPort", "targetPort": "mcpPort"} {
 		test = test.Assess("with the deprecated "+field+" is accepted with a warning", step(func(ctx context.Context, t *testing.T) {
-			eventually(ctx, t, "the warning", func(ctx context.Context) (string, bool) { // a policy takes effect some time after it was installed
+			eventually(ctx, t, "the warning", func(ctx context.Context) (string, bool) { // a policy takes effect with a delay after its installation
 				out, err := theCluster.KubectlWithInput(ctx, mcpServer("deprecated", fmt.Sprintf("{image: a, %s: 80}", field)),
 					"apply", "--server-side", "--dry-run=server", "-n", in(ctx), "-f", "-")
 				must(t, err)
@@ -152,23 +152,23 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 		}))
 	}
 	testEnv.Test(t, test.
-		Assess("of the longest name is accepted and gets its children", all(
+		Assess("with the longest name is accepted and gets its children", all(
 			apply(mcpServer(strings.Repeat("a", longest), `{image: a}`)),
 			kubectl("wait", "--for=condition=Ready", "--timeout=90s", "mcpserver/"+strings.Repeat("a", longest)))).
 		Feature())
 }
 
-// isRefused fails unless the API server refuses a manifest, in words that have all the given ones.
+// isRefused fails unless the API server rejects a manifest with a message that contains all the given words.
 func isRefused(manifest string, words ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		for _, how := range [][]string{{"create"}, {"apply", "--server-side"}} {
 			out, err := theCluster.KubectlWithInput(ctx, manifest, append(how, "-n", in(ctx), "-f", "-")...)
 			if err == nil {
-				t.Fatalf("kubectl %s accepted it", how)
+				t.Fatalf("kubectl %s succeeded, but must be rejected", how)
 			}
 			if !containsAll(out, words) {
-				t.Errorf("kubectl %s has to say %q, but says: %s", how, words, out)
+				t.Errorf("kubectl %s: want a message with %q, got: %s", how, words, out)
 			}
 		}
 	})

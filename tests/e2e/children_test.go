@@ -25,7 +25,8 @@ import (
 
 var listOptions = metav1.ListOptions{}
 
-// TestForeignObjectsAreRefused: an object of a child's name that is someone else's is not written, not even one label.
+// TestForeignObjectsAreRefused verifies that the operator does not write an object that has the name of a child but a different
+// controller, not even a label.
 func TestForeignObjectsAreRefused(t *testing.T) {
 	const foreignStatefulSet = `
 apiVersion: apps/v1
@@ -57,66 +58,66 @@ spec: {selector: {app: other}, ports: [{port: 80}]}
 	} {
 		var before string
 		testEnv.Test(t, feature(foreign.kind+" "+foreign.name).
-			Assess("belongs to someone else", all(
+			Assess("a foreign object exists", all(
 				applyAs("another-team", foreign.manifest),
 				step(func(ctx context.Context, t *testing.T) {
 					// Its controller writes the status once.
-					eventually(ctx, t, "the StatefulSet controller has seen it", func(ctx context.Context) (string, bool) {
+					eventually(ctx, t, "the StatefulSet controller to write the status", func(ctx context.Context) (string, bool) {
 						object := get(ctx, t, foreign.name, foreign.object)
 						set, isSet := object.(*appsv1.StatefulSet)
 						before = object.GetResourceVersion()
 						return "", !isSet || set.Status.ObservedGeneration == set.Generation
 					})
 				}))).
-			Assess("is refused, with its name and its owner", all(
+			Assess("the condition contains its name and its owner", all(
 				apply(undeclared),
 				conditionSays(v1alpha1.ConditionStalled, "NotControlled", foreign.kind, foreign.name, "another-team", "Delete it"),
 				eventSays("NotControlled", foreign.kind, foreign.name, "another-team"))).
-			Assess("and untouched through forced passes and a restart", all(
+			Assess("forced passes and a restart do not change it", all(
 				passesAreForced(3), operatorRestarts(),
 				step(func(ctx context.Context, t *testing.T) {
 					after := get(ctx, t, foreign.name, foreign.object).GetResourceVersion()
 					if after != before {
-						t.Fatalf("resourceVersion was %s and is %s: it was written", before, after)
+						t.Fatalf("the object was written: resourceVersion was %s and is %s", before, after)
 					}
 				}))).
-			Assess("when it goes away the operator goes on by itself", all(
+			Assess("when it is deleted, the operator creates the child", all(
 				kubectl("delete", foreign.kind, foreign.name),
 				scaleIs(1), conditionIsGone(v1alpha1.ConditionStalled), childrenAreThere())).
 			Feature())
 	}
 }
 
-// TestDeletion: the children go with the MCPServer, and one that is deleted alone comes back.
+// TestDeletion verifies that the children are deleted with the MCPServer, and that a child that is deleted alone is recreated.
 func TestDeletion(t *testing.T) {
-	test := feature("deletion").Assess("children are there", all(apply(declared(2)), scaleIs(2), childrenAreThere()))
+	test := feature("deletion").Assess("the children exist", all(apply(declared(2)), scaleIs(2), childrenAreThere()))
 	for _, child := range []string{
 		"statefulset/web", "service/mcp-web-proxy", "service/mcp-web-headless", "serviceaccount/mcp-web", "poddisruptionbudget/mcp-web",
 	} {
-		test = test.Assess(child+" comes back", all(kubectl("delete", child), childrenAreThere(), scaleIs(2)))
+		test = test.Assess(child+" is recreated", all(kubectl("delete", child), childrenAreThere(), scaleIs(2)))
 	}
 	testEnv.Test(t, test.
-		Assess("they go with the MCPServer, its pods as well, and stay away", nothingComesBack(
+		Assess("the children and pods are deleted with the MCPServer and are not recreated", nothingComesBack(
 			kubectl("delete", "mcpserver", server, "--cascade=background"), eventuallyNothingIsLeft())).
 		Feature())
 }
 
-// TestForegroundDeletion: while the MCPServer waits for its children, none comes back, and when kubectl returns everything
-// is gone.
+// TestForegroundDeletion verifies that no child is recreated while the MCPServer waits for the deletion of its children, and that
+// everything is deleted when kubectl returns.
 func TestForegroundDeletion(t *testing.T) {
-	testEnv.Test(t, feature("deletion in the foreground").
-		Assess("is there", all(apply(declared(2)), scaleIs(2))).
-		Assess("goes, with its children and its pods, and they stay away", nothingComesBack(
+	testEnv.Test(t, feature("foreground deletion").
+		Assess("the MCPServer exists", all(apply(declared(2)), scaleIs(2))).
+		Assess("the MCPServer, its children and its pods are deleted and not recreated", nothingComesBack(
 			kubectl("delete", "mcpserver", server, "--cascade=foreground", "--timeout=60s"),
 			step(func(ctx context.Context, t *testing.T) {
 				if left := leftOver(ctx, t); len(left) > 0 {
-					t.Fatalf("kubectl has returned, and there are still %v", left)
+					t.Fatalf("kubectl has returned, but these objects remain: %v", left)
 				}
 			}))).
 		Feature())
 }
 
-// eventuallyNothingIsLeft waits until neither a child of the MCPServer nor a pod is there.
+// eventuallyNothingIsLeft waits until the children of the MCPServer and the pods are deleted.
 func eventuallyNothingIsLeft() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -127,7 +128,7 @@ func eventuallyNothingIsLeft() features.Func {
 	})
 }
 
-// leftOver returns the names of the children and of the pods of the MCPServer that are there, also on their way out.
+// leftOver returns the names of the children and the pods of the MCPServer, including those that are being deleted.
 func leftOver(ctx context.Context, t *testing.T) []string {
 	t.Helper()
 	var left []string
@@ -148,9 +149,9 @@ func leftOver(ctx context.Context, t *testing.T) []string {
 	return left
 }
 
-// nothingComesBack runs steps that delete the MCPServer, restarts the operator, and lets it make another MCPServer with
-// every child. It fails if any child of the first is created from before the steps until those of the other are: the
-// watches that show these have shown everything before.
+// nothingComesBack runs steps that delete the MCPServer, restarts the operator, and creates a second MCPServer with every child. It
+// fails if a child of the first MCPServer is created after the steps begin and before the children of the second one are created.
+// The watches return events in order, so they have returned all earlier creations by then.
 func nothingComesBack(steps ...features.Func) features.Func {
 	const other = "other"
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
@@ -162,26 +163,26 @@ func nothingComesBack(steps ...features.Func) features.Func {
 			watches = append(watches, watchFromNow(until, t, kind))
 		}
 		ctx = all(append(steps,
-			operatorStops(), operatorStarts(), // not operatorRestarts: there may be no MCPServer left to wait for a pass over
+			operatorStops(), operatorStarts(), // not operatorRestarts, which may have no MCPServer whose pass it can wait for
 			apply(strings.Replace(full, "name: web", "name: "+other, 1)))...)(ctx, t, config)
 		for _, w := range watches {
 			if created := createdUntil(t, w, other); len(created) > 0 {
-				t.Errorf("%d times something came back, such as %s", len(created), created[0])
+				t.Errorf("%d children were recreated, such as %s", len(created), created[0])
 			}
 			w.Stop()
 		}
 		if left := leftOver(ctx, t); len(left) > 0 {
-			t.Errorf("%v are there again", left)
+			t.Errorf("%v exist again", left)
 		}
-		// Left to its namespace, which goes seconds later, it might go while the next test waits for a pass over it.
+		// If it were deleted with its namespace, seconds later, it could disappear while the next test waits for a pass over it.
 		return kubectl("delete", "mcpserver", other)(ctx, t, config)
 	}
 }
 
-// watchTimeout ends a watch that does not show what it has to.
+// watchTimeout ends a watch that does not return the expected events.
 const watchTimeout = 3 * time.Minute
 
-// watchFromNow watches the objects of a kind in the namespace of the test, without those that are there already.
+// watchFromNow watches the objects of a kind in the namespace of the test. It ignores existing objects.
 func watchFromNow(ctx context.Context, t *testing.T, kind client.ObjectList) watch.Interface {
 	t.Helper()
 	must(t, theCluster.Client.List(ctx, kind, client.InNamespace(in(ctx))))
@@ -192,7 +193,7 @@ func watchFromNow(ctx context.Context, t *testing.T, kind client.ObjectList) wat
 	return w
 }
 
-// createdUntil returns what a watch shows to be created before the child of an MCPServer.
+// createdUntil returns the creations that a watch reports before it reports the child of the given MCPServer.
 func createdUntil(t *testing.T, w watch.Interface, server string) []string {
 	t.Helper()
 	var created []string
@@ -208,7 +209,7 @@ func createdUntil(t *testing.T, w watch.Interface, server string) []string {
 			created = append(created, fmt.Sprintf("%T %s", object, object.GetName()))
 		}
 	}
-	t.Fatalf("a watch has ended before the children of MCPServer %q were there; it has shown %v", server, created)
+	t.Fatalf("a watch ended before the children of MCPServer %q existed; it reported %v", server, created)
 	return nil
 }
 
@@ -228,7 +229,7 @@ func childrenAreThere() features.Func {
 	})
 }
 
-// existing returns the names of the children that are there and not on their way out.
+// existing returns the names of the children that exist and are not being deleted.
 func existing(ctx context.Context, t *testing.T) []string {
 	t.Helper()
 	var there []string
@@ -247,10 +248,10 @@ func existing(ctx context.Context, t *testing.T) []string {
 
 func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 
-// children returns an empty object of the name of each child that the MCPServer of a test can have.
+// children returns an empty object with the name of each child that the MCPServer of a test can have.
 func children() []client.Object { return childrenOf(server) }
 
-// childrenOf is children of the MCPServer of another name.
+// childrenOf is children for an MCPServer with another name.
 func childrenOf(server string) []client.Object {
 	return []client.Object{
 		&appsv1.StatefulSet{ObjectMeta: named(applyconfigs.StatefulSetName(server))},
@@ -262,15 +263,15 @@ func childrenOf(server string) []client.Object {
 	}
 }
 
-// annotationIsGone: with the declaration goes its record.
+// annotationIsGone fails if the StatefulSet still has the declared-replicas annotation.
 func annotationIsGone() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		if value, found := statefulSet(ctx, t).Annotations[v1alpha1.DeclaredReplicasAnnotation]; found {
-			t.Fatalf("the StatefulSet still says that %s was declared", value)
+			t.Fatalf("the StatefulSet still has the annotation declared-replicas: %s", value)
 		}
 	})
 }
 
-// quietTime is for how long nothing may be written.
+// quietTime is the time for which nothing may be written.
 const quietTime = 20 * time.Second

@@ -16,10 +16,10 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// users is where a pod says as whom it runs.
+// users is the path of the user and group ids in a pod.
 const users = ".spec.securityContext['runAsUser', 'runAsGroup', 'fsGroup']"
 
-// openShift makes the API server serve the group by which the operator knows OpenShift.
+// openShift makes the API server serve the API group by which the operator detects OpenShift.
 const openShift = `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -31,33 +31,33 @@ spec:
   versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
 `
 
-// TestUsers: pods run as user and group 1000, and on OpenShift as whom the cluster assigns.
+// TestUsers verifies that pods run as user and group 1000, and on OpenShift with the ids that the cluster assigns.
 func TestUsers(t *testing.T) {
-	theCluster.NeedAuditLog(t) // not on a cluster that other people use: it is no OpenShift, or is one
+	theCluster.NeedAuditLog(t) // not on a shared cluster, because the test installs an API group
 	testEnv.Test(t, feature("users").
 		Setup(apply(undeclared)).
 		Assess("are 1000 on Kubernetes", all(scaleIs(1), eventuallyPrints("1000 1000 1000", "pod/web-0", users))).
-		Assess("are nobody's choice but the cluster's on OpenShift", all(
+		Assess("are left to the cluster on OpenShift", all(
 			withoutOperator(all(clusterApply(openShift), groupIsServed(true))),
 			eventuallyPrints("", "pod/web-0", users), eventuallyPrints("true", "pod/web-0", ".spec.securityContext.runAsNonRoot"),
 			scaleIs(1))).
-		Assess("are the template's on OpenShift as well", all(
+		Assess("come from the template on OpenShift as well", all(
 			apply(withTemplate(`{spec: {securityContext: {runAsUser: 2000}}}`)), eventuallyPrints("2000", "pod/web-0", users))).
 		Teardown(withoutOperator(all(
 			clusterKubectl("delete", "crd", "securitycontextconstraints.security.openshift.io"), groupIsServed(false)))).
 		Feature())
 }
 
-// TestAServerOnIPv6: where the Service is IPv6 first, the server listens on IPv6, from its first pod on.
+// TestAServerOnIPv6 verifies that the server listens on IPv6, from its first pod on, if the Service is IPv6 first.
 func TestAServerOnIPv6(t *testing.T) {
-	theCluster.NeedAuditLog(t) // a cluster that is not ours may have no IPv6
+	theCluster.NeedAuditLog(t) // an existing cluster may have no IPv6
 	const hosts = `.spec.containers[0].env[?(@.value=="::")].name`
 	once := eventuallyPrints("1", "statefulset/web", ".metadata.generation")
 	testEnv.Test(t, feature("declared").
 		Setup(apply(strings.Replace(undeclared, `:1"`, `:1", service: {ipFamilies: [IPv6]}`, 1))).
-		Assess("listens on it", all(scaleIs(1), eventuallyPrints("MCP_HOST FASTMCP_HOST", "pod/web-0", hosts), once)).
+		Assess("the server listens on it", all(scaleIs(1), eventuallyPrints("MCP_HOST FASTMCP_HOST", "pod/web-0", hosts), once)).
 		Feature())
-	testEnv.Test(t, feature("of the Service that is there").
+	testEnv.Test(t, feature("the IP family of an existing Service").
 		Setup(all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
 			owner := metav1.NewControllerRef(mcpServer(ctx, t), v1alpha1.GroupVersion.WithKind("MCPServer"))
 			must(t, theCluster.Client.Create(ctx, &corev1.Service{
@@ -69,11 +69,11 @@ func TestAServerOnIPv6(t *testing.T) {
 				},
 			}, client.FieldOwner("somebody")))
 		}), operatorStarts())).
-		Assess("listens on it", all(scaleIs(1), eventuallyPrints("MCP_HOST FASTMCP_HOST", "pod/web-0", hosts), once)).
+		Assess("the server listens on it", all(scaleIs(1), eventuallyPrints("MCP_HOST FASTMCP_HOST", "pod/web-0", hosts), once)).
 		Feature())
 }
 
-// groupIsServed waits until the API server serves the group of OpenShift, or no longer does.
+// groupIsServed waits until the API server serves the OpenShift group, or no longer serves it.
 func groupIsServed(wanted bool) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

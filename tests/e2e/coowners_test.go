@@ -29,13 +29,13 @@ spec:
   permissionProfile: {name: none}
 `
 
-// foreign is a field that someone else has written, and how kubectl shows that it is still there.
+// foreign is a field that another manager writes, and the way to read it.
 type foreign struct {
 	what string
-	// write is the arguments of kubectl; manifest is what it applies as the field manager injector.
+	// write contains the arguments of kubectl. If it is empty, manifest is applied with the field manager "injector".
 	write    []string
 	manifest string
-	// child and path say what kubectl get -o jsonpath has to print.
+	// kubectl get CHILD -o jsonpath=PATH must print want.
 	child, path, want string
 }
 
@@ -89,14 +89,14 @@ spec: {template: {metadata: {annotations: {injector.example.com/injected: "true"
 		child: "service/mcp-web-proxy", path: ".spec.ports[*].name", want: "metrics mcp"},
 	{what: "an annotation of the headless Service", write: []string{"annotate", "service/mcp-web-headless", "note=a"},
 		child: "service/mcp-web-headless", path: ".metadata.annotations.note", want: "a"},
-	{what: "a role for the ServiceAccount", write: []string{"annotate", "serviceaccount/mcp-web", "cloud.example.com/role=reader"},
+	{what: "a cloud role on the ServiceAccount", write: []string{"annotate", "serviceaccount/mcp-web", "cloud.example.com/role=reader"},
 		child: "serviceaccount/mcp-web", path: `.metadata.annotations.cloud\.example\.com/role`, want: "reader"},
 	{what: "an image pull secret of the ServiceAccount", write: []string{"patch", "serviceaccount/mcp-web", "--type=strategic", "-p",
 		`{"imagePullSecrets":[{"name":"registry"}]}`},
 		child: "serviceaccount/mcp-web", path: ".imagePullSecrets[*].name", want: "registry"},
 	{what: "a label of the PodDisruptionBudget", write: []string{"label", "poddisruptionbudget/mcp-web", "team=a"},
 		child: "poddisruptionbudget/mcp-web", path: ".metadata.labels.team", want: "a"},
-	{what: "rules for what comes in, in the NetworkPolicy", manifest: `
+	{what: "ingress rules in the NetworkPolicy", manifest: `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: mcp-web}
@@ -104,15 +104,16 @@ spec: {ingress: [{ports: [{port: 8080}]}]}
 `, child: "networkpolicy/mcp-web", path: ".spec.ingress[*].ports[*].port", want: "8080"},
 }
 
-// scaledToTwo applies a manifest without replicas and scales its StatefulSet to 2. That is nobody's default, so that a scale
-// which is reset shows.
+// scaledToTwo applies a manifest without replicas and scales its StatefulSet to 2. No component defaults to 2, so the test detects a
+// reset.
 func scaledToTwo(manifest string) features.Func {
 	return all(apply(manifest), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2))
 }
 
-// TestWhatOthersWriteSurvives: on every child, through passes, changes of ours and a restart; and it does not move the scale.
+// TestWhatOthersWriteSurvives verifies on every child that fields of other managers survive passes, changes by the operator and a
+// restart, and that the scale stays.
 func TestWhatOthersWriteSurvives(t *testing.T) {
-	test := feature("what others write").Assess("every child is there", scaledToTwo(full))
+	test := feature("fields of other managers").Assess("every child exists", scaledToTwo(full))
 	values := map[string]string{}
 	for _, f := range foreigners {
 		write := kubectl(f.write...)
@@ -129,26 +130,27 @@ func TestWhatOthersWriteSurvives(t *testing.T) {
 	survive := step(func(ctx context.Context, t *testing.T) {
 		for _, f := range foreigners {
 			if value := valueOf(ctx, t, f); !sameWords(value, values[f.what]) {
-				t.Errorf("%s: %s of %s is %q, and was %q", f.what, f.path, f.child, value, values[f.what])
+				t.Errorf("%s: %s of %s is %q, want %q", f.what, f.path, f.child, value, values[f.what])
 			}
 		}
 	})
 	edited := strings.NewReplacer("server:1", "server:2", "plain", "fancy").Replace(full)
 	testEnv.Test(t, test.
-		Assess("survives passes", holds(2, passesAreForced(3), survive)).
-		Assess("survives another image and another value of ours", holds(2,
+		Assess("survive passes", holds(2, passesAreForced(3), survive)).
+		Assess("survive a new image and a new value of the operator", holds(2,
 			apply(edited), imageOfServerIs("registry.example/server:2"), scaleIs(2), survive)).
-		Assess("survives a restart of the operator", holds(2, operatorRestarts(), passesAreForced(1), survive)).
-		Assess("survives a variable of ours that goes", holds(2,
+		Assess("survive a restart of the operator", holds(2, operatorRestarts(), passesAreForced(1), survive)).
+		Assess("survive the removal of an environment variable of the operator", holds(2,
 			apply(strings.Replace(edited, "env: [{name: MODE, value: fancy}]", "", 1)),
 			eventuallyPrints("", "statefulset/web", `.spec.template.spec.containers[?(@.name=="mcp")].env[?(@.name=="MODE")].value`), survive)).
 		Feature())
 }
 
-// TestAFieldOfOursIsPutBackOnce: with an event that names who had changed it, and without the scale.
+// TestAFieldOfOursIsPutBackOnce verifies that the operator restores a field with a single write and without changing the scale. An
+// event names the manager that changed the field.
 func TestAFieldOfOursIsPutBackOnce(t *testing.T) {
 	theCluster.NeedAuditLog(t)
-	test := feature("a field of ours").Assess("every child is there", scaledToTwo(full))
+	test := feature("a field of the operator").Assess("every child exists", scaledToTwo(full))
 	for _, theirs := range []struct {
 		write             []string
 		child, path, want string
@@ -191,34 +193,34 @@ func TestAFieldOfOursIsPutBackOnce(t *testing.T) {
 				}
 			}
 			if len(writes) != 1 {
-				t.Errorf("%v, wanted one write", writes)
+				t.Errorf("want one write, got %v", writes)
 			}
 		}))
 	}
 	testEnv.Test(t, test.Feature())
 }
 
-// TestARenumberedPortIsPutBack: ports are merged by their number, so that a second one would be left beside ours.
+// TestARenumberedPortIsPutBack: SSA merges ports by number, so an apply without the old number would leave two ports.
 func TestARenumberedPortIsPutBack(t *testing.T) {
-	testEnv.Test(t, feature("a port of ours").
-		Assess("is there", scaledToTwo(full)).
-		Assess("of the Service, with another number", holds(2,
+	testEnv.Test(t, feature("a port of the operator").
+		Assess("exists", scaledToTwo(full)).
+		Assess("is restored after its number in the Service changed", holds(2,
 			kubectl("patch", "service", "mcp-web-proxy", "--type=json", "-p", `[{"op":"replace","path":"/spec/ports/0/port","value":9090}]`),
 			eventuallyPrints("8080", "service/mcp-web-proxy", ".spec.ports[*].port"),
 			eventSays("FieldTakenBack", "kubectl-patch", "9090", `Service "mcp-web-proxy"`))).
-		Assess("of the container, with another number", holds(2,
+		Assess("is restored after its number in the container changed", holds(2,
 			kubectl("patch", "statefulset", server, "--type=json", "-p",
 				`[{"op":"replace","path":"/spec/template/spec/containers/0/ports/0/containerPort","value":9090}]`),
 			eventuallyPrints("8080", "statefulset/web", ".spec.template.spec.containers[0].ports[*].containerPort"),
 			eventSays("FieldTakenBack", "kubectl-patch", "9090", `StatefulSet "web"`))).
-		Assess("and another number of ours still takes the old one away", holds(2,
+		Assess("is replaced when the MCPServer changes the number", holds(2,
 			apply(strings.Replace(full, "transport:", "proxyPort: 80\n  transport:", 1)), childrenAreAsBuilt(),
 			eventuallyPrints("80", "service/mcp-web-proxy", ".spec.ports[*].port"),
 			eventuallyPrints("80", "statefulset/web", ".spec.template.spec.containers[0].ports[*].containerPort"))).
 		Feature())
 }
 
-// fightShows repeats a kubectl command until the condition says that it is a fight, in words.
+// fightShows repeats a kubectl command until the condition reports a fight with all the given words.
 func fightShows(words []string, command ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		eventually(ctx, t, "the condition FieldConflict", func(ctx context.Context) (string, bool) {
@@ -229,40 +231,41 @@ func fightShows(words []string, command ...string) features.Func {
 	})
 }
 
-// TestAFightOverAField: the operator does not replace pods for ever because somebody else has another opinion.
+// TestAFightOverAField verifies that the operator backs off, instead of replacing pods forever, when another manager keeps writing a
+// different value.
 func TestAFightOverAField(t *testing.T) {
-	testEnv.Test(t, feature("somebody sets another image each time it is put back").
+	testEnv.Test(t, feature("another manager sets the image each time the operator restores it").
 		Assess("has two pods", scaledToTwo(undeclared)).
-		Assess("is put back, then less and less often, and says against whom", holds(2,
+		Assess("the operator restores it, then backs off and names the other manager", holds(2,
 			fightShows([]string{"kubectl-set", "image", "declare its value in the MCPServer"}, "set", "image", "statefulset/web", "mcp=registry.example/other:1"),
 			eventSays("FieldFight", "kubectl-set", "image"))).
-		Assess("meanwhile it stays", holds(2, wait(3*time.Second))).
-		Assess("as the other wants it", eventuallyPrints("registry.example/other:1", "statefulset/web", ".spec.template.spec.containers[0].image")).
-		Assess("a change of the MCPServer does not wait", holds(2,
+		Assess("the scale stays during the back-off", holds(2, wait(3*time.Second))).
+		Assess("the other manager's value stays during the back-off", eventuallyPrints("registry.example/other:1", "statefulset/web", ".spec.template.spec.containers[0].image")).
+		Assess("a change of the MCPServer is applied without waiting", holds(2,
 			apply(strings.Replace(undeclared, "server:1", "server:2", 1)),
 			eventuallyPrints("registry.example/server:2", "statefulset/web", ".spec.template.spec.containers[0].image"),
 			conditionIsGone(v1alpha1.ConditionFieldConflict))).
 		Feature())
 }
 
-// TestAFightWithWhoRemovesAField: nor because somebody takes a field away each time; who that is, Kubernetes does not record.
+// TestAFightWithWhoRemovesAField verifies the same for a field that is removed each time. Kubernetes does not record the manager that
+// removes a field.
 func TestAFightWithWhoRemovesAField(t *testing.T) {
-	testEnv.Test(t, feature("somebody removes an environment variable each time it is put back").
+	testEnv.Test(t, feature("another manager removes an environment variable each time the operator restores it").
 		Assess("has two pods", scaledToTwo(undeclared)).
-		Assess("is put back, then less and less often, and says which", holds(2,
+		Assess("the operator restores it, then backs off and names the variable", holds(2,
 			fightShows([]string{"somebody removes", `env[name="MCP_HOST"]`, "Find out who removes it"}, "set", "env", "statefulset/web", "MCP_HOST-"),
 			eventSays("FieldFight", "somebody removes"))).
-		Assess("a change of the MCPServer does not wait, and what is new in it was not removed", holds(2,
+		Assess("a change of the MCPServer is applied without waiting, and a new variable is not reported as removed", holds(2,
 			apply(strings.Replace(undeclared, `:1"`, `:1", env: [{name: NEW, value: a}]`, 1)),
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST NEW", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
 			conditionIsGone(v1alpha1.ConditionFieldConflict), scaleIs(2), passesAreForced(2), noEventSays("NEW"))).
 		Feature())
 }
 
-// TestWhatTheSchemaDoesNotAllow: the API server lets somebody write an environment variable twice; that does not keep the
-// operator from its work.
+// TestWhatTheSchemaDoesNotAllow: the API server lets a client write an environment variable twice. The operator must continue to work.
 func TestWhatTheSchemaDoesNotAllow(t *testing.T) {
-	testEnv.Test(t, feature("an environment variable of ours twice").
+	testEnv.Test(t, feature("a duplicate environment variable").
 		Assess("two pods", scaledToTwo(undeclared)).
 		Assess("does not stop the operator", holds(2,
 			kubectl("patch", "statefulset", server, "--type=json", "-p",
@@ -271,7 +274,8 @@ func TestWhatTheSchemaDoesNotAllow(t *testing.T) {
 		Feature())
 }
 
-// TestTwoAppliersOfOneMCPServer: each owns what it applied, also in lists, and takes only that away.
+// TestTwoAppliersOfOneMCPServer verifies that each field manager owns what it applied, also in lists, and can only remove its own
+// fields.
 func TestTwoAppliersOfOneMCPServer(t *testing.T) {
 	part := func(team string, rest string) string {
 		return fmt.Sprintf(`
@@ -298,7 +302,7 @@ spec:
 			eventuallyHas([]string{"TEAM_a", "TEAM_b", "SECRET_a", "SECRET_b", "TEMPLATE_a", "TEMPLATE_b"}, "statefulset/web", variables),
 			eventuallyHas([]string{"team-a", "team-b"}, "statefulset/web", volumes),
 			eventuallyHas([]string{"team-a", "team-b"}, "mcpserver/web", labels))).
-		Assess("what one drops goes, and only that", all(
+		Assess("a field that one manager drops is removed, and nothing else", all(
 			applyAs("team-b", "{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, metadata: {name: web}}"),
 			eventuallyPrints("team-a", "statefulset/web", volumes),
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST TEAM_a SECRET_a TEMPLATE_a", "statefulset/web", variables),
@@ -306,13 +310,13 @@ spec:
 		Feature())
 }
 
-// noEventSays fails if there is an event on the MCPServer whose note has a word.
+// noEventSays fails if an event on the MCPServer has a note that contains the word.
 func noEventSays(word string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		for _, note := range eventNotes(ctx, t) {
 			if strings.Contains(note, word) {
-				t.Errorf("there is the event %s", note)
+				t.Errorf("unexpected event %s", note)
 			}
 		}
 	})
@@ -330,18 +334,18 @@ func jsonpath(ctx context.Context, t *testing.T, object, path string) string {
 	return out
 }
 
-// eventuallyPrints waits until the field of an object has exactly the given words.
+// eventuallyPrints waits until a field of an object has exactly the given words.
 func eventuallyPrints(want, object, path string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		eventually(ctx, t, fmt.Sprintf("%s of %s to be %q", path, object, want), func(ctx context.Context) (string, bool) {
 			value, err := theCluster.Kubectl(ctx, "-n", in(ctx), "get", object, "-o", "jsonpath={"+path+"}")
-			return value, err == nil && sameWords(value, want) // a pod that is replaced is absent for a while
+			return value, err == nil && sameWords(value, want) // a pod that is being replaced is absent for a while
 		})
 	})
 }
 
-// eventuallyHas waits until the field of an object has all the given words.
+// eventuallyHas waits until a field of an object contains all the given words.
 func eventuallyHas(words []string, object, path string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -352,12 +356,12 @@ func eventuallyHas(words []string, object, path string) features.Func {
 	})
 }
 
-// imageOfServerIs waits until the container of the server in every pod runs an image, whatever runs beside it.
+// imageOfServerIs waits until the server container in pod web-0 runs an image. It ignores other containers.
 func imageOfServerIs(image string) features.Func {
 	return eventuallyPrints(image, "pod/web-0", `.spec.containers[?(@.name=="mcp")].image`)
 }
 
-// sameWords compares in any order: that of a list with keys follows whoever applied last.
+// sameWords compares without regard to order, because the order of a keyed list depends on the last apply.
 func sameWords(a, b string) bool {
 	words, others := strings.Fields(a), strings.Fields(b)
 	slices.Sort(words)

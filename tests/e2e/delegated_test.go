@@ -6,7 +6,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// TestDelegatedScaleStaysWhereItIsPut: an MCPServer that does not declare replicas leaves them to whoever sets them.
+// TestDelegatedScaleStaysWhereItIsPut verifies that an MCPServer without replicas leaves the scale to other managers.
 func TestDelegatedScaleStaysWhereItIsPut(t *testing.T) {
 	for how, scaleToThree := range map[string]features.Func{
 		"kubectl scale": kubectl("scale", "statefulset", server, "--replicas=3"),
@@ -29,9 +29,9 @@ spec:
 	} {
 		testEnv.Test(t, feature(how).
 			Assess("starts with one pod", all(apply(undeclared), scaleIs(1))).
-			Assess("follows the user", all(scaleToThree, scaleIs(3))).
-			Assess("and stays there", holds(3, everythingThatMustNotMoveTheScale(), scaleIs(3))).
-			Assess("which the operator does not own", operatorDoesNotOwnTheScale()).
+			Assess("the scale follows the other manager", all(scaleToThree, scaleIs(3))).
+			Assess("the scale stays", holds(3, everythingThatMustNotMoveTheScale(), scaleIs(3))).
+			Assess("the operator does not own the scale", operatorDoesNotOwnTheScale()).
 			Feature())
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestWhatTheMCPServerDropsGoes: from the children, with nothing of anybody else.
+// TestWhatTheMCPServerDropsGoes verifies that fields that the MCPServer drops are removed from the children, and that fields of other
+// managers stay.
 func TestWhatTheMCPServerDropsGoes(t *testing.T) {
 	const everythingToDrop = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
@@ -39,12 +40,12 @@ spec:
   serviceAccount: default
 `
 	testEnv.Test(t, feature("what an MCPServer drops").
-		Assess("is there, beside what others write", all(
+		Assess("exists, beside fields of other managers", all(
 			apply(everythingToDrop), childrenAreAsBuilt(),
 			kubectl("label", "statefulset", server, "theirs=1"),
 			kubectl("annotate", "service", "mcp-web-proxy", "theirs=1"),
 			kubectl("set", "env", "statefulset/web", "--containers=mcp", "THEIRS=1"))).
-		Assess("goes", all(
+		Assess("is removed", all(
 			apply(dropped), childrenAreAsBuilt(),
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST KEPT THEIRS", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
 			eventuallyPrints("kept", "statefulset/web", ".spec.template.spec.volumes[*].name"),
@@ -57,23 +58,24 @@ spec:
 			eventuallyPrints("", "service/mcp-web-proxy", ".metadata.annotations.dropped"),
 			eventuallyPrints("ClusterIP", "service/mcp-web-proxy", ".spec.type"),
 			eventuallyPrints("default", "statefulset/web", ".spec.template.spec.serviceAccountName"))).
-		Assess("and so do the children that are no longer wanted", step(func(ctx context.Context, t *testing.T) {
+		Assess("children that are no longer needed are deleted", step(func(ctx context.Context, t *testing.T) {
 			eventually(ctx, t, "three children", func(ctx context.Context) (string, bool) {
 				there := strings.Join(existing(ctx, t), ", ")
 				return there, there == "*v1.StatefulSet web, *v1.Service mcp-web-proxy, *v1.Service mcp-web-headless"
 			})
 		})).
-		Assess("what others wrote is still there", all(
+		Assess("fields of other managers remain", all(
 			eventuallyPrints("1", "statefulset/web", ".metadata.labels.theirs"),
 			eventuallyPrints("1", "service/mcp-web-proxy", ".metadata.annotations.theirs"))).
 		Feature())
 }
 
-// TestNothingOfSomeoneElseIsDeleted: an object of a child's name that is not wanted is left alone, and not complained of.
+// TestNothingOfSomeoneElseIsDeleted verifies that the operator ignores a foreign object with the name of a child that the MCPServer
+// does not need. No condition reports the object.
 func TestNothingOfSomeoneElseIsDeleted(t *testing.T) {
 	objects := []client.Object{&networkingv1.NetworkPolicy{}, &policyv1.PodDisruptionBudget{}}
-	testEnv.Test(t, feature("objects of children's names").
-		Assess("belong to someone else", all(
+	testEnv.Test(t, feature("foreign objects with the names of unneeded children").
+		Assess("exist", all(
 			applyAs("another-team", `
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -86,7 +88,7 @@ metadata: {name: mcp-web}
 spec: {podSelector: {matchLabels: {app: other}}}
 `),
 			step(func(ctx context.Context, t *testing.T) {
-				eventually(ctx, t, "the disruption controller has seen the budget", func(ctx context.Context) (string, bool) {
+				eventually(ctx, t, "the disruption controller to update the budget", func(ctx context.Context) (string, bool) {
 					budget := get(ctx, t, "mcp-web", &policyv1.PodDisruptionBudget{})
 					return "", budget.Status.ObservedGeneration == budget.Generation
 				})
@@ -94,7 +96,7 @@ spec: {podSelector: {matchLabels: {app: other}}}
 					get(ctx, t, "mcp-web", object)
 				}
 			}))).
-		Assess("and are left alone", all(
+		Assess("are not modified", all(
 			apply(`
 apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer

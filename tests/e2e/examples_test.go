@@ -12,19 +12,19 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestExamples: every example is accepted, and gets its pods where the restricted Pod Security Standard is enforced.
+// TestExamples verifies that every example is accepted and gets pods in a namespace that enforces the restricted Pod Security Standard.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("../../deploy/examples/*.yaml")
 	must(t, err)
 	if len(files) < 10 {
-		t.Fatalf("there are only %d examples", len(files))
+		t.Fatalf("found only %d examples", len(files))
 	}
 	for _, file := range files {
 		content, err := os.ReadFile(file)
 		must(t, err)
 		wanted := "True"
 		if filepath.Base(file) == "07-storage.yaml" {
-			wanted = "Unschedulable" // nothing provisions storage here
+			wanted = "Unschedulable" // the cluster has no storage provisioner
 		}
 		testEnv.Test(t, feature(filepath.Base(file)).
 			Assess("is accepted and works", all(apply(string(content)), step(func(ctx context.Context, t *testing.T) {

@@ -24,8 +24,8 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// TestWhatIsOwnedIsWhatWasBuilt: for each MCPServer of the golden files, what the operator owns in its children on the
-// API server is what the builders make of it, so that a second pass writes nothing.
+// TestWhatIsOwnedIsWhatWasBuilt uses each MCPServer of the golden files. It verifies that the fields that the operator owns on the API
+// server equal what the builders produce, so that a second pass writes nothing.
 func TestWhatIsOwnedIsWhatWasBuilt(t *testing.T) {
 	theCluster.NeedAuditLog(t)
 	files, err := filepath.Glob("../../applyconfigs/testdata/*.yaml")
@@ -35,13 +35,13 @@ func TestWhatIsOwnedIsWhatWasBuilt(t *testing.T) {
 			continue
 		}
 		testEnv.Test(t, feature(strings.TrimSuffix(filepath.Base(file), ".yaml")).
-			Assess("is owned as it was built", all(apply(goldenCase(t, file)), childrenAreAsBuilt())).
+			Assess("the operator owns exactly what was built", all(apply(goldenCase(t, file)), childrenAreAsBuilt())).
 			Assess("forced passes write no child", writesNo(isChild, passesAreForced(3))).
 			Feature())
 	}
 }
 
-// goldenCase reads an MCPServer without the namespace and the UID that it has in the golden files.
+// goldenCase returns an MCPServer of the golden files without its namespace and UID.
 func goldenCase(t *testing.T, file string) string {
 	t.Helper()
 	content, err := os.ReadFile(file)
@@ -55,11 +55,11 @@ func goldenCase(t *testing.T, file string) string {
 	return string(content)
 }
 
-// childrenAreAsBuilt waits until the operator owns in each child exactly what the builders make.
+// childrenAreAsBuilt waits until the operator owns exactly the fields that the builders produce in each child.
 func childrenAreAsBuilt() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		eventually(ctx, t, "what is owned to be what was built", func(ctx context.Context) (string, bool) {
+		eventually(ctx, t, "the owned fields to equal the built fields", func(ctx context.Context) (string, bool) {
 			server := mcpServer(ctx, t)
 			if server.Status.ObservedGeneration != server.Generation {
 				return "not observed yet", false
@@ -71,7 +71,7 @@ func childrenAreAsBuilt() features.Func {
 			fixed, err := applyconfigs.FixedBy(server, live)
 			must(t, err)
 			if changed := applyconfigs.ChangedClaims(server, live); len(changed) > 0 {
-				t.Fatalf("the claims %v are not those that were asked for", changed)
+				t.Fatalf("the claims %v differ from the spec", changed)
 			}
 			created, err := applyconfigs.FixedFor(server)
 			must(t, err)
@@ -123,7 +123,7 @@ func manifest(t *testing.T, object any) string {
 	return string(content)
 }
 
-// isChild tells the writes of children from those of the status, which may follow a rollout that goes on.
+// isChild separates writes of children from writes of the status. An ongoing rollout can cause status writes.
 func isChild(request cluster.Request) bool {
 	return request.Resource != "mcpservers" && request.Resource != "events"
 }

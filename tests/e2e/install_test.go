@@ -15,19 +15,19 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// TestInstall: kubectl apply -k deploy installs everything, and pods of the operator are admitted where the restricted
-// Pod Security Standard is enforced. The image cannot run here; a node that kwok plays says that it does.
+// TestInstall verifies that kubectl apply -k deploy installs everything, and that the operator's pods are admitted under the restricted
+// Pod Security Standard. The image does not run: kwok simulates the node and reports the pods as ready.
 func TestInstall(t *testing.T) {
 	testEnv.Test(t, feature("kubectl apply -k deploy").
 		Assess("is accepted, twice", all(
 			clusterKubectl("apply", "--server-side", "-k", "deploy"), clusterKubectl("apply", "--server-side", "-k", "deploy"))).
-		Assess("and runs two replicas", clusterKubectl("rollout", "status", "--timeout=90s",
+		Assess("runs two replicas", clusterKubectl("rollout", "status", "--timeout=90s",
 			"--namespace", cluster.OperatorNamespace, "deployment/mcpserver-operator")).
-		Assess("and goes away", clusterKubectl("delete", "-k", "deploy/manager", "--timeout=60s")).
+		Assess("can be deleted", clusterKubectl("delete", "-k", "deploy/manager", "--timeout=60s")).
 		Feature())
 }
 
-// TestPermissions: the operator may do exactly this, whatever role or binding it has it from.
+// TestPermissions verifies the exact permissions of the operator, independent of the role or binding that grants them.
 func TestPermissions(t *testing.T) {
 	everywhere := []string{
 		"list events.k8s.io/events", "create events.k8s.io/events", "patch events.k8s.io/events",
@@ -67,12 +67,12 @@ func TestPermissions(t *testing.T) {
 			if !slices.Equal(got, want) {
 				for _, permission := range got {
 					if !slices.Contains(want, permission) {
-						t.Errorf("it may also %s", permission)
+						t.Errorf("unexpected permission: %s", permission)
 					}
 				}
 				for _, permission := range want {
 					if !slices.Contains(got, permission) {
-						t.Errorf("it may not %s", permission)
+						t.Errorf("missing permission: %s", permission)
 					}
 				}
 			}
@@ -81,8 +81,8 @@ func TestPermissions(t *testing.T) {
 	testEnv.Test(t, test.Feature())
 }
 
-// permissions returns what the operator may do in a namespace and a ServiceAccount without any role may not, as VERB
-// GROUP/RESOURCE: what Kubernetes gives to everybody differs from version to version.
+// permissions returns the operator's permissions in a namespace, as VERB GROUP/RESOURCE. It leaves out the permissions that a
+// ServiceAccount without any role has, because these depend on the version of Kubernetes.
 func permissions(ctx context.Context, t *testing.T, namespace string) []string {
 	t.Helper()
 	config, err := theCluster.OperatorConfig(ctx)
@@ -98,7 +98,7 @@ func permissions(ctx context.Context, t *testing.T, namespace string) []string {
 	})
 }
 
-// rulesOf returns what a user may do in a namespace, sorted.
+// rulesOf returns the permissions of a user in a namespace, sorted.
 func rulesOf(ctx context.Context, t *testing.T, config *rest.Config, namespace string) []string {
 	t.Helper()
 	clients, err := kubernetes.NewForConfig(config)
@@ -124,11 +124,11 @@ func rulesOf(ctx context.Context, t *testing.T, config *rest.Config, namespace s
 	return slices.Compact(all)
 }
 
-// TestNothingIsForbidden: the permissions suffice.
+// TestNothingIsForbidden verifies that the permissions of the operator are sufficient.
 func TestNothingIsForbidden(t *testing.T) {
 	theCluster.NeedAuditLog(t)
 	testEnv.Test(t, feature("the permissions of the operator").
-		Assess("suffice", step(func(ctx context.Context, t *testing.T) {
+		Assess("are sufficient", step(func(ctx context.Context, t *testing.T) {
 			mark, err := theCluster.AuditMark()
 			must(t, err)
 			all(apply(undeclared), scaleIs(1), apply(declared(2)), scaleIs(2), apply(undeclared),
@@ -136,7 +136,7 @@ func TestNothingIsForbidden(t *testing.T) {
 			requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 			must(t, err)
 			for _, request := range requests {
-				// What is refused in a namespace that is being deleted is not for want of a permission.
+				// Requests in a namespace that is being deleted can fail for reasons other than permissions.
 				if request.Code == http.StatusForbidden && (request.Namespace == in(ctx) || request.Namespace == cluster.OperatorNamespace) {
 					t.Errorf("%s", request)
 				}
@@ -145,8 +145,8 @@ func TestNothingIsForbidden(t *testing.T) {
 		Feature())
 }
 
-// TestLeaderElection: with --leader-elect the operator gets its lease with the permissions of deploy/, and gives it up
-// when it stops, so that the next leader need not wait for it to expire.
+// TestLeaderElection verifies that the permissions of deploy/ suffice for --leader-elect, and that the operator releases its lease when
+// it stops, so that the next leader does not have to wait for the lease to expire.
 func TestLeaderElection(t *testing.T) {
 	holder := func(ctx context.Context, t *testing.T) string {
 		out, err := theCluster.Kubectl(ctx, "--namespace", cluster.OperatorNamespace, "get", "lease",
@@ -155,7 +155,7 @@ func TestLeaderElection(t *testing.T) {
 		return out
 	}
 	testEnv.Test(t, feature("leader election").
-		Assess("takes the lease, and gives it up", step(func(ctx context.Context, t *testing.T) {
+		Assess("acquires the lease and releases it", step(func(ctx context.Context, t *testing.T) {
 			mark, markErr := theCluster.AuditMark()
 			elected, err := theCluster.StartOperator(ctx, "--leader-elect",
 				"--leader-election-namespace="+cluster.OperatorNamespace)

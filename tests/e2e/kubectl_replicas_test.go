@@ -11,45 +11,45 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestApplyByASecondManager: the second to apply another number is told whose it is, and nothing moves until it insists.
+// TestApplyByASecondManager verifies that a second field manager meets a conflict, and that nothing changes until it forces the apply.
 func TestApplyByASecondManager(t *testing.T) {
 	testEnv.Test(t, feature("kubectl apply --server-side by two field managers").
 		Assess("the first declares", all(applyAs("team-a", declared(3)), scaleIs(3), declarationIsOwnedBy("team-a/Apply"))).
-		Assess("the second is refused", holds(3,
+		Assess("the second meets a conflict", holds(3,
 			refused(`Apply failed with 1 conflict: conflict with "team-a": .spec.replicas`, declared(2), "apply", "--server-side", "--field-manager=team-b", "-f", "-"),
 			passesAreForced(1))).
-		Assess("and takes it over by force", scaleGoes([]int32{3, 2},
+		Assess("the second forces the conflict and declares", scaleGoes([]int32{3, 2},
 			applyForcedAs("team-b", declared(2)), scaleIs(2), declarationIsOwnedBy("team-b/Apply"), ownerIs("MCPServer"))).
-		Assess("who applies the StatefulSet with replicas is refused as well", holds(2,
+		Assess("an apply of the StatefulSet with replicas meets a conflict as well", holds(2,
 			refused(`conflict with "mcpserver-operator": .spec.replicas`, threeReplicas, "apply", "--server-side", "--field-manager=team-c", "-f", "-"),
 			passesAreForced(1), scaleIsOwnedBy("mcpserver-operator/Apply"))).
-		Assess("and takes it over by force", scaleGoes([]int32{2, 3},
+		Assess("the apply forces the conflict and scales", scaleGoes([]int32{2, 3},
 			applyForcedAs("team-c", threeReplicas), scaleIs(3), scaleIsOwnedBy("team-c/Apply"), ownerIs("team-c"), passesAreForced(2),
 			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", `"team-c"`, "declares 2", "to 3"))).
-		Assess("under the name of kubectl, if it gives none", scaleGoes([]int32{3, 4},
+		Assess("without a field manager, the owner is kubectl", scaleGoes([]int32{3, 4},
 			kubectlOf(strings.ReplaceAll(threeReplicas, "3", "4"), "apply", "--server-side", "--force-conflicts", "-f", "-"),
 			scaleIs(4), scaleIsOwnedBy("kubectl/Apply"), ownerIs("kubectl"))).
-		Assess("unless the policy is Force", all(
+		Assess("with the policy Force, the operator restores the scale", all(
 			applyForcedAs("team-b", declaredWith(2, v1alpha1.ReplicasConflictForce)), scaleIs(2), ownerIs("MCPServer"),
 			scaleGoes([]int32{2, 3, 2}, applyForcedAs("team-c", threeReplicas), eventSays("ScaleTakenBack", `"team-c"`), scaleIs(2)))).
 		Feature())
 }
 
-// TestClientSideApply: with kubectl apply as it is by default, leaving replicas out, declaring them and removing them mean
-// the same; so they do while changing over to server-side apply.
+// TestClientSideApply verifies that leaving out, declaring and removing replicas mean the same with client-side kubectl apply, also
+// during the migration to server-side apply.
 func TestClientSideApply(t *testing.T) {
 	clientSide := func(manifest string) features.Func { return kubectlOf(manifest, "apply", "-f", "-") }
 	testEnv.Test(t, feature("kubectl apply").
-		Assess("without replicas leaves them alone", all(clientSide(undeclared), scaleIs(1),
+		Assess("without replicas, leaves the scale alone", all(clientSide(undeclared), scaleIs(1),
 			kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2), holds(2, clientSide(undeclared), passesAreForced(1)))).
-		Assess("with replicas declares them", scaleGoes([]int32{2, 3}, clientSide(declared(3)), scaleIs(3), ownerIs("MCPServer"))).
-		Assess("removes them from the manifest: a release", holds(3,
+		Assess("with replicas, declares them", scaleGoes([]int32{2, 3}, clientSide(declared(3)), scaleIs(3), ownerIs("MCPServer"))).
+		Assess("removing replicas from the manifest is a release", holds(3,
 			clientSide(undeclared), eventSays("ScaleReleased", "stays at 3"), passesAreForced(1), scaleIsOwnedBy())).
-		Assess("changes over to server-side apply without a conflict", all(
+		Assess("the migration to server-side apply meets no conflict", all(
 			clientSide(declared(2)), scaleIs(2),
 			holds(2, applyAs("kubectl", declared(2)), passesAreForced(1), declarationIsOwnedBy("kubectl/Apply")))).
-		Assess("where removing is a release as well", holds(2, applyAs("kubectl", undeclared), passesAreForced(1), scaleIsOwnedBy(), scaleIs(2))).
-		Assess("and so is replacing", all(applyAs("kubectl", declared(3)), scaleIs(3),
+		Assess("removing replicas with server-side apply is a release", holds(2, applyAs("kubectl", undeclared), passesAreForced(1), scaleIsOwnedBy(), scaleIs(2))).
+		Assess("kubectl replace without replicas is a release", all(applyAs("kubectl", declared(3)), scaleIs(3),
 			holds(3, kubectlOf(undeclared, "replace", "-f", "-"), passesAreForced(1), scaleIsOwnedBy(), scaleIs(3)))).
 		Feature())
 	testEnv.Test(t, feature("kubectl apply, then server-side apply without replicas at once").
@@ -60,8 +60,7 @@ func TestClientSideApply(t *testing.T) {
 		Feature())
 }
 
-// TestEdit: the number that somebody types into an editor is a declaration in the MCPServer, and a scaling in the
-// StatefulSet.
+// TestEdit: a number that a user enters in kubectl edit is a declaration in the MCPServer, and a manual scaling in the StatefulSet.
 func TestEdit(t *testing.T) {
 	testEnv.Test(t, feature("kubectl edit").
 		Assess("declared", all(apply(declared(2)), scaleIs(2))).
@@ -78,7 +77,7 @@ func TestEdit(t *testing.T) {
 		Feature())
 }
 
-// edit runs kubectl edit with a command that does what a user does in the editor.
+// edit runs kubectl edit with a command as the editor.
 func edit(object, editor string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -87,7 +86,8 @@ func edit(object, editor string) features.Func {
 	})
 }
 
-// TestAManifestAfterAnEditOrAPatch: who applies the number of the manifest is told that it was changed, and by what.
+// TestAManifestAfterAnEditOrAPatch verifies that an apply of the original manifest meets a conflict that names the manager of the
+// change.
 func TestAManifestAfterAnEditOrAPatch(t *testing.T) {
 	const using = " using toolhive.stacklok.dev/v1alpha1: .spec.replicas"
 	test := feature("a manifest with 2 replicas").Assess("declared", all(applyAs("kubectl", declared(2)), scaleIs(2)))
@@ -100,18 +100,18 @@ func TestAManifestAfterAnEditOrAPatch(t *testing.T) {
 	} {
 		test = test.
 			Assess("after "+change.manager, scaleGoes([]int32{2, 3}, change.by, scaleIs(3), declarationIsOwnedBy(change.manager+"/Update"))).
-			Assess("meets a conflict with it", holds(3,
+			Assess("the manifest meets a conflict with the manager", holds(3,
 				refused(fmt.Sprintf("conflict with %q", change.manager), declared(2), "apply", "--server-side", "-f", "-"),
 				fails(fmt.Sprintf("Apply failed with 1 conflict: conflict with %q", change.manager)+using, declared(2), "apply", "--server-side", "-f", "-"),
 				passesAreForced(1))).
-			Assess("and takes it over by force", scaleGoes([]int32{3, 2},
+			Assess("the manifest forces the conflict and declares", scaleGoes([]int32{3, 2},
 				applyForcedAs("kubectl", declared(2)), scaleIs(2), declarationIsOwnedBy("kubectl/Apply")))
 	}
 	testEnv.Test(t, test.Feature())
 }
 
-// TestAManifestBesideAnAutoscalerOfTheMCPServer: the autoscaler declares, and the manifest meets a conflict with it until it
-// leaves replicas out. There are no metrics here, so that the autoscaler moves nothing that is within its bounds.
+// TestAManifestBesideAnAutoscalerOfTheMCPServer: the autoscaler declares replicas, and the manifest meets a conflict until it leaves
+// replicas out. The cluster has no metrics, so the autoscaler only enforces its bounds.
 func TestAManifestBesideAnAutoscalerOfTheMCPServer(t *testing.T) {
 	with := func(replicas string) string {
 		return fmt.Sprintf(`
@@ -137,27 +137,28 @@ spec: {image: "registry.example/server:1", transport: streamable-http, resources
 			passesAreForced(1))).
 		Assess("without replicas it meets none, and leaves the number alone", holds(3,
 			asUser(with("")), passesAreForced(1), declarationIsOwnedBy(autoscaler), scaleIs(3))).
-		Assess("by force it declares its number again", scaleGoes([]int32{3, 5},
+		Assess("a forced apply declares its number again", scaleGoes([]int32{3, 5},
 			asUser(with(", replicas: 5"), "--force-conflicts"), scaleIs(5), declarationIsOwnedBy("kubectl/Apply"))).
-		Assess("from which the autoscaler goes on", scaleGoes([]int32{5, 4},
+		Assess("the autoscaler continues from that number", scaleGoes([]int32{5, 4},
 			kubectl("patch", "hpa", server, "--type=merge", "-p", `{"spec":{"maxReplicas":4}}`), scaleIs(4), declarationIsOwnedBy(autoscaler))).
 		Feature())
 	testEnv.Test(t, feature("kubectl autoscale mcpserver, which declares no replicas").
-		Assess("cannot read them, and the condition says what to do", all(asUser(with("")), scaleIs(1), holds(1,
+		Assess("cannot read the scale, and the condition says what to do", all(asUser(with("")), scaleIs(1), holds(1,
 			kubectl("autoscale", "mcpserver/web", "--min=3", "--max=6", "--cpu=80%"),
 			conditionSays(v1alpha1.ConditionAutoscalerProblem, "AutoscalerOnUndeclared", "HorizontalPodAutoscaler/web", "set spec.replicas")))).
-		Assess("set by kubectl scale, they work, and Kubernetes records no owner of them", all(
+		Assess("works after kubectl scale, and Kubernetes records no owner of the field", all(
 			kubectl("scale", "mcpserver/web", "--replicas=2"), scaleIs(3), declarationIsOwnedBy(),
 			conditionIsGone(v1alpha1.ConditionAutoscalerProblem))).
-		Assess("so that a manifest with replicas meets no conflict, and declares", scaleGoes([]int32{3, 5},
+		Assess("a manifest with replicas meets no conflict and declares", scaleGoes([]int32{3, 5},
 			asUser(with(", replicas: 5")), scaleIs(5), declarationIsOwnedBy("kubectl/Apply"))).
 		Feature())
 }
 
-// TestPatchOfTheMCPServer: every type of patch that a custom resource takes declares; the others say why not.
+// TestPatchOfTheMCPServer verifies that each patch type that a custom resource supports declares replicas, and that others fail with
+// the reason.
 func TestPatchOfTheMCPServer(t *testing.T) {
 	testEnv.Test(t, feature("kubectl patch mcpserver").
-		Assess("not declared, its scale cannot be patched", all(apply(undeclared), scaleIs(1),
+		Assess("without replicas, the scale subresource cannot be patched", all(apply(undeclared), scaleIs(1),
 			refused(`the spec replicas field ".spec.replicas" does not exist`, "",
 				"patch", "mcpserver", server, "--subresource=scale", "--type=merge", "-p", `{"spec":{"replicas":2}}`))).
 		Assess("merge", scaleGoes([]int32{1, 2},
@@ -165,23 +166,23 @@ func TestPatchOfTheMCPServer(t *testing.T) {
 			declarationIsOwnedBy("kubectl-patch/Update"))).
 		Assess("json", scaleGoes([]int32{2, 3},
 			kubectl("patch", "mcpserver", server, "--type=json", "-p", `[{"op":"replace","path":"/spec/replicas","value":3}]`), scaleIs(3))).
-		Assess("its scale", scaleGoes([]int32{3, 2},
+		Assess("the scale subresource", scaleGoes([]int32{3, 2},
 			kubectl("patch", "mcpserver", server, "--subresource=scale", "--type=merge", "-p", `{"spec":{"replicas":2}}`), scaleIs(2),
 			declarationIsOwnedBy("kubectl-patch/Update/scale"), ownerIs("MCPServer"))).
 		Assess("strategic, the default of kubectl, is refused", holds(2,
 			refused("application/strategic-merge-patch+json is not supported", "", "patch", "mcpserver", server, "-p", `{"spec":{"replicas":3}}`),
 			passesAreForced(1))).
-		Assess("its status is the operator's", holds(2,
+		Assess("the operator restores its status", holds(2,
 			kubectl("patch", "mcpserver", server, "--subresource=status", "--type=merge", "-p", `{"status":{"scale":{"owner":"me","replicas":7}}}`),
 			ownerIs("MCPServer"), eventuallyPrints("2", "mcpserver/web", ".status.scale.replicas"),
 			kubectl("delete", "statefulset", server), childrenAreThere(), scaleIs(2))).
-		Assess("merge, with nothing in its place, is a release", holds(2,
+		Assess("a merge patch with null is a release", holds(2,
 			kubectl("patch", "mcpserver", server, "--type=merge", "-p", `{"spec":{"replicas":null}}`),
 			eventSays("ScaleReleased", "stays at 2"), passesAreForced(1), scaleIsOwnedBy())).
 		Feature())
 }
 
-// TestPatchOfTheStatefulSet: every type of patch scales, under the same name, and is left alone.
+// TestPatchOfTheStatefulSet verifies that each patch type scales the StatefulSet, and that the operator keeps the scale.
 func TestPatchOfTheStatefulSet(t *testing.T) {
 	test := feature("kubectl patch statefulset").Assess("delegated", all(apply(undeclared), scaleIs(1)))
 	before := int32(1)
@@ -201,13 +202,13 @@ func TestPatchOfTheStatefulSet(t *testing.T) {
 		before = patch.replicas
 	}
 	testEnv.Test(t, test.
-		Assess("its status is put right by Kubernetes", holds(before,
+		Assess("Kubernetes restores its status", holds(before,
 			kubectl("patch", "statefulset", server, "--subresource=status", "--type=merge", "-p", `{"status":{"readyReplicas":1,"availableReplicas":1}}`),
 			scaleIs(before))).
 		Feature())
 }
 
-// TestScaleFromAKnownNumber: kubectl scale --current-replicas counts only for the number that its user has seen.
+// TestScaleFromAKnownNumber: kubectl scale --current-replicas only succeeds if the current number is as expected.
 func TestScaleFromAKnownNumber(t *testing.T) {
 	scale := func(object string, current, replicas int32) []string {
 		return []string{"scale", object, fmt.Sprintf("--current-replicas=%d", current), fmt.Sprintf("--replicas=%d", replicas)}
@@ -215,21 +216,20 @@ func TestScaleFromAKnownNumber(t *testing.T) {
 	testEnv.Test(t, feature("kubectl scale --current-replicas").
 		Assess("of the StatefulSet", all(apply(undeclared), scaleIs(1),
 			scaleGoes([]int32{1, 3}, kubectl(scale("statefulset/web", 1, 3)...), scaleIs(3)))).
-		Assess("which has another number", holds(3,
+		Assess("of a StatefulSet with a different number", holds(3,
 			refused("Expected replicas to be 1, was 3", "", scale("statefulset/web", 1, 5)...), passesAreForced(1))).
-		Assess("of an MCPServer that declares none", holds(3,
+		Assess("of an MCPServer without replicas", holds(3,
 			refused(`the spec replicas field ".spec.replicas" does not exist`, "", scale("mcpserver/web", 3, 2)...), passesAreForced(1))).
 		Assess("of an MCPServer", all(applyAs("kubectl", declared(2)), scaleIs(2),
 			scaleGoes([]int32{2, 4}, kubectl(scale("mcpserver/web", 2, 4)...), scaleIs(4), declarationIsOwnedBy("kubectl/Update/scale")))).
-		Assess("which has another number", holds(4,
+		Assess("of an MCPServer with a different number", holds(4,
 			fails("Expected replicas to be 2, was 4", "", scale("mcpserver/web", 2, 1)...), passesAreForced(1))).
-		Assess("after which the manifest meets a conflict", holds(4,
+		Assess("the manifest meets a conflict afterwards", holds(4,
 			refused(`conflict with "kubectl" with subresource "scale"`, declared(2), "apply", "--server-side", "-f", "-"), passesAreForced(1))).
 		Feature())
 }
 
-// TestAutoscaleWithoutMetrics: an autoscaler keeps its minimum and its maximum before it looks at metrics, of which there
-// are none here.
+// TestAutoscaleWithoutMetrics: an autoscaler enforces its minimum and maximum before it reads metrics. The cluster has no metrics.
 func TestAutoscaleWithoutMetrics(t *testing.T) {
 	const streaming = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
@@ -242,9 +242,9 @@ spec: {image: "registry.example/server:1", transport: streamable-http, resources
 			kubectl("autoscale", "statefulset", server, "--min=2", "--max=2"), scaleIs(2), passesAreForced(1)))).
 		Assess("with a minimum", all(kubectl("delete", "hpa", server), scaleGoes([]int32{2, 3},
 			kubectl("autoscale", "statefulset", server, "--min=3", "--max=6", "--cpu=80%"), scaleIs(3), passesAreForced(1)))).
-		Assess("says for itself that it has no metrics", eventuallyPrints("False", "hpa/web", `.status.conditions[?(@.type=="ScalingActive")].status`)).
-		Assess("is no problem of the MCPServer's", conditionIsGone(v1alpha1.ConditionAutoscalerProblem)).
-		Assess("is the owner, though Kubernetes has recorded none", all(ownerIs("HorizontalPodAutoscaler/web"), scaleIsOwnedBy(),
+		Assess("the autoscaler reports that it has no metrics", eventuallyPrints("False", "hpa/web", `.status.conditions[?(@.type=="ScalingActive")].status`)).
+		Assess("the MCPServer reports no problem", conditionIsGone(v1alpha1.ConditionAutoscalerProblem)).
+		Assess("the autoscaler is the owner, although Kubernetes records none", all(ownerIs("HorizontalPodAutoscaler/web"), scaleIsOwnedBy(),
 			eventSays("ScaleTransferred", "2 to 3"))).
 		Feature())
 }

@@ -15,59 +15,58 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// What kubectl does to an MCPServer and to its StatefulSet, command by command, as docs/operations.md has it. What writes
-// replicas is in kubectl_replicas_test.go, what does something else to the StatefulSet in kubectl_statefulset_test.go,
-// and what only looks is here.
+// The kubectl tests cover the commands in docs/operations.md. kubectl_replicas_test.go has the commands that write replicas.
+// kubectl_statefulset_test.go has the other commands for the StatefulSet. This file has the commands that only read.
 
-// TestDiff: kubectl diff shows what an apply would change, nothing after one, and whose field it would meet.
+// TestDiff verifies that kubectl diff shows the changes of an apply, shows nothing after the apply, and reports conflicts.
 func TestDiff(t *testing.T) {
 	testEnv.Test(t, feature("kubectl diff --server-side").
-		Assess("of what was applied shows nothing", all(applyAs("kubectl", declared(2)), scaleIs(2),
+		Assess("of an applied manifest shows nothing", all(applyAs("kubectl", declared(2)), scaleIs(2),
 			step(func(ctx context.Context, t *testing.T) {
 				out, err := theCluster.KubectlWithInput(ctx, declared(2), "diff", "--server-side", "-n", in(ctx), "-f", "-")
 				must(t, err)
 				if out != "" {
-					t.Fatalf("there is a difference:\n%s", out)
+					t.Fatalf("unexpected difference:\n%s", out)
 				}
 			}))).
-		Assess("of another number shows it", fails("-  replicas: 2\n+  replicas: 3\n", declared(3), "diff", "--server-side", "-f", "-")).
-		Assess("of a number that somebody else has changed says who", all(
+		Assess("of a different number shows it", fails("-  replicas: 2\n+  replicas: 3\n", declared(3), "diff", "--server-side", "-f", "-")).
+		Assess("of a number that another manager changed names the manager", all(
 			kubectl("scale", "mcpserver/web", "--replicas=3"), scaleIs(3),
 			refused(`conflict with "kubectl" with subresource "scale"`, declared(2), "diff", "--server-side", "-f", "-"))).
 		Feature())
 }
 
-// TestGetAndWait: what kubectl prints, and what a script can wait for.
+// TestGetAndWait covers the output of kubectl get, and the conditions that a script can wait for.
 func TestGetAndWait(t *testing.T) {
 	testEnv.Test(t, feature("kubectl get and wait").
-		Assess("waits for Ready", all(apply(declared(2)),
+		Assess("wait returns when the MCPServer is Ready", all(apply(declared(2)),
 			kubectl("wait", "--for=condition=Ready", "--timeout=90s", "mcpserver/web"), printed([]string{"2"},
 				"get", "statefulset", server, "-o", "jsonpath={.status.readyReplicas}"))).
-		Assess("prints whose the scale is", header("NAME READY REPLICAS SCALE OWNER URL AGE", "get", "mcp")).
-		Assess("-o wide adds the phase and the reason", all(
+		Assess("get prints the owner of the scale", header("NAME READY REPLICAS SCALE OWNER URL AGE", "get", "mcp")).
+		Assess("get -o wide adds the phase and the reason", all(
 			header("NAME READY REPLICAS SCALE OWNER URL AGE PHASE REASON", "get", "mcp", "-o", "wide"),
 			printed([]string{"Ready", "PodsReady"}, "get", "mcp", "-o", "wide"))).
-		Assess("--show-managed-fields says who owns the scale", printed([]string{"mcpserver-operator"}, "get", "statefulset", server,
+		Assess("get --show-managed-fields shows the manager of the scale", printed([]string{"mcpserver-operator"}, "get", "statefulset", server,
 			"--show-managed-fields", "-o", `jsonpath={.metadata.managedFields[?(@.fieldsV1.f:spec.f:replicas)].manager}`)).
-		Assess("waits for an owner of the scale", all(
+		Assess("wait returns when the scale has the owner", all(
 			kubectl("scale", "statefulset", server, "--replicas=3"),
 			kubectl("wait", "--for=jsonpath={.status.scale.owner}=kubectl", "--timeout=90s", "mcpserver/web"), scaleIs(3))).
-		Assess("and fails when it does not come", refused("timed out waiting for the condition on mcpservers/web", "",
+		Assess("wait fails when the owner does not appear", refused("timed out waiting for the condition on mcpservers/web", "",
 			"wait", "--for=jsonpath={.status.scale.owner}=MCPServer", "--timeout=1s", "mcpserver/web")).
-		Assess("explain tells what the owner can be", printed([]string{"HorizontalPodAutoscaler/NAME", "ScaledObject/NAME", "Unclaimed"},
+		Assess("explain lists the possible owners", printed([]string{"HorizontalPodAutoscaler/NAME", "ScaledObject/NAME", "Unclaimed"},
 			"explain", "mcpserver.status.scale")).
 		Feature())
 }
 
-// TestWaitAfterAnEdit: a script may wait at once. The condition has the generation that it was seen in, and kubectl wait
-// takes no condition of an older one.
+// TestWaitAfterAnEdit verifies that a script can wait immediately after an edit. The condition has an observedGeneration, and kubectl
+// wait ignores a condition with an older generation.
 func TestWaitAfterAnEdit(t *testing.T) {
 	edit := func(image string) features.Func {
 		return kubectl("patch", "mcpserver", server, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"image":%q}}`, image))
 	}
 	test := feature("kubectl wait --for=condition=Ready after an edit").
 		Assess("Ready before", all(apply(declared(3)), scaleIs(3))).
-		Assess("does not return while the operator has not seen the edit", all(
+		Assess("does not return before the operator has seen the edit", all(
 			withoutOperator(all(edit("registry.example/server:2"), eventuallyPrints("True", "mcpserver/web", isReadyPath),
 				fails("timed out waiting for the condition on mcpservers/web", "", "wait", "--for=condition=Ready", "--timeout=1s", "mcpserver/web"))),
 			kubectl("wait", "--for=condition=Ready", "--timeout=90s", "mcpserver/web"), everyPodRuns(3, "registry.example/server:2")))
@@ -79,10 +78,10 @@ func TestWaitAfterAnEdit(t *testing.T) {
 	testEnv.Test(t, test.Feature())
 }
 
-// isReadyPath is where the status of the condition Ready is.
+// isReadyPath is the path of the status of the Ready condition.
 const isReadyPath = `.status.conditions[?(@.type=="Ready")].status`
 
-// everyPodRuns fails unless there are, now, exactly n pods, all ready, and all of an image.
+// everyPodRuns fails unless exactly n pods exist, all are ready, and all run the image.
 func everyPodRuns(n int, image string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -96,7 +95,7 @@ func everyPodRuns(n int, image string) features.Func {
 			}
 		}
 		if len(pods.Items) != n || len(wrong) > 0 {
-			t.Fatalf("there are %d pods, wanted %d ready ones of %s; %q", len(pods.Items), n, image, wrong)
+			t.Fatalf("found %d pods, want %d ready pods with image %s; wrong: %q", len(pods.Items), n, image, wrong)
 		}
 	})
 }
@@ -107,7 +106,7 @@ func isPodReady(pod *corev1.Pod) bool {
 	})
 }
 
-// header fails unless the first line that kubectl prints has exactly the given words.
+// header fails unless the first line of kubectl's output has exactly the given words.
 func header(want string, args ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -115,12 +114,12 @@ func header(want string, args ...string) features.Func {
 		must(t, err)
 		first, _, _ := strings.Cut(out, "\n")
 		if got := strings.Join(strings.Fields(first), " "); got != want {
-			t.Errorf("kubectl %s prints the columns %q, wanted %q", strings.Join(args, " "), got, want)
+			t.Errorf("kubectl %s prints the columns %q, want %q", strings.Join(args, " "), got, want)
 		}
 	})
 }
 
-// kubectlOf runs kubectl in the namespace of the test with a manifest as its input.
+// kubectlOf runs kubectl in the namespace of the test, with a manifest as standard input.
 func kubectlOf(manifest string, args ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -129,18 +128,18 @@ func kubectlOf(manifest string, args ...string) features.Func {
 	})
 }
 
-// fails fails unless kubectl, with a manifest or nothing as its input, does, with a text.
+// fails fails unless kubectl fails with the given text. The manifest, if not empty, is the standard input.
 func fails(text, manifest string, args ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		out, err := theCluster.KubectlWithInput(ctx, manifest, append([]string{"-n", in(ctx)}, args...)...)
 		if err == nil || !strings.Contains(out, text) {
-			t.Fatalf("kubectl %s has to fail with %q, but printed (%v):\n%s", strings.Join(args, " "), text, err, out)
+			t.Fatalf("kubectl %s must fail with %q, but printed (%v):\n%s", strings.Join(args, " "), text, err, out)
 		}
 	})
 }
 
-// refused fails unless kubectl fails with a text that its users find in docs/operations.md.
+// refused is fails for a text that docs/operations.md must explain.
 func refused(text, manifest string, args ...string) features.Func {
 	return all(fails(text, manifest, args...), step(func(_ context.Context, t *testing.T) {
 		t.Helper()
@@ -152,13 +151,13 @@ func refused(text, manifest string, args ...string) features.Func {
 	}))
 }
 
-// scaleIsOwnedBy waits until spec.replicas of the StatefulSet is owned by exactly these field managers, each as
-// NAME/OPERATION or NAME/OPERATION/SUBRESOURCE.
+// scaleIsOwnedBy waits until exactly these field managers own spec.replicas of the StatefulSet. The format is NAME/OPERATION or
+// NAME/OPERATION/SUBRESOURCE.
 func scaleIsOwnedBy(managers ...string) features.Func {
 	return replicasAreOwnedBy(func(ctx context.Context, t *testing.T) client.Object { return statefulSet(ctx, t) }, managers)
 }
 
-// declarationIsOwnedBy waits until spec.replicas of the MCPServer is owned by exactly these field managers.
+// declarationIsOwnedBy waits until exactly these field managers own spec.replicas of the MCPServer.
 func declarationIsOwnedBy(managers ...string) features.Func {
 	return replicasAreOwnedBy(func(ctx context.Context, t *testing.T) client.Object { return mcpServer(ctx, t) }, managers)
 }

@@ -1,5 +1,5 @@
-// Package e2e shows, on a real control plane and with the real kubectl, what users are promised. Each test is one
-// promise; vocabulary_test.go has the words that they are written in.
+// Package e2e verifies the promises to users on a real control plane with the real kubectl. Each test covers one promise.
+// vocabulary_test.go defines the steps of the tests.
 package e2e
 
 import (
@@ -18,9 +18,9 @@ import (
 var (
 	// testEnv runs the features.
 	testEnv env.Environment
-	// theCluster is where they run.
+	// theCluster is the cluster of the suite.
 	theCluster *cluster.Cluster
-	// operator is the operator that runs there.
+	// operator is the operator that runs on theCluster.
 	operator *cluster.Operator
 )
 

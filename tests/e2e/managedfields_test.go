@@ -16,7 +16,7 @@ import (
 	"mcpserver-operator/applyconfigs"
 )
 
-// guarded is an MCPServer with a token in an environment variable, or without.
+// guarded returns an MCPServer with the given environment variables, such as token.
 func guarded(env string) string {
 	return fmt.Sprintf(`
 apiVersion: toolhive.stacklok.dev/v1alpha1
@@ -31,31 +31,33 @@ spec:
 
 const token = `{name: TOKEN, value: secret}`
 
-// TestNothingOutlivesItsDeclarationWhenManagedFieldsAreEmptied: the API server would record the fields that there are for a manager
-// "before-first-apply", who would own them for ever. Nobody is invented, nothing moves, and what others have added stays.
+// TestNothingOutlivesItsDeclarationWhenManagedFieldsAreEmptied: when managedFields are emptied, the API server would record all existing
+// fields for a manager "before-first-apply", which would own them forever. The test verifies that this manager does not appear, that
+// the scale stays, and that the fields of other managers stay.
 func TestNothingOutlivesItsDeclarationWhenManagedFieldsAreEmptied(t *testing.T) {
 	for name, empty := range map[string]string{
-		"an empty list":      `{"metadata":{"managedFields":[]}}`,
-		"one of nothing":     `{"metadata":{"managedFields":[{}]}}`,
-		"while others write": `{"metadata":{"managedFields":[{}],"annotations":{"other":"stays"}}}`,
+		"an empty list":       `{"metadata":{"managedFields":[]}}`,
+		"one of nothing":      `{"metadata":{"managedFields":[{}]}}`,
+		"with another change": `{"metadata":{"managedFields":[{}],"annotations":{"other":"stays"}}}`,
 	} {
 		testEnv.Test(t, feature("managedFields emptied: "+name).
 			Setup(all(apply(guarded(token)), scaleIs(3), operatorOwnsTheScale())).
-			Assess("is repaired on every child, and moves nothing", holds(3, eachChild(func(child string) features.Func {
+			Assess("the operator repairs every child and the scale stays", holds(3, eachChild(func(child string) features.Func {
 				return all(kubectl("patch", child, "--type=merge", "-p", empty), isOwnedByTheOperatorAgain(child))
 			}), scaleIs(3), operatorOwnsTheScale())).
-			Assess("what is dropped afterwards goes", all(
+			Assess("a variable that is dropped afterwards is removed", all(
 				apply(guarded("")),
 				eventuallyPrints("", "statefulset/web", `.spec.template.spec.containers[0].env[?(@.name=="TOKEN")].name`), scaleIs(3))).
 			Feature())
 	}
 }
 
-// TestAnOwnerThatTheAPIServerHasInventedIsRemoved: an earlier version of the operator, or somebody's apply, has let it come into being.
+// TestAnOwnerThatTheAPIServerHasInventedIsRemoved: an earlier version of the operator, or another manager's apply, can have created
+// the manager "before-first-apply".
 func TestAnOwnerThatTheAPIServerHasInventedIsRemoved(t *testing.T) {
 	testEnv.Test(t, feature("before-first-apply").
 		Setup(all(apply(undeclared), scaleIs(1))).
-		Assess("is not among the owners", all(
+		Assess("is removed from the managers", all(
 			withoutOperator(all(
 				kubectl("patch", "statefulset", "web", "--type=merge", "-p", `{"metadata":{"managedFields":[{}]}}`),
 				applyAs("somebody", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, annotations: {a: b}}}`),
@@ -65,7 +67,7 @@ func TestAnOwnerThatTheAPIServerHasInventedIsRemoved(t *testing.T) {
 		Feature())
 }
 
-// eachChild does something to each child of the MCPServer.
+// eachChild runs a step for each child of the MCPServer.
 func eachChild(do func(child string) features.Func) features.Func {
 	var steps []features.Func
 	for _, child := range []string{
@@ -82,7 +84,7 @@ func isOwnedByTheOperatorAgain(child string) features.Func {
 	})
 }
 
-// managersOf waits until the field managers of a child are as wanted.
+// managersOf waits until the field managers of a child meet a condition.
 func managersOf(child string, are func([]string) bool) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

@@ -12,7 +12,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// autoscaler is a HorizontalPodAutoscaler that wants a number of pods, whatever the metrics say.
+// autoscaler returns a HorizontalPodAutoscaler with a fixed number of replicas, independent of metrics.
 func autoscaler(name, target string, replicas int32) string {
 	return fmt.Sprintf(`
 apiVersion: autoscaling/v2
@@ -31,7 +31,7 @@ const (
 	onMCPServer   = "apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer"
 )
 
-// TestTheOwnerOfTheScaleHasAName: whoever scales a declared server is named in the status, as its users know it.
+// TestTheOwnerOfTheScaleHasAName verifies that the status names each manager that scales a declared server.
 func TestTheOwnerOfTheScaleHasAName(t *testing.T) {
 	testEnv.Test(t, feature("declared 2 with Yield").
 		Assess("MCPServer", all(apply(declared(2)), scaleIs(2), ownerIs("MCPServer"))).
@@ -45,48 +45,47 @@ func TestTheOwnerOfTheScaleHasAName(t *testing.T) {
 			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", "HorizontalPodAutoscaler/web", "to 4"),
 			printed([]string{"HorizontalPodAutoscaler/web"}, "get", "mcpservers"),
 			kubectl("delete", "hpa", "web"))).
-		Assess("ScaledObject/mcp, when KEDA made the autoscaler", all(
+		Assess("ScaledObject/mcp, if KEDA created the autoscaler", all(
 			apply(autoscaler("keda-hpa-mcp", onStatefulSet, 5)), kubectl("patch", "hpa", "keda-hpa-mcp", "--type=merge", "-p", `{"metadata":{"ownerReferences":[{
 				"apiVersion":"keda.sh/v1alpha1","kind":"ScaledObject","name":"mcp","controller":true,
 				"uid":"00000000-0000-0000-0000-00000000000a"}]}}`),
 			scaleIs(5), ownerIs("ScaledObject/mcp"))).
-		Assess("and the status remembers the last transfers", printed(
+		Assess("the status lists the last transfers", printed(
 			[]string{"kustomize-controller", "kubectl", "HorizontalPodAutoscaler/web"},
 			"get", "mcpserver", server, "-o", "jsonpath={.status.scale.transfers[*].to}")).
 		Feature())
 }
 
-// TestAnUnrecordedWriteIsReportedAsWhatItIs: Kubernetes records no owner of a write through /scale when nobody owns the
-// scale.
+// TestAnUnrecordedWriteIsReportedAsWhatItIs: if nobody owns the scale, Kubernetes records no owner for a write through /scale.
 func TestAnUnrecordedWriteIsReportedAsWhatItIs(t *testing.T) {
 	testEnv.Test(t, feature("delegated, then kubectl scale").
-		Assess("owned by nobody", all(apply(undeclared), scaleIs(1), ownerIs("Unclaimed"))).
-		Assess("still", all(kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3), ownerIs("Unclaimed"))).
-		Assess("but not unsaid", eventSays("ScaleTransferred", "from 1 to 3", "/scale", "no owner")).
-		Assess("a field manager that does claim it is named", all(
+		Assess("nobody owns the scale", all(apply(undeclared), scaleIs(1), ownerIs("Unclaimed"))).
+		Assess("nobody owns the scale after kubectl scale", all(kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3), ownerIs("Unclaimed"))).
+		Assess("an event reports the change", eventSays("ScaleTransferred", "from 1 to 3", "/scale", "no owner")).
+		Assess("a field manager that claims the scale is named", all(
 			kubectl("patch", "statefulset", server, "--type=merge", "-p", `{"spec":{"replicas":2}}`), scaleIs(2),
 			ownerIs("kubectl-patch"), eventSays("ScaleTransferred", `"kubectl-patch"`, "from 3 to 2"))).
 		Feature())
 }
 
-// TestAFightEnds: with Force against an autoscaler the operator does not make pods flap for ever.
+// TestAFightEnds verifies that the operator backs off, instead of making pods flap forever, when an autoscaler works against Force.
 func TestAFightEnds(t *testing.T) {
 	testEnv.Test(t, feature("declared 2 with Force, and an autoscaler that wants 4").
 		Assess("declared", all(apply(declaredWith(2, v1alpha1.ReplicasConflictForce)), scaleIs(2))).
-		Assess("is taken back three times", all(
+		Assess("the operator restores the scale three times", all(
 			apply(autoscaler("web", onStatefulSet, 4)), takeBacksAre(3))).
-		Assess("then the operator backs off, and says against whom and what to do", all(
+		Assess("the operator backs off and names the autoscaler and the remedy", all(
 			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleFight",
 				"HorizontalPodAutoscaler/web", "declares 2", `Delete HorizontalPodAutoscaler "web"`, "Yield"),
 			eventSays("ScaleFight", "HorizontalPodAutoscaler/web"))).
-		// The first delay is 10 s, of which the autoscaler takes up to 2.
-		Assess("so that the pods stay for a while", all(replicasBecome(4), holds(4, wait(5*time.Second)))).
-		Assess("when the autoscaler is gone, it is as declared", all(
+		// The first delay is 10 s. The autoscaler takes up to 2 s of it.
+		Assess("the pods stay during the back-off", all(replicasBecome(4), holds(4, wait(5*time.Second)))).
+		Assess("without the autoscaler, the scale is as declared", all(
 			kubectl("delete", "hpa", "web"), scaleIs(2), holds(2, wait(3*time.Second)))).
 		Feature())
 }
 
-// TestAutoscalerProblems: what keeps an autoscaler from working is said, with the fix, and no longer when it is fixed.
+// TestAutoscalerProblems verifies that a condition reports each problem of an autoscaler with the fix, and disappears after the fix.
 func TestAutoscalerProblems(t *testing.T) {
 	problem := func(reason string, words ...string) features.Func {
 		return all(conditionSays(v1alpha1.ConditionAutoscalerProblem, reason, words...), eventSays(reason, words...))
@@ -115,7 +114,7 @@ spec: {image: "registry.example/server:1", transport: streamable-http%s}
 			problem("AutoscalersCompete", "HorizontalPodAutoscaler/one", "HorizontalPodAutoscaler/two", "delete all but one"))).
 		Assess("fixed", all(kubectl("delete", "hpa", "two"), gone)).
 		Feature())
-	testEnv.Test(t, feature("without the request that it scales by").
+	testEnv.Test(t, feature("without a resource request for its metric").
 		Assess("found", all(apply(fmt.Sprintf(streaming, "")), scaleIs(1),
 			kubectl("autoscale", "statefulset", server, "--min=1", "--max=3", "--cpu=80%"),
 			problem("AutoscalerWithoutRequest", `container "mcp"`, "set resources.requests.cpu"))).
@@ -128,12 +127,12 @@ spec: {image: "registry.example/server:1", transport: streamable-http%s}
 		Feature())
 }
 
-// TestScaleMetrics: what happens to the scale can be alerted on.
+// TestScaleMetrics verifies that metrics report the owner and the transfers of the scale.
 func TestScaleMetrics(t *testing.T) {
 	testEnv.Test(t, feature("declared 2, then scaled by kubectl").
-		Assess("happens", all(apply(declared(2)), scaleIs(2), ownerIs("MCPServer"),
+		Assess("the scale changes", all(apply(declared(2)), scaleIs(2), ownerIs("MCPServer"),
 			kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3), ownerIs("kubectl"))).
-		Assess("is counted", step(func(ctx context.Context, t *testing.T) {
+		Assess("the metrics count it", step(func(ctx context.Context, t *testing.T) {
 			families, err := operator.Metrics(ctx)
 			must(t, err)
 			for _, name := range []string{"mcpserver_applies_total", "mcpserver_scale_transfers_total", "mcpserver_scale_fights_total"} {
@@ -152,23 +151,23 @@ func TestScaleMetrics(t *testing.T) {
 				}
 			}
 			if len(owners) != 1 || owners[0] != "kubectl" {
-				t.Errorf("the owners are %v", owners)
+				t.Errorf("unexpected owners %v", owners)
 			}
 		})).
 		Feature())
 }
 
-// TestTheRecordIsNotForUsers: editing or removing the annotation neither declares nor takes the scale back.
+// TestTheRecordIsNotForUsers verifies that a change or removal of the annotation neither declares the scale nor restores it.
 func TestTheRecordIsNotForUsers(t *testing.T) {
 	testEnv.Test(t, feature("declared 3, scaled to 5").
 		Assess("yielded", all(apply(declared(3)), scaleIs(3),
 			kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
-		Assess("stays when the annotation is removed", holds(5,
+		Assess("the scale stays when the annotation is removed", holds(5,
 			kubectl("annotate", "statefulset", server, v1alpha1.DeclaredReplicasAnnotation+"-"), passesAreForced(3), scaleIs(5))).
-		Assess("stays when the annotation is edited", holds(5,
+		Assess("the scale stays when the annotation is edited", holds(5,
 			kubectl("annotate", "statefulset", server, "--overwrite", v1alpha1.DeclaredReplicasAnnotation+"=7"),
 			passesAreForced(3), scaleIs(5))).
-		Assess("and the record is put right", printed([]string{"3"}, "get", "statefulset", server,
+		Assess("the operator restores the annotation", printed([]string{"3"}, "get", "statefulset", server,
 			"-o", `jsonpath={.metadata.annotations.toolhive\.stacklok\.dev/declared-replicas}`)).
 		Feature())
 }
@@ -203,7 +202,7 @@ func replicasBecome(n int32) features.Func {
 	})
 }
 
-// wait lets time pass, for a proof that something does not happen meanwhile.
+// wait lets time pass, to verify that nothing happens in the meantime.
 func wait(duration time.Duration) features.Func {
 	return step(func(ctx context.Context, _ *testing.T) {
 		select {

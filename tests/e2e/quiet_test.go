@@ -11,8 +11,8 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// everything has every field but replicas, with values that the API server writes in another way than we do: a CPU
-// quantity, a field reference without its version, an empty value.
+// everything has every field except replicas. Some values are ones that the API server stores in a different form: a CPU quantity, a
+// field reference without its version, an empty value.
 const everything = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
@@ -33,23 +33,23 @@ spec:
   - {name: TOKEN, valueFrom: {secretKeyRef: {name: credentials, key: token}}}
 `
 
-// TestConvergedServersCostNoWrite: what is as it should be is not written again, by no pass and by no restart.
+// TestConvergedServersCostNoWrite verifies that neither passes nor restarts write an MCPServer and children that are up to date.
 func TestConvergedServersCostNoWrite(t *testing.T) {
 	theCluster.NeedAuditLog(t)
 	testEnv.Test(t, feature("a converged MCPServer").
 		Assess("one write for each child to create it", createdWithOneWritePerChild()).
 		Assess("20 s of forced passes write nothing", writesNothing(passesFor(quietTime))).
-		Assess("with every field that there is", all(apply(everything), imageIs("registry.example/server:3"), scaleIs(1))).
+		Assess("with every field set", all(apply(everything), imageIs("registry.example/server:3"), scaleIs(1))).
 		Assess("forced passes write nothing", writesNothing(passesAreForced(10))).
 		Assess("declared", all(apply(declared(2)), scaleIs(2))).
 		Assess("forced passes write nothing", writesNothing(passesAreForced(10))).
 		Assess("a restart writes nothing", writesNothing(all(operatorRestarts(), passesAreForced(1)))).
 		Assess("yielded", all(kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
-		Assess("a restart writes nothing then either", writesNothing(all(operatorRestarts(), passesAreForced(1)))).
+		Assess("a restart writes nothing in that state", writesNothing(all(operatorRestarts(), passesAreForced(1)))).
 		Feature())
 }
 
-// TestMetricsNeedAuthorization: nobody reads the metrics without credentials, or with those of someone who may not.
+// TestMetricsNeedAuthorization verifies that requests for metrics fail without credentials and without the required permission.
 func TestMetricsNeedAuthorization(t *testing.T) {
 	testEnv.Test(t, feature("the metrics").
 		Assess("are refused without credentials", step(func(ctx context.Context, t *testing.T) {
@@ -60,7 +60,7 @@ func TestMetricsNeedAuthorization(t *testing.T) {
 				t.Fatalf("status %d", status)
 			}
 		})).
-		Assess("are served to whom the role mcpserver-operator-metrics-reader is bound", step(
+		Assess("are served to a ServiceAccount with the role mcpserver-operator-metrics-reader", step(
 			func(ctx context.Context, t *testing.T) {
 				families, err := operator.Metrics(ctx)
 				must(t, err)
@@ -71,7 +71,7 @@ func TestMetricsNeedAuthorization(t *testing.T) {
 		Feature())
 }
 
-// createdWithOneWritePerChild also shows that the audit log, on which the rest of the test rests, has the writes.
+// createdWithOneWritePerChild also verifies that the audit log, on which the rest of the test depends, contains the writes.
 func createdWithOneWritePerChild() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		mark, err := theCluster.AuditMark()
@@ -90,13 +90,13 @@ func createdWithOneWritePerChild() features.Func {
 			"statefulsets": 1, "services": 2, "serviceaccounts": 1, "poddisruptionbudgets": 1, "networkpolicies": 0,
 		} {
 			if writes[resource] != wanted {
-				t.Errorf("%d writes of %s, wanted %d: one for each child", writes[resource], resource, wanted)
+				t.Errorf("got %d writes of %s, want %d: one for each child", writes[resource], resource, wanted)
 			}
 		}
 	})
 }
 
-// passesFor forces passes for a time.
+// passesFor forces passes for the given time.
 func passesFor(duration time.Duration) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		for end := time.Now().Add(duration); time.Now().Before(end); {
@@ -105,17 +105,17 @@ func passesFor(duration time.Duration) features.Func {
 	})
 }
 
-// writesNothing fails if the operator sends any write to the namespace of the test while the step runs. The API server's
-// audit log tells.
+// writesNothing fails if the operator writes anything in the namespace of the test during the step. It reads the API server's audit
+// log.
 func writesNothing(during features.Func) features.Func {
 	return writesNo(func(cluster.Request) bool { return true }, during)
 }
 
-// writesNo fails if the operator sends a write of the given kind to the namespace of the test while the step runs.
+// writesNo fails if the operator sends a write of the given kind in the namespace of the test during the step.
 func writesNo(kind func(cluster.Request) bool, during features.Func) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		// What is under way may end first: an event about the pass before, the status of a rollout.
+		// Pending writes may finish first: an event about an earlier pass, the status of a rollout.
 		passesAreForced(2)(ctx, t, nil)
 		mark, err := theCluster.AuditMark()
 		must(t, err)

@@ -7,13 +7,12 @@ import (
 	"testing"
 )
 
-// TestReleaseRacingWithOtherWriters: while others write the StatefulSet all the time, so that the operator's cache is
-// behind more often than not, declaring and removing the declaration never shows another scale. The conflicts on the way
-// are no errors.
+// TestReleaseRacingWithOtherWriters verifies that the scale stays while replicas are declared and released repeatedly, and other
+// managers write the StatefulSet all the time. The operator's cache is then often stale. The resulting conflicts are not errors.
 func TestReleaseRacingWithOtherWriters(t *testing.T) {
-	testEnv.Test(t, feature("declared and released again and again").
+	testEnv.Test(t, feature("declared and released repeatedly").
 		Assess("declared", all(apply(declared(3)), scaleIs(3))).
-		Assess("stays at 3 throughout, without an error", step(func(ctx context.Context, t *testing.T) {
+		Assess("the scale stays at 3, without an error", step(func(ctx context.Context, t *testing.T) {
 			before := reconcileErrors(ctx, t)
 			holds(3, step(func(ctx context.Context, t *testing.T) {
 				writers, stop := context.WithCancel(ctx)
@@ -22,7 +21,7 @@ func TestReleaseRacingWithOtherWriters(t *testing.T) {
 					running.Go(func() {
 						for i := 0; writers.Err() == nil; i++ {
 							_, _ = theCluster.Kubectl(writers, "-n", in(ctx), "label", "statefulset", server, "--overwrite",
-								fmt.Sprintf("writer-%d=%d", writer, i)) // stopped in the middle at the end
+								fmt.Sprintf("writer-%d=%d", writer, i)) // the last command may be interrupted
 						}
 					})
 				}
@@ -34,13 +33,13 @@ func TestReleaseRacingWithOtherWriters(t *testing.T) {
 				scaleIs(3)(ctx, t, nil)
 			}))(ctx, t, nil)
 			if after := reconcileErrors(ctx, t); after != before {
-				t.Errorf("the errors of the operator went from %v to %v", before, after)
+				t.Errorf("the operator's error count was %v and is %v", before, after)
 			}
 		})).
 		Feature())
 }
 
-// reconcileErrors returns how many passes of the operator have ended in an error.
+// reconcileErrors returns the number of passes that ended in an error.
 func reconcileErrors(ctx context.Context, t *testing.T) float64 {
 	t.Helper()
 	families, err := operator.Metrics(ctx)

@@ -22,8 +22,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestReadyTellsTheTruth: what kstatus, by which Flux, kpt and others judge, computes from the conditions is what is the
-// case, and the message names the pod and the reason.
+// TestReadyTellsTheTruth verifies the status that kstatus computes from the conditions. Flux, kpt and others use kstatus. It also
+// verifies that the message names the pod and the reason.
 func TestReadyTellsTheTruth(t *testing.T) {
 	const noSuchNode = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
@@ -37,22 +37,22 @@ spec:
 		Assess("a pod that cannot be scheduled", all(apply(noSuchNode),
 			unready("web-0", "Unschedulable", "node affinity/selector"), kstatusIs(status.InProgressStatus))).
 		Assess("all pods ready", all(apply(declared(2)), scaleIs(2), kstatusIs(status.CurrentStatus))).
-		Assess("a pod that crashes again and again", all(
+		Assess("a pod that crashes repeatedly", all(
 			podWaits("web-1", "CrashLoopBackOff", "back-off 5m0s restarting failed container"),
 			unready("1 of 2 pods are ready", "web-1", "CrashLoopBackOff", `container "mcp"`, "back-off"), kstatusIs(status.InProgressStatus),
 			phaseIs(v1alpha1.PhasePending))).
-		Assess("it is replaced", all(kubectl("delete", "pod", "web-1"), scaleIs(2), kstatusIs(status.CurrentStatus))).
+		Assess("the pod is replaced", all(kubectl("delete", "pod", "web-1"), scaleIs(2), kstatusIs(status.CurrentStatus))).
 		Assess("an image that cannot be pulled", all(
 			podWaits("web-0", "ImagePullBackOff", "Back-off pulling image"),
 			unready("web-0", "ImagePullBackOff", "Back-off pulling image"), kstatusIs(status.InProgressStatus),
 			kubectl("delete", "pod", "web-0"), scaleIs(2))).
-		Assess("a rollout that is held half way", all(
+		Assess("a rollout that is paused halfway", all(
 			apply(noSuchNode),
 			unready("pods", "web-1", "Unschedulable"), kstatusIs(status.InProgressStatus))).
-		Assess("fixing the template repairs it", all(apply(declared(2)), scaleIs(2), kstatusIs(status.CurrentStatus))).
-		Assess("stopped is Ready", all(apply(declared(0)), scaleIs(0), kstatusIs(status.CurrentStatus), phaseIs(v1alpha1.PhaseStopped))).
+		Assess("a corrected template finishes the rollout", all(apply(declared(2)), scaleIs(2), kstatusIs(status.CurrentStatus))).
+		Assess("an MCPServer that is stopped is Ready", all(apply(declared(0)), scaleIs(0), kstatusIs(status.CurrentStatus), phaseIs(v1alpha1.PhaseStopped))).
 		Feature())
-	testEnv.Test(t, feature("an MCPServer that cannot go on").
+	testEnv.Test(t, feature("a stalled MCPServer").
 		Assess("has failed", all(
 			applyAs("another-team", "{apiVersion: v1, kind: Service, metadata: {name: mcp-web-proxy}, spec: {ports: [{port: 80}]}}"),
 			apply(undeclared), conditionSays(v1alpha1.ConditionStalled, "NotControlled"),
@@ -60,24 +60,24 @@ spec:
 		Feature())
 }
 
-// TestReadyIsNeverAheadOfThePods: every status that says Ready, from the watch, was written when all pods were. A scheduling
-// gate holds each new pod until the test lets it go; the generation of the MCPServer stays the same all the while.
+// TestReadyIsNeverAheadOfThePods verifies with a watch that no status reports Ready while a pod is not ready. A scheduling gate holds
+// each new pod until the test removes it. The generation of the MCPServer does not change during the test.
 func TestReadyIsNeverAheadOfThePods(t *testing.T) {
 	held := withTemplate("{spec: {schedulingGates: [{name: e2e/held}]}}")
-	testEnv.Test(t, feature("Ready, while pods come and go").
+	testEnv.Test(t, feature("Ready, while pods change").
 		Assess("one pod", all(apply(held), podIsLetGo("web-0"), scaleIs(1))).
-		Assess("two more, one after the other", readyOnlyWithAllPods(
+		Assess("two more pods, one after the other", readyOnlyWithAllPods(
 			kubectl("scale", "statefulset", server, "--replicas=3"), unready("1 of 3 pods are ready", "web-1", "web-2", "SchedulingGated"),
 			podIsLetGo("web-2"), unready("2 of 3 pods are ready", "web-1"), kstatusIs(status.InProgressStatus),
 			podIsLetGo("web-1"), scaleIs(3), kstatusIs(status.CurrentStatus))).
-		Assess("one breaks, and its successor is on its way", readyOnlyWithAllPods(
+		Assess("one pod fails and is being replaced", readyOnlyWithAllPods(
 			podWaits("web-1", "CrashLoopBackOff", "back-off 5m0s restarting failed container"), unready("2 of 3 pods are ready", "web-1"),
 			kubectl("delete", "pod", "web-1"), unready("2 of 3 pods are ready", "web-1", "SchedulingGated"),
 			podIsLetGo("web-1"), scaleIs(3))).
 		Feature())
 }
 
-// podIsLetGo takes the scheduling gate away from a pod, when it is there.
+// podIsLetGo removes the scheduling gate of a pod, when the pod exists.
 func podIsLetGo(name string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -89,8 +89,8 @@ func podIsLetGo(name string) features.Func {
 	})
 }
 
-// readyOnlyWithAllPods runs steps, and fails if a status of the MCPServer is written meanwhile that says Ready when the
-// StatefulSet, as it was then, lacks a pod.
+// readyOnlyWithAllPods runs steps. It fails if, in the meantime, a status of the MCPServer reports Ready when the StatefulSet, at
+// that time, lacks a ready pod.
 func readyOnlyWithAllPods(steps ...features.Func) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
@@ -104,7 +104,7 @@ func readyOnlyWithAllPods(steps ...features.Func) features.Func {
 		sets = append(sets, versionsUntil(t, setWatch, statefulSet(ctx, t))...)
 		for _, mcp := range versionsUntil(t, mcpWatch, mcpServer(ctx, t)) {
 			if at := versionAt(t, sets, mcp); ready(mcp) && !equality.Semantic.DeepEqual(mcp.Status, last.Status) && !hasAllPods(at) {
-				t.Errorf("the MCPServer says %s, %v, when the StatefulSet asks for %d pods and has %+v",
+				t.Errorf("the MCPServer reports %s, %v, when the StatefulSet declares %d pods and has the status %+v",
 					mcp.Status.Ready, mcp.Status.Conditions, replicas(at), at.Status)
 			}
 			last = mcp
@@ -117,7 +117,7 @@ func hasAllPods(set *appsv1.StatefulSet) bool {
 	return set.Status.ObservedGeneration == set.Generation && set.Status.Replicas == replicas(set) && set.Status.ReadyReplicas == replicas(set)
 }
 
-// versionsUntil returns the versions of an object that a watch shows, to the one that is given.
+// versionsUntil returns the versions of an object that a watch reports, up to and including the given one.
 func versionsUntil[O client.Object](t *testing.T, w watch.Interface, newest O) []O {
 	t.Helper()
 	var versions []O
@@ -131,12 +131,12 @@ func versionsUntil[O client.Object](t *testing.T, w watch.Interface, newest O) [
 			return versions
 		}
 	}
-	t.Fatalf("the watch has ended before version %s", newest.GetResourceVersion())
+	t.Fatalf("the watch ended before version %s", newest.GetResourceVersion())
 	return nil
 }
 
-// versionAt returns the newest of the versions of a StatefulSet, oldest first, when the other object was written. The API
-// server numbers the writes of all kinds together.
+// versionAt returns the version of the StatefulSet that was current when the other object was written. The versions are sorted,
+// oldest first. The API server uses the same sequence of resource versions for all kinds.
 func versionAt(t *testing.T, versions []*appsv1.StatefulSet, other client.Object) *appsv1.StatefulSet {
 	t.Helper()
 	at := versions[0]
@@ -150,7 +150,7 @@ func versionAt(t *testing.T, versions []*appsv1.StatefulSet, other client.Object
 	return at
 }
 
-// unready waits until Ready is False with a message that has all the given words.
+// unready waits until Ready is False with a message that contains all the given words.
 func unready(words ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -163,11 +163,11 @@ func unready(words ...string) features.Func {
 	})
 }
 
-// podWaits makes the one container of a pod wait for a reason, as the kubelet of a real node would say it.
+// podWaits sets the container of a pod to waiting with a reason, as the kubelet of a real node does.
 func podWaits(name, reason, message string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		eventually(ctx, t, "the pod to be written", func(ctx context.Context) (string, bool) {
+		eventually(ctx, t, "the pod's status to be written", func(ctx context.Context) (string, bool) {
 			pod := get(ctx, t, name, &corev1.Pod{})
 			pod.Status.ContainerStatuses[0].Ready = false
 			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{
@@ -184,7 +184,7 @@ func podWaits(name, reason, message string) features.Func {
 	})
 }
 
-// kstatusIs waits until kstatus computes a status of the MCPServer.
+// kstatusIs waits until kstatus computes the given status for the MCPServer.
 func kstatusIs(want status.Status) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -200,7 +200,7 @@ func kstatusIs(want status.Status) features.Func {
 	})
 }
 
-// phaseIs waits for a phase.
+// phaseIs waits until the MCPServer has the given phase.
 func phaseIs(want v1alpha1.Phase) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

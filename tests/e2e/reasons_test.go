@@ -18,8 +18,8 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// TestPodsThatCannotBeCreatedAreNamed: with the words of the API server, of which only events tell. What a kubelet says is shown
-// on a real node, in tests/node.
+// TestPodsThatCannotBeCreatedAreNamed verifies that the status contains the error of the API server, which only events report. See
+// tests/node for the reasons that a kubelet reports.
 func TestPodsThatCannotBeCreatedAreNamed(t *testing.T) {
 	const absentAccount = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
@@ -27,38 +27,38 @@ kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", serviceAccount: absent}
 `
-	testEnv.Test(t, feature("a quota that is full").
-		Assess("is named", all(apply(quota(1)), apply(declared(2)),
+	testEnv.Test(t, feature("an exhausted quota").
+		Assess("is reported", all(apply(quota(1)), apply(declared(2)),
 			unready("PodNotCreated: 1 pods exist, 2 are asked for", "pod web-", "exceeded quota: pods"))).
-		Assess("the status that says so is not written again", writesNothing(passesAreForced(5))).
-		Assess("and is forgotten when there is room", all(kubectl("delete", "resourcequota", "pods"), scaleIs(2))).
+		Assess("the status is not written again", writesNothing(passesAreForced(5))).
+		Assess("is no longer reported when the quota is deleted", all(kubectl("delete", "resourcequota", "pods"), scaleIs(2))).
 		Feature())
 	tryAtOnce := func(at string) features.Func {
 		return kubectl("annotate", "statefulset", server, "--overwrite", "tried-at="+at)
 	}
-	// Each failure doubles the time until the next try, up to 16 minutes. A try that was due before still takes place; most often it is
-	// more than a few seconds away.
+	// Each failure doubles the delay before the next attempt, up to 16 minutes. An attempt that is already scheduled still happens. It is
+	// usually more than a few seconds away.
 	const failures = 20
 	var fail []features.Func
 	for i := range failures {
 		fail = append(fail, tryAtOnce(fmt.Sprint(i)))
 	}
-	testEnv.Test(t, feature("Kubernetes, which waits with its next try").
-		Assess("after many failures", all(apply(quota(1)), apply(declared(2)),
+	testEnv.Test(t, feature("the StatefulSet controller, which delays its next attempt").
+		Assess("the status contains a command after many failures", all(apply(quota(1)), apply(declared(2)),
 			eventuallyPrints("1", "statefulset/web", ".status.readyReplicas"), all(fail...),
 			unready("PodNotCreated: ", "annotate statefulset web --overwrite tried-at=$(date +%s)"))).
-		Assess("tries at once as the status says", all(kubectl("delete", "resourcequota", "pods"), tryAtOnce("now"),
+		Assess("the command of the status makes it retry at once", all(kubectl("delete", "resourcequota", "pods"), tryAtOnce("now"),
 			podExistsWithin(3*time.Second, "web-1"), scaleIs(2))).
 		Feature())
 	testEnv.Test(t, feature("a ServiceAccount that does not exist").
 		Assess("is named", all(apply(absentAccount),
 			unready("PodNotCreated: ", "pod web-0 cannot be created", `serviceaccount "absent" not found`))).
-		Assess("and the pod is created when it does", all(kubectl("create", "serviceaccount", "absent"), scaleIs(1))).
+		Assess("the pod is created when it exists", all(kubectl("create", "serviceaccount", "absent"), scaleIs(1))).
 		Feature())
 	testEnv.Test(t, feature("a Pod Security Standard").
 		Assess("is named", all(apply(withTemplate("{spec: {hostNetwork: true}}")),
 			unready("PodNotCreated: ", "pod web-0 cannot be created", `violates PodSecurity "restricted:latest"`, "hostNetwork=true"))).
-		Assess("and the pod is created when the template is corrected", all(apply(undeclared), scaleIs(1))).
+		Assess("the pod is created when the template is corrected", all(apply(undeclared), scaleIs(1))).
 		Feature())
 	const policy = `
 apiVersion: admissionregistration.k8s.io/v1
@@ -79,12 +79,12 @@ spec: {policyName: e2e-denied, validationActions: [Deny]}
 	testEnv.Test(t, feature("an admission policy").
 		Assess("is named", all(clusterApply(policy), policyRefuses("pods with the label denied are denied here"), apply(withTemplate("{metadata: {labels: {denied: 'true'}}}")),
 			unready("PodNotCreated: ", "pod web-0 cannot be created", "pods with the label denied are denied here"))).
-		Assess("and the pod is created when it is gone", all(
+		Assess("the pod is created when the policy is deleted", all(
 			clusterKubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "e2e-denied"), scaleIs(1))).
 		Feature())
 }
 
-// podExistsWithin fails if a pod is not there in time.
+// podExistsWithin fails if a pod does not exist before the limit.
 func podExistsWithin(limit time.Duration, name string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -95,7 +95,7 @@ func podExistsWithin(limit time.Duration, name string) features.Func {
 	})
 }
 
-// policyRefuses waits until the API server has noticed an admission policy, which it looks for now and then.
+// policyRefuses waits until the API server enforces an admission policy, which it detects with a delay.
 func policyRefuses(answer string) features.Func {
 	const pod = `
 apiVersion: v1
@@ -107,55 +107,55 @@ spec:
 `
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		eventually(ctx, t, "a pod that is refused", func(ctx context.Context) (string, bool) {
+		eventually(ctx, t, "the policy to reject a pod", func(ctx context.Context) (string, bool) {
 			out, err := theCluster.KubectlWithInput(ctx, pod, "create", "--dry-run=server", "-n", in(ctx), "-f", "-")
 			return out, err != nil && strings.Contains(err.Error(), answer)
 		})
 	})
 }
 
-// quota is how many pods may exist.
+// quota returns a ResourceQuota that limits the number of pods.
 func quota(pods int) string {
 	return fmt.Sprintf("{apiVersion: v1, kind: ResourceQuota, metadata: {name: pods}, spec: {hard: {pods: '%d'}}}", pods)
 }
 
-// TestPodsThatKubernetesDoesNotDeleteAreNamed: kubernetes/kubernetes#140858. Should Kubernetes delete them one day, this test
-// fails, and what the status says of them can go.
+// TestPodsThatKubernetesDoesNotDeleteAreNamed covers kubernetes/kubernetes#140858. If this test fails because Kubernetes deletes the
+// pods, the message in the status can be removed.
 func TestPodsThatKubernetesDoesNotDeleteAreNamed(t *testing.T) {
-	testEnv.Test(t, feature("more pods than the scale").
+	testEnv.Test(t, feature("more pods than declared").
 		Assess("five pods", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
-		Assess("and one is missing below a smaller scale", all(
+		Assess("one pod below a smaller scale is missing", all(
 			apply(quota(2)), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", server, "--replicas=2"),
 			unready("SurplusPods: 4 pods exist, 2 are asked for", "pods web-2, web-3 and web-4 are above the scale of 2", "cannot create web-0",
 				"delete pod web-2 web-3 web-4; pod web-0 cannot be created: ", "exceeded quota: pods"),
 			readyIs("2/2"))).
-		Assess("what the status says helps", all(kubectl("delete", "pod", "web-2", "web-3", "web-4"), scaleIs(2))).
+		Assess("the command of the status helps", all(kubectl("delete", "pod", "web-2", "web-3", "web-4"), scaleIs(2))).
 		Feature())
-	testEnv.Test(t, feature("as many pods as the scale, but others").
+	testEnv.Test(t, feature("as many pods as declared, but with other ordinals").
 		Assess("three pods", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
-		Assess("and one is missing below a smaller scale", all(
+		Assess("one pod below a smaller scale is missing", all(
 			apply(quota(2)), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", server, "--replicas=2"),
 			unready("SurplusPods: pod web-0 does not exist, and pod web-2 is not asked for", "pod web-2 is above the scale of 2", "cannot create web-0",
 				"delete pod web-2; "))).
-		Assess("the status that says so is not written again", writesNothing(passesAreForced(5))).
-		Assess("what the status says helps", all(kubectl("delete", "pod", "web-2"), scaleIs(2))).
+		Assess("the status is not written again", writesNothing(passesAreForced(5))).
+		Assess("the command of the status helps", all(kubectl("delete", "pod", "web-2"), scaleIs(2))).
 		Feature())
 }
 
-// TestTerminatingPodsAreToldApart from those that serve. A finalizer keeps them, as a server does that ignores SIGTERM; they are
-// ready all the while, and the StatefulSet counts them.
+// TestTerminatingPodsAreToldApart verifies that the status counts terminating pods separately. A finalizer keeps the pods, like a
+// server that ignores SIGTERM. The pods stay ready, and the StatefulSet counts them as ready.
 func TestTerminatingPodsAreToldApart(t *testing.T) {
 	hold := func(pods ...string) features.Func { return finalizerOf(`["example.com/hold"]`, pods...) }
 	letGo := func(pods ...string) features.Func { return finalizerOf("null", pods...) }
 	testEnv.Test(t, feature("pods that are being deleted").
 		Assess("three run", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
-		Assess("scaled down, no more are ready than asked for", neverMoreThanAskedFor(all(
+		Assess("after a scale-down, no more pods are reported ready than declared", neverMoreThanAskedFor(all(
 			hold("web-1", "web-2"), kubectl("scale", "statefulset", server, "--replicas=1"),
 			unready("Progressing: 3 pods exist, 1 are asked for; 2 pods are terminating, each with a grace period of 30 s"), readyIs("1/1"),
 			letGo("web-1", "web-2"), scaleIs(1)))).
-		Assess("one that is replaced does not count as ready", neverMoreThanAskedFor(all(
+		Assess("a pod that is being replaced does not count as ready", neverMoreThanAskedFor(all(
 			hold("web-0"), kubectl("delete", "pod", "web-0", "--wait=false"),
-			// The StatefulSet counts a pod that is being deleted as ready, and not as up to date.
+			// The StatefulSet counts a terminating pod as ready, but not as up to date.
 			eventuallyPrints("1", "statefulset/web", ".status.readyReplicas"), eventuallyPrints("", "statefulset/web", ".status.updatedReplicas"),
 			unready("PodsNotReady: 0 of 1 pods are ready; 1 pod is terminating, with a grace period of 30 s"), readyIs("0/1"),
 			letGo("web-0"), scaleIs(1)))).
@@ -182,7 +182,7 @@ func readyIs(want string) features.Func {
 	})
 }
 
-// neverMoreThanAskedFor runs steps, and fails if meanwhile a status of the MCPServer says that more pods are ready than are asked for.
+// neverMoreThanAskedFor runs steps. It fails if, in the meantime, a status of the MCPServer reports more ready pods than declared.
 func neverMoreThanAskedFor(steps ...features.Func) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
@@ -201,12 +201,13 @@ func neverMoreThanAskedFor(steps ...features.Func) features.Func {
 	}
 }
 
-// TestAKillForMemoryIsToldAfterwards: of a container that runs again, while Ready is True.
+// TestAKillForMemoryIsToldAfterwards verifies that the Ready condition reports an out-of-memory kill after the container has restarted
+// and Ready is True.
 func TestAKillForMemoryIsToldAfterwards(t *testing.T) {
-	testEnv.Test(t, feature("a kill for memory").
+	testEnv.Test(t, feature("an out-of-memory kill").
 		Assess("a pod", all(apply(undeclared), scaleIs(1))).
-		Assess("whose container was killed, and runs again", step(func(ctx context.Context, t *testing.T) {
-			eventually(ctx, t, "the pod to be written", func(ctx context.Context) (string, bool) {
+		Assess("the container was killed and has restarted", step(func(ctx context.Context, t *testing.T) {
+			eventually(ctx, t, "the pod's status to be written", func(ctx context.Context) (string, bool) {
 				pod := get(ctx, t, "web-0", &corev1.Pod{})
 				pod.Status.ContainerStatuses[0].RestartCount = 1
 				pod.Status.ContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
@@ -216,7 +217,7 @@ func TestAKillForMemoryIsToldAfterwards(t *testing.T) {
 				return fmt.Sprint(err), err == nil
 			})
 		})).
-		Assess("is told, and Ready is True", step(func(ctx context.Context, t *testing.T) {
+		Assess("the message reports the kill, and Ready is True", step(func(ctx context.Context, t *testing.T) {
 			eventually(ctx, t, "Ready True with the kill", func(ctx context.Context) (string, bool) {
 				mcp := mcpServer(ctx, t)
 				condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
@@ -224,6 +225,6 @@ func TestAKillForMemoryIsToldAfterwards(t *testing.T) {
 					strings.HasPrefix(condition.Message, `1 of 1 pods are ready; pod web-0: container "mcp" was killed at `)
 			})
 		})).
-		Assess("the status that says so is not written again", writesNothing(passesAreForced(5))).
+		Assess("the status is not written again", writesNothing(passesAreForced(5))).
 		Feature())
 }

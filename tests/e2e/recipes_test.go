@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The recipes of docs/field-ownership.md, with the commands as they stand there.
+// The recipes of docs/field-ownership.md, with the commands from there.
 
 func TestRecipeFromDeclaredToAnAutoscaler(t *testing.T) {
 	testEnv.Test(t, feature("declared 3").

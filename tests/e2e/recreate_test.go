@@ -17,8 +17,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAChangeThatNeedsARecreate: says so, with the fields and the command, goes on with everything else, and the command
-// loses neither a pod nor a volume nor the scale.
+// TestAChangeThatNeedsARecreate verifies that the condition contains the fields and the command, that other changes are still applied,
+// and that the command preserves the pods, the volumes and the scale.
 func TestAChangeThatNeedsARecreate(t *testing.T) {
 	withClaim := func(ctx context.Context, image, size string) string {
 		return fmt.Sprintf(`
@@ -36,7 +36,7 @@ spec:
 	var pods, claims []types.UID
 	testEnv.Test(t, feature("volumeClaimTemplates").
 		Assess("are created", step(func(ctx context.Context, t *testing.T) {
-			// No storage is provisioned here: the volumes are there already.
+			// The cluster has no storage provisioner, so the test creates the volumes.
 			for i := range 4 {
 				all(clusterApply(fmt.Sprintf(`
 apiVersion: v1
@@ -53,12 +53,12 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:1", "2Gi") }),
 			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired", "spec.volumeClaimTemplates", "data", "--cascade=orphan", "undo the change"),
 			eventSays("RecreateRequired", "volumeClaimTemplates"))).
-		Assess("that command is lossless", holds(3,
+		Assess("the command is lossless", holds(3,
 			step(func(ctx context.Context, t *testing.T) {
 				condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1alpha1.ConditionStalled)
 				command := regexp.MustCompile(`kubectl (.*--cascade=orphan)`).FindStringSubmatch(condition.Message)
 				if command == nil {
-					t.Fatalf("there is no command in %q", condition.Message)
+					t.Fatalf("no command in %q", condition.Message)
 				}
 				clusterKubectl(strings.Fields(command[1])...)(ctx, t, nil)
 			}),
@@ -69,13 +69,13 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 					t.Errorf("the pods were %v and are %v", pods, after)
 				}
 				if after := claimUIDs(ctx, t); !slices.Equal(after, claims) {
-					t.Errorf("the claims were %v and are %v", claims, after)
+					t.Errorf("the PersistentVolumeClaims were %v and are %v", claims, after)
 				}
 			}))).
-		Assess("meanwhile everything else is applied", all(
+		Assess("other changes are still applied", all(
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:2", "3Gi") }),
 			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired"), imageRuns("registry.example/server:2"))).
-		Assess("one more claim with its mount needs it as well", all(
+		Assess("an additional claim with a mount requires a recreate as well", all(
 			applyWith(func(ctx context.Context) string {
 				return strings.NewReplacer(
 					"  podTemplateSpec", "  - {metadata: {name: more}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}\n  podTemplateSpec",
@@ -83,10 +83,10 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 				).Replace(withClaim(ctx, "registry.example/server:2", "2Gi"))
 			}),
 			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired", "(more)", "--cascade=orphan", "delete the pods one after the other"))).
-		Assess("undoing the change ends it", all(
+		Assess("undoing the change ends the condition", all(
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:2", "2Gi") }),
 			conditionIsGone(v1alpha1.ConditionStalled), scaleIs(3))).
-		Assess("and its volumes go", step(func(ctx context.Context, t *testing.T) {
+		Assess("the volumes are deleted", step(func(ctx context.Context, t *testing.T) {
 			for i := range 4 {
 				must(t, theCluster.Client.Delete(ctx, &corev1.PersistentVolume{ObjectMeta: named(fmt.Sprintf("%s-%d", in(ctx), i))}))
 			}
@@ -94,31 +94,32 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 		Feature())
 }
 
-// TestASpecThatTheAPIServerRefuses: what the schema cannot tell is Stalled, and disturbs nothing that runs.
+// TestASpecThatTheAPIServerRefuses verifies that a spec that passes the schema but is invalid is reported as Stalled, and does not
+// affect the running pods.
 func TestASpecThatTheAPIServerRefuses(t *testing.T) {
 	var before []types.UID
-	testEnv.Test(t, feature("a mount of a volume that there is not").
+	testEnv.Test(t, feature("a mount of a missing volume").
 		Assess("runs", all(apply(undeclared), scaleIs(1),
 			step(func(ctx context.Context, t *testing.T) { before = podUIDs(ctx, t) }))).
-		Assess("is Stalled with the field", all(
+		Assess("Stalled names the field", all(
 			apply(withTemplate("{spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}")),
 			conditionSays(v1alpha1.ConditionStalled, "Rejected", "spec.template.spec.containers[0].volumeMounts[0].name", "missing"),
 			eventSays("Rejected", "volumeMounts[0].name", "missing"))).
-		Assess("nor is an account taken from it that it was to leave", all(
+		Assess("the ServiceAccount that the spec drops is not deleted", all(
 			apply(strings.Replace(withTemplate("{spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}"),
 				"image:", "serviceAccount: default, image:", 1)),
 			conditionSays(v1alpha1.ConditionStalled, "Rejected", "missing"), passesAreForced(2),
 			eventuallyPrints("mcp-web", "serviceaccount/mcp-web", ".metadata.name"))).
-		Assess("and nothing that runs is disturbed", step(func(ctx context.Context, t *testing.T) {
+		Assess("the running pods are not affected", step(func(ctx context.Context, t *testing.T) {
 			if after := podUIDs(ctx, t); !slices.Equal(after, before) {
 				t.Fatalf("the pods were %v and are %v", before, after)
 			}
 		})).
-		Assess("corrected, it goes on by itself", all(apply(undeclared), conditionIsGone(v1alpha1.ConditionStalled), scaleIs(1))).
+		Assess("a corrected spec is applied", all(apply(undeclared), conditionIsGone(v1alpha1.ConditionStalled), scaleIs(1))).
 		Feature())
 }
 
-// imageRuns waits until every pod runs an image, whatever the MCPServer says of itself.
+// imageRuns waits until every pod runs an image. It ignores the status of the MCPServer.
 func imageRuns(image string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

@@ -11,24 +11,24 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// The pods of these images wait for what podIsLetGo does, as if their image were being pulled. That of the broken image never is.
+// Pods with these images wait for podIsLetGo, which simulates a pull of the image. Pods with the broken image are never let go.
 const (
 	goodImage   = "registry.example/server:1"
 	brokenImage = "registry.example/server:no-such-tag"
 	fixedImage  = "registry.example/server:2"
 )
 
-// TestABrokenRolloutIsRepairedByFixingTheImage: nobody has to delete a pod, as with OrderedReady (kubernetes#67250), and the
-// pods that serve stay until their successors do. With maxUnavailable, as many pods are replaced at a time, since Kubernetes 1.37;
-// before, it is one, because the API server drops the field.
+// TestABrokenRolloutIsRepairedByFixingTheImage verifies that nobody has to delete a pod, as with OrderedReady (kubernetes#67250), and
+// that serving pods stay until their successors serve. Since Kubernetes 1.37, maxUnavailable pods are replaced at a time. Earlier
+// versions replace one at a time, because the API server drops the field.
 func TestABrokenRolloutIsRepairedByFixingTheImage(t *testing.T) {
 	testEnv.Test(t, feature("a rollout to a broken image").
-		Assess("three pods serve", all(apply(held(goodImage, "")), podsAreLetGo(0, 1, 2), scaleIs(3))).
-		Assess("stops at the first pod", all(apply(held(brokenImage, "")),
+		Assess("three pods are ready", all(apply(held(goodImage, "")), podsAreLetGo(0, 1, 2), scaleIs(3))).
+		Assess("the rollout stops at the first pod", all(apply(held(brokenImage, "")),
 			images(goodImage, goodImage, brokenImage), unready("of 3 pods", "web-2"))).
 		Assess("the fixed image replaces that pod first", all(apply(held(fixedImage, "")),
 			images(goodImage, goodImage, fixedImage))).
-		Assess("and then the others, one after the other", all(
+		Assess("the other pods follow, one after the other", all(
 			podsAreLetGo(2), images(goodImage, fixedImage, fixedImage),
 			podsAreLetGo(1), images(fixedImage, fixedImage, fixedImage),
 			podsAreLetGo(0), scaleIs(3), imageIs(fixedImage))).
@@ -42,19 +42,19 @@ func TestABrokenRolloutIsRepairedByFixingTheImage(t *testing.T) {
 		brokenToo, fixedToo = brokenImage, fixedImage
 	}
 	testEnv.Test(t, feature("a rollout to a broken image, with maxUnavailable").
-		Assess("three pods serve", all(apply(held(goodImage, two)), podsAreLetGo(0, 1, 2), scaleIs(3))).
+		Assess("three pods are ready", all(apply(held(goodImage, two)), podsAreLetGo(0, 1, 2), scaleIs(3))).
 		Assess("maxUnavailable is applied, or dropped by the API server", maxUnavailableIs(several)).
-		Assess("stops at the number of pods that may be unavailable", all(apply(held(brokenImage, two)),
+		Assess("the rollout stops at maxUnavailable pods", all(apply(held(brokenImage, two)),
 			images(goodImage, brokenToo, brokenImage), unready("of 3 pods", "web-2"))).
 		Assess("the fixed image replaces those pods first", all(apply(held(fixedImage, two)),
 			images(goodImage, fixedToo, fixedImage))).
-		Assess("and then the other", all(
+		Assess("the other pod follows", all(
 			podsAreLetGo(2), podIsLetGoOf("web-1", fixedImage), podIsLetGoOf("web-0", fixedImage), scaleIs(3), imageIs(fixedImage))).
-		Assess("what the API server drops is nobody's fault, and not written again", writesNothing(passesAreForced(3))).
+		Assess("a field that the API server drops is not written again", writesNothing(passesAreForced(3))).
 		Feature())
 }
 
-// held is a manifest of three pods, each of which waits to be let go. More is added to its spec.
+// held returns a manifest with three pods that wait to be let go. The argument more is appended to its spec.
 func held(image, more string) string {
 	return fmt.Sprintf(`
 apiVersion: toolhive.stacklok.dev/v1alpha1
@@ -67,7 +67,7 @@ spec:
 `, image, more)
 }
 
-// podsAreLetGo takes the scheduling gate away from pods, by their number.
+// podsAreLetGo removes the scheduling gates of pods, by ordinal.
 func podsAreLetGo(ordinals ...int) features.Func {
 	var steps []features.Func
 	for _, ordinal := range ordinals {
@@ -76,7 +76,7 @@ func podsAreLetGo(ordinals ...int) features.Func {
 	return all(steps...)
 }
 
-// podIsLetGoOf is podIsLetGo for the pod that runs an image: not for the one that was there before.
+// podIsLetGoOf is podIsLetGo for a pod that runs the given image. It ignores an earlier pod with the same name.
 func podIsLetGoOf(name, image string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -91,14 +91,13 @@ func podIsLetGoOf(name, image string) features.Func {
 	})
 }
 
-// images waits until the pods run images, in order of their number, and all are as the StatefulSet controller leaves them: none is
-// being deleted.
+// images waits until the pods, in order of their ordinals, run the given images and none is being deleted.
 func images(want ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		eventually(ctx, t, fmt.Sprintf("the images %q", want), func(ctx context.Context) (string, bool) {
 			var pods corev1.PodList
-			must(t, theCluster.Client.List(ctx, &pods, client.InNamespace(in(ctx)))) // in order of name
+			must(t, theCluster.Client.List(ctx, &pods, client.InNamespace(in(ctx)))) // sorted by name
 			var got []string
 			for _, pod := range pods.Items {
 				if pod.DeletionTimestamp.IsZero() {
@@ -110,7 +109,7 @@ func images(want ...string) features.Func {
 	})
 }
 
-// maxUnavailableIs fails unless the StatefulSet has the field, at 2, or has it not.
+// maxUnavailableIs fails unless maxUnavailable of the StatefulSet is 2 (kept), or unset (not kept).
 func maxUnavailableIs(kept bool) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

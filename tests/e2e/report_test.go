@@ -7,12 +7,12 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// report is the manifest of the bug report that this operator was asked for with, byte for byte.
+// report is the manifest of the bug report, byte for byte.
 //
 //go:embed testdata/report.yaml
 var report string
 
-// TestReport: the user of the bug report gets what was asked for.
+// TestReport verifies the behavior that the bug report asks for.
 func TestReport(t *testing.T) {
 	const name = "my-mcp-server"
 	waitReady := func(replicas string) features.Func {
@@ -24,21 +24,21 @@ func TestReport(t *testing.T) {
 	}
 	testEnv.Test(t, feature("the report's manifest, unchanged").
 		Assess("3 pods are ready", all(apply(report), waitReady("3"))).
-		Assess("kubectl get mcpservers shows it", printed([]string{
+		Assess("kubectl get mcpservers shows the scale", printed([]string{
 			"NAME", "READY", "REPLICAS", "SCALE OWNER", "URL", "AGE", name, "3/3", "MCPServer",
 			"http://mcp-my-mcp-server-proxy.", ".svc.cluster.local:8080/mcp",
 		}, "get", "mcpservers")).
-		Assess("also under its short name and its category",
+		Assess("the short name and the category work",
 			all(printed([]string{name}, "get", "mcp"), printed([]string{name}, "get", "toolhive"))).
-		Assess("and manual scaling is not reverted", all(
+		Assess("manual scaling is not reverted", all(
 			kubectl("scale", "statefulset", name, "--replicas=5"), waitReady("5"))).
 		Feature())
 }
 
-// TestExplain: the API is its own manual.
+// TestExplain verifies that kubectl explain documents spec.replicas.
 func TestExplain(t *testing.T) {
 	testEnv.Test(t, feature("kubectl explain mcpserver.spec.replicas").
-		Assess("says what happens when it is set, left out and removed",
-			printed([]string{"Set:", "Left out:", "Removed after having been set:"}, "explain", "mcpserver.spec.replicas")).
+		Assess("says what happens when it is set, unset and removed",
+			printed([]string{"Set:", "Unset:", "Removed after it was set:"}, "explain", "mcpserver.spec.replicas")).
 		Feature())
 }

@@ -12,20 +12,21 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestWhatOthersHaveAppliedTooIsNamedWhenItIsDropped: a token that pods still get is a matter of security.
+// TestWhatOthersHaveAppliedTooIsNamedWhenItIsDropped: a field that the MCPServer drops stays if another manager owns it too. This
+// matters for security, because pods may still get a dropped token.
 func TestWhatOthersHaveAppliedTooIsNamedWhenItIsDropped(t *testing.T) {
 	const env = `.spec.template.spec.containers[0].env[?(@.name=="TOKEN")].name`
 	testEnv.Test(t, feature("a co-owner").
 		Setup(all(apply(guarded(token)), scaleIs(3), wholeStatefulSetIsAppliedBy("backup"))).
-		Assess("keeps what the MCPServer drops, and is named", all(apply(guarded("")), passesAreForced(1),
+		Assess("the dropped field stays, and a condition names the manager", all(apply(guarded("")), passesAreForced(1),
 			conditionSays(v1alpha1.ConditionFieldConflict, "FieldKept", `env[name="TOKEN"]`, `StatefulSet "web"`, `"backup"`),
 			eventSays("FieldKept", "TOKEN", "backup"), eventuallyPrints("TOKEN", "statefulset/web", env))).
-		Assess("until it gives it up", all(applyForcedAs("backup", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, labels: {kept: by-backup}}}`),
+		Assess("the field is removed when the manager gives it up", all(applyForcedAs("backup", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, labels: {kept: by-backup}}}`),
 			eventuallyPrints("", "statefulset/web", env), passesAreForced(1), conditionIsGone(v1alpha1.ConditionFieldConflict), scaleIs(3))).
 		Feature())
 }
 
-// wholeStatefulSetIsAppliedBy applies a copy of the StatefulSet, as a backup that is restored does.
+// wholeStatefulSetIsAppliedBy applies a copy of the StatefulSet, as the restore of a backup does.
 func wholeStatefulSetIsAppliedBy(manager string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

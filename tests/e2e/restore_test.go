@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// TestAStatefulSetThatComesBackKeepsItsScale: however it was deleted, and also when the operator was not running.
+// TestAStatefulSetThatComesBackKeepsItsScale covers each way of deletion, with the operator running and stopped.
 func TestAStatefulSetThatComesBackKeepsItsScale(t *testing.T) {
 	for _, propagation := range []string{"background", "foreground", "orphan"} {
 		for _, scale := range []int32{0, 1, 7} {
@@ -22,14 +22,14 @@ func TestAStatefulSetThatComesBackKeepsItsScale(t *testing.T) {
 				Assess("scaled", all(apply(undeclared), scaleIs(1),
 					kubectl("scale", "statefulset", server, fmt.Sprintf("--replicas=%d", scale)), scaleIs(scale),
 					step(func(ctx context.Context, t *testing.T) { before = podUIDs(ctx, t) }))).
-				Assess("never at another scale", holds(scale,
+				Assess("the scale never changes", holds(scale,
 					kubectl("delete", "statefulset", server, "--cascade="+propagation), childrenAreThere(), scaleIs(scale))).
-				Assess("nor with the operator down", holds(scale,
+				Assess("the scale does not change while the operator is stopped", holds(scale,
 					withoutOperator(kubectl("delete", "statefulset", server, "--cascade="+propagation)),
 					childrenAreThere(), scaleIs(scale), passesAreForced(1))).
-				Assess("and not owned by the operator", operatorDoesNotOwnTheScale())
+				Assess("the operator does not own the scale", operatorDoesNotOwnTheScale())
 			if propagation == "orphan" {
-				test = test.Assess("its pods are adopted, none is deleted", step(func(ctx context.Context, t *testing.T) {
+				test = test.Assess("the pods are adopted and none is deleted", step(func(ctx context.Context, t *testing.T) {
 					if after := podUIDs(ctx, t); !slices.Equal(before, after) {
 						t.Fatalf("the pods were %v and are %v", before, after)
 					}
@@ -40,21 +40,20 @@ func TestAStatefulSetThatComesBackKeepsItsScale(t *testing.T) {
 	}
 }
 
-// TestAYieldedScaleComesBackYielded: the one who held it is asked no second time, and the declaration does not count
-// again.
+// TestAYieldedScaleComesBackYielded verifies that a recreated StatefulSet keeps a yielded scale. The declaration does not count again.
 func TestAYieldedScaleComesBackYielded(t *testing.T) {
 	testEnv.Test(t, feature("declared 3, scaled to 5, deleted").
 		Assess("yielded", all(apply(declared(3)), scaleIs(3),
 			kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
-		Assess("comes back at 5", holds(5,
+		Assess("is recreated at 5", holds(5,
 			kubectl("delete", "statefulset", server, "--cascade=orphan"), childrenAreThere(), scaleIs(5), passesAreForced(2))).
-		Assess("under Force it comes back as declared", all(
+		Assess("with Force, it is recreated at the declared scale", all(
 			apply(declaredWith(3, "Force")), scaleIs(3),
 			holds(3, kubectl("delete", "statefulset", server, "--cascade=orphan"), childrenAreThere(), scaleIs(3)))).
 		Feature())
 }
 
-// withoutOperator stops the operator, runs a step, and starts it again.
+// withoutOperator stops the operator, runs a step, and starts the operator again.
 func withoutOperator(during features.Func) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

@@ -7,7 +7,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// strategy is an MCPServer with an image and an update strategy.
+// strategy returns an MCPServer with an image and an update strategy.
 func strategy(image, update string) string {
 	return fmt.Sprintf(`
 apiVersion: toolhive.stacklok.dev/v1alpha1
@@ -17,7 +17,7 @@ spec: {image: %q, updateStrategy: %s}
 `, image, update)
 }
 
-// TestTheUpdateStrategyCanBeChangedWhileItRuns: Kubernetes sets defaults that nobody owns, and refuses some of them together.
+// TestTheUpdateStrategyCanBeChangedWhileItRuns: Kubernetes sets defaults that nobody owns, and rejects some combinations of them.
 func TestTheUpdateStrategyCanBeChangedWhileItRuns(t *testing.T) {
 	const (
 		first, second, third = "registry.example/server:1", "registry.example/server:2", "registry.example/server:3"
@@ -30,30 +30,31 @@ func TestTheUpdateStrategyCanBeChangedWhileItRuns(t *testing.T) {
 		Assess("to OnDelete, with another image", all(apply(strategy(second, "{type: OnDelete}")),
 			eventuallyPrints("OnDelete", "statefulset/web", kind), eventuallyPrints(second, "statefulset/web", image), scaleIs(1),
 			eventuallyPrints(first, "pod/web-0", ".spec.containers[0].image"), conditionIsGone(v1alpha1.ConditionStalled))).
-		Assess("and back", all(apply(strategy(second, "{type: RollingUpdate}")),
+		Assess("back to RollingUpdate", all(apply(strategy(second, "{type: RollingUpdate}")),
 			eventuallyPrints("RollingUpdate", "statefulset/web", kind), imageIs(second))).
 		Assess("to a partition, with another image", all(apply(strategy(third, "{rollingUpdate: {partition: 1}}")),
 			eventuallyPrints("1", "statefulset/web", partition), eventuallyPrints(third, "statefulset/web", image))).
 		Assess("from a partition to OnDelete", all(apply(strategy(third, "{type: OnDelete}")), eventuallyPrints("OnDelete", "statefulset/web", kind))).
-		Assess("and away from it", all(apply(strategy(third, "{type: RollingUpdate}")),
+		Assess("from OnDelete to RollingUpdate", all(apply(strategy(third, "{type: RollingUpdate}")),
 			eventuallyPrints("RollingUpdate", "statefulset/web", kind), imageIs(third))).
-		Assess("what nobody changes is not written again", writesNothing(passesAreForced(3))).
+		Assess("forced passes write nothing", writesNothing(passesAreForced(3))).
 		Feature())
 }
 
-// TestARecordOfADeclarationThatThereIsNotIsPutRight: somebody else has written it, so that no apply takes it away.
+// TestARecordOfADeclarationThatThereIsNotIsPutRight: another manager writes the annotation, so an apply does not remove it.
 func TestARecordOfADeclarationThatThereIsNotIsPutRight(t *testing.T) {
-	testEnv.Test(t, feature("a record that is invented").
+	testEnv.Test(t, feature("a declared-replicas annotation of another manager").
 		Setup(all(apply(undeclared), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs(3))).
-		Assess("goes, and moves nothing", holds(3,
+		Assess("is removed, and the scale stays", holds(3,
 			kubectl("annotate", "statefulset", "web", v1alpha1.DeclaredReplicasAnnotation+"=7"),
 			eventuallyPrints("", "statefulset/web", `.metadata.annotations.toolhive\.stacklok\.dev/declared-replicas`),
 			eventSays("FieldTakenBack", "kubectl-annotate", v1alpha1.DeclaredReplicasAnnotation))).
-		Assess("and is not looked at in each pass", writesNothing(passesAreForced(2))).
+		Assess("forced passes write nothing", writesNothing(passesAreForced(2))).
 		Feature())
 }
 
-// TestAPredecessorThatStillRunsIsAFight: also under the name of this operator, with updates instead of applies.
+// TestAPredecessorThatStillRunsIsAFight verifies that updates of another operator cause a fight, even under this operator's manager
+// name.
 func TestAPredecessorThatStillRunsIsAFight(t *testing.T) {
 	for _, manager := range []string{"toolhive-container-manager", "mcpserver-operator"} {
 		meddle := kubectl("patch", "statefulset", "web", "--field-manager="+manager, "--type=strategic",
@@ -61,8 +62,8 @@ func TestAPredecessorThatStillRunsIsAFight(t *testing.T) {
 		putBack := eventuallyPrints("registry.example/server:1", "statefulset/web", ".spec.template.spec.containers[0].image")
 		testEnv.Test(t, feature("an update by "+manager).
 			Setup(all(apply(undeclared), scaleIs(1), passesAreForced(1))).
-			Assess("is put back, and told", all(meddle, putBack, eventSays("FieldTakenBack", manager, "image"))).
-			Assess("less and less often", all(meddle, putBack, meddle, putBack, meddle,
+			Assess("the operator restores the field and emits an event", all(meddle, putBack, eventSays("FieldTakenBack", manager, "image"))).
+			Assess("repeated updates are reported as a fight", all(meddle, putBack, meddle, putBack, meddle,
 				conditionSays(v1alpha1.ConditionFieldConflict, "FieldFight", manager, "image"))).
 			Feature())
 	}

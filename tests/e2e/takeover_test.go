@@ -19,10 +19,10 @@ import (
 	"mcpserver-operator/applyconfigs"
 )
 
-// predecessor is the field manager of the operator that ran the MCPServers before.
+// predecessor is the field manager of the operator that managed the MCPServers before.
 const predecessor = "toolhive-container-manager"
 
-// TestTakingOverFromAnotherOperator: what it made for the same MCPServer is adopted in place.
+// TestTakingOverFromAnotherOperator verifies that the objects that another operator created for an MCPServer are adopted in place.
 func TestTakingOverFromAnotherOperator(t *testing.T) {
 	var set, service types.UID
 	var pods []types.UID
@@ -44,33 +44,33 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 		} {
 			for _, entry := range object.GetManagedFields() {
 				if entry.Manager == predecessor {
-					t.Errorf("%T %s still has fields of %s", object, object.GetName(), predecessor)
+					t.Errorf("%T %s still has fields that %s owns", object, object.GetName(), predecessor)
 				}
 			}
 		}
 	}))
 
 	testEnv.Test(t, feature("with the same template").
-		Assess("runs", runs).
-		Assess("adopted at its scale", holds(3, operatorStarts(), adopted, passesAreForced(3))).
+		Assess("the server runs", runs).
+		Assess("is adopted at its scale", holds(3, operatorStarts(), adopted, passesAreForced(3))).
 		Assess("no pod restarts", step(func(ctx context.Context, t *testing.T) {
 			if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
 				t.Fatalf("the pods were %v and are %v", pods, now)
 			}
 		})).
-		Assess("what cannot change is as it was", all(
+		Assess("immutable fields stay", all(
 			eventuallyPrints(server, "statefulset/web", ".spec.serviceName"),
 			eventuallyPrints("OrderedReady", "statefulset/web", ".spec.podManagementPolicy"),
 			eventuallyPrints(`{"app":"web"}`, "statefulset/web", ".spec.selector.matchLabels"),
 			eventuallyPrints(`{"app":"web"}`, "service/mcp-web-proxy", ".spec.selector"),
 			eventuallyPrints("app=web", "mcpserver/web", ".status.selector"))).
-		Assess("what only it had set goes", eventuallyPrints("", "statefulset/web", ".metadata.annotations.old")).
-		Assess("what others had set stays", eventuallyPrints("theirs", "statefulset/web", ".metadata.annotations.other")).
-		Assess("and it is quiet", writesNothing(passesAreForced(3))).
+		Assess("fields that only the predecessor owned are removed", eventuallyPrints("", "statefulset/web", ".metadata.annotations.old")).
+		Assess("fields of other managers stay", eventuallyPrints("theirs", "statefulset/web", ".metadata.annotations.other")).
+		Assess("forced passes write nothing", writesNothing(passesAreForced(3))).
 		Feature())
 
-	testEnv.Test(t, feature("with a template of its own").
-		Assess("runs", all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
+	testEnv.Test(t, feature("with a different template").
+		Assess("the server runs", all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
 			_, err := theCluster.KubectlWithInput(ctx, fmt.Sprintf(predecessorsManifest, mcpServer(ctx, t).UID),
 				"create", "--field-manager="+predecessor, "-n", in(ctx), "-f", "-")
 			must(t, err)
@@ -78,7 +78,7 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 				kubectl("scale", "statefulset", server, "--replicas=3"), podsAreReady(3))(ctx, t, nil)
 			set, service = statefulSet(ctx, t).UID, get(ctx, t, "mcp-web-proxy", &corev1.Service{}).UID
 		}))).
-		Assess("the preview tells the difference and writes nothing", step(func(ctx context.Context, t *testing.T) {
+		Assess("the preview shows the difference and writes nothing", step(func(ctx context.Context, t *testing.T) {
 			before := statefulSet(ctx, t).ResourceVersion
 			out := preview(ctx, t)
 			for _, line := range []string{
@@ -95,10 +95,10 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 				t.Errorf("the preview wrote: resourceVersion was %s and is %s", before, after)
 			}
 		})).
-		Assess("adopted at its scale, and rolled to the template", holds(3, operatorStarts(), adopted,
+		Assess("is adopted at its scale, and rolls out the new template", holds(3, operatorStarts(), adopted,
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST", "pod/web-0", ".spec.containers[*].env[*].name"),
 			eventuallyPrints(`{"app":"web"}`, "service/mcp-web-proxy", ".spec.selector"))).
-		Assess("deleted with its pods left, it comes back with the same selector, and adopts them", all(
+		Assess("after an orphaning deletion, it is recreated with the same selector and adopts the pods", all(
 			step(func(ctx context.Context, t *testing.T) { pods = podUIDs(ctx, t) }),
 			holds(3, kubectl("delete", "statefulset", server, "--cascade=orphan"), childrenAreThere(), scaleIs(3),
 				eventuallyPrints(`{"app":"web"}`, "statefulset/web", ".spec.selector.matchLabels")),
@@ -110,7 +110,7 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 		Feature())
 }
 
-// predecessorsManifest is what another operator made for the MCPServer whose UID is the argument.
+// predecessorsManifest contains the objects that another operator created for the MCPServer with the given UID.
 const predecessorsManifest = `
 apiVersion: apps/v1
 kind: StatefulSet
@@ -149,8 +149,8 @@ metadata:
 spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
 `
 
-// makeAsPredecessor makes a StatefulSet and Services as the operator before did: with Update, a selector and a
-// serviceName of its own, and a controller reference to the MCPServer.
+// makeAsPredecessor creates a StatefulSet and Services as the previous operator did: with Update operations, a different selector
+// and serviceName, and a controller reference to the MCPServer.
 func makeAsPredecessor(ctx context.Context, t *testing.T) {
 	t.Helper()
 	mcp := mcpServer(ctx, t)
@@ -171,7 +171,7 @@ func makeAsPredecessor(ctx context.Context, t *testing.T) {
 	kubectl("annotate", "statefulset", server, "other=theirs")(ctx, t, nil)
 }
 
-// preview runs the operator's --preview as the administrator.
+// preview runs the operator with --preview as the administrator.
 func preview(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	command := exec.CommandContext(ctx, operator.Binary(), "--preview="+in(ctx)+"/"+server)

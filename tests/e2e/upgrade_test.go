@@ -16,8 +16,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAnUpgradeOfTheOperatorRestartsNoPod: the StatefulSet is one that an operator has applied whose pod templates had no variable
-// FASTMCP_PORT, and that recorded no revision.
+// TestAnUpgradeOfTheOperatorRestartsNoPod starts with a StatefulSet of an earlier operator. Its pod template has no FASTMCP_PORT
+// variable, and it has no recorded revision.
 func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 	const fastmcp = `.spec.template.spec.containers[0].env[?(@.name=="FASTMCP_PORT")].value`
 	var pods []types.UID
@@ -52,7 +52,7 @@ func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 			Setup(all(old, conditionSays(v1alpha1.ConditionUpdateAvailable, "OtherRevision", "revision 0", "FASTMCP_PORT", v1alpha1.UpdatePodTemplateAnnotation))).
 			Assess("restarts pods only for a reason", all(passesAreForced(2), podsAre(true), eventuallyPrints("", "statefulset/web", fastmcp),
 				row.change, passesAreForced(2), podsAre(row.same))).
-			Assess("has the new pod template then, and only then", func() features.Func {
+			Assess("gets the new pod template only then", func() features.Func {
 				if row.same {
 					return all(eventuallyPrints("", "statefulset/web", fastmcp), conditionSays(v1alpha1.ConditionUpdateAvailable, "OtherRevision"))
 				}
@@ -62,7 +62,8 @@ func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 	}
 }
 
-// anEarlierOperatorHasApplied applies what the operator owns in the StatefulSet, without what an earlier one did not make.
+// anEarlierOperatorHasApplied applies the fields that the operator owns in the StatefulSet, without those that earlier versions did
+// not set.
 func anEarlierOperatorHasApplied() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

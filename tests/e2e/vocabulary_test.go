@@ -45,7 +45,7 @@ spec: {image: "registry.example/server:1", replicas: %d, replicasConflictPolicy:
 `, replicas, policy)
 }
 
-// withTemplate is a manifest with a podTemplateSpec.
+// withTemplate returns a manifest with a podTemplateSpec.
 func withTemplate(template string) string {
 	return fmt.Sprintf(`
 apiVersion: toolhive.stacklok.dev/v1alpha1
@@ -60,13 +60,13 @@ type namespaceKey struct{}
 // in returns the namespace of the test.
 func in(ctx context.Context) string { return ctx.Value(namespaceKey{}).(string) }
 
-// feature begins a promise in a namespace of its own, which goes away with it.
+// feature starts a feature in a new namespace, which is deleted when the feature ends.
 func feature(name string) *features.FeatureBuilder {
 	return features.New(name).
 		Setup(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 				GenerateName: "e2e-",
-				// The pods have to be admitted where the standard is enforced.
+				// The pods must be admitted under the restricted standard.
 				Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
 			}}
 			must(t, theCluster.Client.Create(ctx, namespace))
@@ -80,7 +80,7 @@ func feature(name string) *features.FeatureBuilder {
 		})
 }
 
-// step is a features.Func without the parts that most of ours do not need.
+// step converts a function to a features.Func and omits the parameters that most steps do not need.
 func step(do func(ctx context.Context, t *testing.T)) features.Func {
 	return func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 		t.Helper()
@@ -100,7 +100,7 @@ func all(steps ...features.Func) features.Func {
 	}
 }
 
-// apply applies a manifest as a user does, who also takes the image back that imageChanges has patched.
+// apply applies a manifest as a user. The user also takes back the image that imageChanges has patched.
 func apply(manifest string) features.Func {
 	return applyWith(func(context.Context) string { return manifest })
 }
@@ -115,7 +115,7 @@ func applyWith(manifest func(ctx context.Context) string) features.Func {
 	})
 }
 
-// clusterApply applies objects that are in no namespace.
+// clusterApply applies cluster-scoped objects.
 func clusterApply(manifest string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -124,7 +124,7 @@ func clusterApply(manifest string) features.Func {
 	})
 }
 
-// applyForcedAs applies a manifest as another field manager, which takes what it meets conflicts on.
+// applyForcedAs applies a manifest with a different field manager and forces conflicts.
 func applyForcedAs(manager, manifest string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -134,7 +134,7 @@ func applyForcedAs(manager, manifest string) features.Func {
 	})
 }
 
-// applyAs applies a manifest as another field manager, without forcing conflicts.
+// applyAs applies a manifest with a different field manager. It does not force conflicts.
 func applyAs(manager, manifest string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -153,7 +153,7 @@ func kubectl(args ...string) features.Func {
 	})
 }
 
-// clusterKubectl runs kubectl without a namespace of its own choice.
+// clusterKubectl runs kubectl without a namespace flag.
 func clusterKubectl(args ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -162,7 +162,7 @@ func clusterKubectl(args ...string) features.Func {
 	})
 }
 
-// scaleIs waits until the StatefulSet asks for n pods, all of them are ready, and the MCPServer says so.
+// scaleIs waits until the StatefulSet has n replicas, all pods are ready, and the MCPServer reports this.
 func scaleIs(n int32) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -176,7 +176,7 @@ func scaleIs(n int32) features.Func {
 	})
 }
 
-// podsAreReady waits until the StatefulSet has n ready pods, whatever the MCPServer says.
+// podsAreReady waits until the StatefulSet has n ready pods. It ignores the status of the MCPServer.
 func podsAreReady(n int32) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -187,12 +187,11 @@ func podsAreReady(n int32) features.Func {
 	})
 }
 
-// holds runs steps, and fails if the StatefulSet has any other scale than n at any instant from before the first to
-// after the last.
+// holds runs steps. It fails if the StatefulSet has a scale other than n at any time from before the first step until after the last.
 func holds(n int32, steps ...features.Func) features.Func { return scaleGoes([]int32{n}, steps...) }
 
-// scaleGoes runs steps, and fails unless the StatefulSet has exactly the given scales, one after the other, from before
-// the first step to after the last. What happened in between is known from the watch.
+// scaleGoes runs steps. It fails unless the StatefulSet has exactly the given scales, in order, from before the first step until after
+// the last. A watch reports every change in between.
 func scaleGoes(scales []int32, steps ...features.Func) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
@@ -202,7 +201,7 @@ func scaleGoes(scales []int32, steps ...features.Func) features.Func {
 		seen, err := recorder.Stop(ctx)
 		must(t, err)
 		if !slices.Equal(seen, scales) {
-			t.Fatalf("the scale has to be %v, one after the other, but was %v", scales, seen)
+			t.Fatalf("want the scales %v, in order, got %v", scales, seen)
 		}
 		return ctx
 	}
@@ -213,7 +212,7 @@ func everythingThatMustNotMoveTheScale() features.Func {
 	return all(passesAreForced(10), imageChanges("registry.example/server:2"), operatorRestarts(), passesAreForced(1))
 }
 
-// passesAreForced touches the MCPServer and waits for the pass, the given number of times.
+// passesAreForced changes the MCPServer and waits for the resulting pass. It repeats this the given number of times.
 func passesAreForced(times int) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -228,7 +227,7 @@ func passesAreForced(times int) features.Func {
 	})
 }
 
-// imageChanges changes the image and waits until the pods run it.
+// imageChanges changes the image and waits until the pods run the new image.
 func imageChanges(image string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -264,7 +263,7 @@ func operatorRestarts() features.Func {
 	})
 }
 
-// operatorDoesNotOwnTheScale looks into managedFields, where ownership is.
+// operatorDoesNotOwnTheScale fails if managedFields of the StatefulSet assign spec.replicas to the operator.
 func operatorDoesNotOwnTheScale() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -290,7 +289,7 @@ func ownsScale(ctx context.Context, t *testing.T) bool {
 	return slices.ContainsFunc(owners, func(o ownership.Owner) bool { return o.Name == applyconfigs.FieldManager })
 }
 
-// conditionSays waits for a condition that is True and whose message has all the given words.
+// conditionSays waits for a condition that is True and whose message contains all the given words.
 func conditionSays(conditionType, reason string, words ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -306,18 +305,18 @@ func conditionSays(conditionType, reason string, words ...string) features.Func 
 	})
 }
 
-// conditionIsGone waits until a condition is absent.
+// conditionIsGone waits until a condition is absent, after a pass: before the pass, the operator may not have reported the condition yet.
 func conditionIsGone(conditionType string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
+	return all(passesAreForced(1), step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		eventually(ctx, t, "no condition "+conditionType, func(ctx context.Context) (string, bool) {
 			condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, conditionType)
 			return fmt.Sprint(condition), condition == nil
 		})
-	})
+	}))
 }
 
-// eventSays waits for an event on the MCPServer whose note has all the given words.
+// eventSays waits for an event on the MCPServer whose note contains all the given words.
 func eventSays(reason string, words ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -344,14 +343,14 @@ func eventNotes(ctx context.Context, t *testing.T) []string {
 	return notes
 }
 
-// printed runs kubectl and fails unless its output has all the given words.
+// printed runs kubectl and fails unless its output contains all the given words.
 func printed(words []string, args ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		out, err := theCluster.Kubectl(ctx, append([]string{"-n", in(ctx)}, args...)...)
 		must(t, err)
 		if !containsAll(out, words) {
-			t.Fatalf("kubectl %s has to print %q, but printed:\n%s", strings.Join(args, " "), words, out)
+			t.Fatalf("kubectl %s must print %q, but printed:\n%s", strings.Join(args, " "), words, out)
 		}
 	})
 }
@@ -366,7 +365,7 @@ func mcpServer(ctx context.Context, t *testing.T) *v1alpha1.MCPServer {
 	return get(ctx, t, server, &v1alpha1.MCPServer{})
 }
 
-// get reads an object; one that is absent is left as it is.
+// get reads an object. If the object does not exist, get returns it unchanged.
 func get[O client.Object](ctx context.Context, t *testing.T, name string, object O) O {
 	t.Helper()
 	must(t, client.IgnoreNotFound(theCluster.Client.Get(ctx, client.ObjectKey{Namespace: in(ctx), Name: name}, object)))
@@ -380,7 +379,7 @@ func replicas(set *appsv1.StatefulSet) int32 {
 	return *set.Spec.Replicas
 }
 
-// ready reports whether the MCPServer is Ready in its present generation.
+// ready reports whether the MCPServer is Ready in its current generation.
 func ready(mcp *v1alpha1.MCPServer) bool {
 	condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
 	return condition != nil && condition.Status == metav1.ConditionTrue && condition.ObservedGeneration == mcp.Generation
@@ -390,7 +389,7 @@ func containsAll(text string, words []string) bool {
 	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }
 
-// eventually fails if something does not become true, and says how it was last.
+// eventually fails if a condition does not become true. The failure contains the last observed state.
 func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
 	t.Helper()
 	must(t, cluster.Eventually(ctx, what, is))

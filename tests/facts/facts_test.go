@@ -1,5 +1,5 @@
-// Package facts pins what the operator relies on of server-side apply and of the scale, on a real API server, so that a
-// version of Kubernetes that changes one is noticed here and not in production. Each test is one fact.
+// Package facts pins the behavior of server-side apply and of the scale that the operator relies on. It uses a real API server, so that
+// these tests detect a Kubernetes version that changes the behavior. Each test covers one fact.
 package facts
 
 import (
@@ -39,7 +39,7 @@ const manager = "operator"
 
 var replicasPath = fieldpath.MakePathOrDie("spec", "replicas")
 
-// set builds a StatefulSet of its own for a test; replicas below 0 are left out.
+// set builds a StatefulSet with a unique name for a test. If replicas is negative, the field is unset.
 func set(t *testing.T, replicas int32) *appsv1ac.StatefulSetApplyConfiguration {
 	labels := map[string]string{"app": "a"}
 	spec := appsv1ac.StatefulSetSpec().
@@ -70,7 +70,7 @@ func apply(t *testing.T, as string, config *appsv1ac.StatefulSetApplyConfigurati
 	return theCluster.Client.Apply(t.Context(), config, append(options, client.FieldOwner(as))...)
 }
 
-// scale is kubectl scale.
+// scale does what kubectl scale does.
 func scale(t *testing.T, replicas int32) {
 	t.Helper()
 	must(t, theCluster.Client.SubResource("scale").Patch(t.Context(), get(t),
@@ -80,11 +80,11 @@ func scale(t *testing.T, replicas int32) {
 func wantReplicas(t *testing.T, want int32) {
 	t.Helper()
 	if got := *get(t).Spec.Replicas; got != want {
-		t.Fatalf("replicas are %d, wanted %d", got, want)
+		t.Fatalf("replicas are %d, want %d", got, want)
 	}
 }
 
-// wantOwners compares who owns spec.replicas, each as NAME/OPERATION/SUBRESOURCE.
+// wantOwners fails unless the given owners own spec.replicas. The format is NAME/OPERATION/SUBRESOURCE.
 func wantOwners(t *testing.T, want ...string) {
 	t.Helper()
 	owners, err := ownership.OwnersOf(get(t), replicasPath)
@@ -95,7 +95,7 @@ func wantOwners(t *testing.T, want ...string) {
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, append([]string{}, want...)) {
-		t.Fatalf("spec.replicas is owned by %v, wanted %v", got, want)
+		t.Fatalf("spec.replicas is owned by %v, want %v", got, want)
 	}
 }
 
@@ -253,7 +253,7 @@ func TestConflictNamesFieldAndManager(t *testing.T) {
 func TestForcedApplyOntoAForeignObjectSucceeds(t *testing.T) {
 	must(t, apply(t, "someone-else", set(t, 3)))
 	if err := apply(t, manager, set(t, 1), client.ForceOwnership); err != nil {
-		t.Fatalf("it is refused, so that the look before the apply could go: %v", err)
+		t.Fatalf("the API server rejects the apply, so the operator would no longer need its check before the apply: %v", err)
 	}
 }
 
@@ -270,7 +270,7 @@ func TestApplyDecodesTheAnswerIntoItsArgument(t *testing.T) {
 	config := set(t, -1)
 	must(t, apply(t, manager, config))
 	if config.Spec.Replicas == nil || config.ResourceVersion == nil {
-		t.Fatal("it does not, so that an apply configuration could be used twice")
+		t.Fatal("the apply configuration is unchanged, so it could be used twice")
 	}
 }
 
@@ -281,7 +281,7 @@ func TestEmptyEnvValueReadsBackWithoutTheKey(t *testing.T) {
 	owned, err := appsv1ac.ExtractStatefulSet(get(t), manager)
 	must(t, err)
 	if value := owned.Spec.Template.Spec.Containers[0].Env[0].Value; value != nil {
-		t.Fatalf("it reads back as %q", *value)
+		t.Fatalf("the value reads back as %q", *value)
 	}
 }
 
@@ -338,6 +338,6 @@ func TestDefaultsOfAtomicReferencesAreOwned(t *testing.T) {
 	owned, err := appsv1ac.ExtractStatefulSet(get(t), manager)
 	must(t, err)
 	if ref := owned.Spec.Template.Spec.Containers[0].Env[0].ValueFrom.ResourceFieldRef; ref.Divisor == nil {
-		t.Fatal("the divisor is not, so that the builder could leave it out")
+		t.Fatal("the divisor is no longer defaulted, so the builder could leave it out")
 	}
 }

@@ -16,9 +16,9 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// The facts in this file differ between the versions of Kubernetes that are supported. Each is pinned on both sides of the change.
+// The facts in this file differ between supported Kubernetes versions. Each test covers the behavior before and after the change.
 
-// isAtLeast reports whether the API server is of a version of Kubernetes, or of a later one.
+// isAtLeast reports whether the API server has at least the given Kubernetes version.
 func isAtLeast(t *testing.T, minimum string) bool {
 	t.Helper()
 	is, err := theCluster.IsAtLeast(minimum)
@@ -26,8 +26,8 @@ func isAtLeast(t *testing.T, minimum string) bool {
 	return is
 }
 
-// TestTheMinimumOfAnAutoscalerMayBeZero: HPAScaleToZero is on since 1.37. What the controller makes of it is in
-// tests/autoscaling.
+// TestTheMinimumOfAnAutoscalerMayBeZero: HPAScaleToZero is enabled by default since 1.37. See tests/autoscaling for the behavior of the
+// controller.
 func TestTheMinimumOfAnAutoscalerMayBeZero(t *testing.T) {
 	metric := func(spec *autoscalingv2ac.MetricSpecApplyConfiguration) error {
 		return theCluster.Client.Apply(t.Context(), autoscalingv2ac.HorizontalPodAutoscaler(nameOf(t), "default").WithSpec(
@@ -42,7 +42,7 @@ func TestTheMinimumOfAnAutoscalerMayBeZero(t *testing.T) {
 		autoscalingv2ac.ResourceMetricSource().WithName("cpu").WithTarget(target))
 
 	if err := metric(cpu); !apierrors.IsInvalid(err) {
-		t.Errorf("without a metric that there is without pods: %v", err)
+		t.Errorf("without a metric that exists without pods: %v", err)
 	}
 	err := metric(external)
 	if !isAtLeast(t, "1.37") {
@@ -54,8 +54,8 @@ func TestTheMinimumOfAnAutoscalerMayBeZero(t *testing.T) {
 	must(t, err)
 }
 
-// TestMaxUnavailableOfAStatefulSet: MaxUnavailableStatefulSet is on since 1.37. Before, the API server drops the field, and still
-// records that it is owned, so that who applies it cannot see it in what they own.
+// TestMaxUnavailableOfAStatefulSet: MaxUnavailableStatefulSet is enabled by default since 1.37. Earlier API servers drop the field but
+// still record its owner, so an applier cannot detect the loss from the fields that it owns.
 func TestMaxUnavailableOfAStatefulSet(t *testing.T) {
 	path := fieldpath.MakePathOrDie("spec", "updateStrategy", "rollingUpdate", "maxUnavailable")
 	is := isAtLeast(t, "1.37")
@@ -66,10 +66,10 @@ func TestMaxUnavailableOfAStatefulSet(t *testing.T) {
 		t.Errorf("the default is %v", strategy.MaxUnavailable)
 	}
 	if !is && strategy.MaxUnavailable != nil {
-		t.Errorf("before 1.37 there is a default: %v", strategy.MaxUnavailable)
+		t.Errorf("before 1.37, the field has a default: %v", strategy.MaxUnavailable)
 	}
 	if slices.Contains(ownersOf(t, path), manager) {
-		t.Error("the default is owned by who left the field out")
+		t.Error("the applier that left the field out owns the default")
 	}
 
 	config := set(t, 1)
@@ -78,13 +78,13 @@ func TestMaxUnavailableOfAStatefulSet(t *testing.T) {
 	must(t, apply(t, manager, config))
 	strategy = get(t).Spec.UpdateStrategy.RollingUpdate
 	if is && (strategy.MaxUnavailable == nil || *strategy.MaxUnavailable != intstr.FromInt32(2)) {
-		t.Errorf("what was applied is %v", strategy.MaxUnavailable)
+		t.Errorf("the applied value is %v", strategy.MaxUnavailable)
 	}
 	if !is && strategy.MaxUnavailable != nil {
-		t.Errorf("before 1.37 it is kept: %v", strategy.MaxUnavailable)
+		t.Errorf("before 1.37, the field is kept: %v", strategy.MaxUnavailable)
 	}
 	if !slices.Contains(ownersOf(t, path), manager) {
-		t.Errorf("it is owned by %v", ownersOf(t, path))
+		t.Errorf("the field is owned by %v", ownersOf(t, path))
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 	"mcpserver-operator/tests/images/calls"
 )
 
-// build makes an image in the folder that is kept between runs.
+// build builds an image in a folder that is kept between runs.
 func build(t *testing.T, builder func(ctx context.Context, dir string) (v1.Image, error)) v1.Image {
 	t.Helper()
 	dir, err := images.Folder()
@@ -47,7 +47,7 @@ func config(t *testing.T, img v1.Image) v1.Config {
 	return file.Config
 }
 
-// unpack puts what is in an image into a folder, as a container runtime does.
+// unpack extracts the content of an image into a folder, as a container runtime does.
 func unpack(t *testing.T, img v1.Image) string {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "root")
@@ -88,14 +88,14 @@ func unpackFile(name string, header *tar.Header, content io.Reader) error {
 	return errors.Join(err, file.Close())
 }
 
-// container is the program of an image that runs with what is in the image and nothing else: in a chroot, as user 65532.
+// container is a running program of an image. It runs in a chroot as user 65532, so that it only sees the content of the image.
 type container struct {
 	*exec.Cmd
 	output *buffer
 	ended  chan struct{}
 }
 
-// start runs the image that was unpacked to root. With args they replace its own, as those of a pod do.
+// start runs the image that was unpacked to root. If args are given, they replace the arguments of the image, as in a pod.
 func start(t *testing.T, config v1.Config, root string, env []string, args ...string) *container {
 	t.Helper()
 	if args == nil {
@@ -116,7 +116,7 @@ func start(t *testing.T, config v1.Config, root string, env []string, args ...st
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	if os.Getuid() != 0 {
-		// Whoever is not root may do this in a user namespace of its own.
+		// A user that is not root needs a user namespace for the chroot.
 		c.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
 		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 65532, HostID: os.Getuid(), Size: 1}}
 		c.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 65532, HostID: os.Getgid(), Size: 1}}
@@ -125,20 +125,20 @@ func start(t *testing.T, config v1.Config, root string, env []string, args ...st
 		t.Fatalf("start %s: %v", c.Path, err)
 	}
 	go func() {
-		_ = c.Wait() // the tests look at ProcessState
+		_ = c.Wait() // the tests check ProcessState
 		close(c.ended)
 	}()
 	t.Cleanup(func() {
 		_ = c.Process.Kill()
 		<-c.ended
 		if t.Failed() {
-			t.Logf("%s said:\n%s", c.Path, c.output)
+			t.Logf("output of %s:\n%s", c.Path, c.output)
 		}
 	})
 	return c
 }
 
-// exitCode waits for the end of the program.
+// exitCode waits until the program ends.
 func (c *container) exitCode(t *testing.T) int {
 	t.Helper()
 	select {
@@ -150,7 +150,7 @@ func (c *container) exitCode(t *testing.T) int {
 	}
 }
 
-// buffer is what a program that still runs has said.
+// buffer collects the output of a program that may still run.
 type buffer struct {
 	mutex sync.Mutex
 	bytes bytes.Buffer
@@ -168,7 +168,7 @@ func (b *buffer) String() string {
 	return b.bytes.String()
 }
 
-// freePort is a port that nobody listens on.
+// freePort returns a port on which nothing listens.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -179,7 +179,7 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 }
 
-// call calls a tool once, as soon as the server answers.
+// call waits until the server responds and calls a tool once.
 func call(t *testing.T, url, tool string, arguments map[string]any) (calls.Result, calls.Summary) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {

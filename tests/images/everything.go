@@ -19,10 +19,10 @@ import (
 	"mcpserver-operator/deploy/image"
 )
 
-// What npm installs: the server, and Node itself, so that its version is pinned as well. The lock file names no registry: that is
-// the user's choice. To update it, change package.json and run in tests/images/everything
+// npm installs these packages: the server, and Node.js, so that its version is pinned too. The lock file contains no registry URLs, so
+// that npm uses the registry of the user's configuration. To update the lock file, change package.json and run in tests/images/everything:
 //
-//	npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+// npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 var (
 	//go:embed everything/package.json
 	packageJSON []byte
@@ -30,10 +30,10 @@ var (
 	packageLock []byte
 )
 
-// Everything is npm's @modelcontextprotocol/server-everything in its mode streamableHttp. It listens on all addresses at the port of the
-// variable PORT, or 3001; the path is /mcp. The container's args choose another mode: stdio or sse.
+// Everything is the npm package @modelcontextprotocol/server-everything in the mode streamableHttp. It listens on all addresses, at the
+// port of the PORT variable, which defaults to 3001. The path is /mcp. The container's args can select the modes stdio and sse.
 //
-// npm installs it into dir. The shared libraries that Node wants are those of this machine.
+// npm installs the package into dir. The shared libraries for Node.js are copied from this machine.
 func Everything(ctx context.Context, dir string) (v1.Image, error) {
 	installed, err := install(ctx, dir)
 	if err != nil {
@@ -45,7 +45,7 @@ func Everything(ctx context.Context, dir string) (v1.Image, error) {
 		return nil, err
 	}
 	files, err := image.Tree(modules, "/app/node_modules", func(relative string) bool {
-		return relative == ".bin" || relative == node // what npx would run, and Node with its headers and manual
+		return relative == ".bin" || relative == node // leave out the executables of npx, and the Node.js package with its headers and manual
 	})
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func Everything(ctx context.Context, dir string) (v1.Image, error) {
 	}, files...)
 }
 
-// nodePackage is the package of npm that has Node for this machine.
+// nodePackage returns the npm package of Node.js for this machine.
 func nodePackage() (string, error) {
 	switch runtime.GOARCH {
 	case "amd64":
@@ -80,7 +80,7 @@ func nodePackage() (string, error) {
 	}
 }
 
-// install installs what the lock file lists into a folder below dir, once for each lock file, and returns the folder.
+// install installs the packages of the lock file into a folder below dir, once per lock file, and returns the folder.
 func install(ctx context.Context, dir string) (string, error) {
 	sum := sha256.Sum256(packageLock)
 	folder := filepath.Join(dir, "everything-"+hex.EncodeToString(sum[:6]))
@@ -94,12 +94,12 @@ func install(ctx context.Context, dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	// Only an install that was finished gets the name of the folder.
+	// The folder gets its final name only after a complete installation.
 	working, err := os.MkdirTemp(dir, "installing-")
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = os.RemoveAll(working) }() // what stays is in the way of nobody
+	defer func() { _ = os.RemoveAll(working) }() // leftovers do no harm
 	for name, content := range map[string][]byte{"package.json": packageJSON, "package-lock.json": packageLock} {
 		if err := os.WriteFile(filepath.Join(working, name), content, 0o644); err != nil {
 			return "", err
@@ -112,14 +112,14 @@ func install(ctx context.Context, dir string) (string, error) {
 	}
 	if err := os.Rename(working, folder); err != nil {
 		if _, there := os.Stat(folder); there == nil {
-			return folder, nil // another test was faster
+			return folder, nil // another test has installed the folder first
 		}
 		return "", err
 	}
 	return folder, nil
 }
 
-// sharedLibraries are the files that the dynamic loader wants for the program, and the loader.
+// sharedLibraries returns the dynamic loader and the shared libraries that a program needs.
 func sharedLibraries(ctx context.Context, program string) ([]string, error) {
 	output, err := exec.CommandContext(ctx, "ldd", program).CombinedOutput()
 	if err != nil {
@@ -132,10 +132,10 @@ func sharedLibraries(ctx context.Context, program string) ([]string, error) {
 	return libraries, nil
 }
 
-// library is a line of ldd such as "libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x00007f)", or without what is before the arrow.
+// library matches a line of ldd such as "libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x00007f)". The part up to the arrow is optional.
 var library = regexp.MustCompile(`^(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$`)
 
-// parseLDD returns the paths in what ldd prints.
+// parseLDD returns the paths in the output of ldd.
 func parseLDD(output string) ([]string, error) {
 	var paths []string
 	for line := range strings.Lines(output) {
@@ -144,13 +144,13 @@ func parseLDD(output string) ([]string, error) {
 			paths = append(paths, match[1])
 			continue
 		}
-		// The kernel puts the vDSO into every process; it is no file.
+		// The vDSO is not a file. The kernel maps it into every process.
 		if !strings.HasPrefix(line, "linux-vdso.so") && line != "" {
-			return nil, fmt.Errorf("ldd says %q", line)
+			return nil, fmt.Errorf("unexpected output of ldd: %q", line)
 		}
 	}
 	if len(paths) == 0 {
-		return nil, errors.New("ldd names none")
+		return nil, errors.New("ldd lists no shared libraries")
 	}
 	return paths, nil
 }

@@ -1,5 +1,5 @@
-// Package images makes the images that the tests run on a real node: MCP servers as they are published, one that can be broken on
-// purpose, and a client. No registry and no container runtime takes part: image.WriteArchive writes what "ctr images import" gives to a node.
+// Package images builds the images that the tests run on a real node: published MCP servers, a test server that can misbehave on request,
+// and a client. It needs no registry and no container runtime. image.WriteArchive writes the archive for "ctr images import".
 package images
 
 import (
@@ -17,7 +17,7 @@ import (
 	"mcpserver-operator/deploy/image"
 )
 
-// AppUser is a user of /etc/passwd in every image here, with uid and gid 1001.
+// AppUser is a user in /etc/passwd of every image in this package. Its uid and gid are 1001.
 const AppUser = "appuser"
 
 const passwd = `root:x:0:0:root:/:/sbin/nologin
@@ -30,28 +30,29 @@ const group = `root:x:0:
 nogroup:x:65534:
 `
 
-// Server is the server of tests/images/server: static, without a shell, as user 65532. It listens where MCP_HOST or FASTMCP_HOST, and
-// MCP_PORT or FASTMCP_PORT say. Its flags are the container's args.
+// Server is the server of tests/images/server: a static binary, without a shell, with user 65532. It listens at the address of MCP_HOST or
+// FASTMCP_HOST, and the port of MCP_PORT or FASTMCP_PORT. The container's args are its flags.
 //
-// What is built goes into dir, which may be kept to be faster the next time. The working directory has to be in the module of the
-// operator, as it is in a test. Both hold for all images.
+// The build output goes into dir. Keep dir to speed up later builds. The working directory must be in the operator's module, as in a test.
+// Both apply to all images.
 func Server(ctx context.Context, dir string) (v1.Image, error) {
 	return program(ctx, dir, "server", "mcpserver-operator/tests/images/server")
 }
 
-// Client is the client of tests/images/client. Its flags are the container's args; package calls reads what it prints.
+// Client is the client of tests/images/client. The container's args are its flags. Package calls parses its output.
 func Client(ctx context.Context, dir string) (v1.Image, error) {
 	return program(ctx, dir, "client", "mcpserver-operator/tests/images/client")
 }
 
-// GoEverything is the conformance server of go-sdk, the version in go.mod. It listens on port 8080 at every path, unless the container's
-// args say otherwise: -http ADDRESS; -stateless=false for sessions; none of them for stdio, the default of its program.
+// GoEverything is the conformance server of go-sdk, in the version of go.mod. By default it listens on port 8080 at every path. The
+// container's args can change this: -http ADDRESS sets the address, and -stateless=false enables sessions. With neither argument, the
+// program uses stdio, its own default.
 func GoEverything(ctx context.Context, dir string) (v1.Image, error) {
 	return program(ctx, dir, "everything-server", "github.com/modelcontextprotocol/go-sdk/conformance/everything-server",
 		"-http", ":8080")
 }
 
-// program is an image that runs a main package of Go, with cmd for its arguments unless the container has some.
+// program builds an image that runs a Go main package. The arguments cmd apply unless the container sets args.
 func program(ctx context.Context, dir, name, pkg string, cmd ...string) (v1.Image, error) {
 	binary := filepath.Join(dir, name)
 	if err := (image.Program{Package: pkg}).Build(ctx, platform(), binary); err != nil {
@@ -60,12 +61,12 @@ func program(ctx context.Context, dir, name, pkg string, cmd ...string) (v1.Imag
 	return newImage(v1.Config{User: "65532", Entrypoint: []string{"/" + name}, Cmd: cmd}, image.Executable("/"+name, binary))
 }
 
-// As is the same image with another user: "" and "0" are root, AppUser is a name that the kubelet cannot tell from root's.
+// As returns the image with a different user. "" and "0" are root. The kubelet cannot tell from the name AppUser that it is not root.
 func As(img v1.Image, user string) (v1.Image, error) {
 	return reconfigure(img, func(config *v1.Config) { config.User = user })
 }
 
-// WithoutProgram is the same image with an entrypoint that does not exist.
+// WithoutProgram returns the image with an entrypoint that does not exist.
 func WithoutProgram(img v1.Image) (v1.Image, error) {
 	return reconfigure(img, func(config *v1.Config) { config.Entrypoint = []string{"/absent"} })
 }
@@ -80,12 +81,12 @@ func reconfigure(img v1.Image, change func(*v1.Config)) (v1.Image, error) {
 	return mutate.Config(img, config)
 }
 
-// platform is that of this machine, whose node the images run on.
+// platform is the platform of this machine, on whose node the images run.
 func platform() v1.Platform {
 	return v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 }
 
-// newImage makes an image of the files, and of what every image here has.
+// newImage builds an image from the files and the files that all images in this package contain.
 func newImage(config v1.Config, files ...image.File) (v1.Image, error) {
 	return image.New(image.Spec{
 		Config:   config,
@@ -99,19 +100,19 @@ func newImage(config v1.Config, files ...image.File) (v1.Image, error) {
 	})
 }
 
-// Folder is bin/images of the repository that the working directory is in, for what is kept between runs.
+// Folder returns bin/images in the repository of the working directory. Its content is kept between runs.
 func Folder() (string, error) {
 	working, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for dir := working; ; dir = filepath.Dir(dir) {
-		// The Makefile is at the root only; go.mod is in modules of their own as well.
+		// Only the root has a Makefile. Nested modules have a go.mod too.
 		if _, err := os.Stat(filepath.Join(dir, "Makefile")); err == nil {
 			return filepath.Join(dir, "bin/images"), nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("%s is not in the repository of the operator", working)
+			return "", fmt.Errorf("%s is not in the operator's repository", working)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func TestServer(t *testing.T) {
 		t.Errorf("the configuration differs:\n%s", difference)
 	}
 	if shells := programs(t, img); !slices.Equal(shells, []string{"server"}) {
-		t.Errorf("the programs of the image are %v, want the server alone", shells)
+		t.Errorf("the image has the programs %v, want only the server", shells)
 	}
 	port := freePort(t)
 	start(t, config(t, img), unpack(t, img), []string{"FASTMCP_HOST=127.0.0.1", "MCP_PORT=" + port})
@@ -102,15 +102,15 @@ func TestClient(t *testing.T) {
 	port := freePort(t)
 	url := "http://127.0.0.1:" + port + "/mcp"
 	running := start(t, config(t, server), unpack(t, server), []string{"MCP_PORT=" + port})
-	call(t, url, "whoami", nil) // it listens
+	call(t, url, "whoami", nil) // waits until the server listens
 	root := unpack(t, client)
 
 	pod := start(t, config(t, client), root, nil, "-url", url, "-tool", "burn", "-args", `{"share": 0}`, "-count", "3", "-every", "10ms")
 	if code := pod.exitCode(t); code != 0 {
-		t.Errorf("the client ended with %d, want 0", code)
+		t.Errorf("the client exited with %d, want 0", code)
 	}
 	if results, summary := parse(t, pod); len(results) != 3 || summary.Calls != 3 || summary.Failed != 0 {
-		t.Errorf("the client says %+v, want 3 calls, none failed", summary)
+		t.Errorf("the client reports %+v, want 3 calls and no failure", summary)
 	}
 
 	pod = start(t, config(t, client), root, nil, "-url", url, "-for", "1h", "-count", "0", "-every", "10ms")
@@ -125,7 +125,7 @@ func TestClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := pod.exitCode(t); code != 0 {
-		t.Errorf("the client that was stopped ended with %d, want 0", code)
+		t.Errorf("the stopped client exited with %d, want 0", code)
 	}
 	parse(t, pod)
 
@@ -135,24 +135,24 @@ func TestClient(t *testing.T) {
 	<-running.ended
 	pod = start(t, config(t, client), root, nil, "-url", url)
 	if code := pod.exitCode(t); code != 1 {
-		t.Errorf("the client without a server ended with %d, want 1", code)
+		t.Errorf("the client without a server exited with %d, want 1", code)
 	}
 	if results, summary := parse(t, pod); summary.Failed != 1 || !strings.Contains(results[0].Error, "connection refused") {
-		t.Errorf("the client without a server says %+v, %+v", results, summary)
+		t.Errorf("the client without a server reports %+v, %+v", results, summary)
 	}
 
 	pod = start(t, config(t, client), root, nil, "-url", url, "-args", "{")
 	if code := pod.exitCode(t); code != 2 {
-		t.Errorf("the client with wrong arguments ended with %d, want 2", code)
+		t.Errorf("the client with invalid arguments exited with %d, want 2", code)
 	}
 }
 
-// parse reads what a client that has ended has said.
+// parse parses the output of a client that has exited.
 func parse(t *testing.T, c *container) ([]calls.Result, calls.Summary) {
 	t.Helper()
 	results, summary, err := calls.Parse([]byte(c.output.String()))
 	if err != nil || summary == nil {
-		t.Fatalf("the client says no summary: %v", err)
+		t.Fatalf("the client printed no summary: %v", err)
 	}
 	return results, *summary
 }
@@ -179,21 +179,21 @@ func TestVariants(t *testing.T) {
 	}
 	entrypoint := config(t, broken).Entrypoint[0]
 	if _, err := os.Lstat(filepath.Join(unpack(t, broken), entrypoint)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the entrypoint %s of the broken image: %v, want that it does not exist", entrypoint, err)
+		t.Errorf("the entrypoint %s of the broken image must not exist, got: %v", entrypoint, err)
 	}
 	if after, err := img.Digest(); err != nil || after != before {
-		t.Errorf("the image that the variants are of has changed from %s to %s, %v", before, after, err)
+		t.Errorf("the original image of the variants has changed from %s to %s, %v", before, after, err)
 	}
 }
 
-// A named user is found only if the image says which user that is.
+// A user name only works if the image defines the user.
 func TestAppUserIsInTheImage(t *testing.T) {
 	passwd, err := os.ReadFile(filepath.Join(unpack(t, build(t, images.Server)), "etc/passwd"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(passwd), "\n"+images.AppUser+":x:1001:1001:") {
-		t.Errorf("/etc/passwd has no %s with 1001:1001:\n%s", images.AppUser, passwd)
+		t.Errorf("/etc/passwd does not contain %s with 1001:1001:\n%s", images.AppUser, passwd)
 	}
 }
 
@@ -207,7 +207,7 @@ func TestPlatform(t *testing.T) {
 	}
 }
 
-// programs are the executable files of an image.
+// programs returns the executable files of an image.
 func programs(t *testing.T, img v1.Image) []string {
 	t.Helper()
 	reader := mutate.Extract(img)

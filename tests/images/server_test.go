@@ -13,7 +13,7 @@ import (
 	"mcpserver-operator/tests/images"
 )
 
-// server is the server that can be broken, unpacked.
+// server is the unpacked image of the test server.
 type server struct {
 	t    *testing.T
 	root string
@@ -34,7 +34,7 @@ func (s server) url(path string) string {
 	return "http://127.0.0.1:" + s.port + path
 }
 
-// mustCall returns the text of a tool's answer.
+// mustCall returns the text of a tool's response.
 func (s server) mustCall(tool string, arguments map[string]any) string {
 	s.t.Helper()
 	result, _ := call(s.t, s.url("/mcp"), tool, arguments)
@@ -54,7 +54,7 @@ func TestServerIsHealthy(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK || response.Header.Get("X-Instance") == "" {
-		t.Errorf("/healthz answers %s by %q", response.Status, response.Header.Get("X-Instance"))
+		t.Errorf("/healthz returns %s from instance %q", response.Status, response.Header.Get("X-Instance"))
 	}
 }
 
@@ -64,7 +64,7 @@ func TestServerIsReadyLate(t *testing.T) {
 	s.start("-ready-after", "1s")
 	s.mustCall("whoami", nil)
 	if took := time.Since(started); took < time.Second {
-		t.Errorf("the server answers after %s, want 1s at least", took)
+		t.Errorf("the server responds after %s, want at least 1s", took)
 	}
 }
 
@@ -72,10 +72,10 @@ func TestServerExits(t *testing.T) {
 	s := newServer(t)
 	exit := []string{"-exit-after", "10ms", "-exit-code", "7", "-termination-message", "no licence", "-termination-log", "/tmp/log", "-once", "/tmp/once"}
 	if code := s.start(exit...).exitCode(t); code != 7 {
-		t.Errorf("the server ended with %d, want 7", code)
+		t.Errorf("the server exited with %d, want 7", code)
 	}
 	if message := s.read("tmp/log"); message != "no licence" {
-		t.Errorf("the termination message is %q", message)
+		t.Errorf("unexpected termination message %q", message)
 	}
 
 	running := s.start(append(exit, "-once", "/tmp/once")...)
@@ -83,7 +83,7 @@ func TestServerExits(t *testing.T) {
 	time.Sleep(50 * time.Millisecond) // five times -exit-after
 	s.mustCall("exit", map[string]any{"code": 3, "message": "asked to"})
 	if code := running.exitCode(t); code != 3 {
-		t.Errorf("the second server ended with %d, want 3: that of the tool", code)
+		t.Errorf("the second server exited with %d, want 3, the exit code of the tool", code)
 	}
 	if message := s.read("tmp/log"); message != "asked to" {
 		t.Errorf("the termination message is %q", message)
@@ -103,12 +103,12 @@ func TestServerStops(t *testing.T) {
 	s := newServer(t)
 	running := s.start()
 	s.mustCall("whoami", nil)
-	s.openStream() // which does not keep it
+	s.openStream() // an open stream must not prevent the exit
 	if err := running.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if code := running.exitCode(t); code != 0 {
-		t.Errorf("the server ended with %d, want 0", code)
+		t.Errorf("the server exited with %d, want 0", code)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestServerEndsCalls(t *testing.T) {
 	running.exitCode(t)
 }
 
-// openStream opens the stream of a session, which only its end ends.
+// openStream opens the event stream of a session. The stream ends with the session.
 func (s server) openStream() {
 	s.t.Helper()
 	session := s.send(http.MethodPost, "", `{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": `+
@@ -131,11 +131,11 @@ func (s server) openStream() {
 	}
 	s.send(http.MethodPost, session, `{"jsonrpc": "2.0", "method": "notifications/initialized"}`)
 	if got := s.send(http.MethodGet, session, "").Get("Content-Type"); got != "text/event-stream" {
-		s.t.Fatalf("the stream of the session is %q", got)
+		s.t.Fatalf("the stream of the session returns %q", got)
 	}
 }
 
-// send sends a request of a session, and returns the headers of the response. The body stays open until the end of the test.
+// send sends a request of a session and returns the response headers. The response body stays open until the test ends.
 func (s server) send(method, session, body string) http.Header {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url("/mcp"), strings.NewReader(body))
@@ -154,7 +154,7 @@ func (s server) send(method, session, body string) http.Header {
 	}
 	s.t.Cleanup(func() { _ = response.Body.Close() })
 	if response.StatusCode >= http.StatusBadRequest {
-		s.t.Fatalf("%s answers %s", method, response.Status)
+		s.t.Fatalf("%s returns %s", method, response.Status)
 	}
 	return response.Header
 }
@@ -181,7 +181,7 @@ func TestServerAllocates(t *testing.T) {
 	running.waitForMemory(t, 150)
 }
 
-// waitForMemory waits until the program has so many MiB in memory.
+// waitForMemory waits until the program uses the given amount of memory, in MiB.
 func (c *container) waitForMemory(t *testing.T, mebibytes int) {
 	t.Helper()
 	var resident int
@@ -198,7 +198,7 @@ func (c *container) waitForMemory(t *testing.T, mebibytes int) {
 			return
 		}
 	}
-	t.Errorf("the server has %d KiB in memory after 30s, want %d MiB", resident, mebibytes)
+	t.Errorf("the server uses %d KiB of memory after 30s, want %d MiB", resident, mebibytes)
 }
 
 func TestServerBurns(t *testing.T) {
@@ -208,25 +208,25 @@ func TestServerBurns(t *testing.T) {
 	begin := running.cpu(t)
 	for deadline := time.Now().Add(30 * time.Second); running.cpu(t)-begin < 300*time.Millisecond; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("the server used %s of a CPU in 30s, want half of it", running.cpu(t)-begin)
+			t.Fatalf("the server used %s of CPU time in 30s, want half a CPU", running.cpu(t)-begin)
 		}
 	}
 	s.mustCall("burn", map[string]any{"share": 0})
 	begin = running.cpu(t)
 	time.Sleep(time.Second)
 	if used := running.cpu(t) - begin; used > 200*time.Millisecond {
-		t.Errorf("the server used %s in the second after it was told to burn nothing", used)
+		t.Errorf("the server used %s of CPU time in the second after burn was set to 0", used)
 	}
 }
 
-// cpu is the time that the program has used.
+// cpu returns the CPU time of the program.
 func (c *container) cpu(t *testing.T) time.Duration {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(stat), ") ") // the name may have spaces
+	_, after, _ := strings.Cut(string(stat), ") ") // the program name may contain spaces
 	fields := strings.Fields(after)
 	var user, system int
 	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
@@ -251,6 +251,6 @@ func TestServerStores(t *testing.T) {
 	<-running.ended
 	s.start("-data", "/tmp")
 	if text := s.mustCall("get", map[string]any{"key": "colour"}); !strings.Contains(text, `"value":"blue"`) {
-		t.Errorf("after a restart the answer is %s", text)
+		t.Errorf("after a restart, the response is %s", text)
 	}
 }

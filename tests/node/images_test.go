@@ -18,25 +18,25 @@ import (
 	"mcpserver-operator/tests/images"
 )
 
-// identity is what the tool whoami answers.
+// identity is the response of the tool whoami.
 type identity struct {
 	UID int `json:"uid"`
 	GID int `json:"gid"`
 }
 
-// TestImagesRunAsTheyAre: whatever their user is, they run as 1000, in a namespace that refuses root. The server is a static
-// program in an image without a shell.
+// TestImagesRunAsTheyAre verifies that images with any user run as user 1000, in a namespace that rejects root. The server is a static
+// binary in an image without a shell.
 func TestImagesRunAsTheyAre(t *testing.T) {
 	test := feature("images", "restricted")
 	for name, image := range map[string]string{"root": rootImage, "named": namedImage, "numbered": serverImage} {
 		who := &identity{}
-		test = test.Assess("of which the user is "+name+" run as 1000", all(
+		test = test.Assess("with the user "+name+" run as 1000", all(
 			apply(server(name, image, "args: [-stateless]")), scaleIs(name, 1), call(name, "whoami", struct{}{}, who), isIdentity(who, 1000, 1000)))
 	}
 	testEnv.Test(t, test.Feature())
 }
 
-// TestATemplateDecidesWhomAnImageRunsAs: as its own user, or as another.
+// TestATemplateDecidesWhomAnImageRunsAs verifies that the pod template can select the image's own user or a different user.
 func TestATemplateDecidesWhomAnImageRunsAs(t *testing.T) {
 	test := feature("a template", "baseline")
 	for name, row := range map[string]struct {
@@ -60,33 +60,33 @@ func isIdentity(who *identity, uid, gid int) features.Func {
 	return step(func(_ context.Context, t *testing.T) {
 		t.Helper()
 		if *who != (identity{uid, gid}) {
-			t.Fatalf("it runs as %+v, not as %d:%d", *who, uid, gid)
+			t.Fatalf("the server runs as %+v, want %d:%d", *who, uid, gid)
 		}
 	})
 }
 
-// TestServersListenWhereTheyAreReached: servers that look only at FASTMCP_HOST, and behind a Service that is IPv6 only.
+// TestServersListenWhereTheyAreReached covers servers that only read FASTMCP_HOST, and servers behind IPv6 Services.
 func TestServersListenWhereTheyAreReached(t *testing.T) {
-	testEnv.Test(t, feature("where servers listen", "restricted").
+	testEnv.Test(t, feature("the address on which servers listen", "restricted").
 		Assess("FASTMCP_HOST", all(
 			apply(server("fastmcp", serverImage, "args: [-stateless, -host-env=FASTMCP_HOST, -port-env=FASTMCP_PORT]")),
 			scaleIs("fastmcp", 1), aClient("fastmcp", succeeded, "-tool=whoami"))).
 		Assess("an IPv6 Service", all(
 			apply(server("six", serverImage, "args: [-stateless]", "service: {ipFamilies: [IPv6]}")),
 			scaleIs("six", 1), aClient("six", succeeded, "-tool=whoami"))).
-		Assess("a Service of both, IPv6 first", all(
+		Assess("a dual-stack Service, IPv6 first", all(
 			apply(server("both", serverImage, "args: [-stateless]", "service: {ipFamilies: [IPv6, IPv4]}")),
 			scaleIs("both", 1), aClient("both", succeeded, "-tool=whoami"))).
 		Feature())
 }
 
-// TestTheExamplesRun: all of deploy/examples, in a namespace that enforces the restricted standard. Their images are those of no
-// registry: the server of the tests stands in for each, and takes no notice of the arguments that are meant for another.
+// TestTheExamplesRun runs all of deploy/examples in a namespace that enforces the restricted standard. The images of the examples
+// cannot be pulled. The test server replaces each of them and ignores the arguments for the original image.
 func TestTheExamplesRun(t *testing.T) {
 	files, err := filepath.Glob("../../deploy/examples/*.yaml")
 	must(t, err)
 	if len(files) < 10 {
-		t.Fatalf("there are only %d examples", len(files))
+		t.Fatalf("found only %d examples", len(files))
 	}
 	loadExampleImages(t, files)
 	test := feature("the examples", "restricted").Setup(volumesFor("examples", 2))
@@ -107,7 +107,7 @@ func loadExampleImages(t *testing.T, files []string) {
 	config, err := img.ConfigFile()
 	must(t, err)
 	changed := *config.Config.DeepCopy()
-	changed.Entrypoint = append(changed.Entrypoint, "-stateless", "--") // what follows are no flags
+	changed.Entrypoint = append(changed.Entrypoint, "-stateless", "--") // the remaining arguments are not flags of the test server
 	img, err = mutate.Config(img, changed)
 	must(t, err)
 	for _, file := range files {

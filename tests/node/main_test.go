@@ -1,9 +1,8 @@
-// Package node shows on real nodes, with real servers and clients, what users are promised: pods run, and the operator runs as
-// it is installed, by its chart, with two replicas. Each test is one promise; vocabulary_test.go has the words that they are
-// written in.
+// Package node verifies the promises to users on real nodes, with real servers and clients. Pods run containers, and the operator is
+// installed by its chart with two replicas. Each test covers one promise. vocabulary_test.go defines the steps of the tests.
 //
-// A real node needs root and some programs (see controlplane.Preflight), and the image of the npm server needs npm. Where it
-// cannot be, the suite says why and passes, unless REQUIRE_REAL_NODE is true, as it is in CI.
+// A real node requires root and some programs (see controlplane.Preflight). The image of the npm server requires npm. If a requirement
+// is missing, the suite prints the reason and passes. If REQUIRE_REAL_NODE is true, as in CI, it fails instead.
 package node
 
 import (
@@ -25,11 +24,12 @@ import (
 var (
 	// testEnv runs the features.
 	testEnv env.Environment
-	// theCluster is where they run.
+	// theCluster is the cluster of the suite.
 	theCluster *cluster.Cluster
 )
 
-// The names of the images. Nothing could be pulled: they are put on the nodes. Equal images under two names are two versions.
+// The names of the images. The suite loads them into the nodes, because the nodes cannot pull images. Two names with the same content
+// act as two versions.
 const (
 	serverImage     = "node.example/server:1"
 	nextImage       = "node.example/server:2"
@@ -44,7 +44,7 @@ const (
 	operatorImage   = "node.example/mcpserver-operator"
 )
 
-// The versions of the operator: it is installed with the first, and upgraded to the second.
+// The versions of the operator. The suite installs the first and upgrades to the second.
 const (
 	firstVersion  = "1.0.0"
 	secondVersion = "1.0.1"
@@ -52,7 +52,7 @@ const (
 
 func TestMain(m *testing.M) {
 	if err := controlplane.Available(controlplane.Real); err != nil && !controlplane.Required() {
-		fmt.Println("tests/node is not run:", err)
+		fmt.Println("skipping tests/node:", err)
 		os.Exit(0)
 	}
 	options := controlplane.Options{
@@ -73,7 +73,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// loadImages makes the images of servers, client and operator, and puts them on the nodes.
+// loadImages builds the images of the servers, the client and the operator, and loads them into the nodes.
 func loadImages(ctx context.Context) error {
 	dir, err := images.Folder()
 	if err != nil {
@@ -117,7 +117,7 @@ func loadImages(ctx context.Context) error {
 	return nil
 }
 
-// install installs the operator as the README says, by Helm, and returns when both replicas run.
+// install installs the operator with Helm, as described in the README. It returns when both replicas run.
 func install(ctx context.Context) error {
 	_, err := theCluster.Helm(ctx, "install", "mcpserver-operator", "deploy/chart",
 		"--namespace", cluster.OperatorNamespace, "--create-namespace",

@@ -15,36 +15,37 @@ import (
 	"mcpserver-operator/tests/controlplane"
 )
 
-// TestADrainLeavesOnePodServing: both pods are on the node that is drained, so that without the budget both would go at once.
+// TestADrainLeavesOnePodServing drains the node that runs both pods. Without the PodDisruptionBudget, both pods would stop at once.
 func TestADrainLeavesOnePodServing(t *testing.T) {
 	testEnv.Test(t, feature("kubectl drain", "restricted").
 		Assess("both pods are on one node", all(
 			clusterKubectl("cordon", "node-1"),
 			apply(server("web", serverImage, "args: [-stateless, -ready-after=2s]", "replicas: 2")), scaleIs("web", 2),
 			clusterKubectl("uncordon", "node-1"), podsAreOn("web", "node-2"))).
-		Assess("one after the other moves, and the server keeps answering", keepsAnswering("web", all(
+		Assess("the pods move one after the other, and the server keeps answering", keepsAnswering("web", all(
 			schedulableAfterwards(), clusterKubectl("drain", "node-2", "--pod-selector=app.kubernetes.io/instance=web", "--timeout=120s"),
 			scaleIs("web", 2), podsAreOn("web", "node-1")))).
 		Feature())
 }
 
-// TestALostNodeIsNamed, with its pod and what to do; and the server is ready again when the node is back.
+// TestALostNodeIsNamed verifies that the status names the lost node, the pod and the remedy, and that the server becomes ready again
+// when the node returns.
 func TestALostNodeIsNamed(t *testing.T) {
 	const kubelet = controlplane.Kubelet + "-node-2"
-	testEnv.Test(t, feature("a node that is lost", "restricted").
+	testEnv.Test(t, feature("a lost node", "restricted").
 		Assess("a pod on the node", all(
 			apply(server("web", serverImage, "args: [-stateless]", "podTemplateSpec: {spec: {nodeSelector: {kubernetes.io/hostname: node-2}}}")), scaleIs("web", 1))).
-		Assess("is named", all(
+		Assess("is reported", all(
 			step(func(ctx context.Context, t *testing.T) {
 				t.Cleanup(func() { must(t, theCluster.StartEnded(context.WithoutCancel(ctx))) })
 				must(t, theCluster.Kill(kubelet))
 			}),
 			readySays("web", metav1.ConditionFalse, "NodeLost", "pod web-0", `node "node-2" does not report`, "kubectl delete node node-2"))).
-		Assess("and forgotten when it is back", scaleIs("web", 1)).
+		Assess("is no longer reported when it returns", scaleIs("web", 1)).
 		Feature())
 }
 
-// schedulableAfterwards lets pods onto both nodes again when the assessment ends, however it ends.
+// schedulableAfterwards makes both nodes schedulable when the assessment ends, even if it fails.
 func schedulableAfterwards() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Cleanup(func() {
@@ -54,7 +55,7 @@ func schedulableAfterwards() features.Func {
 	})
 }
 
-// clusterKubectl runs kubectl outside of the namespace of the test.
+// clusterKubectl runs kubectl without a namespace flag.
 func clusterKubectl(args ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -68,18 +69,18 @@ func podsAreOn(name, node string) features.Func {
 		t.Helper()
 		for _, pod := range podsOf(ctx, t, name) {
 			if pod.Spec.NodeName != node {
-				t.Fatalf("pod %s is on %s, not on %s", pod.Name, pod.Spec.NodeName, node)
+				t.Fatalf("pod %s is on node %s, want node %s", pod.Name, pod.Spec.NodeName, node)
 			}
 		}
 	})
 }
 
-// longestSilence is how long no call may be answered while pods come and go. A pod that stops refuses connections until
-// kube-proxy has heard of it.
+// longestSilence limits the time without a successful call while pods are replaced. A stopping pod refuses connections until kube-proxy
+// has updated its rules.
 const longestSilence = 3 * time.Second
 
-// keepsAnswering runs a step while a client opens a new session for each of its calls, and fails if for some time none of them
-// was answered.
+// keepsAnswering runs a step while a client opens a new session for each call. It fails if no call succeeds for longer than
+// longestSilence.
 func keepsAnswering(name string, do features.Func) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
@@ -97,16 +98,16 @@ func keepsAnswering(name string, do features.Func) features.Func {
 		answered, failed := answers(ctx, t, pod)
 		for i := 1; i < len(answered); i++ {
 			if silence := answered[i].Sub(answered[i-1]); silence > longestSilence {
-				t.Errorf("after %s no call was answered for %s", answered[i-1].Format(time.TimeOnly), silence)
+				t.Errorf("after %s, no call succeeded for %s", answered[i-1].Format(time.TimeOnly), silence)
 			}
 		}
-		t.Logf("%d calls were answered, %d failed", len(answered), failed)
+		t.Logf("%d calls succeeded, %d failed", len(answered), failed)
 		must(t, theCluster.Client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: in(ctx), Name: pod}}, client.GracePeriodSeconds(1)))
 		return ctx
 	}
 }
 
-// answers are when the calls of a client were begun that were answered, and how many were not.
+// answers returns the start times of a client's successful calls, and the number of failed calls.
 func answers(ctx context.Context, t *testing.T, pod string) (answered []time.Time, failed int) {
 	t.Helper()
 	live := &corev1.Pod{}

@@ -12,12 +12,12 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestTheStatusNamesTheReason: a row is what can be wrong with a pod on a real node, and what the status says of it. All of them
-// are wrong at the same time, each in an MCPServer of its own.
+// TestTheStatusNamesTheReason: each row has a problem of a pod on a real node and the message that the status must contain. All rows run
+// at the same time, each in its own MCPServer.
 func TestTheStatusNamesTheReason(t *testing.T) {
 	const stateless = "args: [-stateless]"
 	rows := []struct {
-		name     string // of the MCPServer
+		name     string // the name of the MCPServer
 		manifest string
 		reason   string
 		words    []string
@@ -82,18 +82,18 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 	test := feature("the status names the reason", "restricted").
 		Setup(clusterApply(denyingPolicy)).
 		Teardown(clusterDelete(denyingPolicy)).
-		Assess("of MCPServers that are applied", apply(manifests...))
+		Assess("all MCPServers are applied", apply(manifests...))
 	for _, row := range rows {
 		test = test.Assess(row.name, readySays(row.name, metav1.ConditionFalse, row.reason, row.words...))
 	}
-	test = test.Assess("and says the same while the kubelet goes on trying", statusesStay())
+	test = test.Assess("the statuses do not change while the kubelet retries", statusesStay())
 	testEnv.Test(t, test.Feature())
 }
 
-// statusesStayFor is long enough for several tries of the kubelet, which come after 10, 20 and 40 s.
+// statusesStayFor is long enough for several attempts of the kubelet, which follow after 10, 20 and 40 s.
 const statusesStayFor = time.Minute
 
-// statusesStay fails if the status of an MCPServer of the test says something else within some time.
+// statusesStay fails if the status of an MCPServer of the test changes within statusesStayFor.
 func statusesStay() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -116,7 +116,7 @@ func statusesStay() features.Func {
 					t.Fatalf("watching: %v", event.Object)
 				}
 				if now := show(mcp); now != said[mcp.Name] {
-					t.Errorf("%s said %q, and says %q", mcp.Name, said[mcp.Name], now)
+					t.Errorf("the status of %s was %q and is %q", mcp.Name, said[mcp.Name], now)
 					said[mcp.Name] = now
 				}
 			case <-end:
@@ -126,18 +126,18 @@ func statusesStay() features.Func {
 	})
 }
 
-// TestRootThatTheTemplateRefusesIsNamed: where the namespace does not refuse it first.
+// TestRootThatTheTemplateRefusesIsNamed uses a namespace that does not reject the pod first.
 func TestRootThatTheTemplateRefusesIsNamed(t *testing.T) {
 	refused := func(name, image, context string) string {
 		return server(name, image, "args: [-stateless]", "podTemplateSpec: {spec: {securityContext: {"+context+"}}}")
 	}
-	testEnv.Test(t, feature("root that the template refuses", "baseline").
-		Assess("is named", all(apply(refused("root", rootImage, "runAsUser: 0, runAsNonRoot: true")),
+	testEnv.Test(t, feature("an image with root and runAsNonRoot", "baseline").
+		Assess("is reported", all(apply(refused("root", rootImage, "runAsUser: 0, runAsNonRoot: true")),
 			readySays("root", metav1.ConditionFalse, "RootRefused", "would run as root", "runAsNonRoot: false"))).
 		Feature())
 }
 
-// denyingPolicy refuses pods as an admission webhook does, with words of its own.
+// denyingPolicy rejects pods with a custom message, like an admission webhook.
 const denyingPolicy = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -171,40 +171,41 @@ func clusterDelete(manifest string) features.Func {
 	})
 }
 
-// TestAQuotaIsNamed, and the reason goes when there is room.
+// TestAQuotaIsNamed verifies that the status reports an exhausted quota, and no longer reports it when pods can be created.
 func TestAQuotaIsNamed(t *testing.T) {
 	testEnv.Test(t, feature("a quota", "restricted").
-		Assess("that is full is named", all(
+		Assess("that is exhausted is reported", all(
 			apply("{apiVersion: v1, kind: ResourceQuota, metadata: {name: pods}, spec: {hard: {pods: '1'}}}"),
 			apply(server("web", serverImage, "args: [-stateless]", "replicas: 2")),
 			readySays("web", metav1.ConditionFalse, "PodNotCreated", "exceeded quota: pods", "annotate statefulset web --overwrite tried-at="))).
-		Assess("is forgotten when there is room", all(
-			// The controller may wait for minutes with its next try; as the status says, it tries at once when the StatefulSet changes.
+		Assess("is no longer reported after it is deleted", all(
+			// The controller may delay its next attempt by minutes. It retries at once when the StatefulSet changes, as the status says.
 			kubectl("delete", "resourcequota", "pods"), kubectl("annotate", "statefulset", "web", "--overwrite", "tried-at=now"), scaleIs("web", 2),
 			readySays("web", metav1.ConditionTrue, "PodsReady", "2 of 2 pods are ready"))).
 		Feature())
 }
 
-// TestPodsThatKubernetesDoesNotDeleteAreNamed: kubernetes/kubernetes#140858, in the steps that make it certain.
+// TestPodsThatKubernetesDoesNotDeleteAreNamed reproduces kubernetes/kubernetes#140858 deterministically.
 func TestPodsThatKubernetesDoesNotDeleteAreNamed(t *testing.T) {
 	quota := func(pods string) string {
 		return "{apiVersion: v1, kind: ResourceQuota, metadata: {name: pods}, spec: {hard: {pods: '" + pods + "'}}}"
 	}
-	testEnv.Test(t, feature("more pods than the scale", "restricted").
+	testEnv.Test(t, feature("more pods than declared", "restricted").
 		Assess("five pods", all(
 			apply(server("web", serverImage, "args: [-stateless]")), scaleIs("web", 1), kubectl("scale", "statefulset", "web", "--replicas=5"), scaleIs("web", 5))).
-		Assess("one is missing below a smaller scale", all(
+		Assess("one pod below a smaller scale is missing", all(
 			apply(quota("2")), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", "web", "--replicas=2"),
 			readySays("web", metav1.ConditionFalse, "SurplusPods", "web-2, web-3 and web-4 are above the scale of 2", "cannot create web-0",
 				"delete pod web-2 web-3 web-4"))).
-		Assess("what the status says helps", all(kubectl("delete", "pod", "web-2", "web-3", "web-4"), scaleIs("web", 2))).
+		Assess("the command of the status helps", all(kubectl("delete", "pod", "web-2", "web-3", "web-4"), scaleIs("web", 2))).
 		Feature())
 }
 
-// TestAKillForMemoryIsToldAfterwards: of a container that runs again, and Ready is True.
+// TestAKillForMemoryIsToldAfterwards verifies that the Ready condition reports an out-of-memory kill after the container has restarted
+// and Ready is True.
 func TestAKillForMemoryIsToldAfterwards(t *testing.T) {
-	testEnv.Test(t, feature("a kill for memory", "restricted").
-		Assess("is told of a container that runs again", all(
+	testEnv.Test(t, feature("an out-of-memory kill", "restricted").
+		Assess("is reported after the container has restarted", all(
 			apply(server("web", serverImage, "args: [-stateless, -allocate=200, -ready-after=3s, -once=/once/killed]", "resources: {limits: {memory: 64Mi}}",
 				"volumes: [{name: once, mountPath: /once, emptyDir: {}}]")),
 			readySays("web", metav1.ConditionTrue, "PodsReady", "1 of 1 pods are ready", "was killed at", "64Mi", "runs again"))).

@@ -16,23 +16,23 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestReadyIsTrueOnlyWhenRealPodsAnswer: the servers take four seconds to listen, so that Ready would be seen too early.
+// TestReadyIsTrueOnlyWhenRealPodsAnswer uses servers that take four seconds to listen, so that a Ready condition that is too early shows.
 func TestReadyIsTrueOnlyWhenRealPodsAnswer(t *testing.T) {
 	manifest := func(image string) string {
 		return server("web", image, "args: [-stateless, -ready-after=4s]", "replicas: 2")
 	}
 	testEnv.Test(t, feature("Ready", "restricted").
 		Assess("is never True before the first pods answer", neverReadyTooEarly(serverImage, all(apply(manifest(serverImage)), scaleIs("web", 2)))).
-		Assess("is never True before those of a rollout do", neverReadyTooEarly(nextImage, all(apply(manifest(nextImage)), imageIs("web", nextImage), scaleIs("web", 2)))).
-		Assess("is False in a rollout that does not work, and True when the image is corrected", all(
+		Assess("is never True in a rollout before the new pods answer", neverReadyTooEarly(nextImage, all(apply(manifest(nextImage)), imageIs("web", nextImage), scaleIs("web", 2)))).
+		Assess("is False in a broken rollout, and True after the image is corrected", all(
 			apply(server("web", "node.example/absent:1", "replicas: 2")),
 			readySays("web", metav1.ConditionFalse, "ImagePullFailed", "node.example/absent:1"),
 			apply(manifest(serverImage)), imageIs("web", serverImage), scaleIs("web", 2))).
 		Feature())
 }
 
-// neverReadyTooEarly runs a step, and fails if the condition Ready of the MCPServer web, in the generation that the step makes, is
-// seen to be True while a pod does not run an image or is not ready.
+// neverReadyTooEarly runs a step that changes MCPServer "web". It fails if the Ready condition of the new generation is True while a pod
+// runs a different image or is not ready.
 func neverReadyTooEarly(image string, do features.Func) features.Func {
 	return watching(do, func(ctx context.Context, t *testing.T, mcp *v1alpha1.MCPServer) {
 		if !isReady(mcp) || mcp.Spec.Image != image {
@@ -40,11 +40,11 @@ func neverReadyTooEarly(image string, do features.Func) features.Func {
 		}
 		pods := podsOf(ctx, t, "web")
 		if len(pods) < 2 {
-			t.Errorf("Ready is True with %d pods", len(pods))
+			t.Errorf("Ready is True, but %d pods exist", len(pods))
 		}
 		for _, pod := range pods {
 			if pod.Spec.Containers[0].Image != image || !podIsReady(&pod) {
-				t.Errorf("Ready is True, and pod %s runs %s and is ready: %t", pod.Name, pod.Spec.Containers[0].Image, podIsReady(&pod))
+				t.Errorf("Ready is True, but pod %s runs %s and is ready: %t", pod.Name, pod.Spec.Containers[0].Image, podIsReady(&pod))
 			}
 		}
 	})
@@ -59,8 +59,8 @@ func podIsReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// watching runs a step and lets look see every version of the MCPServers of the test, until they have been seen as they are when
-// the step has ended. It fails if there was none.
+// watching runs a step and calls look for every version of the test's MCPServers, up to their state after the step. It fails if the watch
+// reports no MCPServer.
 func watching(do features.Func, look func(ctx context.Context, t *testing.T, mcp *v1alpha1.MCPServer)) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
@@ -83,14 +83,14 @@ func watching(do features.Func, look func(ctx context.Context, t *testing.T, mcp
 		ctx = do(ctx, t, config)
 		watcher.Stop()
 		if count := <-seen; count == 0 {
-			t.Error("the watch has seen no MCPServer")
+			t.Error("the watch reported no MCPServer")
 		}
 		return ctx
 	}
 }
 
-// TestTerminatingPodsDoNotCountAsReady: they ignore SIGTERM, as many programs do that run as process 1, and stay ready for their
-// whole grace period.
+// TestTerminatingPodsDoNotCountAsReady uses pods that ignore SIGTERM, as many programs that run as process 1 do. The pods stay ready for
+// their whole grace period.
 func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 	var terminating bool
 	neverMoreThanAskedFor := func(_ context.Context, t *testing.T, mcp *v1alpha1.MCPServer) {
@@ -104,16 +104,16 @@ func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 		return server("web", image, "args: [-stateless, -ignore-sigterm]", "terminationGracePeriodSeconds: 8")
 	}
 	testEnv.Test(t, feature("pods that ignore SIGTERM", "restricted").
-		Assess("three run", all(
+		Assess("three pods run", all(
 			apply(manifest(serverImage)), scaleIs("web", 1), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs("web", 3))).
-		Assess("scaled down, they are told apart from those that serve", watching(
+		Assess("after a scale-down, terminating pods do not count as ready", watching(
 			all(kubectl("scale", "statefulset", "web", "--replicas=1"), scaleIs("web", 1)), neverMoreThanAskedFor)).
-		Assess("and they were told to be terminating", step(func(_ context.Context, t *testing.T) {
+		Assess("the status reported the terminating pods", step(func(_ context.Context, t *testing.T) {
 			if !terminating {
-				t.Error("no status has told of the two pods that terminate")
+				t.Error("no status reported the two terminating pods")
 			}
 		})).
-		Assess("a pod that is replaced does not count as ready meanwhile", watching(all(
+		Assess("a pod that is being replaced does not count as ready", watching(all(
 			kubectl("delete", "pod", "web-0", "--wait=false"),
 			readySays("web", metav1.ConditionFalse, "PodsNotReady", "0 of 1 pods are ready", "1 pod is terminating"), scaleIs("web", 1)), neverMoreThanAskedFor)).
 		Feature())

@@ -19,8 +19,8 @@ import (
 
 const lease = "mcpserver-operator.toolhive.stacklok.dev"
 
-// TestTheScaleHoldsOnRealPods is the bug report, with servers that others wrote and a client that speaks MCP with them: what
-// kubectl scale has set stays, whatever happens to the operator, and no pod restarts but for a new image.
+// TestTheScaleHoldsOnRealPods is the scenario of the bug report, with third-party servers and a client that speaks MCP. A scale that
+// kubectl scale has set stays when the operator restarts, loses its leader or is upgraded. Pods only restart for a new image.
 func TestTheScaleHoldsOnRealPods(t *testing.T) {
 	for _, server := range []struct{ name, image, next, more, tool, arguments string }{
 		{"everything", everythingImage, everythingNext, "env: [{name: PORT, value: '8080'}]", "echo", `{"message": "hello"}`},
@@ -31,19 +31,19 @@ func TestTheScaleHoldsOnRealPods(t *testing.T) {
 			aClient(server.name, func(t *testing.T, results []calls.Result, summary *calls.Summary) {
 				succeeded(t, results, summary)
 				if summary.Server == "" || !slices.Contains(summary.Tools, server.tool) {
-					t.Fatalf("the server has named itself %q, with the tools %v", summary.Server, summary.Tools)
+					t.Fatalf("the server reports the name %q and the tools %v", summary.Server, summary.Tools)
 				}
 			}, "-tool=", "-count=2"),
 			aClient(server.name, succeeded, "-tool="+server.tool, "-args="+server.arguments, "-count=5"))
 		testEnv.Test(t, feature("the scale of "+server.name, "restricted").
-			Assess("it starts with one pod, which answers through its Service", all(apply(manifest), scaleIs(server.name, 1), answers)).
-			Assess("kubectl scale makes it three", all(kubectl("scale", "statefulset", server.name, "--replicas=3"), scaleIs(server.name, 3), answers)).
-			Assess("the operator is restarted, its leader is lost, it is upgraded: nothing moves", holds(server.name, 3,
+			Assess("the server starts with one pod, which answers through its Service", all(apply(manifest), scaleIs(server.name, 1), answers)).
+			Assess("kubectl scale sets three pods", all(kubectl("scale", "statefulset", server.name, "--replicas=3"), scaleIs(server.name, 3), answers)).
+			Assess("a restart, a lost leader and an upgrade of the operator do not change the scale", holds(server.name, 3,
 				noPodRestarts(server.name, operatorRestarts(), passIsMade(server.name),
 					leaderIsKilled(), passIsMade(server.name),
 					operatorIsUpgraded(secondVersion), passIsMade(server.name),
 					operatorIsUpgraded(firstVersion), passIsMade(server.name)))).
-			Assess("a new image is rolled out to all three", holds(server.name, 3,
+			Assess("a new image is rolled out to all three pods", holds(server.name, 3,
 				apply(manifestOf(server.name, server.next, server.more)), imageIs(server.name, server.next), scaleIs(server.name, 3), answers)).
 			Feature())
 	}
@@ -51,7 +51,7 @@ func TestTheScaleHoldsOnRealPods(t *testing.T) {
 
 func manifestOf(name, image, more string) string { return server(name, image, more) }
 
-// operatorRestarts replaces the pods of the operator, as kubectl rollout restart does.
+// operatorRestarts replaces the pods of the operator with kubectl rollout restart.
 func operatorRestarts() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -62,21 +62,21 @@ func operatorRestarts() features.Func {
 	})
 }
 
-// leaderIsKilled deletes the pod that holds the lease without giving it time to give the lease up, and waits for another holder.
+// leaderIsKilled deletes the pod that holds the lease, without time to release the lease, and waits for a new holder.
 func leaderIsKilled() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		before := leader(ctx, t)
 		must(t, theCluster.Client.Delete(ctx,
 			&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.OperatorNamespace, Name: before}}, client.GracePeriodSeconds(0)))
-		eventually(ctx, t, "another leader than "+before, func(ctx context.Context) (string, bool) {
+		eventually(ctx, t, "a leader other than "+before, func(ctx context.Context) (string, bool) {
 			now := leader(ctx, t)
 			return now, now != "" && now != before
 		})
 	})
 }
 
-// leader is the pod that holds the lease: its name begins the identity of the holder.
+// leader returns the name of the pod that holds the lease. The holder identity starts with this name.
 func leader(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	held, err := theCluster.Clients.CoordinationV1().Leases(cluster.OperatorNamespace).Get(ctx, lease, metav1.GetOptions{})
@@ -92,7 +92,7 @@ func leader(ctx context.Context, t *testing.T) string {
 	return ""
 }
 
-// operatorIsUpgraded upgrades the release to a version, and waits for its pods.
+// operatorIsUpgraded upgrades the release to a version and waits for its pods.
 func operatorIsUpgraded(version string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -107,7 +107,7 @@ func operatorIsUpgraded(version string) features.Func {
 	})
 }
 
-// passIsMade changes what only a pass writes, a label of the StatefulSet, and waits for it.
+// passIsMade changes a label that the operator copies to the StatefulSet, and waits until a pass has written it.
 func passIsMade(name string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -138,7 +138,7 @@ func imageIs(name, image string) features.Func {
 	})
 }
 
-// TestAnAutoscalerScalesByTheCPUThatTheKubeletMeasures: no usage is played.
+// TestAnAutoscalerScalesByTheCPUThatTheKubeletMeasures uses real CPU usage, unlike tests/autoscaling.
 func TestAnAutoscalerScalesByTheCPUThatTheKubeletMeasures(t *testing.T) {
 	const autoscaler = `
 apiVersion: autoscaling/v2
@@ -155,6 +155,6 @@ spec:
 	}
 	testEnv.Test(t, feature("an autoscaler by CPU", "restricted").
 		Assess("scales up under load", all(apply(manifest("0.3"), autoscaler), scaleIs("web", 3))).
-		Assess("and down without", all(apply(manifest("0"), autoscaler), scaleIs("web", 1))).
+		Assess("scales down without load", all(apply(manifest("0"), autoscaler), scaleIs("web", 1))).
 		Feature())
 }

@@ -16,13 +16,13 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// entry is what the tools put and get take and answer.
+// entry is the input and output of the tools put and get.
 type entry struct {
 	Key   string `json:"key"`
 	Value string `json:"value,omitempty"`
 }
 
-// TestDataSurvives: each pod finds its volume again after it was scaled away and back, and after the StatefulSet was created anew
+// TestDataSurvives verifies that each pod gets its volume back after a scale-down and scale-up, and after the StatefulSet was recreated
 // while its pods stayed.
 func TestDataSurvives(t *testing.T) {
 	const manifestMore = "volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}}], " +
@@ -37,9 +37,9 @@ func TestDataSurvives(t *testing.T) {
 		Assess("survives a scale of 0", all(
 			kubectl("scale", "statefulset", "web", "--replicas=0"), scaleIs("web", 0),
 			kubectl("scale", "statefulset", "web", "--replicas=1"), scaleIs("web", 1), kept)).
-		Assess("survives that the StatefulSet is created anew under its pods", noPodRestarts("web", all(
+		Assess("survives a recreation of the StatefulSet without its pods", noPodRestarts("web", all(
 			theStatefulSetIsReplaced("web"), scaleIs("web", 1), kept))).
-		Assess("and what was scaled comes back with its scale", all(
+		Assess("the recreated StatefulSet keeps its scale", all(
 			kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs("web", 2),
 			noPodRestarts("web", all(theStatefulSetIsReplaced("web"), scaleIs("web", 2))),
 			kubectl("scale", "statefulset", "web", "--replicas=1"), scaleIs("web", 1), kept)).
@@ -50,13 +50,13 @@ func aValueIsKept(answer *entry) features.Func {
 	return all(call("web", "get", entry{Key: "a"}, answer), step(func(_ context.Context, t *testing.T) {
 		t.Helper()
 		if answer.Value != "kept" {
-			t.Fatalf("the value is %q", answer.Value)
+			t.Fatalf("unexpected value %q", answer.Value)
 		}
 		*answer = entry{}
 	}))
 }
 
-// theStatefulSetIsReplaced deletes a StatefulSet and leaves its pods, and waits for the one that comes in its place.
+// theStatefulSetIsReplaced deletes a StatefulSet with --cascade=orphan, and waits for its replacement.
 func theStatefulSetIsReplaced(name string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -70,7 +70,7 @@ func theStatefulSetIsReplaced(name string) features.Func {
 	})
 }
 
-// volumesFor makes the default StorageClass of the nodes, which provisions nothing, and volumes in folders of node-1.
+// volumesFor creates the default StorageClass, which has no provisioner, and volumes in folders of node-1.
 func volumesFor(purpose string, count int) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

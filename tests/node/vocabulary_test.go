@@ -30,7 +30,7 @@ type namespaceKey struct{}
 // in returns the namespace of the test.
 func in(ctx context.Context) string { return ctx.Value(namespaceKey{}).(string) }
 
-// feature begins a promise in a namespace of its own that enforces a Pod Security Standard, and goes away with it.
+// feature starts a feature in a new namespace, which enforces a Pod Security Standard and is deleted when the feature ends.
 func feature(name, standard string) *features.FeatureBuilder {
 	return features.New(name).
 		Setup(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
@@ -49,7 +49,7 @@ func feature(name, standard string) *features.FeatureBuilder {
 		}))
 }
 
-// step is a features.Func without the parts that most of ours do not need.
+// step converts a function to a features.Func and omits the parameters that most steps do not need.
 func step(do func(ctx context.Context, t *testing.T)) features.Func {
 	return func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 		t.Helper()
@@ -69,14 +69,14 @@ func all(steps ...features.Func) features.Func {
 	}
 }
 
-// server is the manifest of an MCPServer that runs an image; more are fields of its spec, in YAML's flow style.
+// server returns the manifest of an MCPServer with an image. The argument more contains fields of its spec, in YAML's flow style.
 func server(name, image string, more ...string) string {
 	fields := append([]string{"image: " + image, "transport: streamable-http"}, more...)
 	return fmt.Sprintf("apiVersion: toolhive.stacklok.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: %s}\nspec: {%s}\n---\n",
 		name, strings.Join(fields, ", "))
 }
 
-// apply applies manifests as a user does.
+// apply applies manifests as a user.
 func apply(manifests ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -95,7 +95,7 @@ func kubectl(args ...string) features.Func {
 	})
 }
 
-// scaleIs waits until an MCPServer has n pods, all ready, and says so.
+// scaleIs waits until an MCPServer has n pods, all are ready, and the status reports this.
 func scaleIs(name string, n int32) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -107,7 +107,7 @@ func scaleIs(name string, n int32) features.Func {
 	})
 }
 
-// readySays waits for the condition Ready to have a status and a reason, and a message with all the given words.
+// readySays waits until the Ready condition has the given status and reason, and a message that contains all the given words.
 func readySays(name string, status metav1.ConditionStatus, reason string, words ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -121,8 +121,7 @@ func readySays(name string, status metav1.ConditionStatus, reason string, words 
 	})
 }
 
-// holds runs steps, and fails if the StatefulSet has any other scale than n at any instant from before the first to after the
-// last.
+// holds runs steps. It fails if the StatefulSet has a scale other than n at any time from before the first step until after the last.
 func holds(name string, n int32, steps ...features.Func) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
@@ -132,26 +131,26 @@ func holds(name string, n int32, steps ...features.Func) features.Func {
 		seen, err := recorder.Stop(ctx)
 		must(t, err)
 		if !slices.Equal(seen, []int32{n}) {
-			t.Fatalf("the scale of %s has to be %d all the time, but was %v", name, n, seen)
+			t.Fatalf("the scale of %s must stay at %d, but was %v", name, n, seen)
 		}
 		return ctx
 	}
 }
 
-// noPodRestarts runs steps, and fails if a pod of an MCPServer is another one afterwards, or a container of it was restarted.
+// noPodRestarts runs steps. It fails if they replace a pod of an MCPServer or restart one of its containers.
 func noPodRestarts(name string, steps ...features.Func) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
 		before := identities(ctx, t, name)
 		ctx = all(steps...)(ctx, t, config)
 		if after := identities(ctx, t, name); !slices.Equal(before, after) {
-			t.Fatalf("the pods of %s were %v, and are %v", name, before, after)
+			t.Fatalf("the pods of %s were %v and are %v", name, before, after)
 		}
 		return ctx
 	}
 }
 
-// identities are the pods of an MCPServer with their UIDs and the restarts of their containers.
+// identities returns the pods of an MCPServer with their UIDs and container restarts.
 func identities(ctx context.Context, t *testing.T, name string) []string {
 	t.Helper()
 	var all []string
@@ -165,7 +164,7 @@ func identities(ctx context.Context, t *testing.T, name string) []string {
 	return all
 }
 
-// podsOf are the pods of an MCPServer, in order of name.
+// podsOf returns the pods of an MCPServer, sorted by name.
 func podsOf(ctx context.Context, t *testing.T, name string) []corev1.Pod {
 	t.Helper()
 	var pods corev1.PodList
@@ -174,8 +173,8 @@ func podsOf(ctx context.Context, t *testing.T, name string) []corev1.Pod {
 	return pods.Items
 }
 
-// aClient runs the client in a pod, against the URL in the status of an MCPServer unless the arguments name another, until it has
-// made its calls, and gives what it printed to look.
+// aClient runs a client pod until it has made its calls, and passes its output to look. The client calls the URL in the status of the
+// MCPServer, unless the arguments contain a different URL.
 func aClient(name string, look func(t *testing.T, results []calls.Result, summary *calls.Summary), args ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -187,13 +186,13 @@ func aClient(name string, look func(t *testing.T, results []calls.Result, summar
 		})
 		results, summary := printedBy(ctx, t, pod)
 		if summary == nil {
-			t.Fatalf("the client has printed no summary, only %v", results)
+			t.Fatalf("the client printed no summary, only %v", results)
 		}
 		look(t, results, summary)
 	})
 }
 
-// startClient starts a pod with the client, and returns its name.
+// startClient starts a client pod and returns its name.
 func startClient(ctx context.Context, t *testing.T, name string, args ...string) string {
 	t.Helper()
 	args = append([]string{"-url=" + mcpServer(ctx, t, name).Status.URL}, args...)
@@ -201,7 +200,7 @@ func startClient(ctx context.Context, t *testing.T, name string, args ...string)
 		ObjectMeta: metav1.ObjectMeta{Namespace: in(ctx), GenerateName: "client-"},
 		Spec: corev1.PodSpec{
 			RestartPolicy:                corev1.RestartPolicyNever,
-			NodeSelector:                 map[string]string{corev1.LabelHostname: "node-1"}, // node-2 is drained and lost
+			NodeSelector:                 map[string]string{corev1.LabelHostname: "node-1"}, // tests drain and stop node-2
 			AutomountServiceAccountToken: ptr.To(false),
 			SecurityContext: &corev1.PodSecurityContext{
 				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(int64(65532)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -218,7 +217,7 @@ func startClient(ctx context.Context, t *testing.T, name string, args ...string)
 	return pod.Name
 }
 
-// printedBy is what the client in a pod has printed so far.
+// printedBy returns the output of a client pod so far.
 func printedBy(ctx context.Context, t *testing.T, pod string) ([]calls.Result, *calls.Summary) {
 	t.Helper()
 	log, err := theCluster.Clients.CoreV1().Pods(in(ctx)).GetLogs(pod, &corev1.PodLogOptions{}).DoRaw(ctx)
@@ -228,7 +227,7 @@ func printedBy(ctx context.Context, t *testing.T, pod string) ([]calls.Result, *
 	return results, summary
 }
 
-// succeeded fails unless every call was answered.
+// succeeded fails unless every call succeeded.
 func succeeded(t *testing.T, results []calls.Result, _ *calls.Summary) {
 	t.Helper()
 	for _, result := range results {
@@ -241,7 +240,7 @@ func succeeded(t *testing.T, results []calls.Result, _ *calls.Summary) {
 	}
 }
 
-// call calls a tool once and decodes its answer.
+// call calls a tool once and decodes the response.
 func call(name, tool string, arguments, answer any) features.Func {
 	encoded, err := json.Marshal(arguments)
 	if err != nil {
@@ -254,7 +253,7 @@ func call(name, tool string, arguments, answer any) features.Func {
 			return
 		}
 		if err := json.Unmarshal([]byte(results[0].Text), answer); err != nil {
-			t.Fatalf("the tool %s answered %q: %v", tool, results[0].Text, err)
+			t.Fatalf("the tool %s returned %q: %v", tool, results[0].Text, err)
 		}
 	}, "-tool="+tool, "-args="+string(encoded))
 }
@@ -269,7 +268,7 @@ func statefulSet(ctx context.Context, t *testing.T, name string) *appsv1.Statefu
 	return get(ctx, t, name, &appsv1.StatefulSet{})
 }
 
-// get reads an object; one that is absent is left as it is.
+// get reads an object. If the object does not exist, get returns it unchanged.
 func get[O client.Object](ctx context.Context, t *testing.T, name string, object O) O {
 	t.Helper()
 	err := theCluster.Client.Get(ctx, types.NamespacedName{Namespace: in(ctx), Name: name}, object)
@@ -279,13 +278,13 @@ func get[O client.Object](ctx context.Context, t *testing.T, name string, object
 	return object
 }
 
-// isReady reports whether an MCPServer is Ready in its present generation.
+// isReady reports whether an MCPServer is Ready in its current generation.
 func isReady(mcp *v1alpha1.MCPServer) bool {
 	ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == mcp.Generation
 }
 
-// show is an MCPServer for the message of a test that failed.
+// show formats an MCPServer for failure messages.
 func show(mcp *v1alpha1.MCPServer) string {
 	ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil {
@@ -294,7 +293,7 @@ func show(mcp *v1alpha1.MCPServer) string {
 	return fmt.Sprintf("%s, Ready is %s: %s: %s", mcp.Status.Ready, ready.Status, ready.Reason, ready.Message)
 }
 
-// patience is how long something may take that has to happen. Containers start while others do.
+// patience limits how long eventually waits. Containers of other tests may start at the same time.
 const patience = 3 * time.Minute
 
 func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {

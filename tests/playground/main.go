@@ -1,4 +1,4 @@
-// Command playground runs the operator on a control plane of its own until it is interrupted, for trying things out.
+// Command playground runs the operator on a new control plane until it is interrupted, for experiments.
 package main
 
 import (
@@ -26,9 +26,9 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	node := flag.String("node", string(controlplane.Played), "what pods run on: played or real")
+	node := flag.String("node", string(controlplane.Played), "the kind of node: played or real")
 	flag.Parse()
-	fmt.Printf("Starting a control plane with a %s node, and the operator\n", *node)
+	fmt.Printf("Starting a control plane with a %s node, and the operator.\n", *node)
 	c, err := cluster.StartWith(ctx, controlplane.Options{
 		Components: []string{controlplane.KubeControllerManager, controlplane.KubeScheduler},
 		Node:       controlplane.NodeKind(*node),
@@ -48,15 +48,15 @@ func run(ctx context.Context) (err error) {
 
 	image := "my-image:latest"
 	if controlplane.NodeKind(*node) == controlplane.Real {
-		// Nothing can be pulled: this is the image that the node has.
+		// The node cannot pull images. It only has this image.
 		image = "playground.example/server:1"
 		if err := c.BuildImage(ctx, images.Server, image); err != nil {
 			return err
 		}
 	}
 	fmt.Printf(`
-It runs. Its log is %[3]s
-In another terminal:
+The operator is running. Its log is %[3]s.
+Run in another terminal:
 
   export KUBECONFIG=%[1]s
   alias kubectl=%[2]s

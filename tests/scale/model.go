@@ -1,5 +1,5 @@
-// Package scale is what the storm and the faults have in common: a model of the scale protocol, and the requests by which
-// users, autoscalers and other controllers write what the protocol is about.
+// Package scale contains the code that the storm and fault tests share: a model of the scale protocol, and the requests with which users,
+// autoscalers and other controllers write the scale and other fields.
 package scale
 
 import (
@@ -10,22 +10,22 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Model is the scale protocol as a user understands it: it knows of numbers and of who said them last, and nothing of
-// field managers, requests or caches.
+// Model is the scale protocol from a user's view. It tracks numbers and who set them last. It does not know field managers, requests or
+// caches.
 type Model struct {
 	Declared *int32
 	Policy   v1alpha1.ReplicasConflictPolicy
-	// CarriedOut is the declaration that was carried out last.
+	// CarriedOut is the last declaration that the operator carried out.
 	CarriedOut *int32
-	// Replicas is what the StatefulSet has to ask for.
+	// Replicas is the expected spec.replicas of the StatefulSet.
 	Replicas int32
-	// Fresh is true until the operator has made the StatefulSet of an MCPServer for the first time.
+	// Fresh is true until the operator has created the StatefulSet for the first time.
 	Fresh bool
-	// Ours is true when nobody else has scaled since the operator did.
+	// Ours is true if nobody else has changed the scale since the operator set it.
 	Ours bool
 }
 
-// OperatorActs is what has to be true once the operator has had its passes.
+// OperatorActs updates the model to the state that is expected after the operator's passes.
 func (m *Model) OperatorActs() {
 	if m.Declared == nil {
 		m.CarriedOut, m.Ours = nil, false
@@ -41,7 +41,7 @@ func (m *Model) OperatorActs() {
 	m.CarriedOut, m.Fresh = ptr.To(*m.Declared), false
 }
 
-// SomeoneScales is a write of the scale of the StatefulSet by anyone but the operator.
+// SomeoneScales records a write of the StatefulSet's scale by another client.
 func (m *Model) SomeoneScales(replicas int32) {
 	if m.Replicas != replicas {
 		m.Ours = false
@@ -49,8 +49,8 @@ func (m *Model) SomeoneScales(replicas int32) {
 	m.Replicas = replicas
 }
 
-// SomeoneDeletes is a deletion of the StatefulSet at a scale that the operator has seen. It comes back at that scale, and
-// belongs to the operator if it is the declared one; under Force it comes back as declared.
+// SomeoneDeletes records a deletion of the StatefulSet at a scale that the operator has seen. The StatefulSet is recreated at that scale,
+// and the operator owns the scale if it equals the declared one. With Force, the StatefulSet is recreated at the declared scale.
 func (m *Model) SomeoneDeletes() {
 	if m.Declared != nil {
 		m.Ours = m.Policy != v1alpha1.ReplicasConflictForce && m.Replicas == *m.Declared

@@ -15,14 +15,14 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Requests sends what others than the operator write to one MCPServer and to its StatefulSet, each with one request of
-// one kind of client, whose error it returns as it is.
+// Requests sends writes of other clients to an MCPServer and its StatefulSet. Each method sends a single request like one kind of client,
+// and returns its error unchanged.
 type Requests struct {
 	Client client.Client
 	Key    client.ObjectKey
 }
 
-// Kept reports whether what somebody has added to a StatefulSet is still on it.
+// Kept reports whether a change of another client is still present on a StatefulSet.
 type Kept func(*appsv1.StatefulSet) bool
 
 // PatchScale scales as kubectl scale does.
@@ -31,7 +31,7 @@ func (r Requests) PatchScale(ctx context.Context, replicas int32) error {
 		client.FieldOwner("kubectl"))
 }
 
-// PutScale scales as a HorizontalPodAutoscaler does. A conflict says that the StatefulSet controller was faster.
+// PutScale scales as a HorizontalPodAutoscaler does. A conflict means that the StatefulSet controller wrote first.
 func (r Requests) PutScale(ctx context.Context, replicas int32) error {
 	set, scale := r.statefulSet(), &autoscalingv1.Scale{}
 	if err := r.Client.SubResource("scale").Get(ctx, set, scale); err != nil {
@@ -47,7 +47,7 @@ func (r Requests) Patch(ctx context.Context, replicas int32) error {
 	return r.patchSet(ctx, "kubectl-patch", mergePatch(`{"spec":{"replicas":%d}}`, replicas))
 }
 
-// Apply scales as kubectl apply --server-side does. Without force a conflict says that someone else owns the scale.
+// Apply scales as kubectl apply --server-side does. Without force, a conflict means that another manager owns the scale.
 func (r Requests) Apply(ctx context.Context, replicas int32, force bool) error {
 	options := []client.ApplyOption{client.FieldOwner("argocd-controller")}
 	if force {
@@ -57,7 +57,7 @@ func (r Requests) Apply(ctx context.Context, replicas int32, force bool) error {
 		WithSpec(appsv1ac.StatefulSetSpec().WithReplicas(replicas)), options...)
 }
 
-// RemoveReplicas removes the scale, which Kubernetes makes 1.
+// RemoveReplicas removes spec.replicas. The API server then sets it to its default of 1.
 func (r Requests) RemoveReplicas(ctx context.Context) error {
 	return r.patchSet(ctx, "someone", client.RawPatch(types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/replicas"}]`)))
 }
@@ -80,7 +80,7 @@ func (r Requests) Label(ctx context.Context) (Kept, error) {
 	}, err
 }
 
-// Inject adds a sidecar, and an environment variable to the container of the server.
+// Inject adds a sidecar, and an environment variable to the server's container.
 func (r Requests) Inject(ctx context.Context) (Kept, error) {
 	err := r.Client.Apply(ctx, appsv1ac.StatefulSet(r.Key.Name, r.Key.Namespace).WithSpec(
 		appsv1ac.StatefulSetSpec().WithTemplate(corev1ac.PodTemplateSpec().WithSpec(corev1ac.PodSpec().WithContainers(
@@ -99,8 +99,8 @@ func (r Requests) Inject(ctx context.Context) (Kept, error) {
 	}, err
 }
 
-// EditRecord sets the annotation that records the declaration, which is a JSON string, or removes it if it is null.
-// Neither is a declaration, or makes one count again.
+// EditRecord sets the annotation that records the declaration to a JSON string, or removes it if the value is null. Neither declares a
+// scale or makes a declaration count again.
 func (r Requests) EditRecord(ctx context.Context, value string) error {
 	return r.patchSet(ctx, "meddler", mergePatch(`{"metadata":{"annotations":{%q:%s}}}`,
 		v1alpha1.DeclaredReplicasAnnotation, value))

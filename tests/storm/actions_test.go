@@ -2,12 +2,16 @@ package storm
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/scale"
 )
 
 // actions is all that may happen.
@@ -25,7 +29,15 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"undeclare":                             w.undeclare,
 		"change the policy":                     w.changePolicy,
 		"change the image":                      w.changeImage,
+		"add or remove a variable":              w.setVariable,
 		"edit or remove the record annotation":  w.editRecord,
+		"scale under a hostile manager name":    w.scaleAs,
+		"remove the record of ownership":        w.loseOwnership,
+		"remove the status":                     w.removeStatus,
+		"change or delete another child":        w.meddle,
+		"two writers scale by turns":            w.scaleByTurns,
+		"somebody sets another image":           w.setImage,
+		"reads fail":                            w.failReads,
 		"delete the StatefulSet":                w.delete,
 		"delete and recreate the MCPServer":     w.recreate,
 		"restart the operator":                  w.restart,
@@ -78,6 +90,7 @@ func (w *world) rolloutRestart(t *rapid.T) {
 	kept, err := w.requests().RolloutRestart(w.ctx, fmt.Sprint(w.now.UnixNano()))
 	check(t, err)
 	w.foreign["kubectl rollout restart"] = kept
+	w.rollouts++
 	w.settle(t)
 }
 
@@ -92,6 +105,7 @@ func (w *world) inject(t *rapid.T) {
 	kept, err := w.requests().Inject(w.ctx)
 	check(t, err)
 	w.foreign["a sidecar and a variable"] = kept
+	w.rollouts++
 	w.settle(t)
 }
 
@@ -115,7 +129,106 @@ func (w *world) changePolicy(t *rapid.T) {
 }
 
 func (w *world) changeImage(t *rapid.T) {
-	w.patchServer(t, `{"spec":{"image":"registry.example/server:%d"}}`, rapid.IntRange(1, 9).Draw(t, "image"))
+	w.image = fmt.Sprintf("registry.example/server:%d", rapid.IntRange(1, 9).Draw(t, "image"))
+	w.patchServer(t, `{"spec":{"image":%q}}`, w.image)
+	w.rollouts++
+	w.settle(t)
+}
+
+// setVariable: what the MCPServer no longer asks for goes, whatever happened to the record of who owns it.
+func (w *world) setVariable(t *rapid.T) {
+	w.hasVariable = rapid.Bool().Draw(t, "present")
+	check(t, w.requests().SetVariable(w.ctx, w.hasVariable))
+	w.rollouts++
+	w.settle(t)
+}
+
+func (w *world) scaleAs(t *rapid.T) {
+	replicas := drawReplicas(t)
+	check(t, w.requests().ScaleAs(w.ctx, rapid.SampledFrom(scale.HostileManagers).Draw(t, "manager"), replicas))
+	w.someoneScales(t, replicas)
+}
+
+func (w *world) loseOwnership(t *rapid.T) {
+	w.lost = true
+	random := drawRandom(t)
+	check(t, w.requests().LoseOwnership(w.ctx, w.requests().RandomChild(random), random))
+	w.settle(t)
+}
+
+// removeStatus: the status is the record of the scale at which a StatefulSet comes back.
+func (w *world) removeStatus(t *rapid.T) {
+	check(t, w.requests().RemoveStatus(w.ctx))
+	w.settle(t)
+}
+
+func (w *world) meddle(t *rapid.T) {
+	check(t, w.requests().Meddle(w.ctx, drawRandom(t)))
+	w.settle(t)
+}
+
+// scaleByTurns: also in a fight, with an operator that restarts or acts on an old cache in the middle of it, the scale is nothing but what
+// somebody wants.
+func (w *world) scaleByTurns(t *rapid.T) {
+	for i := range 6 {
+		replicas := drawReplicas(t)
+		check(t, w.requests().ScaleAs(w.ctx, []string{"one", "another"}[i%2], replicas))
+		w.model.SomeoneScales(replicas)
+		w.allowed = append(w.allowed, replicas)
+		w.provoke(t)
+	}
+	w.settle(t)
+}
+
+// setImage: somebody sets another image again and again. The one of the MCPServer is what runs in the end.
+func (w *world) setImage(t *rapid.T) {
+	for i := range rapid.IntRange(1, 6).Draw(t, "times") {
+		check(t, w.requests().SetImage(w.ctx, fmt.Sprint("registry.example/other:", i)))
+		w.rollouts += 2 // it is put back
+		w.provoke(t)
+	}
+	w.settle(t)
+}
+
+// provoke lets the operator act a second after what somebody did, which is soon enough for a fight.
+func (w *world) provoke(t *rapid.T) {
+	w.now = w.now.Add(time.Second)
+	if w.down {
+		return
+	}
+	if rapid.IntRange(0, 4).Draw(t, "restart") == 0 {
+		o, err := newOperator(w)
+		check(t, err)
+		w.operators = []*operatorUnderTest{o}
+	}
+	if w.model.Declared != nil {
+		w.allowed = append(w.allowed, *w.model.Declared)
+	}
+	w.lag(t, w.operators...)
+	for range 2 {
+		_, err := w.operators[0].pass(w.ctx, w, 0, 0)
+		checkPass(t, err)
+	}
+	if forced := w.model.Policy == v1alpha1.ReplicasConflictForce && w.model.Declared != nil; forced {
+		w.model.Replicas, w.model.Ours = *w.statefulSet(t).Spec.Replicas, *w.statefulSet(t).Spec.Replicas == *w.model.Declared
+	}
+}
+
+// failReads: what a pass could not read stays as it was seen last.
+func (w *world) failReads(t *rapid.T) {
+	if w.down {
+		t.Skip("the operator is down")
+	}
+	before := &v1alpha1.MCPServer{}
+	check(t, theCluster.Client.Get(w.ctx, w.key, before))
+	err := w.operators[0].passWithoutReads(w.ctx, w, rapid.SampledFrom([]int{403, 429, 500, 503}).Draw(t, "code"))
+	if err != nil {
+		after := &v1alpha1.MCPServer{}
+		check(t, theCluster.Client.Get(w.ctx, w.key, after))
+		if !equality.Semantic.DeepEqual(before.Status.Scale, after.Status.Scale) || before.Status.Ready != after.Status.Ready {
+			t.Fatalf("the status was %+v, and is %+v after a pass that could not read (%v)", before.Status, after.Status, err)
+		}
+	}
 	w.settle(t)
 }
 
@@ -179,6 +292,11 @@ func (w *world) changeLeader(t *rapid.T) {
 	check(t, err)
 	w.operators = append([]*operatorUnderTest{o}, w.operators...)
 	w.settle(t)
+}
+
+// drawRandom is for choices that other packages make.
+func drawRandom(t *rapid.T) *rand.Rand {
+	return rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 }
 
 // goDown and comeUp are for one state each. Skip does not end the test: rapid draws another action instead.

@@ -94,6 +94,5 @@ func succeed(t rapid.TB, w *world, tr transition) {
 	w.operators = []*operatorUnderTest{successor}
 	w.run(t, successor)
 
-	w.model.Replicas, w.allowed = tr.wanted, tr.allowed
-	w.judge(t)
+	tr.judge(t, w)
 }

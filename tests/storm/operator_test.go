@@ -41,6 +41,9 @@ type operatorUnderTest struct {
 	lagSet, lagMCP     int
 	shownSet, shownMCP int
 
+	// failReads is the code with which reads past the cache fail; 0 if they do not.
+	failReads int
+
 	writes  atomic.Int32
 	crashIn atomic.Int32 // writes until it crashes; 0 for never
 	crashed atomic.Bool
@@ -80,7 +83,15 @@ func newOperator(w *world) (*operatorUnderTest, error) {
 			return c.List(ctx, list, opts...)
 		},
 	})
-	o.reconciler = &reconcile.Reconciler{Client: cached, APIReader: live, Recorder: o.recorder, Settings: ipv4, Now: func() time.Time { return w.now }}
+	reads := interceptor.NewClient(live, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+			if o.failReads != 0 {
+				return apierrors.NewGenericServerResponse(o.failReads, "get", schema.GroupResource{}, key.Name, "the test says so", 0, false)
+			}
+			return c.Get(ctx, key, object, opts...)
+		},
+	})
+	o.reconciler = &reconcile.Reconciler{Client: cached, APIReader: reads, Recorder: o.recorder, Settings: ipv4, Now: func() time.Time { return w.now }}
 	return o, nil
 }
 
@@ -125,6 +136,14 @@ func (o *operatorUnderTest) pass(ctx context.Context, w *world, lagMCP, lagSet i
 		}
 	}
 	return int(o.writes.Load() - before), err
+}
+
+// passWithoutReads makes a pass on a fresh cache in which all reads past the cache fail.
+func (o *operatorUnderTest) passWithoutReads(ctx context.Context, w *world, code int) error {
+	o.failReads = code
+	defer func() { o.failReads = 0 }()
+	_, err := o.pass(ctx, w, 0, 0)
+	return err
 }
 
 // meter counts the writes of an operator, and cuts it off after a number of them: the request reaches the API server,

@@ -14,8 +14,7 @@ func TestEveryStaleCache(t *testing.T) {
 			w := newWorld(t)
 			defer w.close(t)
 			w.run(t, tr.happen(t, w))
-			w.model.Replicas, w.allowed = tr.wanted, tr.allowed
-			w.judge(t)
+			tr.judge(t, w)
 
 			servers, sets := w.servers.length(), w.sets.length()
 			for server := range servers {

@@ -16,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/tests/scale"
 )
 
@@ -48,7 +50,15 @@ type world struct {
 	judged    int                  // the versions of the StatefulSet that have been judged
 	foreign   map[string]scale.Kept
 	allowed   []int32 // the scales that the present step may show
+
+	image       string // of the MCPServer
+	hasVariable bool   // the MCPServer has the environment variable of scale.Requests.SetVariable
+	rollouts    int    // how often the pod template may change in the present step
+	lost        bool   // somebody has removed the record of who owns the fields of the StatefulSet in this step
 }
+
+// image is the image that MCPServers begin with.
+const image = "registry.example/server:1"
 
 func newWorld(t rapid.TB) *world {
 	ctx := context.Background()
@@ -85,10 +95,11 @@ func (w *world) begin(t *rapid.T) {
 func (w *world) createServer(t *rapid.T) {
 	declared := drawDeclared(t)
 	policy := drawPolicy(t)
+	w.image, w.hasVariable = image, false
 	w.model = scale.Model{Declared: declared, Policy: policy, Fresh: true, Replicas: -1}
 	check(t, theCluster.Client.Create(w.ctx, &v1alpha1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
-		Spec:       v1alpha1.MCPServerSpec{Image: "registry.example/server:1", Replicas: declared, ReplicasConflictPolicy: policy},
+		Spec:       v1alpha1.MCPServerSpec{Image: image, Replicas: declared, ReplicasConflictPolicy: policy},
 	}))
 }
 
@@ -111,6 +122,7 @@ func (w *world) settle(t *rapid.T) {
 		w.run(t, w.operators[0])
 	}
 	w.judge(t)
+	w.judgeEnd(t)
 	w.operators = w.operators[:1]
 }
 
@@ -158,6 +170,10 @@ func (w *world) exists(t rapid.TB) bool {
 func (w *world) judge(t rapid.TB) {
 	check(t, w.sets.sync(w.ctx))
 	versions := w.sets.since(w.judged)
+	if rollouts := scale.Rollouts(w.sets.since(max(w.judged-1, 0))); rollouts > w.rollouts {
+		t.Fatalf("the pod template has changed %d times, allowed was %d (%s)", rollouts, w.rollouts, &w.model)
+	}
+	w.rollouts = 0
 	for _, set := range versions {
 		if set != nil && !slices.Contains(w.allowed, *set.Spec.Replicas) {
 			t.Fatalf("the StatefulSet was at %d in between, allowed was %v (%s)", *set.Spec.Replicas, w.allowed, &w.model)
@@ -169,6 +185,27 @@ func (w *world) judge(t rapid.TB) {
 		t.Fatalf("the StatefulSet is at %d, wanted %d (%s)", got, w.model.Replicas, &w.model)
 	}
 	w.allowed = []int32{w.model.Replicas}
+}
+
+// judgeEnd holds everything else against what is asked for, when the operator has nothing left to do: the pod template, the other children,
+// who owns what, and what the status says of it.
+func (w *world) judgeEnd(t rapid.TB) {
+	set, server := w.statefulSet(t), &v1alpha1.MCPServer{}
+	check(t, theCluster.Client.Get(w.ctx, w.key, server))
+	owners, err := ownership.OwnersOf(set, observe.ReplicasPath)
+	check(t, err)
+	ours := ownership.Owns(owners, observe.Self)
+	if w.lost {
+		// What happened to the scale after that, Kubernetes has not recorded: the declared number may be the operator's or not.
+		w.model.Ours, w.lost = ours, false
+	}
+	if ours != w.model.Ours {
+		t.Fatalf("the operator owns the scale: %t, wanted %t (%s)", ours, w.model.Ours, &w.model)
+	}
+	check(t, scale.JudgeStatus(server.Status.Scale, w.model))
+	check(t, scale.JudgeTemplate(set, w.image, w.hasVariable))
+	check(t, w.requests().JudgeChildren(w.ctx, server))
+	w.foreignFieldsAreThere(t)
 }
 
 // someoneScales is a step in which someone else writes the scale.
@@ -231,7 +268,10 @@ func check(t rapid.TB, err error) {
 	}
 }
 
-func drawReplicas(t *rapid.T) int32 { return rapid.Int32Range(0, 7).Draw(t, "replicas") }
+// drawReplicas draws small numbers more often: each pod costs time.
+func drawReplicas(t *rapid.T) int32 {
+	return rapid.OneOf(rapid.Int32Range(0, 4), rapid.Int32Range(0, 4), rapid.Int32Range(0, 50)).Draw(t, "replicas")
+}
 
 func drawDeclared(t *rapid.T) *int32 {
 	if !rapid.Bool().Draw(t, "declared") {

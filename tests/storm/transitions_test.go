@@ -1,12 +1,16 @@
 package storm
 
 import (
+	"cmp"
+	"math/rand/v2"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/tests/scale"
 )
 
 // transition is a change of who decides the scale. Each begins with a converged MCPServer.
@@ -21,6 +25,9 @@ type transition struct {
 	wanted int32
 	// allowed are the scales in between.
 	allowed []int32
+	// rollouts is how often the pod template changes, and image what it ends with; empty for the image that it began with.
+	rollouts int
+	image    string
 	// events are the reasons of all events, from the creation to the end.
 	events []string
 }
@@ -49,32 +56,88 @@ func editServer(patch string) change {
 func changes(all ...change) []change { return all }
 
 var transitions = []transition{
-	{"creation, delegated", nil, v1alpha1.ReplicasConflictYield, nil, 1, []int32{1}, nil},
-	{"creation, declared", ptr.To[int32](3), v1alpha1.ReplicasConflictYield, nil, 3, []int32{3}, nil},
-	{"delegated, then declared", nil, v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5), editServer(`{"spec":{"replicas":2}}`)), 2, []int32{1, 5, 2}, []string{"ScaleTransferred", "ScaleDeclared"}},
-	{"declared, then released", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(editServer(`{"spec":{"replicas":null}}`)), 3, []int32{3}, []string{"ScaleReleased"}},
-	{"declared, then released and another image", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(editServer(`{"spec":{"replicas":null,"image":"registry.example/server:2"}}`)), 3, []int32{3}, []string{"ScaleReleased"}},
-	{"delegated, then another image and declared", nil, v1alpha1.ReplicasConflictYield,
-		changes(editServer(`{"spec":{"image":"registry.example/server:2"}}`).and(editServer(`{"spec":{"replicas":5}}`))), 5, []int32{1, 5}, []string{"ScaleDeclared"}},
-	{"declared, then changed", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(editServer(`{"spec":{"replicas":4}}`)), 4, []int32{3, 4}, nil},
-	{"declared, then yielded", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5)), 5, []int32{3, 5}, []string{"ScaleYielded"}},
-	{"declared, then taken back", ptr.To[int32](3), v1alpha1.ReplicasConflictForce,
-		changes(scaleTo(5)), 3, []int32{3, 5}, []string{"ScaleTakenBack"}},
-	{"yielded, then Force", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5), editServer(`{"spec":{"replicasConflictPolicy":"Force"}}`)), 3, []int32{3, 5}, []string{"ScaleYielded", "ScaleTakenBack"}},
-	{"yielded, released, the same number declared again", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5), editServer(`{"spec":{"replicas":null}}`), editServer(`{"spec":{"replicas":3}}`)), 3, []int32{3, 5},
-		[]string{"ScaleYielded", "ScaleDeclared"}},
-	{"delegated, deleted, restored", nil, v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(7), deleteTheStatefulSet), 7, []int32{1, 7}, []string{"ScaleTransferred", "ScaleRestored", "ScaleReleased"}},
-	{"yielded, deleted, restored", ptr.To[int32](3), v1alpha1.ReplicasConflictYield,
-		changes(scaleTo(5), deleteTheStatefulSet), 5, []int32{3, 5}, // The last one is another conflict: nobody on record holds the restored scale.
-		[]string{"ScaleYielded", "ScaleRestored", "ScaleReleased", "ScaleYielded"}},
+	{name: "creation, delegated", wanted: 1, allowed: []int32{1}},
+	{name: "creation, declared", declared: ptr.To[int32](3), wanted: 3, allowed: []int32{3}},
+	{
+		name:    "delegated, then declared",
+		changes: changes(scaleTo(5), editServer(`{"spec":{"replicas":2}}`)),
+		wanted:  2, allowed: []int32{1, 5, 2}, events: []string{"ScaleTransferred", "ScaleDeclared"},
+	},
+	{
+		name: "declared, then released", declared: ptr.To[int32](3),
+		changes: changes(editServer(`{"spec":{"replicas":null}}`)),
+		wanted:  3, allowed: []int32{3}, events: []string{"ScaleReleased"},
+	},
+	{
+		name: "declared, then released and another image", declared: ptr.To[int32](3),
+		changes: changes(editServer(`{"spec":{"replicas":null,"image":"registry.example/server:2"}}`)),
+		wanted:  3, allowed: []int32{3}, rollouts: 1, image: "registry.example/server:2", events: []string{"ScaleReleased"},
+	},
+	{
+		name:    "delegated, then another image and declared",
+		changes: changes(editServer(`{"spec":{"image":"registry.example/server:2"}}`).and(editServer(`{"spec":{"replicas":5}}`))),
+		wanted:  5, allowed: []int32{1, 5}, rollouts: 1, image: "registry.example/server:2", events: []string{"ScaleDeclared"},
+	},
+	{
+		// No template is written from an older generation than one that was carried out.
+		name: "another image, and another",
+		changes: changes(editServer(`{"spec":{"image":"registry.example/server:2"}}`),
+			editServer(`{"spec":{"image":"registry.example/server:3"}}`)),
+		wanted: 1, allowed: []int32{1}, rollouts: 2, image: "registry.example/server:3",
+	},
+	{
+		name: "declared, then changed", declared: ptr.To[int32](3),
+		changes: changes(editServer(`{"spec":{"replicas":4}}`)),
+		wanted:  4, allowed: []int32{3, 4},
+	},
+	{
+		name: "declared, then yielded", declared: ptr.To[int32](3),
+		changes: changes(scaleTo(5)),
+		wanted:  5, allowed: []int32{3, 5}, events: []string{"ScaleYielded"},
+	},
+	{
+		name: "declared, then taken back", declared: ptr.To[int32](3), policy: v1alpha1.ReplicasConflictForce,
+		changes: changes(scaleTo(5)),
+		wanted:  3, allowed: []int32{3, 5}, events: []string{"ScaleTakenBack"},
+	},
+	{
+		name: "yielded, then Force", declared: ptr.To[int32](3),
+		changes: changes(scaleTo(5), editServer(`{"spec":{"replicasConflictPolicy":"Force"}}`)),
+		wanted:  3, allowed: []int32{3, 5}, events: []string{"ScaleYielded", "ScaleTakenBack"},
+	},
+	{
+		name: "yielded, released, the same number declared again", declared: ptr.To[int32](3),
+		changes: changes(scaleTo(5), editServer(`{"spec":{"replicas":null}}`), editServer(`{"spec":{"replicas":3}}`)),
+		wanted:  3, allowed: []int32{3, 5}, events: []string{"ScaleYielded", "ScaleDeclared"},
+	},
+	{
+		name:    "delegated, deleted, restored",
+		changes: changes(scaleTo(7), deleteTheStatefulSet),
+		wanted:  7, allowed: []int32{1, 7}, events: []string{"ScaleTransferred", "ScaleRestored", "ScaleReleased"},
+	},
+	{
+		name: "yielded, deleted, restored", declared: ptr.To[int32](3),
+		changes: changes(scaleTo(5), deleteTheStatefulSet),
+		wanted:  5, allowed: []int32{3, 5},
+		// The last one is another conflict: nobody on record holds the restored scale.
+		events: []string{"ScaleYielded", "ScaleRestored", "ScaleReleased", "ScaleYielded"},
+	},
+	{
+		name: "declared, the record of ownership lost, then released", declared: ptr.To[int32](3),
+		changes: changes(loseOwnership, editServer(`{"spec":{"replicas":null,"image":"registry.example/server:2"}}`)),
+		wanted:  3, allowed: []int32{3}, rollouts: 1, image: "registry.example/server:2", events: []string{"ScaleReleased"},
+	},
+	{
+		name: "taken back in a fight, then another number declared", declared: ptr.To[int32](3), policy: v1alpha1.ReplicasConflictForce,
+		changes: changes(scaleTo(5), scaleTo(6), scaleTo(5), scaleTo(6), editServer(`{"spec":{"replicas":4}}`)),
+		wanted:  4, allowed: []int32{3, 4, 5, 6},
+		events: []string{"ScaleTakenBack", "ScaleTakenBack", "ScaleTakenBack", "ScaleFight", "ScaleDeclared"},
+	},
+}
+
+// loseOwnership removes the record of who owns the fields of the StatefulSet.
+func loseOwnership(t rapid.TB, w *world) {
+	check(t, w.requests().LoseOwnership(w.ctx, w.statefulSet(t), rand.New(rand.NewPCG(1, 1))))
 }
 
 func deleteTheStatefulSet(t rapid.TB, w *world) {
@@ -88,7 +151,7 @@ func (tr transition) happen(t rapid.TB, w *world) *operatorUnderTest {
 	check(t, theCluster.Client.Create(w.ctx, &v1alpha1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
 		Spec: v1alpha1.MCPServerSpec{
-			Image: "registry.example/server:1", Replicas: tr.declared, ReplicasConflictPolicy: tr.policy,
+			Image: image, Replicas: tr.declared, ReplicasConflictPolicy: tr.policy,
 		},
 	}))
 	o, err := newOperator(w)
@@ -99,4 +162,11 @@ func (tr transition) happen(t rapid.TB, w *world) *operatorUnderTest {
 		change(t, w)
 	}
 	return o
+}
+
+// judge judges what a transition has come to.
+func (tr transition) judge(t rapid.TB, w *world) {
+	w.model.Replicas, w.allowed, w.rollouts = tr.wanted, tr.allowed, tr.rollouts
+	w.judge(t)
+	check(t, scale.JudgeTemplate(w.statefulSet(t), cmp.Or(tr.image, image), false))
 }

@@ -9,17 +9,18 @@ import (
 // ClientServiceApplyConfiguration represents a declarative configuration of the ClientService type for use
 // with apply.
 //
-// ClientService is how the Service that clients connect to is reached.
+// ClientService configures the Service to which clients connect.
 type ClientServiceApplyConfiguration struct {
-	// ClusterIP, NodePort or LoadBalancer, as in a Service. Left out, the operator does not claim the type: it is
-	// ClusterIP, unless someone else sets another.
+	// The type, as in a Service: ClusterIP, NodePort or LoadBalancer. If unset, the operator does not set the type. The
+	// Service is then of type ClusterIP, unless another client sets another type.
 	Type *v1.ServiceType `json:"type,omitempty"`
-	// The IP families, as in a Service: IPv4, IPv6 or both, the first of which cannot be changed afterwards. Left out,
-	// the cluster decides. The first family of the Service also decides on which address the server listens: see env.
+	// The IP families, as in a Service: IPv4, IPv6 or both. The first family of a Service is immutable.
+	// If unset, the cluster decides. The address on which the server listens depends on the first family: see env.
 	IPFamilies []v1.IPFamily `json:"ipFamilies,omitempty"`
-	// The implementation of a load balancer, as in a Service.
+	// The class of the load balancer, as in a Service. Requires type LoadBalancer. If unset, the default of the cluster.
 	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
-	// Which endpoints are preferred, as in a Service: PreferSameZone, PreferSameNode or PreferClose. Left out, none are.
+	// The endpoints that are preferred, as in a Service: PreferSameZone, PreferSameNode or PreferClose. If unset, no endpoint
+	// is preferred.
 	TrafficDistribution *string `json:"trafficDistribution,omitempty"`
 }
 

@@ -15,19 +15,22 @@ import (
 // MCPServerApplyConfiguration represents a declarative configuration of the MCPServer type for use
 // with apply.
 //
-// MCPServer runs a Model Context Protocol server as a StatefulSet NAME, with a Service mcp-NAME-proxy for its clients
-// and a headless Service mcp-NAME-headless that gives each pod a DNS name.
+// MCPServer runs a Model Context Protocol (MCP) server. The operator creates the StatefulSet NAME, the Service
+// mcp-NAME-proxy, to which clients connect, and the headless Service mcp-NAME-headless, which gives each pod a DNS name.
+// NAME must have at most 50 characters and must not contain a dot.
 //
-// The operator writes with server-side apply and owns only the fields it declares. The scale of the StatefulSet is
-// yours: kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool may set it, and it stays where they put it.
-// See spec.replicas.
+// The operator writes with server-side apply and owns only the fields that it applies. Other clients may set the other
+// fields. In particular, kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool may scale the StatefulSet, and
+// the operator does not revert the scale. See spec.replicas.
 type MCPServerApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// What to run. Unknown fields are refused, never silently ignored.
+	// The desired state of the server. Server-side apply, and clients with strict field validation such as kubectl, refuse
+	// unknown fields.
 	Spec *MCPServerSpecApplyConfiguration `json:"spec,omitempty"`
-	// What was seen at the last pass of the operator. Before the first, observedGeneration is -1, so that tools which wait by
-	// the conventions of kstatus, such as Helm and Flux, do not take an MCPServer that nobody has looked at for ready.
+	// The state of the server as the operator last observed it. Until the operator writes the status for the first time,
+	// observedGeneration is -1. Tools that follow the conventions of kstatus, such as Helm and Flux, therefore do not treat a new
+	// MCPServer as ready.
 	Status *MCPServerStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -13,116 +13,136 @@ import (
 // MCPServerSpecApplyConfiguration represents a declarative configuration of the MCPServerSpec type for use
 // with apply.
 //
-// MCPServerSpec is what a user asks for.
+// MCPServerSpec is the desired state of an MCPServer.
 type MCPServerSpecApplyConfiguration struct {
-	// The container image of the server, for example ghcr.io/example/server:1.2. The pods meet the restricted Pod Security
-	// Standard: the image runs as user and group 1000, whatever its own user is, and volumes belong to group 1000. On OpenShift
-	// the cluster assigns the user. To run it as another user, set securityContext in podTemplateSpec; with runAsNonRoot: false
-	// and no runAsUser it runs as its own user.
+	// The container image of the server, for example ghcr.io/example/server:1.2. Must not contain white space.
+	//
+	// The pods meet the restricted Pod Security Standard. The container runs as user 1000 and group 1000, whatever user the
+	// image sets, and volumes belong to group 1000. On OpenShift, the cluster assigns the user and the groups. To run the
+	// container as another user, set securityContext.runAsUser in podTemplateSpec. To run it as the user that the image sets,
+	// set securityContext.runAsNonRoot to false in podTemplateSpec, without runAsUser.
 	Image *string `json:"image,omitempty"`
-	// When the image is pulled: Always, IfNotPresent or Never. Left out, Kubernetes decides by the tag of the image.
+	// When the kubelet pulls the image: Always, IfNotPresent or Never. If unset, the default of Kubernetes, which depends on
+	// the tag of the image.
 	ImagePullPolicy *v1.PullPolicy `json:"imagePullPolicy,omitempty"`
-	// Secrets in the namespace with which the image is pulled.
+	// Secrets with the credentials to pull the image, in the namespace of the MCPServer. At most 64.
 	ImagePullSecrets []v1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
-	// The number of pods that you declare for the StatefulSet. Setting, leaving out and removing it are three different
-	// things:
+	// The number of pods. Must be 0 or greater; 0 stops the server. The effect depends on whether the field is set:
 	//
-	// Set: the operator scales the StatefulSet to this number, once, each time you set or change it, and takes the
-	// scale over from whoever had it. If someone scales the StatefulSet afterwards, replicasConflictPolicy decides.
+	// Set: the operator scales the StatefulSet to this number once, each time you set or change the field, and takes the
+	// scale over from its previous owner. If another client scales the StatefulSet afterwards, replicasConflictPolicy
+	// decides.
 	//
-	// Left out: the operator never writes the scale. A new StatefulSet starts with 1 pod, the default of Kubernetes;
-	// after that kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool owns it. To let an autoscaler decide,
-	// leave replicas out and point the autoscaler at the StatefulSet.
+	// Unset: the operator does not change the scale. A new StatefulSet starts with 1 pod, the default of Kubernetes.
+	// Afterwards kubectl scale, a HorizontalPodAutoscaler, KEDA or a GitOps tool may own the scale. To use an autoscaler,
+	// leave this field unset and let the autoscaler target the StatefulSet.
 	//
-	// Removed after having been set: the number of pods stays what it is, and the operator gives up its claim, so that
-	// the next writer meets no conflict.
+	// Removed after it was set: the number of pods does not change. The operator gives up the ownership of the scale, so
+	// that the next client that scales the StatefulSet meets no conflict.
 	//
-	// 0 stops the server. There is no default on purpose: a default would declare a number for you.
+	// This field has no default, because a default would declare a number that you did not choose.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// If true, the operator writes nothing for this MCPServer but its status, which has the condition Suspended meanwhile. Pods keep
-	// running. What was changed by hand meanwhile is put back when it is set to false again; the scale is left where it is, unless
-	// replicas have been changed. Defaults to false.
+	// If true, the operator writes only the status of this MCPServer, and sets the condition Suspended. Pods keep running. When
+	// you set the field to false again, the operator restores the fields that it owns. The scale follows the usual rules: see
+	// replicas and replicasConflictPolicy. Defaults to false.
 	Suspend *bool `json:"suspend,omitempty"`
-	// What happens when replicas is set and someone else scales the StatefulSet afterwards.
+	// What the operator does if replicas is set and another client scales the StatefulSet afterwards. Defaults to Yield.
 	//
-	// Yield: whoever scaled last keeps the scale. The condition ScaleConflict says who holds it, at what value, and how
-	// to get it back: change replicas, or switch to Force.
+	// Yield: the operator keeps the scale that the other client set. The condition ScaleConflict names the owner of the
+	// scale and its value. To take the scale back, change replicas or set this field to Force.
 	//
-	// Force: the declared number is put back, and an event names who had changed it.
+	// Force: the operator restores the declared number, and an event names the client that changed it. If this happens three
+	// times within a minute, the operator waits before each further time: 10 seconds, doubling to 5 minutes.
 	//
-	// It has no effect while replicas is left out. Switching to Force takes the scale back; switching to Yield changes
-	// nothing.
+	// This field has no effect while replicas is unset. A change to Force takes the scale back. A change to Yield does not
+	// change the scale.
 	ReplicasConflictPolicy *crdv1alpha1.ReplicasConflictPolicy `json:"replicasConflictPolicy,omitempty"`
-	// How the server speaks MCP. It reaches the container as MCP_TRANSPORT and decides the path of status.url: /sse for
-	// sse, /mcp otherwise. A server that speaks over HTTP (streamable-http, sse) is probed on its port. With stdio the
-	// container's standard input is kept open; the operator adds no proxy, so clients can connect only if the image
-	// itself serves its stdio server over HTTP on mcpPort.
+	// The MCP transport of the server: stdio, streamable-http or sse. Defaults to stdio. The operator passes it to the
+	// container as MCP_TRANSPORT. The path of status.url depends on it: /sse for sse, /mcp for streamable-http. For stdio,
+	// see proxyMode.
+	//
+	// With streamable-http and sse, the container has a startup probe and a readiness probe that connect to its port.
+	//
+	// With stdio, the operator sets no probes, and the standard input of the container stays open. The operator adds no proxy: clients can
+	// connect only if the image itself serves its stdio server over HTTP on mcpPort.
 	Transport *crdv1alpha1.Transport `json:"transport,omitempty"`
-	// How the image of a stdio server serves it to clients: sse or streamable-http, the default. It decides the path of
-	// status.url. Ignored with the other transports.
+	// The HTTP transport by which the image of a stdio server serves it to clients: sse or streamable-http. If unset,
+	// streamable-http. The path of status.url depends on it: /sse for sse, /mcp for streamable-http. Ignored unless transport
+	// is stdio.
 	ProxyMode *crdv1alpha1.ProxyMode `json:"proxyMode,omitempty"`
-	// The port of the Service mcp-NAME-proxy, where clients connect. Left out, it is 8080.
+	// The port of the Service mcp-NAME-proxy, to which clients connect. Must be from 1 to 65535. If unset, 8080.
 	ProxyPort *int32 `json:"proxyPort,omitempty"`
-	// Deprecated: the former name of proxyPort.
+	// Deprecated: use proxyPort. If both are set, they must be equal.
 	Port *int32 `json:"port,omitempty"`
-	// The port on which the server listens in its container. It reaches the container as MCP_PORT and FASTMCP_PORT.
-	// Left out, it is proxyPort.
+	// The port on which the server listens in its container. Must be from 1 to 65535. The operator passes it to the container
+	// as MCP_PORT and FASTMCP_PORT. If unset, the value of proxyPort.
 	McpPort *int32 `json:"mcpPort,omitempty"`
-	// Deprecated: the former name of mcpPort.
+	// Deprecated: use mcpPort. If both are set, they must be equal.
 	TargetPort *int32 `json:"targetPort,omitempty"`
-	// What the container runs instead of the entrypoint of the image.
+	// The command of the container. If unset, the entrypoint of the image.
 	Command []string `json:"command,omitempty"`
-	// Arguments of the container, after its command or the entrypoint of the image.
+	// The arguments of the command, or of the entrypoint of the image.
 	Args []string `json:"args,omitempty"`
-	// Environment variables of the container, as in a Pod; names are unique. The operator sets MCP_TRANSPORT, MCP_PORT,
-	// FASTMCP_PORT, MCP_HOST and FASTMCP_HOST. A variable of yours with the same name replaces the operator's. MCP_HOST and
-	// FASTMCP_HOST are the address to listen on: "::" if the first IP family of the Service mcp-NAME-proxy is IPv6, otherwise
-	// 0.0.0.0.
+	// Environment variables of the container, as in a Pod. Names must be unique. At most 512.
+	//
+	// The operator sets MCP_TRANSPORT, MCP_PORT, FASTMCP_PORT, MCP_HOST and FASTMCP_HOST. A variable with the same name in env
+	// or secrets replaces the variable of the operator. MCP_HOST and FASTMCP_HOST are the address to listen on: "::" if the
+	// first IP family of the Service mcp-NAME-proxy is IPv6, otherwise 0.0.0.0.
 	Env []v1.EnvVar `json:"env,omitempty"`
-	// ConfigMaps and Secrets whose keys become environment variables of the container, as in a Pod.
+	// ConfigMaps and Secrets whose keys become environment variables of the container, as in a Pod. At most 64.
 	EnvFrom []v1.EnvFromSource `json:"envFrom,omitempty"`
-	// Keys of Secrets that become environment variables of the container. The operator refers to them and never reads
-	// them.
+	// Keys of Secrets that become environment variables of the container. No two of them, and no entry of env, may set the
+	// same variable. The operator does not read the Secrets. At most 64.
 	Secrets []SecretRefApplyConfiguration `json:"secrets,omitempty"`
-	// Volumes, and where the container mounts them.
+	// Volumes of the pods, and the paths at which the container mounts them. Names and paths must be unique. At most 64.
 	Volumes []VolumeApplyConfiguration `json:"volumes,omitempty"`
-	// Claims of storage that each pod gets one of its own of, as in a StatefulSet. The container mounts them by name
-	// through podTemplateSpec. They cannot be changed in place: see the condition Stalled for the way that keeps pods and
-	// volumes.
+	// PersistentVolumeClaims created for each pod, as in a StatefulSet. Names must be unique. At most 16. To mount them, add
+	// volumeMounts with their names to the container in podTemplateSpec.
+	//
+	// The volumeClaimTemplates of a StatefulSet are immutable. If you change this field, the operator sets the
+	// condition Stalled. The message of the condition has the steps that keep the pods and the volumes.
 	VolumeClaimTemplates []VolumeClaimTemplateApplyConfiguration `json:"volumeClaimTemplates,omitempty"`
-	// What happens with the claims of volumeClaimTemplates when the StatefulSet is deleted or scaled down, as in a
-	// StatefulSet. Left out, they are retained.
+	// Whether the claims of volumeClaimTemplates are deleted when the StatefulSet is deleted (whenDeleted) or scaled down
+	// (whenScaled), as in a StatefulSet: Retain or Delete. If unset, Retain.
 	PersistentVolumeClaimRetentionPolicy *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy `json:"persistentVolumeClaimRetentionPolicy,omitempty"`
-	// CPU, memory and other resources that the container requests and is limited to, as in a Pod.
+	// The requests and limits of the container for CPU, memory and other resources, as in a Pod.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
-	// The ServiceAccount that the pods run as. Left out, one is made for this MCPServer, without permissions and without
-	// a token in the pods.
+	// The name of the ServiceAccount of the pods, in the namespace of the MCPServer. If unset, the operator creates the
+	// ServiceAccount mcp-NAME, which has no permissions. Pods then get no token.
 	ServiceAccount *string `json:"serviceAccount,omitempty"`
-	// What the server may reach over the network. Left out, the operator makes no NetworkPolicy.
+	// What the server may reach over the network. If unset, the operator creates no NetworkPolicy.
 	PermissionProfile *PermissionProfileApplyConfiguration `json:"permissionProfile,omitempty"`
-	// Your own part of the template of the pods, as in a StatefulSet. It is merged with that of the operator as
-	// server-side apply would: what you set wins, and an entry of a list with the same name or key is merged. The
-	// container of the server is named mcp.
+	// A partial pod template, as in a StatefulSet. The operator merges it into its own pod template by the rules of
+	// server-side apply. Your value replaces the value of the operator. Entries of a list that have the same key, such as the
+	// name of a container, are merged. The container of the server is named mcp.
+	//
+	// The labels app.kubernetes.io/name, app.kubernetes.io/instance and app.kubernetes.io/managed-by are set by the operator
+	// and must not be set here.
 	PodTemplateSpec *runtime.RawExtension `json:"podTemplateSpec,omitempty"`
-	// Labels and annotations of the objects that the operator makes.
+	// Additional labels and annotations of the objects that the operator creates.
 	ResourceOverrides *ResourceOverridesApplyConfiguration `json:"resourceOverrides,omitempty"`
-	// Whether the connections of a client reach the same pod: ClientIP, the default, or None.
+	// The session affinity of the Service mcp-NAME-proxy. ClientIP: the connections from one client address reach the same
+	// pod. None: each connection may reach another pod. If unset, ClientIP.
 	SessionAffinity *v1.ServiceAffinity `json:"sessionAffinity,omitempty"`
-	// For how long the connections of a client reach the same pod, in seconds, at most one day. Left out, it is the
-	// default of Kubernetes, 3 hours.
+	// The time in seconds for which the connections from one client address reach the same pod. Must be from 1 to 86400 (one
+	// day). Requires sessionAffinity ClientIP. If unset, the default of Kubernetes: 10800 (3 hours).
 	SessionAffinityTimeoutSeconds *int32 `json:"sessionAffinityTimeoutSeconds,omitempty"`
-	// How the Service mcp-NAME-proxy is reached.
+	// Settings of the Service mcp-NAME-proxy: its type, IP families, load balancer and traffic distribution.
 	Service *ClientServiceApplyConfiguration `json:"service,omitempty"`
-	// How many pods may be evicted at a time, for example while a node is drained. Left out, it is 1.
+	// The number of pods that may be evicted at the same time, for example while a node is drained. If unset, the operator
+	// creates a PodDisruptionBudget with maxUnavailable 1.
 	PodDisruptionBudget *PodDisruptionBudgetApplyConfiguration `json:"podDisruptionBudget,omitempty"`
-	// How the pods are replaced when their template changes, as in a StatefulSet.
+	// How the StatefulSet replaces its pods when the pod template changes, as in a StatefulSet: RollingUpdate or OnDelete. If
+	// unset, the default of Kubernetes: RollingUpdate.
 	UpdateStrategy *appsv1.StatefulSetUpdateStrategy `json:"updateStrategy,omitempty"`
-	// For how many seconds a pod has to be ready until it counts as available. Left out, it is 0.
+	// The time in seconds for which a new pod must be ready before it counts as available. Must be 0 or greater. If unset, 0.
 	MinReadySeconds *int32 `json:"minReadySeconds,omitempty"`
-	// For how many seconds a pod that is told to stop may go on. Left out, it is the default of Kubernetes, 30.
+	// The time in seconds that a pod has to stop before it is killed. Must be 0 or greater. If unset, the default of
+	// Kubernetes: 30.
 	TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds,omitempty"`
-	// How the pods are spread, as in a Pod; without a labelSelector, the pods of this MCPServer are meant. Left out, they
-	// are spread over hosts and zones where that is possible; an empty list spreads them not at all.
+	// How the scheduler spreads the pods, as in a Pod. At most 16. A constraint without a labelSelector selects the pods of
+	// this MCPServer. If unset, the pods are spread over hosts and zones if possible (ScheduleAnyway). An empty list turns the
+	// spreading off.
 	TopologySpreadConstraints []v1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 }
 

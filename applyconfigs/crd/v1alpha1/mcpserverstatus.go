@@ -11,35 +11,50 @@ import (
 // MCPServerStatusApplyConfiguration represents a declarative configuration of the MCPServerStatus type for use
 // with apply.
 //
-// MCPServerStatus is what the operator saw and did.
+// MCPServerStatus is the state of an MCPServer as the operator last observed it.
 type MCPServerStatusApplyConfiguration struct {
-	// The generation of the MCPServer that this status is about.
+	// The generation of the MCPServer that this status describes. -1 until the operator writes the status for the first time.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// Ready: every pod that the StatefulSet asks for is ready and up to date; when False, the message says what is
-	// missing. Reconciling: on the way. Stalled: cannot go on without help; the message says what help. ScaleConflict:
-	// replicas are declared and someone else holds the scale at another value; the message says who, and the way out.
-	// AutoscalerProblem: an autoscaler that targets the server cannot do what it is meant to; the message has the fix.
-	// FieldConflict: someone else changes a field of a child each time it is put back; the message says who.
-	// Suspended: spec.suspend is true, and the operator writes nothing but this status. UpdateAvailable: this version of the
-	// operator makes another pod template; the message says what it changes and how to apply it, which restarts the pods.
-	// All but Ready are present only while True.
+	// The conditions of the MCPServer. All conditions except Ready are present only while they are True.
+	//
+	// Ready: every pod that the StatefulSet asks for is ready and up to date. If the condition is False, the message says what
+	// is missing.
+	//
+	// Reconciling: the operator or Kubernetes is working towards the desired state.
+	//
+	// Stalled: the operator cannot reach the desired state until you act. The message says what to do.
+	//
+	// ScaleConflict: spec.replicas is set, and another client owns the scale at another value, or changes it each time the
+	// operator restores it. The message names the client and says what to do.
+	//
+	// AutoscalerProblem: an autoscaler that targets the server cannot scale it as configured. The message has the fix.
+	//
+	// FieldConflict: another client changes a field of a child each time the operator restores it, or keeps a field of a child
+	// that the MCPServer no longer asks for. The message names the client if Kubernetes recorded it.
+	//
+	// Suspended: spec.suspend is true, and the operator writes only this status.
+	//
+	// UpdateAvailable: this version of the operator builds another pod template than the StatefulSet has, and has not applied
+	// it. The message says what the new template changes and how to apply it. Applying it restarts the pods.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped (scaled to 0 by a person) or Terminating.
-	// A server that an autoscaler has scaled to 0 is Ready, for the reason Idle. Programs should read the conditions.
+	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped or Terminating. Failed: the condition Stalled is
+	// True. Stopped: the server is scaled to 0, but not by an autoscaler. If an autoscaler scaled the server to 0, the phase is
+	// Ready, and the reason of the condition Ready is Idle. Programs should read the conditions instead.
 	Phase *crdv1alpha1.Phase `json:"phase,omitempty"`
-	// Ready pods of the pods that the StatefulSet asks for, for example 2/3. A pod that is being deleted does not count, and no
-	// more pods count than are asked for.
+	// The number of ready pods and the number of pods that the StatefulSet asks for, for example 2/3. The first number does not
+	// include pods that are being deleted, and is never greater than the second.
 	Ready *string `json:"ready,omitempty"`
-	// The pods that the StatefulSet has. Part of the scale subresource.
+	// The number of pods that the StatefulSet has. Part of the scale subresource.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// The pods that are ready, as the StatefulSet counts them: with those that are being deleted and still ready.
+	// The number of ready pods in the status of the StatefulSet. It includes pods that are being deleted and are still ready.
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 	// The label selector of the pods, as a string. Part of the scale subresource.
 	Selector *string `json:"selector,omitempty"`
-	// Who decides the scale of the StatefulSet. Absent until the StatefulSet was seen once; while the StatefulSet is
-	// absent it stays as last seen, because a StatefulSet that comes back keeps its scale.
+	// The scale of the StatefulSet and its owner. Absent until the operator observes the StatefulSet for the first time. If the
+	// StatefulSet is deleted, this field keeps the last values, because the operator recreates the StatefulSet at its last
+	// scale.
 	Scale *ScaleStatusApplyConfiguration `json:"scale,omitempty"`
-	// Where clients connect.
+	// The URL to which clients connect, inside the cluster.
 	URL *string `json:"url,omitempty"`
 }
 

@@ -5,11 +5,12 @@ package v1alpha1
 // MetadataOverridesApplyConfiguration represents a declarative configuration of the MetadataOverrides type for use
 // with apply.
 //
-// MetadataOverrides are labels and annotations to add to an object.
+// MetadataOverrides adds labels and annotations to an object.
 type MetadataOverridesApplyConfiguration struct {
-	// Labels to add. Those that the operator selects by are refused.
+	// Labels to add. app.kubernetes.io/name, app.kubernetes.io/instance and app.kubernetes.io/managed-by are refused, because
+	// the operator sets them.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Annotations to add.
+	// Annotations to add. Annotations that begin with toolhive.stacklok.dev/ are refused, because the operator sets them.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 

@@ -5,13 +5,17 @@ package v1alpha1
 // PermissionProfileApplyConfiguration represents a declarative configuration of the PermissionProfile type for use
 // with apply.
 //
-// PermissionProfile is what a server may reach over the network.
+// PermissionProfile is what the server may reach over the network.
 type PermissionProfileApplyConfiguration struct {
-	// Where the profile comes from: builtin. The type configmap of other operators is refused.
+	// The type of the profile. Must be builtin: configmap, which other operators accept, is refused. Defaults to builtin.
 	Type *string `json:"type,omitempty"`
-	// none: a NetworkPolicy lets no connection out but those for DNS. network: the operator makes no NetworkPolicy.
+	// The name of the profile: none or network.
+	//
+	// none: the operator creates the NetworkPolicy mcp-NAME, which allows outgoing connections to port 53 (DNS) only.
+	//
+	// network: the operator creates no NetworkPolicy.
 	Name *string `json:"name,omitempty"`
-	// The key in the ConfigMap of a profile of type configmap, which is refused.
+	// The key in the ConfigMap of a profile of type configmap. Not used, because type configmap is refused.
 	Key *string `json:"key,omitempty"`
 }
 

@@ -9,13 +9,15 @@ import (
 // PodDisruptionBudgetApplyConfiguration represents a declarative configuration of the PodDisruptionBudget type for use
 // with apply.
 //
-// PodDisruptionBudget is how many pods may be evicted at a time.
+// PodDisruptionBudget is the number of pods that may be evicted at the same time.
 type PodDisruptionBudgetApplyConfiguration struct {
-	// How many pods may be unavailable after an eviction: a number or a percentage such as 25%.
+	// The number of pods that may be unavailable after an eviction: a number from 0, or a percentage from 0% to 100%. Excludes
+	// minAvailable. If both are unset, 1.
 	MaxUnavailable *intstr.IntOrString `json:"maxUnavailable,omitempty"`
-	// How many pods have to be available after an eviction: a number or a percentage such as 75%.
+	// The number of pods that must be available after an eviction: a number from 0, or a percentage from 0% to 100%. Excludes
+	// maxUnavailable.
 	MinAvailable *intstr.IntOrString `json:"minAvailable,omitempty"`
-	// No budget is made.
+	// If true, the operator creates no PodDisruptionBudget. Excludes maxUnavailable and minAvailable. Defaults to false.
 	Disabled *bool `json:"disabled,omitempty"`
 }
 

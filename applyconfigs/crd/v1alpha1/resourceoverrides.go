@@ -5,13 +5,13 @@ package v1alpha1
 // ResourceOverridesApplyConfiguration represents a declarative configuration of the ResourceOverrides type for use
 // with apply.
 //
-// ResourceOverrides are labels and annotations of the objects that the operator makes.
+// ResourceOverrides adds labels and annotations to the objects that the operator creates.
 type ResourceOverridesApplyConfiguration struct {
-	// Of the Service mcp-NAME-proxy.
+	// Additional labels and annotations of the Service mcp-NAME-proxy.
 	ProxyService *MetadataOverridesApplyConfiguration `json:"proxyService,omitempty"`
-	// Of the StatefulSet itself; for those of its pods there is podTemplateSpec.
+	// Additional labels and annotations of the StatefulSet. For those of the pods, use podTemplateSpec.
 	StatefulSet *MetadataOverridesApplyConfiguration `json:"statefulSet,omitempty"`
-	// Of the Service mcp-NAME-headless.
+	// Additional labels and annotations of the Service mcp-NAME-headless.
 	HeadlessService *MetadataOverridesApplyConfiguration `json:"headlessService,omitempty"`
 }
 

@@ -9,28 +9,29 @@ import (
 // ScaleStatusApplyConfiguration represents a declarative configuration of the ScaleStatus type for use
 // with apply.
 //
-// ScaleStatus is the scale of the StatefulSet and who decides it.
+// ScaleStatus is the scale of the StatefulSet and its owner.
 type ScaleStatusApplyConfiguration struct {
-	// The replicas that the StatefulSet asks for.
+	// The number of pods that the StatefulSet asks for.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// Who decides the scale: MCPServer (replicas are declared here); HorizontalPodAutoscaler/NAME; ScaledObject/NAME for
-	// an autoscaler that KEDA made; the field manager that owns it, such as kubectl or argocd-controller; or Unclaimed
-	// when Kubernetes recorded nobody, as it does for a write through /scale on a field that nobody owns.
+	// The owner of the scale. MCPServer: the operator, which applied spec.replicas. HorizontalPodAutoscaler/NAME: an
+	// autoscaler. ScaledObject/NAME: an autoscaler of KEDA. Another name, such as kubectl or argocd-controller: the field
+	// manager that owns the field. Unclaimed: Kubernetes recorded no owner. Kubernetes records no owner if a client writes
+	// through the scale subresource while no client owns the field.
 	Owner *string `json:"owner,omitempty"`
-	// The field manager that owns the replicas of the StatefulSet. Absent when Kubernetes recorded none.
+	// The field manager that owns spec.replicas of the StatefulSet. Absent if Kubernetes recorded none.
 	Manager *string `json:"manager,omitempty"`
 	// The operation of that field manager: Apply or Update.
 	Operation *v1.ManagedFieldsOperationType `json:"operation,omitempty"`
-	// The subresource through which that field manager wrote: scale for kubectl scale and autoscalers. Absent for a
-	// write of the StatefulSet itself.
+	// The subresource through which that field manager wrote: scale for kubectl scale and autoscalers. Absent if the field
+	// manager wrote the StatefulSet itself.
 	Subresource *string `json:"subresource,omitempty"`
-	// The value of spec.replicas that was last carried out. Absent while replicas are not declared.
+	// The last value of spec.replicas that the operator applied. Absent while spec.replicas is unset.
 	DeclaredReplicas *int32 `json:"declaredReplicas,omitempty"`
-	// How often the declared number had to be put back (policy Force). Absent while it was not.
+	// How often the operator restored the declared number recently, with replicasConflictPolicy Force. Absent if it did not.
 	TakeBacks *ScaleTakeBacksApplyConfiguration `json:"takeBacks,omitempty"`
-	// When the operator first saw this owner.
+	// The time when the operator first observed this owner.
 	Since *v1.Time `json:"since,omitempty"`
-	// The last five transfers of the scale from one owner to another, the newest first.
+	// The last five transfers of the scale from one owner to another, newest first.
 	Transfers []ScaleTransferApplyConfiguration `json:"transfers,omitempty"`
 }
 

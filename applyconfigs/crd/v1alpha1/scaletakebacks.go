@@ -9,16 +9,16 @@ import (
 // ScaleTakeBacksApplyConfiguration represents a declarative configuration of the ScaleTakeBacks type for use
 // with apply.
 //
-// ScaleTakeBacks counts how often the declared number was put back against the same writer. From the third time within
-// a minute on it is a fight, and the operator waits longer each time: 10 s, doubling to 5 min.
+// ScaleTakeBacks counts how often the operator restored the declared number. After three times within a minute, the operator
+// waits before each further time: 10 seconds, doubling to 5 minutes. The count ends when the others stop.
 type ScaleTakeBacksApplyConfiguration struct {
-	// Who had changed the scale.
+	// The owners from whom the operator took the scale back, separated by commas. At most three, the first one first.
 	From *string `json:"from,omitempty"`
-	// How often it was put back since then.
+	// The number of times that the operator restored the declared number.
 	Count *int32 `json:"count,omitempty"`
-	// When it was put back for the first time.
+	// The time of the first of them.
 	Since *v1.Time `json:"since,omitempty"`
-	// When it was put back last.
+	// The time of the last of them.
 	Last *v1.Time `json:"last,omitempty"`
 }
 

@@ -11,15 +11,15 @@ import (
 //
 // ScaleTransfer is a change of the owner of the scale.
 type ScaleTransferApplyConfiguration struct {
-	// When the operator saw it.
+	// The time when the operator observed the change.
 	Time *v1.Time `json:"time,omitempty"`
-	// The owner before.
+	// The owner before the change.
 	From *string `json:"from,omitempty"`
-	// The owner after.
+	// The owner after the change.
 	To *string `json:"to,omitempty"`
-	// The replicas before.
+	// The number of pods before the change.
 	FromReplicas *int32 `json:"fromReplicas,omitempty"`
-	// The replicas after.
+	// The number of pods after the change.
 	ToReplicas *int32 `json:"toReplicas,omitempty"`
 }
 

@@ -5,13 +5,13 @@ package v1alpha1
 // SecretRefApplyConfiguration represents a declarative configuration of the SecretRef type for use
 // with apply.
 //
-// SecretRef makes a key of a Secret an environment variable.
+// SecretRef sets an environment variable to the value of a key of a Secret.
 type SecretRefApplyConfiguration struct {
 	// The name of the Secret, in the namespace of the MCPServer.
 	Name *string `json:"name,omitempty"`
 	// The key in the Secret.
 	Key *string `json:"key,omitempty"`
-	// The name of the environment variable. Left out, it is the key.
+	// The name of the environment variable. If unset, the key.
 	TargetEnvName *string `json:"targetEnvName,omitempty"`
 }
 

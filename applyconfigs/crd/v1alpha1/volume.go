@@ -9,25 +9,25 @@ import (
 // VolumeApplyConfiguration represents a declarative configuration of the Volume type for use
 // with apply.
 //
-// Volume is a volume of the pods that the container mounts. It has exactly one source.
+// Volume is a volume of the pods that the container mounts. It must have exactly one source.
 type VolumeApplyConfiguration struct {
-	// The name of the volume, unique among the volumes of the pod.
+	// The name of the volume. Must be unique among the volumes of the pod.
 	Name *string `json:"name,omitempty"`
-	// Where the container mounts it.
+	// The path at which the container mounts the volume. Must not contain a colon.
 	MountPath *string `json:"mountPath,omitempty"`
-	// Whether the container may only read it.
+	// If true, the container mounts the volume read-only. Defaults to false.
 	ReadOnly *bool `json:"readOnly,omitempty"`
-	// A path on the node. The restricted and the baseline Pod Security Standard forbid it.
+	// A file or directory of the node, by its path. The Pod Security Standards restricted and baseline forbid it.
 	HostPath *string `json:"hostPath,omitempty"`
-	// A claim that exists already, which all pods share.
+	// An existing PersistentVolumeClaim, in the namespace of the MCPServer. All pods share it.
 	PersistentVolumeClaim *v1.PersistentVolumeClaimVolumeSource `json:"persistentVolumeClaim,omitempty"`
 	// The keys of a ConfigMap as files.
 	ConfigMap *v1.ConfigMapVolumeSource `json:"configMap,omitempty"`
 	// The keys of a Secret as files.
 	Secret *v1.SecretVolumeSource `json:"secret,omitempty"`
-	// An empty directory that goes away with the pod.
+	// An empty directory that is created with the pod and deleted with it.
 	EmptyDir *v1.EmptyDirVolumeSource `json:"emptyDir,omitempty"`
-	// Several sources in one directory.
+	// Several sources in one directory, as in a Pod.
 	Projected *v1.ProjectedVolumeSource `json:"projected,omitempty"`
 }
 

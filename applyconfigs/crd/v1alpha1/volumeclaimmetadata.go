@@ -7,7 +7,7 @@ package v1alpha1
 //
 // VolumeClaimMetadata is the metadata of a VolumeClaimTemplate.
 type VolumeClaimMetadataApplyConfiguration struct {
-	// The name by which the container mounts it. The claim of a pod is NAME-POD.
+	// The name of the volume in the pod. The claim of a pod is named NAME-POD: this name, a dash and the name of the pod.
 	Name *string `json:"name,omitempty"`
 	// Labels of the claims.
 	Labels map[string]string `json:"labels,omitempty"`

@@ -9,11 +9,11 @@ import (
 // VolumeClaimTemplateApplyConfiguration represents a declarative configuration of the VolumeClaimTemplate type for use
 // with apply.
 //
-// VolumeClaimTemplate is a claim of storage that each pod gets one of its own of.
+// VolumeClaimTemplate is a PersistentVolumeClaim created for each pod.
 type VolumeClaimTemplateApplyConfiguration struct {
-	// Name, labels and annotations of the claims.
+	// The name, labels and annotations of the claims.
 	Metadata *VolumeClaimMetadataApplyConfiguration `json:"metadata,omitempty"`
-	// What is claimed, as in a PersistentVolumeClaim.
+	// The spec of the claims, as in a PersistentVolumeClaim.
 	Spec *v1.PersistentVolumeClaimSpec `json:"spec,omitempty"`
 }
 

@@ -9,7 +9,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestTheCRDLeavesTheReleaseAndComesBack: turned off and on again, the CRD stays the same one, and so do the MCPServers and
+// TestTheCRDLeavesTheReleaseAndComesBack verifies that disabling and enabling the CRD in the release keeps the CRD, the MCPServers and
 // their pods.
 func TestTheCRDLeavesTheReleaseAndComesBack(t *testing.T) {
 	helmInstall(t, theChart(t), "")
@@ -23,26 +23,26 @@ func TestTheCRDLeavesTheReleaseAndComesBack(t *testing.T) {
 	for _, enabled := range []bool{false, true} {
 		helmUpgrade(t, theChart(t), fmt.Sprintf(`{crds: {enabled: %t}}`, enabled))
 		if now := crdUID(t); now != crd {
-			t.Fatalf("with crds.enabled %t the CRD is another one: %s", enabled, now)
+			t.Fatalf("with crds.enabled %t, the CRD was recreated: %s", enabled, now)
 		}
 		isAsBefore(t, namespace, before)
 		pods.nothingMoved(t, fmt.Sprintf("with crds.enabled %t", enabled))
 	}
-	// It is the release's again.
+	// The CRD belongs to the release again.
 	helmUpgrade(t, nextVersion(t), "")
 	crdIsOfTheNextVersion(t, true)
 	pods.nothingMoved(t, "with the CRD of the next version")
 }
 
-// TestWithoutKeepTheCRDGoes: turned off where it was not to be kept, the CRD is deleted, and with it every MCPServer. A keep
-// that comes only then comes too late.
+// TestWithoutKeepTheCRDGoes verifies that disabling the CRD deletes it, and every MCPServer with it, if it was installed without keep.
+// Setting keep in the same upgrade is too late.
 func TestWithoutKeepTheCRDGoes(t *testing.T) {
-	deleteCRD(t) // the one of an earlier release is kept
+	deleteCRD(t) // an earlier release has kept its CRD
 	helmInstall(t, theChart(t), `{crds: {keep: false}}`)
 	namespace := newNamespace(t)
 	kubectlApply(t, namespace, webManifest)
 	helmUpgrade(t, theChart(t), `{crds: {enabled: false, keep: true}}`)
-	eventually(t, "the CRD to be gone", func() (string, bool) {
+	eventually(t, "the CRD to be deleted", func() (string, bool) {
 		left := kubectl(t, "get", "crd", theCRD, "--ignore-not-found", "-o", "name")
 		return left, left == ""
 	})
@@ -53,7 +53,7 @@ func crdUID(t *testing.T) string {
 	return kubectl(t, "get", "crd", theCRD, "-o", "jsonpath={.metadata.uid}")
 }
 
-// isReady waits until the MCPServer web is.
+// isReady waits until MCPServer "web" is Ready.
 func isReady(t *testing.T, namespace string) {
 	t.Helper()
 	eventually(t, "the MCPServer to be Ready", func() (string, bool) {

@@ -1,5 +1,5 @@
-// Package chart shows the Helm chart in deploy/chart with Helm 4 as a library: it installs what kubectl apply -k deploy
-// installs, it refuses a wrong value by name, and neither an upgrade nor a removal moves a pod of an MCPServer.
+// Package chart tests the Helm chart in deploy/chart with Helm 4 as a library. The chart installs the same objects as kubectl apply -k
+// deploy and rejects invalid values with a message that names them. Neither an upgrade nor a removal changes a pod of an MCPServer.
 package chart
 
 import (
@@ -25,7 +25,7 @@ import (
 	"mcpserver-operator/tests/controlplane"
 )
 
-// theCluster is where the tests run. The operator is not on it until a test installs it by Helm.
+// theCluster is the cluster of the suite. The tests install the operator with Helm.
 var theCluster *cluster.Cluster
 
 func TestMain(m *testing.M) {
@@ -39,10 +39,10 @@ func TestMain(m *testing.M) {
 // release is the name of the Helm release.
 const release = "mcpserver-operator"
 
-// helmTimeout is how long Helm waits for what it installed.
+// helmTimeout limits how long Helm waits for the objects of a release.
 const helmTimeout = 3 * time.Minute
 
-// theChart is deploy/chart as it is now.
+// theChart returns the chart in deploy/chart.
 func theChart(t *testing.T) *chart.Chart {
 	t.Helper()
 	loaded, err := loader.Load("../../../deploy/chart")
@@ -50,7 +50,7 @@ func theChart(t *testing.T) *chart.Chart {
 	return loaded
 }
 
-// render is helm template: what the chart makes of values, given as YAML.
+// render does what helm template does. The values are YAML.
 func render(t *testing.T, from *chart.Chart, yamlValues string, options ...func(*action.Install)) (string, error) {
 	t.Helper()
 	install := action.NewInstall(action.NewConfiguration())
@@ -67,7 +67,7 @@ func render(t *testing.T, from *chart.Chart, yamlValues string, options ...func(
 	return rendered.(*releasev1.Release).Manifest, nil
 }
 
-// on renders for a version of Kubernetes.
+// on renders for the given version of Kubernetes.
 func on(t *testing.T, version string) func(*action.Install) {
 	t.Helper()
 	parsed, err := common.ParseKubeVersion(version)
@@ -82,7 +82,7 @@ func values(t *testing.T, yamlValues string) map[string]any {
 	return parsed
 }
 
-// byName parses manifests.
+// byName parses manifests and returns the objects by name.
 func byName(t *testing.T, manifests string) map[string]*unstructured.Unstructured {
 	t.Helper()
 	objects, err := ssautils.ReadObjects(strings.NewReader(manifests))
@@ -91,14 +91,14 @@ func byName(t *testing.T, manifests string) map[string]*unstructured.Unstructure
 	for _, object := range objects {
 		name := fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
 		if named[name] != nil {
-			t.Fatalf("%s is there twice", name)
+			t.Fatalf("%s exists twice", name)
 		}
 		named[name] = object
 	}
 	return named
 }
 
-// helm is the configuration of Helm as its command line has it.
+// helm returns a configuration like that of Helm's command line.
 func helm(t *testing.T) *action.Configuration {
 	t.Helper()
 	kube.ManagedFieldsManager = "helm"
@@ -110,8 +110,7 @@ func helm(t *testing.T) *action.Configuration {
 	return configuration
 }
 
-// helmInstall is helm install --create-namespace --wait. What a test leaves installed goes with it, so that the next one
-// begins without.
+// helmInstall does what helm install --create-namespace --wait does. The release is uninstalled when the test ends.
 func helmInstall(t *testing.T, of *chart.Chart, yamlValues string, options ...func(*action.Install)) {
 	t.Helper()
 	install := action.NewInstall(helm(t))
@@ -125,15 +124,15 @@ func helmInstall(t *testing.T, of *chart.Chart, yamlValues string, options ...fu
 	must(t, err)
 }
 
-// takeOwnership is --take-ownership.
+// takeOwnership sets --take-ownership.
 func takeOwnership(install *action.Install) { install.TakeOwnership = true }
 
-// underTheName installs a release of another name.
+// underTheName installs a release with a different name.
 func underTheName(name string) func(*action.Install) {
 	return func(install *action.Install) { install.ReleaseName = name }
 }
 
-// helmUpgrade is helm upgrade --wait.
+// helmUpgrade does what helm upgrade --wait does.
 func helmUpgrade(t *testing.T, to *chart.Chart, yamlValues string, options ...func(*action.Upgrade)) {
 	t.Helper()
 	upgrade := action.NewUpgrade(helm(t))
@@ -145,7 +144,7 @@ func helmUpgrade(t *testing.T, to *chart.Chart, yamlValues string, options ...fu
 	must(t, err)
 }
 
-// helmRollback is helm rollback --wait.
+// helmRollback does what helm rollback --wait does.
 func helmRollback(t *testing.T, revision int) {
 	t.Helper()
 	rollback := action.NewRollback(helm(t))
@@ -153,7 +152,7 @@ func helmRollback(t *testing.T, revision int) {
 	must(t, rollback.Run(release))
 }
 
-// helmUninstall is helm uninstall --ignore-not-found --wait.
+// helmUninstall does what helm uninstall --ignore-not-found --wait does.
 func helmUninstall(t *testing.T, name string) {
 	t.Helper()
 	uninstall := action.NewUninstall(helm(t))

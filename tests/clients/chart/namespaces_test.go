@@ -7,7 +7,8 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// TestNamespaces: with the value namespaces the operator may act in these and nowhere else, and that suffices.
+// TestNamespaces verifies that with the value namespaces the operator can patch StatefulSets only in these namespaces, and that its
+// permissions suffice.
 func TestNamespaces(t *testing.T) {
 	watched, other := newNamespace(t), newNamespace(t)
 	mark := auditMark(t)
@@ -27,16 +28,16 @@ spec: {image: "registry.example/server:1", replicas: 2, permissionProfile: {type
 	must(t, err)
 	for _, request := range requests {
 		if request.Denied {
-			t.Errorf("not allowed: %s", request)
+			t.Errorf("missing permission: %s", request)
 		}
 		if request.Namespace == other {
-			t.Errorf("none of its business: %s", request)
+			t.Errorf("request outside the namespaces: %s", request)
 		}
 	}
 	for namespace, may := range map[string]bool{watched: true, other: false, cluster.OperatorNamespace: false} {
 		_, err := theCluster.Kubectl(t.Context(), "auth", "can-i", "patch", "statefulsets", "-n", namespace, "--as", cluster.OperatorUser)
 		if (err == nil) != may {
-			t.Errorf("it may act in %s: %t", namespace, !may)
+			t.Errorf("the operator has permissions in %s: %t", namespace, !may)
 		}
 	}
 }

@@ -13,21 +13,21 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// TestASecondReleaseIsRefused: two operators would write the same StatefulSets under the same field manager.
+// TestASecondReleaseIsRefused: two operators would write the same StatefulSets with the same field manager.
 func TestASecondReleaseIsRefused(t *testing.T) {
 	helmInstall(t, theChart(t), "")
 	second := action.NewInstall(helm(t))
 	second.ReleaseName, second.Namespace, second.WaitStrategy = "second", newNamespace(t), kube.HookOnlyStrategy
 	_, err := second.RunWithContext(t.Context(), theChart(t), nil)
 	if err == nil || !strings.Contains(err.Error(), "cannot be imported into the current release") {
-		t.Errorf("a second release: %v", err)
+		t.Errorf("unexpected result of a second release: %v", err)
 	}
 }
 
-// TestUnderAnotherName: the CRD that a release left behind is still that release's. Another one takes it over when it is
-// told to, and the MCPServers stay what they are.
+// TestUnderAnotherName: a CRD that a removed release has kept still belongs to that release. A release with another name can take it over
+// with --take-ownership, and the MCPServers do not change.
 func TestUnderAnotherName(t *testing.T) {
-	t.Cleanup(func() { deleteCRD(t) }) // it would belong to the other name
+	t.Cleanup(func() { deleteCRD(t) }) // otherwise it belongs to the other release
 	helmInstall(t, theChart(t), "")
 	namespace := newNamespace(t)
 	kubectlApply(t, namespace, webManifest)
@@ -38,14 +38,14 @@ func TestUnderAnotherName(t *testing.T) {
 	untold.ReleaseName, untold.Namespace, untold.WaitStrategy = "other", cluster.OperatorNamespace, kube.HookOnlyStrategy
 	_, err := untold.RunWithContext(t.Context(), theChart(t), nil)
 	if err == nil || !strings.Contains(err.Error(), `annotation validation error: key "meta.helm.sh/release-name" must equal "other"`) {
-		t.Errorf("without --take-ownership: %v", err)
+		t.Errorf("unexpected result without --take-ownership: %v", err)
 	}
 	helmInstall(t, nextVersion(t), "", underTheName("other"), takeOwnership)
 	crdIsOfTheNextVersion(t, true)
 	isAsBefore(t, namespace, before)
 }
 
-// TestFromKubectlToHelm: Helm takes over what kubectl apply -k deploy installed, and upgrades it from then on, CRD and all.
+// TestFromKubectlToHelm verifies that Helm can take over and upgrade the objects of kubectl apply -k deploy, including the CRD.
 func TestFromKubectlToHelm(t *testing.T) {
 	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", "deploy")
 	kubectl(t, "wait", "--for=condition=Established", "--timeout=60s", "crd/mcpservers.toolhive.stacklok.dev")
@@ -71,7 +71,7 @@ metadata: {name: web}
 spec: {image: "registry.example/server:1"}
 `
 
-// isAsBefore fails if the MCPServer is another one than before, or asks for something else.
+// isAsBefore fails if the MCPServer was recreated or its spec has changed.
 func isAsBefore(t *testing.T, namespace string, before *v1alpha1.MCPServer) {
 	t.Helper()
 	if after := mcpServer(t, namespace); after.UID != before.UID || after.Generation != before.Generation {
@@ -79,7 +79,7 @@ func isAsBefore(t *testing.T, namespace string, before *v1alpha1.MCPServer) {
 	}
 }
 
-// deleteCRD deletes the CRD, and with it every MCPServer.
+// deleteCRD deletes the CRD and every MCPServer with it.
 func deleteCRD(t *testing.T) {
 	t.Helper()
 	_, err := theCluster.Kubectl(context.Background(), "delete", "crd", theCRD, "--ignore-not-found", "--wait")

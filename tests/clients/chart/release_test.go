@@ -22,21 +22,21 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// held are the ways in which a scale is held, and the SCALE OWNER that each shows, with NAME for the name of the MCPServer. Kubernetes records no owner of what is
-// written through the subresource scale while nobody owns it.
+// held maps each way to set a scale to the SCALE OWNER that it results in. NAME stands for the name of the MCPServer. If nobody owns the
+// field, Kubernetes records no owner for a write through the scale subresource.
 var held = map[string]string{
 	"delegated":  "Unclaimed",                    // scaled with kubectl scale
 	"declared":   "MCPServer",                    // spec.replicas
-	"autoscaled": "HorizontalPodAutoscaler/NAME", // without a choice, so that it needs no metrics
+	"autoscaled": "HorizontalPodAutoscaler/NAME", // with a fixed number, so that it needs no metrics
 	"yielded":    "kubectl",                      // declared, and then scaled with kubectl scale
 	"forced":     "MCPServer",                    // declared with the policy Force
 }
 
-// ofEach is how many MCPServers are held in each way: 100 in all.
+// ofEach is the number of MCPServers for each way. There are 100 in total.
 const ofEach = 20
 
-// scaleOf returns the scale of the i-th MCPServer that is held in a way. An autoscaler does not scale to 0, and Kubernetes
-// records nobody who scales to 0 through the subresource scale.
+// scaleOf returns the scale of the i-th MCPServer of a way. An autoscaler does not scale to 0, and Kubernetes records no owner for a scale
+// to 0 through the scale subresource.
 func scaleOf(how string, i int) int {
 	if i%4 == 0 && (how == "autoscaled" || how == "yielded") {
 		return 4
@@ -44,9 +44,9 @@ func scaleOf(how string, i int) int {
 	return []int{0, 2, 3, 5}[i%4]
 }
 
-// TestReleases: Helm installs, upgrades, rolls back and removes the operator, and no pod of 100 MCPServers moves, however
-// its scale is held. The image cannot run here: a node that kwok plays says that it does, and the operator runs as a
-// process, with the arguments of the Deployment and as its ServiceAccount.
+// TestReleases verifies that Helm can install, upgrade, roll back and remove the operator without changing a pod of 100 MCPServers, whose
+// scales are set in different ways. kwok simulates the node, so the operator's pods do not run. The operator runs as a process instead,
+// with the arguments of the Deployment and its ServiceAccount.
 func TestReleases(t *testing.T) {
 	first, second := theChart(t), nextVersion(t)
 
@@ -82,14 +82,14 @@ func TestReleases(t *testing.T) {
 	helmUninstall(t, release)
 	must(t, operator.Stop())
 	if left := kubectl(t, "get", "mcpservers", "-n", namespace, "-o", "name"); strings.Count(left, "\n") != len(held)*ofEach {
-		t.Fatalf("after the removal these are left:\n%s", left)
+		t.Fatalf("after the removal, these MCPServers remain:\n%s", left)
 	}
 	if left := kubectl(t, "get", "-A", "-l", "app.kubernetes.io/instance="+release, "-o", "name", kindsOfTheRelease(t)); left != theCRDByName {
-		t.Errorf("after the removal these are left:\n%s", left)
+		t.Errorf("after the removal, these objects remain:\n%s", left)
 	}
 	pods.nothingMoved(t, "after the removal")
 
-	// The CRD that was left behind is the new release's, and the new operator goes on where the old one was.
+	// The kept CRD belongs to the new release, and the new operator continues the work of the old one.
 	mark = auditMark(t)
 	helmInstall(t, second, "")
 	operator = startOperator(t, "2.0.0")
@@ -98,7 +98,7 @@ func TestReleases(t *testing.T) {
 	allAreHeld(t, namespace)
 	pods.nothingMoved(t, "after another installation")
 
-	// It is not quiet because it does nothing.
+	// The silence of the operator does not mean that it is idle: it still carries out a declaration.
 	kubectl(t, "-n", namespace, "scale", "mcpserver", "declared-0", "--replicas=3")
 	eventually(t, "a declaration to be carried out", func() (string, bool) {
 		set := &appsv1.StatefulSet{}
@@ -107,7 +107,7 @@ func TestReleases(t *testing.T) {
 	})
 }
 
-// kindsOfTheRelease are all kinds of which the chart makes an object, as kubectl get wants them.
+// kindsOfTheRelease returns all kinds of the chart's objects, in the format of kubectl get.
 func kindsOfTheRelease(t *testing.T) string {
 	t.Helper()
 	manifests, err := render(t, theChart(t), `{podDisruptionBudget: {enabled: true}}`)
@@ -117,13 +117,13 @@ func kindsOfTheRelease(t *testing.T) string {
 		kinds[strings.ToLower(object.GetKind())] = true
 	}
 	if len(kinds) < 11 {
-		t.Fatalf("the chart makes objects of these kinds only: %v", kinds)
+		t.Fatalf("the chart only creates objects of these kinds: %v", kinds)
 	}
 	return strings.Join(slices.Sorted(maps.Keys(kinds)), ",")
 }
 
-// handOver starts one version of the operator while another one runs, as the update of a Deployment does, and stops that
-// one when the new one waits for the lease.
+// handOver starts a version of the operator while another one runs, as a rolling update of the Deployment does. It stops the old version
+// when the new one waits for the lease.
 func handOver(t *testing.T, operator *cluster.Operator, to string) *cluster.Operator {
 	t.Helper()
 	mark, holder := auditMark(t), leaseHolder(t)
@@ -133,7 +133,7 @@ func handOver(t *testing.T, operator *cluster.Operator, to string) *cluster.Oper
 		return fmt.Sprint(asked), asked > 2
 	})
 	if now := leaseHolder(t); now != holder || leaseRequests(t, mark, operator) == 0 {
-		t.Fatalf("the lease was %s's and is %s's while the version before %s still runs", holder, now, to)
+		t.Fatalf("the holder of the lease changed from %s to %s while the version before %s was running", holder, now, to)
 	}
 	must(t, operator.Stop())
 	eventually(t, "the lease to be handed over", func() (string, bool) {
@@ -143,15 +143,15 @@ func handOver(t *testing.T, operator *cluster.Operator, to string) *cluster.Oper
 	return next
 }
 
-// leaseHolder returns which process may act.
+// leaseHolder returns the identity of the process that holds the lease.
 func leaseHolder(t *testing.T) string {
 	t.Helper()
 	return kubectl(t, "-n", cluster.OperatorNamespace, "get", "lease", "mcpserver-operator.toolhive.stacklok.dev",
 		"-o", "jsonpath={.spec.holderIdentity}")
 }
 
-// leaseRequests returns how often a version of the operator has looked at the lease or renewed it since a mark. In these
-// requests the user agent begins with the name of the executable.
+// leaseRequests returns the number of reads and renewals of the lease by a version of the operator since a mark. The user agent of these
+// requests begins with the name of the executable.
 func leaseRequests(t *testing.T, mark int64, operator *cluster.Operator) int {
 	t.Helper()
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
@@ -168,13 +168,13 @@ func leaseRequests(t *testing.T, mark int64, operator *cluster.Operator) int {
 // theCRD is the name of the CRD.
 const theCRD = "mcpservers.toolhive.stacklok.dev"
 
-// theCRDByName is what kubectl get -o name prints of it.
+// theCRDByName is the output of kubectl get -o name for the CRD.
 const theCRDByName = "customresourcedefinition.apiextensions.k8s.io/" + theCRD + "\n"
 
-// addedDescription is what the next version of the chart says in its CRD.
+// addedDescription is in the CRD of the chart's next version only.
 const addedDescription = "As of the next version."
 
-// nextVersion is the chart as a release after this one could be.
+// nextVersion returns the chart with the changes of a possible next release.
 func nextVersion(t *testing.T) *chart.Chart {
 	t.Helper()
 	next := theChart(t)
@@ -186,20 +186,20 @@ func nextVersion(t *testing.T) *chart.Chart {
 			return next
 		}
 	}
-	t.Fatalf("no %q in files/crd.yaml", description)
+	t.Fatalf("files/crd.yaml does not contain %q", description)
 	return nil
 }
 
-// crdIsOfTheNextVersion fails unless the CRD says what only that of the next version does, or says it no longer.
+// crdIsOfTheNextVersion fails unless the presence of addedDescription in the CRD is as given.
 func crdIsOfTheNextVersion(t *testing.T, is bool) {
 	t.Helper()
 	crd := kubectl(t, "get", "crd", theCRD, "-o", "yaml")
 	if strings.Contains(crd, addedDescription) != is {
-		t.Fatalf("the CRD says %q: %t", addedDescription, !is)
+		t.Fatalf("the CRD contains %q: %t", addedDescription, !is)
 	}
 }
 
-// operatorArgs returns the arguments that the Deployment has for the operator.
+// operatorArgs returns the operator's arguments in the Deployment.
 func operatorArgs(t *testing.T) []string {
 	t.Helper()
 	deployment := &appsv1.Deployment{}
@@ -207,14 +207,14 @@ func operatorArgs(t *testing.T) []string {
 	return deployment.Spec.Template.Spec.Containers[0].Args
 }
 
-// startOperator starts a version of the operator as the Deployment says. A process outside of a pod has to be told where
-// its lease is.
+// startOperator starts a version of the operator with the arguments of the Deployment. A process outside a pod also needs the namespace
+// of its lease.
 func startOperator(t *testing.T, version string) *cluster.Operator {
 	t.Helper()
 	args := append(operatorArgs(t), "--leader-election-namespace="+cluster.OperatorNamespace)
 	operator, err := theCluster.StartOperatorVersion(t.Context(), version, args...)
 	must(t, err)
-	t.Cleanup(func() { _ = operator.Stop() }) // after a failure; else it has ended
+	t.Cleanup(func() { _ = operator.Stop() }) // needed only after a failure; otherwise the operator has ended
 	return operator
 }
 
@@ -223,7 +223,7 @@ func passesOverAll(t *testing.T, operator *cluster.Operator) {
 	must(t, operator.WaitForPassOverAll(t.Context()))
 }
 
-// manifests are the MCPServers and the autoscalers.
+// manifests returns the MCPServers and the autoscalers.
 func manifests() string {
 	var all strings.Builder
 	for _, how := range slices.Sorted(maps.Keys(held)) {
@@ -253,7 +253,7 @@ spec:
 	return all.String()
 }
 
-// scaleByHand scales what kubectl scale holds, when it is there.
+// scaleByHand runs kubectl scale for the StatefulSets whose scale is set that way, as soon as they exist.
 func scaleByHand(t *testing.T, namespace string) {
 	t.Helper()
 	for _, how := range []string{"delegated", "yielded"} {
@@ -268,11 +268,11 @@ func scaleByHand(t *testing.T, namespace string) {
 	}
 }
 
-// allAreHeld waits until every MCPServer is Ready at its scale, and its scale is held as it has to be.
+// allAreHeld waits until every MCPServer is Ready at its scale, and the scale has the expected owner.
 func allAreHeld(t *testing.T, namespace string) {
 	t.Helper()
 	for how, owner := range held {
-		eventually(t, "every scale to be held: "+how, func() (string, bool) {
+		eventually(t, "every scale to have its owner: "+how, func() (string, bool) {
 			var servers v1alpha1.MCPServerList
 			must(t, theCluster.Client.List(t.Context(), &servers, client.InNamespace(namespace)))
 			var are int
@@ -303,8 +303,8 @@ func auditMark(t *testing.T) int64 {
 	return mark
 }
 
-// wroteNothing fails if the operator has written to the namespace since a mark, or if it was not the given version of it
-// that looked there.
+// wroteNothing fails if the operator has written to the namespace since a mark, or if the given version of the operator has sent no
+// requests.
 func wroteNothing(t *testing.T, mark int64, namespace, version string) {
 	t.Helper()
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
@@ -317,11 +317,11 @@ func wroteNothing(t *testing.T, mark int64, namespace, version string) {
 		}
 	}
 	if !looked {
-		t.Errorf("no request of %s", version)
+		t.Errorf("no requests of version %s", version)
 	}
 }
 
-// newNamespace makes a namespace that goes away with the test.
+// newNamespace creates a namespace and deletes it when the test ends.
 func newNamespace(t *testing.T) string {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "chart-"}}

@@ -12,19 +12,19 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// helmLabels are what the chart puts on every object to say which release it is of.
+// helmLabels are the labels that the chart adds to every object to identify the release.
 var helmLabels = []string{
 	"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart",
 }
 
-// TestTheDefaultsAreWhatKubectlInstalls: with the default values the chart installs the same objects as kubectl apply -k
-// deploy, but for what is said here.
+// TestTheDefaultsAreWhatKubectlInstalls verifies that the chart with default values installs the same objects as kubectl apply -k deploy,
+// with the exceptions in this test.
 func TestTheDefaultsAreWhatKubectlInstalls(t *testing.T) {
 	manifests, err := render(t, theChart(t), "")
 	must(t, err)
 	helms, kubectls := byName(t, manifests), byName(t, kubectl(t, "kustomize", "deploy"))
 
-	// The namespace of a release is made by helm install --create-namespace: a chart cannot own it.
+	// helm install --create-namespace creates the namespace of a release. A chart cannot own it.
 	const namespace = "Namespace /mcpserver-operator-system"
 	if kubectls[namespace] == nil {
 		t.Fatalf("no %s", namespace)
@@ -35,24 +35,24 @@ func TestTheDefaultsAreWhatKubectlInstalls(t *testing.T) {
 			remove(object, "labels", helmLabels...)
 		}
 	}
-	// Helm leaves the CRD where it is when it uninstalls.
+	// Helm keeps the CRD when it uninstalls the release.
 	crd := helms["CustomResourceDefinition /mcpservers.toolhive.stacklok.dev"]
 	if crd.GetAnnotations()[kube.ResourcePolicyAnno] != kube.KeepPolicy {
-		t.Errorf("the CRD would go with the release: %v", crd.GetAnnotations())
+		t.Errorf("uninstalling the release would delete the CRD: %v", crd.GetAnnotations())
 	}
 	remove(crd, "annotations", kube.ResourcePolicyAnno)
-	// The chart runs the version of the operator that it was made with, the kustomization the newest that was built.
+	// The chart runs the operator version of its release. The kustomization runs the latest build.
 	for _, objects := range []map[string]*unstructured.Unstructured{helms, kubectls} {
 		container := manager(t, objects)
 		container["image"], _, _ = strings.Cut(container["image"].(string), ":")
 	}
 
 	if difference := cmp.Diff(kubectls, helms); difference != "" {
-		t.Errorf("kubectl apply -k deploy (-) and the chart (+) install different things:\n%s", difference)
+		t.Errorf("kubectl apply -k deploy (-) and the chart (+) install different objects:\n%s", difference)
 	}
 }
 
-// remove removes entries of the labels or the annotations of an object, and the field if that leaves it empty.
+// remove removes keys of the labels or annotations of an object, and removes the field if it becomes empty.
 func remove(object *unstructured.Unstructured, field string, names ...string) {
 	for _, name := range names {
 		unstructured.RemoveNestedField(object.Object, "metadata", field, name)
@@ -71,7 +71,7 @@ func manager(t *testing.T, objects map[string]*unstructured.Unstructured) map[st
 	return containers.([]any)[0].(map[string]any)
 }
 
-// TestTheChartIsWellFormed: helm lint --strict has nothing to say.
+// TestTheChartIsWellFormed verifies that helm lint --strict reports nothing.
 func TestTheChartIsWellFormed(t *testing.T) {
 	lint := action.NewLint()
 	lint.Strict = true
@@ -80,10 +80,10 @@ func TestTheChartIsWellFormed(t *testing.T) {
 	}
 }
 
-// TestAnOldKubernetesIsRefused: where nothing was tested nothing is installed.
+// TestAnOldKubernetesIsRefused verifies that the chart rejects versions of Kubernetes that are not tested.
 func TestAnOldKubernetesIsRefused(t *testing.T) {
 	if _, err := render(t, theChart(t), "", on(t, "v1.34.9")); err == nil || !strings.Contains(err.Error(), "kubeVersion: >=1.35.0-0") {
-		t.Errorf("Kubernetes 1.34: %v", err)
+		t.Errorf("unexpected result for Kubernetes 1.34: %v", err)
 	}
 	for _, version := range []string{"v1.35.0", "v1.37.2", "v1.38.0", "v1.35.4-gke.1134000"} {
 		if _, err := render(t, theChart(t), "", on(t, version)); err != nil {
@@ -92,7 +92,7 @@ func TestAnOldKubernetesIsRefused(t *testing.T) {
 	}
 }
 
-// TestAsADependency: a chart that has this one as a dependency, with a condition, gets what it installs alone.
+// TestAsADependency verifies that the chart installs the same objects when it is a conditional dependency of another chart.
 func TestAsADependency(t *testing.T) {
 	parent := &chart.Chart{Metadata: &chart.Metadata{
 		APIVersion: chart.APIVersionV2, Name: "platform", Version: "1.0.0",
@@ -113,9 +113,9 @@ func TestAsADependency(t *testing.T) {
 	manifests, err := render(t, theChart(t), "")
 	must(t, err)
 	if names, alone := with(`{global: {team: a}, mcpserver-operator: {enabled: true}}`), byName(t, manifests); len(names) != len(alone) {
-		t.Errorf("it installs %v, alone %v", names, alone)
+		t.Errorf("as a dependency, the chart installs %v, alone %v", names, alone)
 	}
 	if names := with(`{mcpserver-operator: {enabled: false}}`); len(names) > 0 {
-		t.Errorf("switched off, it installs %v", names)
+		t.Errorf("a disabled dependency installs %v", names)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestAWrongValueIsRefused: the message names the value and says what it may be.
+// TestAWrongValueIsRefused verifies that the message names the invalid value and the valid ones.
 func TestAWrongValueIsRefused(t *testing.T) {
 	for _, row := range []struct {
 		values string
@@ -38,6 +38,7 @@ func TestAWrongValueIsRefused(t *testing.T) {
 		{`{crds: {install: true}}`, []string{"/crds", "'install' not allowed"}},
 		{`{crds: {keep: "yes"}}`, []string{"/crds/keep", "want boolean"}},
 		{`{metrics: {enabled: 1}}`, []string{"/metrics/enabled", "want boolean"}},
+		{`{metrics: {certificateSecret: My_Secret}}`, []string{"/metrics/certificateSecret", "pattern"}},
 		{`{serviceAccount: {annotations: {role: 1}}}`, []string{"/serviceAccount/annotations/role", "want string"}},
 		{`{resources: {limit: {memory: 1Gi}}}`, []string{"/resources", "'limit' not allowed"}},
 		{`{podDisruptionBudget: {minAvailable: 1}}`, []string{"/podDisruptionBudget", "'minAvailable' not allowed"}},
@@ -56,14 +57,14 @@ func TestAWrongValueIsRefused(t *testing.T) {
 			}
 			for _, word := range row.words {
 				if !strings.Contains(err.Error(), word) {
-					t.Errorf("%q is not in the message:\n%s", word, err)
+					t.Errorf("the message does not contain %q:\n%s", word, err)
 				}
 			}
 		})
 	}
 }
 
-// TestEachValueTakesEffect: what is set shows in an object, and no value that the schema knows is left out here.
+// TestEachValueTakesEffect verifies that each value changes an object, and that the table covers every value of the schema.
 func TestEachValueTakesEffect(t *testing.T) {
 	const (
 		deployment = "Deployment mcpserver-operator-system/mcpserver-operator"
@@ -75,7 +76,7 @@ func TestEachValueTakesEffect(t *testing.T) {
 		values string
 		object string
 		path   string
-		want   string // as YAML; empty for an object that is not there
+		want   string // YAML; empty if the object must not exist
 	}{
 		{`{image: {repository: registry.example/operator, tag: v1}}`, deployment, container + "image", `registry.example/operator:v1`},
 		{`{image: {digest: "sha256:` + strings.Repeat("a", 64) + `", tag: v1}}`, deployment, container + "image",
@@ -96,6 +97,13 @@ func TestEachValueTakesEffect(t *testing.T) {
 		{`{metrics: {enabled: false}}`, "Service mcpserver-operator-system/mcpserver-operator-metrics", "", ``},
 		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-auth", "", ``},
 		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-reader", "", ``},
+		{`{metrics: {certificateSecret: tls}}`, deployment, container + "args",
+			`[--leader-elect, --metrics-cert-path=/etc/metrics-certificate]`},
+		{`{metrics: {certificateSecret: tls}}`, deployment, container + "volumeMounts",
+			`[{name: metrics-certificate, mountPath: /etc/metrics-certificate, readOnly: true}]`},
+		{`{metrics: {certificateSecret: tls}}`, deployment, pod + "volumes",
+			`[{name: metrics-certificate, secret: {secretName: tls}}]`},
+		{`{metrics: {enabled: false, certificateSecret: tls}}`, deployment, pod + "volumes", `null`},
 		{`{serviceAccount: {annotations: {role: a}}}`, "ServiceAccount mcpserver-operator-system/mcpserver-operator",
 			"metadata.annotations", `{role: a}`},
 		{`{resources: {requests: {cpu: 1}, limits: {memory: 1Gi}}}`, deployment, container + "resources",
@@ -122,7 +130,7 @@ func TestEachValueTakesEffect(t *testing.T) {
 			object := byName(t, manifests)[row.object]
 			if row.want == "" || object == nil {
 				if (row.want == "") != (object == nil) {
-					t.Fatalf("%s is there: %t", row.object, object != nil)
+					t.Fatalf("%s exists: %t", row.object, object != nil)
 				}
 				return
 			}
@@ -135,25 +143,25 @@ func TestEachValueTakesEffect(t *testing.T) {
 	}
 	for _, path := range schemaLeaves(t) {
 		if !tested[path] {
-			t.Errorf("the schema has %s, which no row sets", path)
+			t.Errorf("no row covers the value %s of the schema", path)
 		}
 	}
 }
 
-// at returns what is at a path of keys and indices.
+// at returns the value at a path of keys and indices.
 func at(value any, path string) any {
 	for _, step := range strings.Split(path, ".") {
 		switch in := value.(type) {
 		case map[string]any:
 			value = in[step]
 		case []any:
-			value = in[0] // there is one container
+			value = in[0] // the only container
 		}
 	}
 	return value
 }
 
-// leaves returns the paths that values set, as deep as the schema names them: see schemaLeaves.
+// leaves returns the paths of the given values, at the depth of the schema. See schemaLeaves.
 func leaves(set map[string]any, under string) []string {
 	var paths []string
 	for name, value := range set {
@@ -165,13 +173,13 @@ func leaves(set map[string]any, under string) []string {
 	return paths
 }
 
-// schemaLeaves returns the path of each value that the schema names.
+// schemaLeaves returns the path of each value in the schema.
 func schemaLeaves(t *testing.T) []string {
 	t.Helper()
 	content, err := os.ReadFile("../../../deploy/chart/values.schema.json")
 	must(t, err)
 	type schema struct {
-		AdditionalProperties any // false where only the names in Properties are allowed
+		AdditionalProperties any // false if only the names in Properties are allowed
 		Properties           map[string]json.RawMessage
 	}
 	var paths []string

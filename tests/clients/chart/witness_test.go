@@ -18,20 +18,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// witness watches the StatefulSets and the pods of a namespace from one moment on, and remembers whatever happens that
-// must not: a StatefulSet whose spec changes, a StatefulSet or a pod that comes or goes.
+// witness watches the StatefulSets and the pods of a namespace. It records every change that must not happen: a change of a StatefulSet's
+// spec, and the creation or deletion of a StatefulSet or a pod.
 type witness struct {
 	namespace string
 	done      sync.WaitGroup
 
 	mutex    sync.Mutex
 	began    map[string]state
-	versions map[string]string // the newest resourceVersion seen
+	versions map[string]string // the newest resourceVersion that the watch has returned
 	moved    []string
 	ended    bool
 }
 
-// state is what has to stay as it is. The generation counts the changes of a StatefulSet's spec, its scale among them.
+// state must not change. The generation counts the changes of a StatefulSet's spec, including its scale.
 type state struct {
 	uid        types.UID
 	generation int64
@@ -48,7 +48,7 @@ func stateOf(object client.Object) state {
 
 func nameOf(object client.Object) string { return fmt.Sprintf("%T %s", object, object.GetName()) }
 
-// watchPods begins to watch.
+// watchPods starts to watch.
 func watchPods(t *testing.T, namespace string) *witness {
 	t.Helper()
 	w := &witness{namespace: namespace, began: map[string]state{}, versions: map[string]string{}}
@@ -105,7 +105,7 @@ func (w *witness) watch(events watch.Interface) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	if !w.ended {
-		w.moved = append(w.moved, "nobody knows: the watch ended")
+		w.moved = append(w.moved, "unknown: the watch ended")
 	}
 }
 
@@ -129,11 +129,11 @@ func (w *witness) see(event watch.Event) {
 	}
 }
 
-// nothingMoved fails if anything has happened until now that must not.
+// nothingMoved fails if a change that must not happen has been recorded.
 func (w *witness) nothingMoved(t *testing.T, until string) {
 	t.Helper()
 	var missing []string
-	eventually(t, "the watch to have seen all of it", func() (string, bool) {
+	eventually(t, "the watch to be up to date", func() (string, bool) {
 		there := map[string]bool{}
 		var unseen []string
 		for _, list := range w.lists(t) {
@@ -157,6 +157,6 @@ func (w *witness) nothingMoved(t *testing.T, until string) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	if moved := slices.Concat(w.moved, missing); len(moved) > 0 {
-		t.Fatalf("%s, this moved:\n%q", until, moved)
+		t.Fatalf("%s, these changes must not have happened:\n%q", until, moved)
 	}
 }

@@ -1,7 +1,7 @@
 //go:build !linux
 
-// Package namespace makes Linux namespaces. On other systems there are none: New fails, and the methods of a nil Namespace
-// act on the machine itself.
+// Package namespace creates Linux namespaces. On other systems, New fails, and the methods of a nil Namespace act on the
+// machine itself.
 package namespace
 
 import (
@@ -15,12 +15,12 @@ import (
 type Namespace struct{}
 
 // New fails.
-func New(string) (*Namespace, error) { return nil, errors.New("namespaces need Linux") }
+func New(string) (*Namespace, error) { return nil, errors.New("namespaces require Linux") }
 
 // Close does nothing.
 func (n *Namespace) Close() error { return nil }
 
-// PID is 0.
+// PID returns 0.
 func (n *Namespace) PID() int { return 0 }
 
 // Start starts a command.

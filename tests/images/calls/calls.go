@@ -1,5 +1,5 @@
-// Package calls calls a tool of an MCP server again and again over streamable HTTP, as a client of go-sdk, and tells how each
-// call went. The program of tests/images/client runs it in a pod; tests read what it prints.
+// Package calls calls a tool of an MCP server repeatedly over streamable HTTP with a go-sdk client, and reports the result of each call.
+// The program in tests/images/client runs it in a pod. Tests parse its output.
 package calls
 
 import (
@@ -18,67 +18,67 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// InstanceHeader is the response header in which the server of tests/images/server names its pod.
+// InstanceHeader is the response header in which the server of tests/images/server returns the name of its pod.
 const InstanceHeader = "X-Instance"
 
-// maxText bounds what is printed of a tool's answer and of an error.
+// maxText limits the length of tool responses and errors in the output.
 const maxText = 1000
 
-// Options say what is called, and how often.
+// Options select the calls.
 type Options struct {
-	// URL is that of the server, with its path.
+	// URL is the URL of the server, with its path.
 	URL string
-	// Tool is called with Arguments. If empty, a call is a list of the tools.
+	// Tool is called with Arguments. If empty, each call lists the tools.
 	Tool      string
 	Arguments map[string]any
-	// Count is how many calls are made; with 0 as many as For has time for.
+	// Count is the number of calls. If 0, calls continue until For has elapsed.
 	Count int
-	// For is when to stop; never with 0.
+	// For is the time after which calls stop. If 0, there is no limit.
 	For time.Duration
-	// Every is the time from the start of a call to that of the next.
+	// Every is the time between the starts of two calls.
 	Every time.Duration
-	// Timeout is for one call, with the session that it opens.
+	// Timeout limits each call, including the session that the call opens.
 	Timeout time.Duration
-	// Fresh opens a session and a connection for each call, so that a Service may send each to another pod. Otherwise there is
-	// a new session only after a failure.
+	// Fresh opens a session and a connection for each call, so that a Service may route each call to a different pod. If false, the client
+	// only opens a new session after a failure.
 	Fresh bool
 }
 
-// Result is the line of one call.
+// Result is the output line of a call.
 type Result struct {
 	Call         int       `json:"call"`
 	Start        time.Time `json:"start"`
 	OK           bool      `json:"ok"`
 	Milliseconds float64   `json:"milliseconds"`
-	// Connected says that the call opened a session.
+	// Connected is true if the call opened a session.
 	Connected bool `json:"connected,omitempty"`
-	// Instance is the pod that answered, where it says so.
+	// Instance is the pod that responded, if the response contains it.
 	Instance string `json:"instance,omitempty"`
 	Text     string `json:"text,omitempty"`
 	Error    string `json:"error,omitempty"`
 }
 
-// Summary is the last line.
+// Summary is the last output line.
 type Summary struct {
 	Calls           int            `json:"calls"`
 	Failed          int            `json:"failed"`
 	Connections     int            `json:"connections"`
 	MaxMilliseconds float64        `json:"maxMilliseconds"`
 	Instances       map[string]int `json:"instances,omitempty"`
-	// Server, Version, Protocol and Tools are what the last session said.
+	// Server, Version, Protocol and Tools come from the last session.
 	Server   string   `json:"server,omitempty"`
 	Version  string   `json:"version,omitempty"`
 	Protocol string   `json:"protocol,omitempty"`
 	Tools    []string `json:"tools,omitempty"`
 }
 
-// Line is one line of the output: a result, or the summary at the end.
+// Line is an output line: a result, or the summary at the end.
 type Line struct {
 	Result  *Result  `json:"result,omitempty"`
 	Summary *Summary `json:"summary,omitempty"`
 }
 
-// Parse reads the output of Run, also of one that still runs: then there is no summary.
+// Parse parses the output of Run. The output of a running client has no summary.
 func Parse(output []byte) ([]Result, *Summary, error) {
 	var results []Result
 	var summary *Summary
@@ -100,13 +100,13 @@ func Parse(output []byte) ([]Result, *Summary, error) {
 	return results, summary, nil
 }
 
-// Run makes the calls and writes a line of JSON for each. The end of the context ends it early, which is no error.
+// Run makes the calls and writes a line of JSON for each. If the context ends, Run stops early without an error.
 func Run(ctx context.Context, options Options, out io.Writer) (Summary, error) {
 	if options.URL == "" {
 		return Summary{}, errors.New("no URL to call")
 	}
 	if options.Count == 0 && options.For == 0 {
-		return Summary{}, errors.New("calls without end: neither how many nor how long")
+		return Summary{}, errors.New("the number of calls is unlimited: set a count or a duration")
 	}
 	if options.For > 0 {
 		var cancel context.CancelFunc
@@ -119,7 +119,7 @@ func Run(ctx context.Context, options Options, out io.Writer) (Summary, error) {
 	tick := time.NewTicker(max(options.Every, 1))
 	defer tick.Stop()
 	for call := 1; (options.Count == 0 || call <= options.Count) && ctx.Err() == nil; call++ {
-		// A call that was begun is finished: that the time was over is no failure of the server.
+		// A call that has started is completed. The end of the time must not count as a failure of the server.
 		result := c.call(context.WithoutCancel(ctx), call)
 		c.count(result)
 		if err := encoder.Encode(Line{Result: &result}); err != nil {
@@ -136,7 +136,7 @@ func Run(ctx context.Context, options Options, out io.Writer) (Summary, error) {
 	return c.summary, nil
 }
 
-// caller has the session between calls.
+// caller keeps the session between calls.
 type caller struct {
 	options   Options
 	client    *mcp.Client
@@ -155,14 +155,14 @@ func newCaller(options Options) *caller {
 		client:  mcp.NewClient(&mcp.Implementation{Name: "mcpserver-operator-tests", Version: "v1"}, nil),
 		transport: &http.Transport{
 			DialContext: (&net.Dialer{Timeout: options.Timeout}).DialContext,
-			// Also for the DELETE of a session whose server is gone, which has no other deadline.
+			// This also limits the DELETE of a session whose server is gone. That request has no other deadline.
 			ResponseHeaderTimeout: options.Timeout,
 		},
 		summary: Summary{Instances: map[string]int{}},
 	}
 }
 
-// RoundTrip remembers who answered.
+// RoundTrip records which instance responded.
 func (c *caller) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := c.transport.RoundTrip(request)
 	if err == nil {
@@ -220,8 +220,8 @@ func (c *caller) connect(ctx context.Context) error {
 	session, err := c.client.Connect(ctx, &mcp.StreamableClientTransport{
 		Endpoint:   c.options.URL,
 		HTTPClient: &http.Client{Transport: c},
-		MaxRetries: -1, // a failure is to be seen
-		// A stream of its own would be one more connection, which tells nothing about calls.
+		MaxRetries: -1, // no retries, so that failures are reported
+		// A standalone stream would use another connection and is not needed for calls.
 		DisableStandaloneSSE: true,
 	}, nil)
 	if err != nil {
@@ -249,10 +249,10 @@ func (c *caller) list(ctx context.Context) error {
 	return nil
 }
 
-// disconnect ends the session, if there is one, and its connections.
+// disconnect closes the session, if there is one, and its connections.
 func (c *caller) disconnect() {
 	if c.session != nil {
-		_ = c.session.Close() // what it says of a server that is gone is in the result already
+		_ = c.session.Close() // the result already contains the error of a server that is gone
 	}
 	c.session = nil
 	c.transport.CloseIdleConnections()

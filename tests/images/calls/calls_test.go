@@ -17,8 +17,8 @@ import (
 	"mcpserver-operator/tests/images/calls"
 )
 
-// newServer is a server with a tool echo, a tool fail, and a tool hang that answers at the end of the test only. While broken is set it
-// answers 503.
+// newServer returns a server with the tools echo, fail and hang. The tool hang only responds when the test ends. While broken is set,
+// the server returns 503.
 func newServer(t *testing.T, broken *atomic.Bool) *httptest.Server {
 	t.Helper()
 	type input struct {
@@ -65,7 +65,7 @@ func run(t *testing.T, options calls.Options) ([]calls.Result, calls.Summary) {
 		t.Fatal(err)
 	}
 	if summary == nil || summary.Calls != returned.Calls || summary.Failed != returned.Failed || summary.Calls != len(results) {
-		t.Fatalf("%d results, the summary is %+v, that in the output %+v", len(results), returned, summary)
+		t.Fatalf("got %d results, the returned summary %+v, and the printed summary %+v", len(results), returned, summary)
 	}
 	return results, *summary
 }
@@ -74,14 +74,14 @@ func TestCount(t *testing.T) {
 	server := newServer(t, &atomic.Bool{})
 	results, summary := run(t, calls.Options{URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "hi"}, Count: 3})
 	if summary.Calls != 3 || summary.Failed != 0 || summary.Connections != 1 || summary.Instances["web-0"] != 3 {
-		t.Errorf("the summary is %+v, want 3 calls of one session", summary)
+		t.Errorf("got the summary %+v, want 3 calls in one session", summary)
 	}
 	if summary.Server != "fake" || summary.Version != "v9" || summary.Protocol == "" || !slices.Equal(summary.Tools, []string{"echo", "fail", "hang"}) {
-		t.Errorf("the summary is %+v, want what the server is", summary)
+		t.Errorf("got the summary %+v, want the properties of the server", summary)
 	}
 	for i, result := range results {
 		if !result.OK || result.Text != "hi" || result.Instance != "web-0" || result.Milliseconds <= 0 || result.Connected != (i == 0) {
-			t.Errorf("result %d is %+v", i, result)
+			t.Errorf("unexpected result %d: %+v", i, result)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestFresh(t *testing.T) {
 	server := newServer(t, &atomic.Bool{})
 	results, summary := run(t, calls.Options{URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "hi"}, Count: 2, Fresh: true})
 	if summary.Connections != 2 || !results[1].Connected {
-		t.Errorf("the summary is %+v, want a session for each call", summary)
+		t.Errorf("got the summary %+v, want a session for each call", summary)
 	}
 }
 
@@ -99,10 +99,10 @@ func TestDuration(t *testing.T) {
 	begin := time.Now()
 	_, summary := run(t, calls.Options{URL: server.URL, For: 500 * time.Millisecond, Every: 100 * time.Millisecond})
 	if took := time.Since(begin); took < 500*time.Millisecond {
-		t.Errorf("it took %s, want 500ms", took)
+		t.Errorf("the run took %s, want 500ms", took)
 	}
 	if summary.Calls < 2 || summary.Calls > 6 || summary.Failed != 0 {
-		t.Errorf("the summary is %+v, want about 5 calls", summary)
+		t.Errorf("got the summary %+v, want about 5 calls", summary)
 	}
 }
 
@@ -130,7 +130,7 @@ func TestFailures(t *testing.T) {
 		test.options.Count = 1
 		results, summary := run(t, test.options)
 		if results[0].OK || summary.Failed != 1 || !strings.HasPrefix(results[0].Error, test.want) {
-			t.Errorf("%+v: the result is %+v, want %q", test.options, results[0], test.want)
+			t.Errorf("%+v: got the result %+v, want %q", test.options, results[0], test.want)
 		}
 		if timeout := test.options.Timeout; timeout > 0 && summary.MaxMilliseconds > 10*float64(timeout.Milliseconds()) {
 			t.Errorf("%+v: the call took %v ms", test.options, summary.MaxMilliseconds)
@@ -138,13 +138,13 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// A client goes on after a failure, in a new session, so that one outage is not counted until the end.
+// A client opens a new session after a failure, so that a single outage does not affect all later calls.
 func TestRecovery(t *testing.T) {
 	var broken atomic.Bool
 	server := newServer(t, &broken)
 	output := &observed{}
 	output.saw = func(line []byte) {
-		// Works, breaks, works again.
+		// The server works, breaks, and works again.
 		broken.Store(bytes.Contains(line, []byte(`"call":1,`)))
 	}
 	summary, err := calls.Run(t.Context(), calls.Options{URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "hi"}, Count: 3}, output)
@@ -152,11 +152,11 @@ func TestRecovery(t *testing.T) {
 		t.Fatal(err)
 	}
 	if summary.Calls != 3 || summary.Failed != 1 || summary.Connections != 2 {
-		t.Errorf("the summary is %+v, want one of three calls failed, and two sessions", summary)
+		t.Errorf("got the summary %+v, want one failure in three calls, and two sessions", summary)
 	}
 }
 
-// observed tells of each line that is written.
+// observed calls a function for each line that is written.
 type observed struct {
 	saw func(line []byte)
 }
@@ -169,7 +169,7 @@ func (o *observed) Write(line []byte) (int, error) {
 func TestRefused(t *testing.T) {
 	for _, options := range []calls.Options{{Count: 1}, {URL: "http://127.0.0.1:1"}} {
 		if _, err := calls.Run(t.Context(), options, &bytes.Buffer{}); err == nil {
-			t.Errorf("%+v was run", options)
+			t.Errorf("%+v was accepted", options)
 		}
 	}
 }
@@ -177,9 +177,9 @@ func TestRefused(t *testing.T) {
 func TestParseWhileItRuns(t *testing.T) {
 	results, summary, err := calls.Parse([]byte("{\"result\":{\"call\":1,\"ok\":true}}\n{\"result\":{\"ca"))
 	if err != nil || len(results) != 1 || !results[0].OK || summary != nil {
-		t.Errorf("%+v, %+v, %v, want the one line that is complete", results, summary, err)
+		t.Errorf("got %+v, %+v, %v, want the one complete line", results, summary, err)
 	}
 	if _, _, err := calls.Parse([]byte("panic: out of memory\n")); err == nil {
-		t.Error("a line that is no JSON was read")
+		t.Error("a line that is not JSON was accepted")
 	}
 }

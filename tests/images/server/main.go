@@ -1,9 +1,9 @@
-// Command server is an MCP server that the tests can break on purpose. It serves streamable HTTP at /mcp, and /healthz.
+// Command server is an MCP server that can misbehave on request. It serves streamable HTTP at /mcp, and /healthz.
 //
-// Where it listens comes from the environment, as with servers made with FastMCP: MCP_HOST or FASTMCP_HOST, MCP_PORT or
-// FASTMCP_PORT. Without them it listens on 127.0.0.1, where nobody outside of the pod reaches it.
+// It reads its address from the environment, like servers based on FastMCP: MCP_HOST or FASTMCP_HOST, and MCP_PORT or FASTMCP_PORT. If
+// unset, it listens on 127.0.0.1, which is not reachable from outside the pod.
 //
-// Every response names the pod in a header, and a tool call can break a server that runs: see tools.go.
+// Every response has the name of the pod in a header. Tools can make a running server misbehave: see tools.go.
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 	"mcpserver-operator/tests/images/calls"
 )
 
-// The variables that are looked at unless flags say otherwise: those of the operator's API go first.
+// The environment variables for the address, unless flags select others. The variables of the operator's API come first.
 const (
 	hostVariables = "MCP_HOST,FASTMCP_HOST"
 	portVariables = "MCP_PORT,FASTMCP_PORT"
@@ -49,20 +49,20 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.host, "host", "", "the address to listen on, whatever the environment says")
-	flag.StringVar(&o.hostEnv, "host-env", hostVariables, "the variables that are looked at for the address; the first that is set counts")
-	flag.StringVar(&o.port, "port", "", "the port to listen on, whatever the environment says")
-	flag.StringVar(&o.portEnv, "port-env", portVariables, "the variables that are looked at for the port")
-	flag.BoolVar(&o.stateless, "stateless", false, "have no sessions")
-	flag.BoolVar(&o.ignoreSIGTERM, "ignore-sigterm", false, "do not stop at SIGTERM, as a program that does not handle it does not as process 1")
-	flag.DurationVar(&o.readyAfter, "ready-after", 0, "listen only after this time")
+	flag.StringVar(&o.host, "host", "", "the address to listen on; overrides the environment")
+	flag.StringVar(&o.hostEnv, "host-env", hostVariables, "the environment variables for the address; the first one that is set applies")
+	flag.StringVar(&o.port, "port", "", "the port to listen on; overrides the environment")
+	flag.StringVar(&o.portEnv, "port-env", portVariables, "the environment variables for the port; the first one that is set applies")
+	flag.BoolVar(&o.stateless, "stateless", false, "disable sessions")
+	flag.BoolVar(&o.ignoreSIGTERM, "ignore-sigterm", false, "ignore SIGTERM, like a program without a signal handler that runs as process 1")
+	flag.DurationVar(&o.readyAfter, "ready-after", 0, "delay listening by this time")
 	flag.DurationVar(&o.exitAfter, "exit-after", 0, "exit after this time with -exit-code and -termination-message")
-	flag.IntVar(&o.exitCode, "exit-code", 1, "for -exit-after")
-	flag.StringVar(&o.message, "termination-message", "", "for -exit-after: written to -termination-log")
-	flag.StringVar(&o.terminationLog, "termination-log", "/dev/termination-log", "where the kubelet reads why a container ended")
+	flag.IntVar(&o.exitCode, "exit-code", 1, "the exit code for -exit-after")
+	flag.StringVar(&o.message, "termination-message", "", "the message that -exit-after writes to -termination-log")
+	flag.StringVar(&o.terminationLog, "termination-log", "/dev/termination-log", "the file from which the kubelet reads the termination message")
 	flag.IntVar(&o.allocate, "allocate", 0, "use this many MiB of memory, after -ready-after")
-	flag.StringVar(&o.once, "once", "", "a file, such as one in an emptyDir, by which -exit-after and -allocate take place only in the first container that finds it absent")
-	flag.Float64Var(&o.burn, "burn", 0, "use this much of a CPU; the tool burn changes it")
+	flag.StringVar(&o.once, "once", "", "a marker file, for example in an emptyDir; if it exists, -exit-after and -allocate do nothing, otherwise the server creates it")
+	flag.Float64Var(&o.burn, "burn", 0, "the share of a CPU to use; the tool burn changes it")
 	flag.StringVar(&o.data, "data", "", "a folder for the tools put and get")
 	flag.Parse()
 	if err := run(o); err != nil {
@@ -129,7 +129,7 @@ func serve(ctx context.Context, o options, server *mcp.Server) error {
 			mux.ServeHTTP(w, r)
 		}),
 	}
-	// Calls may end, for a moment: streams would never.
+	// Give calls a moment to end. Streams would never end by themselves.
 	stopped := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -142,11 +142,11 @@ func serve(ctx context.Context, o options, server *mcp.Server) error {
 	if err := httpServer.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	<-stopped // Serve returns when that begins, not when it is done
+	<-stopped // Serve returns when the shutdown begins, not when it is complete
 	return nil
 }
 
-// address is where to listen.
+// address returns the address to listen on.
 func (o options) address(getenv func(string) string) string {
 	firstSet := func(value, variables, otherwise string) string {
 		if value != "" {

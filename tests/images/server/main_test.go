@@ -22,7 +22,7 @@ func TestAddress(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := test.options.address(func(name string) string { return test.env[name] }); got != test.want {
-				t.Errorf("the address is %s, want %s", got, test.want)
+				t.Errorf("got the address %s, want %s", got, test.want)
 			}
 		})
 	}

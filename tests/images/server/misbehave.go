@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// first is whether the file does not exist yet, and makes it. Without a file it is always true.
+// first creates the file and reports whether it did not exist before. Without a file it always returns true.
 func first(file string) (bool, error) {
 	if file == "" {
 		return true, nil
@@ -27,7 +27,7 @@ func first(file string) (bool, error) {
 	return true, created.Close()
 }
 
-// exit ends the process, and says why where the kubelet looks.
+// exit ends the process and writes the reason where the kubelet reads it.
 func exit(terminationLog, message string, code int) {
 	if message != "" {
 		if err := os.WriteFile(terminationLog, []byte(message), 0o644); err != nil {
@@ -38,16 +38,16 @@ func exit(terminationLog, message string, code int) {
 	os.Exit(code)
 }
 
-// held keeps what allocate takes.
+// held keeps the memory that allocate takes.
 var held [][]byte
 
-// allocate takes memory and keeps it, a MiB at a time, so that the process is killed as soon as it has too much.
+// allocate takes memory and keeps it. It takes one MiB at a time, so that the process is killed as soon as it exceeds its limit.
 func allocate(mebibytes int) {
 	log.Printf("allocating %d MiB", mebibytes)
 	for range mebibytes {
 		block := make([]byte, 1<<20)
 		for i := 0; i < len(block); i += 4096 {
-			block[i] = 1 // a page that nobody writes to is not there
+			block[i] = 1 // the kernel only provides pages that are written to
 		}
 		held = append(held, block)
 	}
@@ -62,7 +62,7 @@ func (b *burner) set(share float64) {
 	b.share.Store(math.Float64bits(min(max(share, 0), 1)))
 }
 
-// run computes for the share of each period, and rests for what is left.
+// run computes for a share of each period and sleeps for the rest.
 func (b *burner) run(ctx context.Context) {
 	const period = 100 * time.Millisecond
 	for ctx.Err() == nil {

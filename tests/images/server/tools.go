@@ -46,7 +46,7 @@ type entry struct {
 	Value string `json:"value"`
 }
 
-// newTools makes the MCP server. The answer of a tool is its output as JSON.
+// newTools creates the MCP server. A tool returns its output as JSON.
 func newTools(o options, burner *burner) (*mcp.Server, error) {
 	server := mcp.NewServer(&mcp.Implementation{Name: "probe", Version: "v1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "whoami", Description: "Tells who the server runs as, and in which pod."}, whoami)
@@ -96,7 +96,7 @@ func whoami(context.Context, *mcp.CallToolRequest, none) (*mcp.CallToolResult, i
 	return nil, identity{Hostname: hostname, UID: os.Getuid(), GID: os.Getgid(), Groups: append([]int{}, groups...)}, nil
 }
 
-// store keeps a value in a file for each key.
+// store keeps each value in a file with the name of its key.
 type store struct {
 	root *os.Root
 }

@@ -1,7 +1,7 @@
-// Command image builds the operator's image, without a container runtime: "make image" and "make push" run it.
+// Command image builds the image of the operator without a container runtime. "make image" and "make push" run it.
 //
-//	image [flags]                          builds the image into files
-//	image [flags] push REGISTRY/NAME:TAG   does that and pushes it
+//	image [flags]                          build the image and write it to files
+//	image [flags] push REGISTRY/NAME:TAG   build the image, write it to files and push it
 package main
 
 import (
@@ -35,19 +35,19 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
-	out := flags.String("out", "bin/image", "the folder for what is built")
-	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "what to build for, separated by commas")
+	out := flags.String("out", "bin/image", "folder for the programs and the images")
+	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "platforms to build for, separated by commas")
 	tags := flags.String("tags", "", "build tags")
-	version := flags.String("version", "development", "the version of the operator")
-	revision := flags.String("revision", "", "the commit that is built; not said in the image if empty")
-	created := flags.Int64("created", 0, "the time that the image and its files get, in seconds since 1970: that of the commit")
+	version := flags.String("version", "development", "version of the operator")
+	revision := flags.String("revision", "", "commit of the source; if empty, the image has no label for it")
+	created := flags.Int64("created", 0, "time of the image and its files, in seconds since 1970; use the time of the commit")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
 		}
 		return err
 	}
-	destination, err := parseDestination(flags.Args()) // before minutes of building
+	destination, err := parseDestination(flags.Args()) // check the arguments before the build, which takes minutes
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	return err
 }
 
-// parseDestination is nil when nothing is to be pushed.
+// parseDestination returns the destination of the push; nil if the arguments ask for no push.
 func parseDestination(args []string) (*name.Tag, error) {
 	switch {
 	case len(args) == 0:
@@ -93,7 +93,7 @@ func parseDestination(args []string) (*name.Tag, error) {
 	return &tag, nil
 }
 
-// write puts the image into an OCI layout with all platforms, and into an archive for the container runtime of this machine.
+// write writes all platforms to an OCI layout, and the platform of this machine to an archive for its container runtime.
 func write(out, version string, index v1.ImageIndex, stdout io.Writer) error {
 	digest, err := index.Digest()
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What is wrong with the arguments is said before anything is built.
+// TestArguments: wrong arguments are reported before the build.
 func TestArguments(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string

@@ -28,12 +28,12 @@ func run(ctx context.Context) (err error) {
 	kubeconfig := flag.String("kubeconfig", "", "write the kubeconfig of an administrator to this `file`")
 	components := flag.String("components",
 		strings.Join([]string{controlplane.KubeControllerManager, controlplane.KubeScheduler}, ","),
-		"what to run besides etcd and kube-apiserver, separated by commas: kube-controller-manager, "+
-			"kube-scheduler (with a node), metrics-server; empty for nothing else")
+		"additional components, separated by commas: kube-controller-manager, "+
+			"kube-scheduler (with a node), metrics-server; if empty, only etcd and kube-apiserver run")
 	node := flag.String("node", string(controlplane.Played),
-		"what pods run on: played, a node that kwok plays, or real, a node with kubelet and containerd, which needs root")
-	nodes := flag.Int("nodes", 1, "how many real nodes there are: 1 or 2")
-	preflight := flag.Bool("preflight", false, "say whether a real node can run on this machine, and if not, why, and exit")
+		"the kind of node: \"played\" is a node that kwok simulates, \"real\" is a node with kubelet and containerd and requires root")
+	nodes := flag.Int("nodes", 1, "the number of real nodes: 1 or 2")
+	preflight := flag.Bool("preflight", false, "check whether a real node can run on this machine, print the reason if not, and exit")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))

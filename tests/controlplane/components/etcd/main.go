@@ -1,4 +1,4 @@
-// Command etcd is the store of the embedded control plane.
+// Command etcd is the data store of the control plane.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command kube-apiserver is the Kubernetes component of that name, under the name that it records in managedFields.
+// Command kube-apiserver is the Kubernetes API server. managedFields records the name of this executable.
 package main
 
 import (

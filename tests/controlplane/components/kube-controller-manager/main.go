@@ -1,4 +1,4 @@
-// Command kube-controller-manager is the Kubernetes component of that name, under the name that it records in managedFields.
+// Command kube-controller-manager is the Kubernetes controller manager. managedFields records the name of this executable.
 package main
 
 import (

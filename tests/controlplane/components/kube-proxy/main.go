@@ -1,4 +1,4 @@
-// Command kube-proxy is the Kubernetes component of that name, for a real node.
+// Command kube-proxy is the Kubernetes network proxy, for a real node.
 package main
 
 import (

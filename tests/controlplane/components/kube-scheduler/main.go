@@ -1,4 +1,4 @@
-// Command kube-scheduler is the Kubernetes component of that name, under the name that it records in managedFields.
+// Command kube-scheduler is the Kubernetes scheduler. managedFields records the name of this executable.
 package main
 
 import (

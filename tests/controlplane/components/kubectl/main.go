@@ -1,4 +1,4 @@
-// Command kubectl is the real client, for the suites and the demo.
+// Command kubectl is the Kubernetes command-line client, for the test suites and the demo.
 package main
 
 import (
@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	// Before the flags are parsed: constructing the command already logs.
+	// This must run before the flags are parsed, because the constructor of the command already logs.
 	_, _ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
 		util.CheckErr(err)

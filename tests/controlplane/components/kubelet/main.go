@@ -1,4 +1,4 @@
-// Command kubelet is the Kubernetes component of that name, for a real node.
+// Command kubelet is the Kubernetes kubelet, for a real node.
 package main
 
 import (

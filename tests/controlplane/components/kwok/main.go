@@ -1,6 +1,6 @@
-// Command kwok plays a node: pods scheduled to it become Running and Ready. "kwok configuration" prints what it
-// plays, as a file for --config: the stages of nodes and pods, and the metrics of a node with the usage of each pod read
-// from its annotations. kwok as a library has none of it built in.
+// Command kwok simulates a node: pods that are scheduled to the node become Running and Ready. "kwok configuration" prints a
+// file for --config. The file contains the stages of nodes and pods, and the metrics of a node. The CPU usage of each pod comes
+// from its annotations. kwok as a library has no built-in configuration.
 package main
 
 import (
@@ -42,8 +42,8 @@ func main() {
 	}
 }
 
-// run is kwok's own main: its global flags (log, config) are parsed before the command exists, because the command's
-// defaults come from the configuration.
+// run is kwok's own main function. It parses the global flags (log, config) first, because the defaults of the command come from
+// the configuration.
 func run() error {
 	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true

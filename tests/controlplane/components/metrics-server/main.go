@@ -1,4 +1,4 @@
-// Command metrics-server serves metrics.k8s.io, for a HorizontalPodAutoscaler on CPU.
+// Command metrics-server serves metrics.k8s.io. HorizontalPodAutoscalers use it to scale by CPU.
 package main
 
 import (

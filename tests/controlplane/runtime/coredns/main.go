@@ -1,4 +1,4 @@
-// Command coredns is the DNS of a real node: CoreDNS with the plugins that its Corefile names, and no others.
+// Command coredns is the DNS server of a real node: CoreDNS with only the plugins that its Corefile uses.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	// The order in which the plugins handle a query, as in CoreDNS itself.
+	// The order in which the plugins handle a query. It is the same as in CoreDNS.
 	dnsserver.Directives = []string{"bind", "health", "ready", "errors", "cache", "kubernetes"}
 	coremain.Run()
 }

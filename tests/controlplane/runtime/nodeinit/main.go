@@ -1,6 +1,6 @@
-// Command nodeinit is process 1 of a node: it was started in new process, mount and network namespaces, prepares the
-// mounts, writes a line when that is done, and waits. When it ends, the kernel ends every process of the namespaces and
-// undoes their mounts, however the test that started it ended.
+// Command nodeinit is process 1 of a node. It starts in new process, mount and network namespaces, prepares the mounts, prints
+// a line, and waits. When it ends, the kernel ends every process in the namespaces and removes their mounts. This also works if
+// the test that started it was killed.
 package main
 
 import (
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parentFD is the read end of a pipe that closes when the process that started this one is gone.
+// parentFD is the read end of a pipe that closes when the parent process ends.
 const parentFD = 3
 
 func main() {
@@ -28,8 +28,8 @@ func main() {
 	reap()
 }
 
-// mounts gives the node its own /proc and its own /run, where containerd and the CNI plugins keep sockets and namespaces.
-// Nothing that is mounted afterwards is seen outside, but inside mounts propagate, as the kubelet needs it.
+// mounts gives the node a separate /proc and a separate /run, where containerd and the CNI plugins keep sockets and
+// namespaces. Later mounts are not visible outside. Inside, mounts propagate, as the kubelet requires.
 func mounts() error {
 	for _, mount := range []struct {
 		source, target, kind string
@@ -48,7 +48,7 @@ func mounts() error {
 	return nil
 }
 
-// reap collects the processes whose parents have ended: process 1 inherits them.
+// reap collects ended processes whose parents have ended. Process 1 inherits them.
 func reap() {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)

@@ -1,4 +1,4 @@
-// Command pause is the process that holds the namespaces of a pod: it waits until it is told to stop.
+// Command pause holds the namespaces of a pod. It waits until it receives a signal to stop.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package parent ties a component's life to the process that started it.
+// Package parent ends a component when the process that started it ends.
 package parent
 
 import (
@@ -7,13 +7,12 @@ import (
 	"strconv"
 )
 
-// FDVariable names the environment variable that holds the number of an inherited file descriptor: the read end of a
-// pipe whose write end only the starter holds. It is set by package controlplane.
+// FDVariable is the name of an environment variable. Its value is an inherited file descriptor: the read end of a pipe. Only
+// the starting process has the write end. Package controlplane sets the variable.
 const FDVariable = "CONTROLPLANE_PARENT_FD"
 
-// ExitWith makes this process exit when the process that started it is gone, however that ended: a pipe is closed by
-// the kernel even on kill -9, which neither a signal handler nor a deferred Stop survives. Without FDVariable it does
-// nothing.
+// ExitWith makes this process exit when the process that started it ends, for whatever reason. The kernel closes the pipe even
+// after kill -9, when no signal handler and no deferred Stop can run. Without FDVariable, ExitWith does nothing.
 func ExitWith() {
 	fd, err := strconv.Atoi(os.Getenv(FDVariable))
 	if err != nil {

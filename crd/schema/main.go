@@ -1,0 +1,66 @@
+// Command schema reads the CRD of MCPServer from standard input, adds the schema of a PodTemplateSpec and a bound on every list and map, and
+// writes the CRD to standard output.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+)
+
+func main() {
+	if err := run(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "schema:", err)
+		os.Exit(1)
+	}
+}
+
+func run(in io.Reader, out io.Writer) error {
+	content, err := io.ReadAll(in)
+	if err != nil {
+		return fmt.Errorf("reading the CRD: %w", err)
+	}
+	// The typed CRD would be written with an empty status.
+	var definition map[string]any
+	if err := yaml.Unmarshal(content, &definition); err != nil {
+		return fmt.Errorf("parsing the CRD: %w", err)
+	}
+	template, err := templateSchema()
+	if err != nil {
+		return err
+	}
+	properties, err := runtime.DefaultUnstructuredConverter.ToUnstructured(template)
+	if err != nil {
+		return fmt.Errorf("converting the schema: %w", err)
+	}
+	versions, _, err := unstructured.NestedSlice(definition, "spec", "versions")
+	if err != nil {
+		return fmt.Errorf("reading the versions of the CRD: %w", err)
+	}
+	for _, version := range versions {
+		version := version.(map[string]any)
+		at := []string{"schema", "openAPIV3Schema", "properties", "spec", "properties", "podTemplateSpec"}
+		unstructured.RemoveNestedField(version, append(at, "x-kubernetes-preserve-unknown-fields")...)
+		if err := unstructured.SetNestedField(version, properties["properties"], append(at, "properties")...); err != nil {
+			return fmt.Errorf("writing the schema into the CRD: %w", err)
+		}
+		if err := boundSpec(version); err != nil {
+			return err
+		}
+	}
+	if err := unstructured.SetNestedSlice(definition, versions, "spec", "versions"); err != nil {
+		return fmt.Errorf("writing the versions of the CRD: %w", err)
+	}
+	content, err = yaml.Marshal(definition)
+	if err != nil {
+		return fmt.Errorf("writing the CRD: %w", err)
+	}
+	if _, err := fmt.Fprintf(out, "---\n%s", content); err != nil {
+		return fmt.Errorf("writing the CRD: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/cert"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1alpha1"
+)
+
+// TestAWebhookThatRewritesAFieldOfOurs: what it makes of the image is what runs, as with a registry mirror. The operator does not apply
+// again and again, and does not take the webhook for somebody that fights.
+func TestAWebhookThatRewritesAFieldOfOurs(t *testing.T) {
+	theCluster.NeedAuditLog(t)
+	const mirrored = "mirror.example/server:"
+	testEnv.Test(t, feature("a webhook rewrites the image").
+		Assess("of every StatefulSet", statefulSetsPassThrough(t, mirror)).
+		Assess("which runs, and is not written again", all(
+			apply(undeclared), scaleIs(1), imageIs(mirrored+"1"), writesNothing(passesAreForced(5)))).
+		Assess("scaled", all(kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2))).
+		Assess("another image is rolled out", holds(2,
+			apply(strings.Replace(undeclared, "server:1", "server:2", 1)), imageIs(mirrored+"2"), scaleIs(2))).
+		Assess("and not written again either", writesNothing(passesAreForced(5))).
+		// What the webhook does, an operator learns anew: its apply changes nothing.
+		Assess("after a restart once", holds(2, operatorRestarts(), passesAreForced(1), writesNothing(passesAreForced(5)))).
+		Assess("no more revisions than images", revisionsAre(2)).
+		Assess("and nobody is said to fight", all(
+			conditionIsGone(v1alpha1.ConditionFieldConflict), noEventSays("FieldFight"), noEventSays("FieldTakenBack"))).
+		Assess("without the webhook, the image of the MCPServer is rolled out with the next edit", holds(2,
+			noWebhook(), apply(strings.Replace(undeclared, "server:1", "server:3", 1)), imageIs("registry.example/server:3"), scaleIs(2))).
+		Feature())
+}
+
+// TestANamespaceWhoseWritesHangHoldsUpNoOther: not with more MCPServers than the operator has workers.
+func TestANamespaceWhoseWritesHangHoldsUpNoOther(t *testing.T) {
+	const servers = 8 // twice the default of --concurrency
+	released := make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	defer release()
+	var mutex sync.Mutex
+	hanging := 0
+	hang := func(ctx context.Context, _ admission.Request) admission.Response {
+		mutex.Lock()
+		hanging++
+		mutex.Unlock()
+		select {
+		case <-released:
+		case <-ctx.Done():
+		}
+		return admission.Allowed("")
+	}
+	testEnv.Test(t, feature("the writes of a namespace hang in a webhook").
+		Assess("of many MCPServers", all(statefulSetsPassThrough(t, hang), step(func(ctx context.Context, t *testing.T) {
+			for i := range servers {
+				apply(strings.Replace(undeclared, "name: web", fmt.Sprint("name: hangs-", i), 1))(ctx, t, nil)
+			}
+			eventually(ctx, t, "the writes of three workers hang", func(context.Context) (string, bool) {
+				mutex.Lock()
+				defer mutex.Unlock()
+				return fmt.Sprint(hanging), hanging >= 3
+			})
+		}))).
+		Assess("an MCPServer in another namespace is carried out meanwhile", step(func(ctx context.Context, t *testing.T) {
+			other := feature("another namespace").
+				Assess("its MCPServer is Ready", all(apply(undeclared), scaleIs(1))).
+				Assess("and its image is rolled out", imageChanges("registry.example/server:2"))
+			testEnv.Test(t, other.Feature())
+			mutex.Lock()
+			defer mutex.Unlock()
+			if hanging > 3 {
+				t.Errorf("%d writes hung: those before were not held up all the time", hanging)
+			}
+			release()
+		})).
+		Assess("and afterwards those that hung are carried out", step(func(ctx context.Context, t *testing.T) {
+			eventually(ctx, t, "all StatefulSets exist", func(ctx context.Context) (string, bool) {
+				var sets appsv1.StatefulSetList
+				must(t, theCluster.Client.List(ctx, &sets, client.InNamespace(in(ctx))))
+				return fmt.Sprint(len(sets.Items)), len(sets.Items) == servers
+			})
+		})).
+		Feature())
+}
+
+// mirror rewrites the images of a StatefulSet to those of a mirror of their registry.
+func mirror(_ context.Context, request admission.Request) admission.Response {
+	set := &appsv1.StatefulSet{}
+	if err := json.Unmarshal(request.Object.Raw, set); err != nil {
+		return admission.Errored(http.StatusBadRequest, err)
+	}
+	for i := range set.Spec.Template.Spec.Containers {
+		container := &set.Spec.Template.Spec.Containers[i]
+		container.Image = strings.Replace(container.Image, "registry.example/", "mirror.example/", 1)
+	}
+	rewritten, err := json.Marshal(set)
+	if err != nil {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	return admission.PatchResponseFromRaw(request.Object.Raw, rewritten)
+}
+
+// webhookTimeout is how long the API server waits for the webhook of a test. It is the longest that Kubernetes takes.
+const webhookTimeout = 30 * time.Second
+
+// statefulSetsPassThrough registers a mutating webhook for the StatefulSets in the namespace of a test. It goes when the test ends.
+func statefulSetsPassThrough(test *testing.T, handle admission.HandlerFunc) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", nil, nil)
+		must(t, err)
+		pair, err := tls.X509KeyPair(certificate, key)
+		must(t, err)
+		webhook := httptest.NewUnstartedServer(&admission.Webhook{Handler: handle})
+		webhook.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		webhook.StartTLS()
+		test.Cleanup(webhook.Close)
+		test.Cleanup(func() { deleteWebhook(context.WithoutCancel(ctx), test) })
+		must(t, theCluster.Client.Create(ctx, &admissionv1.MutatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: in(ctx)},
+			Webhooks: []admissionv1.MutatingWebhook{{
+				Name:                    "rewrites.e2e.example",
+				ClientConfig:            admissionv1.WebhookClientConfig{URL: ptr.To(webhook.URL), CABundle: certificate},
+				NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: in(ctx)}},
+				AdmissionReviewVersions: []string{"v1"},
+				SideEffects:             ptr.To(admissionv1.SideEffectClassNone),
+				TimeoutSeconds:          ptr.To(int32(webhookTimeout.Seconds())),
+				Rules: []admissionv1.RuleWithOperations{{
+					Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
+					Rule:       admissionv1.Rule{APIGroups: []string{appsv1.GroupName}, APIVersions: []string{"v1"}, Resources: []string{"statefulsets"}},
+				}},
+			}},
+		}))
+	})
+}
+
+// noWebhook removes the webhook of the test.
+func noWebhook() features.Func { return step(deleteWebhook) }
+
+func deleteWebhook(ctx context.Context, t *testing.T) {
+	t.Helper()
+	must(t, client.IgnoreNotFound(theCluster.Client.Delete(ctx,
+		&admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: in(ctx)}})))
+}
+
+// revisionsAre fails unless the pod template of the StatefulSet has had so many versions.
+func revisionsAre(number int) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		var revisions appsv1.ControllerRevisionList
+		must(t, theCluster.Client.List(ctx, &revisions, client.InNamespace(in(ctx))))
+		if len(revisions.Items) != number {
+			t.Errorf("the StatefulSet has had %d revisions, want %d", len(revisions.Items), number)
+		}
+	})
+}
