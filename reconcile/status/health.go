@@ -143,7 +143,7 @@ func podConditions(s *observe.Snapshot) []metav1.Condition {
 	set, pods := s.Children.StatefulSet, s.Pods
 	reason, message := unreadiness(set, serving(s), pods.Terminating)
 	if reason == "" && len(pods.Surplus) > 0 {
-		reason, message = reasonProgressing, fmt.Sprintf("pod %s does not exist, and pod %s is not asked for", pods.Missing[0], pods.Surplus[0])
+		reason, message = reasonProgressing, fmt.Sprintf("pod %s is missing, and pod %s is surplus", pods.Missing[0], pods.Surplus[0])
 	}
 	if reason != "" {
 		reason, message = explain(reason, message, set, pods)
@@ -212,7 +212,7 @@ func unreadiness(set *appsv1.StatefulSet, serving, terminating int32) (reason, m
 	toUpdate := podsToUpdate(set)
 	switch {
 	case set.Status.Replicas != wanted:
-		return reasonProgressing, fmt.Sprintf("%d pods exist, %d are asked for", set.Status.Replicas, wanted)
+		return reasonProgressing, fmt.Sprintf("%d pods exist, %d are desired", set.Status.Replicas, wanted)
 	// A pod that is being deleted does not count as up to date, regardless of its revision.
 	case set.Status.UpdatedReplicas < toUpdate && (set.Status.UpdatedReplicas+terminating < toUpdate || serving >= wanted):
 		return reasonProgressing, fmt.Sprintf("%d of %d pods are up to date", set.Status.UpdatedReplicas, toUpdate)

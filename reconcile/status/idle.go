@@ -18,7 +18,7 @@ import (
 // because the autoscaler scales it up again. Otherwise the server is stopped, because it stays at 0 until a user acts.
 func zeroScale(server *v1alpha1.MCPServer, owner *ownership.Owner, found observe.Autoscalers) (reason, message string) {
 	if hpa := idleBy(owner, found); hpa != nil {
-		message = fmt.Sprintf("scaled to 0 by %s, which scales it up again when its metrics ask for it: no pod runs", scale.AutoscalerName(hpa))
+		message = fmt.Sprintf("scaled to 0 by %s, which scales it up again when its metrics require it: no pod runs", scale.AutoscalerName(hpa))
 		if failure := metricsFailure(hpa); failure != "" {
 			message += fmt.Sprintf(". It cannot at present, because it has no metrics (%.64q): see kubectl -n %s describe hpa %s",
 				failure, server.Namespace, hpa.Name)

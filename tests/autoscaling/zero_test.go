@@ -49,7 +49,7 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	must(t, err)
 
 	metrics.set(0)
-	isAtZero(t, namespace, v1alpha1.PhaseReady, "Idle", "scaled to 0 by HorizontalPodAutoscaler/autoscaled, which scales it up again when its metrics ask for it: no pod runs")
+	isAtZero(t, namespace, v1alpha1.PhaseReady, "Idle", "scaled to 0 by HorizontalPodAutoscaler/autoscaled, which scales it up again when its metrics require it: no pod runs")
 	scaledToZeroIs(t, namespace, corev1.ConditionTrue)
 	apply(t, namespace, toZero) // a second apply declares nothing
 	kubectl(t, namespace, "annotate", "mcpserver/"+server, "example.com/touched=yes")
