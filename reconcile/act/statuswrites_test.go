@@ -9,7 +9,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAPassOnAStatusFromBeforeAWriteIsRepeated: until the cache shows the write, and no longer.
+// TestAPassOnAStatusFromBeforeAWriteIsRepeated: until the cache has the write, and not later.
 func TestAPassOnAStatusFromBeforeAWriteIsRepeated(t *testing.T) {
 	server := func(uid types.UID, version string) *v1alpha1.MCPServer {
 		return &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: uid, ResourceVersion: version}}
