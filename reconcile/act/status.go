@@ -76,12 +76,14 @@ func (w *StatusWriter) Forget(server client.ObjectKey) { w.writes.forget(server)
 func statusConfiguration(status *v1alpha1.MCPServerStatus) *crdac.MCPServerStatusApplyConfiguration {
 	to := crdac.MCPServerStatus().
 		WithObservedGeneration(status.ObservedGeneration).
-		WithPhase(status.Phase).
 		WithReady(status.Ready).
 		WithReplicas(status.Replicas).
 		WithReadyReplicas(status.ReadyReplicas).
 		WithSelector(status.Selector).
 		WithURL(status.URL)
+	if status.Phase != "" { // somebody has removed the status, and this pass writes a part of it
+		to.WithPhase(status.Phase)
+	}
 	if status.Scale != nil {
 		to.WithScale(scaleConfiguration(status.Scale))
 	}

@@ -35,3 +35,12 @@ func TestAPassOnAStatusFromBeforeAWriteIsRepeated(t *testing.T) {
 		t.Error("an MCPServer that is gone is remembered")
 	}
 }
+
+// TestAPartOfAStatusIsWritten verifies that the record of the scale can be written after somebody has removed the status: the schema refuses
+// an empty phase.
+func TestAPartOfAStatusIsWritten(t *testing.T) {
+	got := statusConfiguration(&v1alpha1.MCPServerStatus{Scale: &v1alpha1.ScaleStatus{Replicas: 3}})
+	if got.Phase != nil || got.Scale == nil || *got.Scale.Replicas != 3 {
+		t.Errorf("got phase %v, scale %+v", got.Phase, got.Scale)
+	}
+}
