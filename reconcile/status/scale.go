@@ -1,6 +1,8 @@
 package status
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mcpserver-operator/applyconfigs"
@@ -61,23 +63,35 @@ func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1alpha1.MCPServe
 	return status, true
 }
 
-// remember copies the history of the last scale status to the next one.
+// remember copies the history of the last scale to next. A time in the future was edited, or a clock was wrong: remember replaces it with the
+// present time.
 func remember(last, next *v1alpha1.ScaleStatus, now metav1.Time) *v1alpha1.ScaleStatus {
 	next.Since, next.Transfers = now, nil
 	if last == nil {
 		return next
 	}
-	next.Transfers = last.Transfers
+	next.Transfers = slices.Clone(last.Transfers)
+	for i := range next.Transfers {
+		next.Transfers[i].Time = notAfter(now, next.Transfers[i].Time)
+	}
 	// If an autoscaler is deleted or adopted by KEDA, the name of the owner changes, but the writer does not.
 	renamed := last.Manager == next.Manager && last.Operation == next.Operation &&
 		last.Subresource == next.Subresource && last.Replicas == next.Replicas
 	if last.Owner == next.Owner || renamed {
-		next.Since = last.Since
+		next.Since = notAfter(now, last.Since)
 		return next
 	}
-	next.Transfers = append([]v1alpha1.ScaleTransfer{{
+	next.Transfers = slices.Insert(next.Transfers, 0, v1alpha1.ScaleTransfer{
 		Time: now, From: last.Owner, To: next.Owner, FromReplicas: last.Replicas, ToReplicas: next.Replicas,
-	}}, last.Transfers...)
+	})
 	next.Transfers = next.Transfers[:min(len(next.Transfers), transfersKept)]
 	return next
+}
+
+// notAfter returns a time, or now if the time is later.
+func notAfter(now, at metav1.Time) metav1.Time {
+	if at.After(now.Time) {
+		return now
+	}
+	return at
 }

@@ -96,6 +96,8 @@ func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Conditi
 		condition.LastTransitionTime = now                               // used only if the condition changes its status
 		condition.Message = Bounded(condition.Message, mostMessage)
 		apimeta.SetStatusCondition(&status.Conditions, condition)
+		written := apimeta.FindStatusCondition(status.Conditions, condition.Type)
+		written.LastTransitionTime = notAfter(now, written.LastTransitionTime)
 	}
 }
 

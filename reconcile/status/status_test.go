@@ -115,6 +115,27 @@ func TestTransfersKeepTheLastFive(t *testing.T) {
 	}
 }
 
+// TestTimesFromTheFutureAreReplaced verifies that an edited status, or the status of an operator with a wrong clock, does not show times in
+// the future for ever.
+func TestTimesFromTheFutureAreReplaced(t *testing.T) {
+	now, future := metav1.NewTime(start), metav1.NewTime(start.Add(24*time.Hour))
+	last := &v1alpha1.ScaleStatus{Owner: "kubectl", Since: future, Transfers: []v1alpha1.ScaleTransfer{{Time: future, From: "a", To: "kubectl"}}}
+	got := remember(last, &v1alpha1.ScaleStatus{Owner: "kubectl"}, now)
+	if got.Since != now || got.Transfers[0].Time != now {
+		t.Errorf("got %+v", got)
+	}
+	if last.Transfers[0].Time != future {
+		t.Error("the last status was changed, which belongs to the cache")
+	}
+	status := v1alpha1.MCPServerStatus{Conditions: []metav1.Condition{{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: future,
+	}}}
+	setConditions(&status, ready("PodsReady", ""), now)
+	if got := status.Conditions[0].LastTransitionTime; got != now {
+		t.Errorf("the condition has changed at %s", got)
+	}
+}
+
 // TestConditionsOfOthersAreLeftAlone: other writers may add conditions to the list.
 func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 	server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Conditions: []metav1.Condition{
