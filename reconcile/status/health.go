@@ -198,7 +198,8 @@ func serving(s *observe.Snapshot) int32 {
 }
 
 // unreadiness returns why not every desired pod of a StatefulSet is ready and up to date. Serving is how many pods receive traffic,
-// terminating is how many pods are being deleted.
+// terminating is how many pods are being deleted. Package kstatus of cli-utils has similar rules. It is not used because it counts
+// pods that are being deleted as ready, as the status of the StatefulSet does, and because it takes unstructured objects only.
 func unreadiness(set *appsv1.StatefulSet, serving, terminating int32) (reason, message string) {
 	switch {
 	case set == nil:
