@@ -19,7 +19,7 @@ import (
 var (
 	applies = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mcpserver_applies_total",
-		Help: "Applies of children, by kind and by result: applied, conflict (the object had changed; tried again) or error.",
+		Help: "Applies of children, by kind and by result: applied, conflict (the object had changed; retried) or error.",
 	}, []string{"kind", "result"})
 	scaleTransfers = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mcpserver_scale_transfers_total",
@@ -27,7 +27,7 @@ var (
 	}, []string{"from", "to"})
 	scaleFights = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "mcpserver_scale_fights_total",
-		Help: "Take-backs of the scale in a fight: the third within a minute, and each one after.",
+		Help: "Take-backs of the scale in a fight: the third within a minute, and each later one.",
 	})
 )
 
@@ -35,16 +35,16 @@ func init() {
 	metrics.Registry.MustRegister(applies, scaleTransfers, scaleFights)
 }
 
-// scaleOwner is the gauge of the collector below.
+// scaleOwner is the gauge of collector.
 var scaleOwner = prometheus.NewDesc("mcpserver_scale_owner",
-	"1 for the present owner of the scale of each MCPServer, by its kind: MCPServer, Unclaimed, HorizontalPodAutoscaler, ScaledObject, "+
+	"1 for the current owner of the scale of each MCPServer, by its kind: MCPServer, Unclaimed, HorizontalPodAutoscaler, ScaledObject, "+
 		"a well-known field manager, or other.",
 	[]string{"namespace", "name", "owner"}, nil)
 
-// mostCollecting is how long a scrape waits for the cache.
+// mostCollecting is the maximum time that a scrape waits for the cache.
 const mostCollecting = 5 * time.Second
 
-// collector reads the metrics of state off the cache when they are asked for.
+// collector computes the state metrics from the cache at each scrape.
 type collector struct {
 	cache client.Reader
 }
@@ -53,7 +53,7 @@ func (c collector) Describe(descriptions chan<- *prometheus.Desc) { descriptions
 
 func (c collector) Collect(series chan<- prometheus.Metric) {
 	var servers v1alpha1.MCPServerList
-	// A cache that has not been filled yet lets a reader wait, and a scrape has a deadline of its own.
+	// A cache that is not synced blocks readers, and a scrape has a deadline.
 	ctx, cancel := context.WithTimeout(context.Background(), mostCollecting)
 	defer cancel()
 	if err := c.cache.List(ctx, &servers, client.UnsafeDisableDeepCopy); err != nil {
@@ -69,7 +69,7 @@ func (c collector) Collect(series chan<- prometheus.Metric) {
 	}
 }
 
-// countApplies counts what came of the applies of a pass.
+// countApplies counts the results of the applies of a pass.
 func countApplies(results plan.Results) {
 	for i := range results {
 		if action := results[i].Step.Action; action != plan.Create && action != plan.Apply {
@@ -83,7 +83,7 @@ func countApplies(results plan.Results) {
 	}
 }
 
-// countTransfer counts a transfer of the scale, if a status has one that the status before does not have.
+// countTransfer counts a transfer of the scale, if the new status has one more transfer than the previous status.
 func countTransfer(before, now *v1alpha1.ScaleStatus) {
 	if status.Transferred(before, now) {
 		scaleTransfers.WithLabelValues(scale.OwnerKind(before.Owner), scale.OwnerKind(now.Owner)).Inc()

@@ -12,7 +12,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestTheMetricShowsThePresentOwnerOfEachScale: by kind, because the names of field managers are anybody's choice.
+// TestTheMetricShowsThePresentOwnerOfEachScale: by kind, because any writer can choose the name of its field manager.
 func TestTheMetricShowsThePresentOwnerOfEachScale(t *testing.T) {
 	server := func(name, owner string) *v1alpha1.MCPServer {
 		server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name}}
@@ -29,7 +29,7 @@ func TestTheMetricShowsThePresentOwnerOfEachScale(t *testing.T) {
 		server("a", "MCPServer"), server("b", "HorizontalPodAutoscaler/b"), server("c", "kubectl"), server("d", "drawn at random"), server("new", ""),
 	).Build()
 	const wanted = `
-		# HELP mcpserver_scale_owner 1 for the present owner of the scale of each MCPServer, by its kind: MCPServer, Unclaimed, HorizontalPodAutoscaler, ScaledObject, a well-known field manager, or other.
+		# HELP mcpserver_scale_owner 1 for the current owner of the scale of each MCPServer, by its kind: MCPServer, Unclaimed, HorizontalPodAutoscaler, ScaledObject, a well-known field manager, or other.
 		# TYPE mcpserver_scale_owner gauge
 		mcpserver_scale_owner{name="a",namespace="team",owner="MCPServer"} 1
 		mcpserver_scale_owner{name="b",namespace="team",owner="HorizontalPodAutoscaler"} 1

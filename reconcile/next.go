@@ -8,12 +8,12 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// strayMost is the longest time between two looks at the pods of a deleted StatefulSet, which the API server is asked for.
+// strayMost is the maximum time between two requests to the API server for the pods of a deleted StatefulSet.
 const strayMost = time.Minute
 
-// nextLook is when to make another pass that no watch may ask for: after a write, while a deleted StatefulSet waits for its pods, when a
-// report is due that waits, when time alone tells that a pod does not work, or in a fight, to put something back after a delay or to say
-// that the fight is over. Soon is true after a write of the status, and while the cache does not show one. Zero for never.
+// nextLook returns the time until the next pass that no watch event may trigger: after a write, while pods of a deleted StatefulSet exist, when a
+// delayed report is due, when a problem of a pod shows only by the passing of time, or in a fight, for the next take-back or to report that the
+// fight is over. Soon is true after a write of the status, and while the cache does not have this write. Zero means that no pass is needed.
 func nextLook(s *observe.Snapshot, p plan.Plan, results plan.Results, soon bool, postponed time.Duration) time.Duration {
 	if results.Wrote() || soon {
 		return settleAfter
@@ -34,7 +34,7 @@ func nextLook(s *observe.Snapshot, p plan.Plan, results plan.Results, soon bool,
 	return next
 }
 
-// fightsEnd are the times at which something about a fight changes.
+// fightsEnd returns the times at which the state of a fight changes.
 func fightsEnd(s *observe.Snapshot, p plan.Plan, results plan.Results) []time.Time {
 	var ends []time.Time
 	for i := range results {

@@ -35,7 +35,7 @@ func TestTheNextLookIsAtTheFirstThatIsDue(t *testing.T) {
 	}
 }
 
-// TestStrayPodsAreLookedAtLessAndLessOften: it takes a request to the API server.
+// TestStrayPodsAreLookedAtLessAndLessOften, because each check is a request to the API server.
 func TestStrayPodsAreLookedAtLessAndLessOften(t *testing.T) {
 	s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.Now(), Stray: []string{"web-0"}}
 	for unready, want := range map[time.Duration]time.Duration{0: settleAfter, 20 * time.Second: 10 * time.Second, time.Hour: strayMost} {

@@ -23,12 +23,12 @@ import (
 	"mcpserver-operator/reconcile/plan"
 )
 
-// mostPasses is more than any MCPServer needs until its plan has no step that is followed by another one.
+// mostPasses is more passes than any MCPServer needs until no step of its plan requires another pass.
 const mostPasses = 5
 
-// Preview prints what the next passes over an MCPServer would do to its children: each step of the plan and its reason, and a diff of each
-// child that changes. It writes nothing to the API server. It is meant for a look before the operator is started over MCPServers that
-// another operator runs. The Client has to read from the API server, which is asked, in a dry run, for the defaults of what goes.
+// Preview prints what the next passes over an MCPServer would do to its children: each step of the plan with its reason, and a diff of each
+// child that changes. It writes nothing to the API server. Use it before the operator takes over the MCPServers of another operator. Client must
+// read from the API server, not from a cache. A dry run on the API server sets the default values of removed fields.
 func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.Writer) error {
 	r.once.Do(r.start)
 	server := &v1alpha1.MCPServer{}
@@ -69,10 +69,10 @@ func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.W
 		}
 		snapshot = next
 	}
-	return fmt.Errorf("the plan for MCPServer %q does not come to an end", key)
+	return fmt.Errorf("the plan for MCPServer %q still has steps after %d passes", key, mostPasses)
 }
 
-// patched is a child after a step that patches it.
+// patched returns a child after a step that patches it.
 func patched(step *plan.Step) (client.Object, error) {
 	before, err := json.Marshal(step.Live)
 	if err != nil {
@@ -92,7 +92,7 @@ func patched(step *plan.Step) (client.Object, error) {
 	}
 	object, isObject := reflect.New(reflect.TypeOf(step.Live).Elem()).Interface().(client.Object)
 	if !isObject {
-		return nil, fmt.Errorf("%T is no object", step.Live)
+		return nil, fmt.Errorf("%T is not an object", step.Live)
 	}
 	if err := json.Unmarshal(after, object); err != nil {
 		return nil, fmt.Errorf("reading %s after its patch: %w", step.Child, err)
@@ -100,8 +100,8 @@ func patched(step *plan.Step) (client.Object, error) {
 	return object, nil
 }
 
-// previewStep prints what a step changes in a child. A dry run would not do: what is applied counts for a version that there is not yet if
-// the child is patched before.
+// previewStep prints what a step changes in a child. It cannot use a dry run of the apply: if an earlier step patches the child, the apply is for a
+// version that does not exist yet.
 func previewStep(ctx context.Context, c client.Client, out io.Writer, step *plan.Step) error {
 	if !step.Writes() {
 		return nil
@@ -110,7 +110,7 @@ func previewStep(ctx context.Context, c client.Client, out io.Writer, step *plan
 	if step.Want != nil {
 		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(step.Want)
 		if err != nil {
-			return fmt.Errorf("reading what is wanted of %s: %w", step.Child, err)
+			return fmt.Errorf("converting the apply configuration of %s: %w", step.Child, err)
 		}
 		after = &unstructured.Unstructured{Object: content}
 	}
@@ -122,7 +122,7 @@ func previewStep(ctx context.Context, c client.Client, out io.Writer, step *plan
 		before = &unstructured.Unstructured{Object: content}
 	}
 	if before != nil && after != nil {
-		before.SetGroupVersionKind(after.GroupVersionKind()) // a typed client does not tell it
+		before.SetGroupVersionKind(after.GroupVersionKind()) // a typed client does not set it
 		dropped, err := droppedFields(after, step.Live)
 		if err != nil {
 			return err
@@ -131,7 +131,7 @@ func previewStep(ctx context.Context, c client.Client, out io.Writer, step *plan
 			return fmt.Errorf("applying to %s: %w", step.Child, err)
 		}
 		if err := c.Update(ctx, after, client.DryRunAll); err != nil {
-			return fmt.Errorf("asking what would become of %s: %w", step.Child, err)
+			return fmt.Errorf("updating %s in a dry run: %w", step.Child, err)
 		}
 	}
 	from, err := manifestOf(before)
@@ -171,7 +171,7 @@ func droppedFields(want *unstructured.Unstructured, live client.Object) (*fieldp
 		return nil, err
 	}
 	dropped := ours.Difference(wanted).Difference(others)
-	// An object or a map stays while it has something left; only values and entries of lists go.
+	// Only values and list entries are removed. An object or a map stays while it has other fields.
 	leaves, items := dropped.Leaves(), fieldpath.NewSet()
 	dropped.Iterate(func(path fieldpath.Path) {
 		if path[len(path)-1].FieldName == nil {
@@ -181,7 +181,7 @@ func droppedFields(want *unstructured.Unstructured, live client.Object) (*fieldp
 	return leaves.Union(items), nil
 }
 
-// manifestOf prints an object without what the API server keeps account of.
+// manifestOf returns an object as YAML, without its status and the metadata that the API server sets.
 func manifestOf(object *unstructured.Unstructured) (string, error) {
 	if object == nil {
 		return "", nil

@@ -11,15 +11,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// fairQueue is a priority queue that keeps one worker for other namespaces than the busiest: the requests of a namespace wait while all
-// workers but one serve that namespace. Without it, one tenant that edits a large MCPServer again and again, or whose writes hang in an
-// admission webhook, would occupy all workers.
+// fairQueue is a priority queue in which one namespace cannot occupy all workers: if all workers but one serve a namespace, further requests
+// of this namespace wait. Otherwise a tenant that repeatedly edits a large MCPServer, or whose writes hang in an admission webhook, could
+// occupy all workers.
 //
-// A request that waits is not in the embedded queue, but one that is added again meanwhile is, and waits with the higher of the two
-// priorities.
+// A waiting request is not in the embedded queue. If it is added again while it waits, it is in both, and then waits with the higher of the
+// two priorities.
 type fairQueue struct {
 	priorityqueue.PriorityQueue[reconcile.Request]
-	// most is the number of workers that serve one namespace at a time.
+	// most is the maximum number of workers that serve one namespace at the same time.
 	most int
 
 	mutex      sync.Mutex
@@ -29,15 +29,15 @@ type fairQueue struct {
 
 // namespaceQueue is the state of one namespace.
 type namespaceQueue struct {
-	// running is the number of workers that serve the namespace, or are about to: see next.
+	// running is the number of workers that serve the namespace or are reserved for it: see next.
 	running int
-	// next are requests whose turn it is, and which are in the embedded queue again.
+	// next are the requests with a reserved worker. They are in the embedded queue again.
 	next map[reconcile.Request]bool
-	// waiting are the requests whose turn it is not.
+	// waiting are the requests without a worker.
 	waiting waitingRequests
 }
 
-// newFairQueue returns the queue of a controller with a number of workers. With one worker, nothing is left for others.
+// newFairQueue returns the queue of a controller with the given number of workers. With one worker it has no effect.
 func newFairQueue(workers int, log logr.Logger) func(string, workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
 	return func(controller string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
 		return &fairQueue{
@@ -67,7 +67,7 @@ func (q *fairQueue) GetWithPriority() (request reconcile.Request, priority int, 
 	}
 }
 
-// Done ends the work on a request, and lets the next of its namespace have its turn.
+// Done ends the work on a request, and starts the next waiting request of its namespace.
 func (q *fairQueue) Done(request reconcile.Request) {
 	q.PriorityQueue.Done(request)
 	if next, found := q.end(request.Namespace); found {
@@ -75,7 +75,7 @@ func (q *fairQueue) Done(request reconcile.Request) {
 	}
 }
 
-// begin reports whether a worker may serve a request. If not, the request waits.
+// begin reports whether a worker may serve a request. Otherwise it adds the request to the waiting requests.
 func (q *fairQueue) begin(request reconcile.Request, priority int) bool {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
@@ -97,7 +97,7 @@ func (q *fairQueue) begin(request reconcile.Request, priority int) bool {
 	return false
 }
 
-// end frees a worker of a namespace. It returns the request that the worker is for next, if one waits.
+// end frees a worker of a namespace. If a request waits, it returns this request and reserves the worker for it.
 func (q *fairQueue) end(namespace string) (next waitingRequest, found bool) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
@@ -119,13 +119,13 @@ type waitingRequest struct {
 	added    uint64
 }
 
-// waitingRequests is a heap: the highest priority is first, and of the same priority the one that was added first.
+// waitingRequests is a heap, ordered by priority (highest first) and then by the order of addition.
 type waitingRequests struct {
 	all []waitingRequest
 	at  map[reconcile.Request]int
 }
 
-// add adds a request, or raises the priority of one that waits already.
+// add adds a request, or raises the priority of a request that already waits.
 func (w *waitingRequests) add(request waitingRequest) {
 	i, waits := w.at[request.Request]
 	switch {
@@ -149,14 +149,14 @@ func (w *waitingRequests) Swap(i, j int) {
 	w.at[w.all[i].Request], w.at[w.all[j].Request] = i, j
 }
 
-// Push is for package heap.
+// Push implements heap.Interface.
 func (w *waitingRequests) Push(x any) {
 	request := x.(waitingRequest)
 	w.at[request.Request] = len(w.all)
 	w.all = append(w.all, request)
 }
 
-// Pop is for package heap.
+// Pop implements heap.Interface.
 func (w *waitingRequests) Pop() any {
 	last := w.all[len(w.all)-1]
 	w.all = w.all[:len(w.all)-1]

@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// TestANamespaceLeavesAWorkerToOthers: while three of four workers serve one namespace, the fourth serves the others, also behind a
-// backlog of the first.
+// TestANamespaceLeavesAWorkerToOthers: while three of four workers serve one namespace, the fourth serves the others, even if the first
+// namespace has a backlog.
 func TestANamespaceLeavesAWorkerToOthers(t *testing.T) {
 	q := newQueue(t, 4)
 	for i := range 100 {
@@ -40,8 +40,8 @@ func TestANamespaceLeavesAWorkerToOthers(t *testing.T) {
 	}
 }
 
-// TestARequestThatWaitsHasItsTurn: in order, but what is more urgent comes first, also if it became so while it waited; and no later
-// request of the namespace comes before it.
+// TestARequestThatWaitsHasItsTurn: requests are served in order. A request with a higher priority comes first, even if its priority was raised
+// while it waited. No later request of the namespace comes before it.
 func TestARequestThatWaitsHasItsTurn(t *testing.T) {
 	q := newQueue(t, 2)
 	q.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(handler.LowPriority)}, request("busy", 0), request("busy", 1), request("busy", 2), request("busy", 3))
@@ -61,7 +61,7 @@ func TestARequestThatWaitsHasItsTurn(t *testing.T) {
 	}
 }
 
-// TestARequestThatWaitsKeepsItsFailures: that it waited is no success, after which a failing request would be repeated at once.
+// TestARequestThatWaitsKeepsItsFailures: waiting does not count as a success, which would reset the delay of a failing request.
 func TestARequestThatWaitsKeepsItsFailures(t *testing.T) {
 	q := newQueue(t, 2)
 	q.Add(request("busy", 0))
@@ -77,7 +77,7 @@ func TestARequestThatWaitsKeepsItsFailures(t *testing.T) {
 	}
 }
 
-// TestNoRequestIsLost: many workers, many namespaces, and requests that come while they are served.
+// TestNoRequestIsLost: with many workers, many namespaces, and requests that arrive while they are served.
 func TestNoRequestIsLost(t *testing.T) {
 	const workers, namespaces, requests, rounds = 8, 5, 40, 5
 	q := newQueue(t, workers)
@@ -148,7 +148,7 @@ func request(namespace string, i int) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: fmt.Sprint("server-", i)}}
 }
 
-// next is the request that a free worker gets.
+// next returns the request that a free worker gets.
 func next(t *testing.T, q *fairQueue) reconcile.Request {
 	t.Helper()
 	got := make(chan reconcile.Request, 1)
@@ -166,7 +166,7 @@ func next(t *testing.T, q *fairQueue) reconcile.Request {
 	}
 }
 
-// allWait lets a free worker look at every request, until the queue is empty and a number of requests of namespace busy waits.
+// allWait lets a free worker process all requests, until the queue is empty and the given number of requests of namespace busy waits.
 func allWait(t *testing.T, q *fairQueue, number int) {
 	t.Helper()
 	last := request("other", 0)

@@ -1,5 +1,5 @@
-// Package reconcile brings the children of an MCPServer to what it asks for, with server-side apply only, and reports on it. A pass goes one
-// way, each step a function from values to values: observe, decide, plan, act, report.
+// Package reconcile reconciles the children of an MCPServer with its spec, with server-side apply only, and reports the status. Data goes one way
+// through a pass, and each step is a function from values to values: observe, decide, plan, act, report.
 package reconcile
 
 import (
@@ -32,11 +32,11 @@ import (
 type Reconciler struct {
 	// Client reads from the cache and writes to the API server.
 	Client client.Client
-	// APIReader reads from the API server, where a decision may not rest on a cache that lags.
+	// APIReader reads from the API server, for decisions that must not use a stale cache.
 	APIReader client.Reader
 	// Recorder records the events of MCPServers.
 	Recorder events.EventRecorder
-	// Settings are what plans depend on besides the objects.
+	// Settings are the inputs of plans other than the objects.
 	Settings plan.Settings
 	// Now is the clock.
 	Now func() time.Time
@@ -48,7 +48,7 @@ type Reconciler struct {
 	progress status.Progress
 }
 
-// start makes the parts of a pass.
+// start creates the components of a pass.
 func (r *Reconciler) start() {
 	r.memory = plan.NewMemory()
 	r.reader = &observe.Reader{Client: r.Client, APIReader: r.APIReader, Seen: r.memory.Seen}
@@ -85,7 +85,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	failure := status.Failure(results)
 	switch {
 	case act.IsTerminating(failure):
-		return reconcile.Result{}, nil // the namespace goes, and the MCPServer with it
+		return reconcile.Result{}, nil // the namespace is being deleted, and the MCPServer with it
 	case failure == nil && results.HaveMoreToWrite():
 		return repeatAfter(settleAfter, 0), nil
 	case failure == nil && status.IsOutdated(p, results):
@@ -98,8 +98,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	return finish(nextLook(snapshot, p, results, wrote || behind, postponed), errors.Join(failure, err))
 }
 
-// finish ends a pass. One that failed is repeated by the rate limiter, one on a stale cache after a moment, and any other after some time;
-// zero means that there is no need.
+// finish returns the result of a pass. The rate limiter retries a failed pass. A pass on a stale cache is repeated after settleAfter. Any other
+// pass is repeated after the given time; zero means that it is not repeated.
 func finish(after time.Duration, err error) (reconcile.Result, error) {
 	switch {
 	case act.IsStale(err):
@@ -113,7 +113,7 @@ func finish(after time.Duration, err error) (reconcile.Result, error) {
 	}
 }
 
-// mostLogged bounds the text of an error in the log, in bytes: webhooks say as much as they like.
+// mostLogged is the maximum length of the text of an error in the log, in bytes. The texts of webhooks have no limit.
 const mostLogged = 4 << 10
 
 // boundedError is an error with a text of bounded length.
@@ -123,12 +123,12 @@ func (e boundedError) Error() string { return status.Bounded(e.error.Error(), mo
 
 func (e boundedError) Unwrap() error { return e.error }
 
-// repeatAfter asks for another pass after some time; zero means that there is no need.
+// repeatAfter requests another pass after the given time; zero means that none is needed.
 func repeatAfter(after time.Duration, priority int) reconcile.Result {
 	return reconcile.Result{RequeueAfter: after, Priority: &priority}
 }
 
-// plan decides what is done. Nothing is while the MCPServer is suspended.
+// plan makes the plan of a pass. It is empty while the MCPServer is suspended.
 func (r *Reconciler) plan(s *observe.Snapshot) plan.Plan {
 	if s.Server.Spec.Suspend {
 		return plan.Plan{}
@@ -136,7 +136,7 @@ func (r *Reconciler) plan(s *observe.Snapshot) plan.Plan {
 	return plan.Make(s, scale.Decide(s.ScaleInput()), r.Settings, r.memory)
 }
 
-// remember remembers what a pass did, where the next ones look: in memory, in metrics, in events, and, of the scale, in the status.
+// remember records the results of a pass in memory, in metrics and in events, and records the scale in the status.
 func (r *Reconciler) remember(ctx context.Context, s *observe.Snapshot, p plan.Plan, results plan.Results) error {
 	r.memory.Remember(s, results)
 	countApplies(results)
@@ -155,8 +155,8 @@ func (r *Reconciler) remember(ctx context.Context, s *observe.Snapshot, p plan.P
 	return r.writer.Status.Write(ctx, s.Server, next)
 }
 
-// report writes the status, if there is something new to say. It returns whether there was, and for how long a report of mere progress waits
-// still. Edited is true if the status that the API server has is not the operator's.
+// report writes the status if it has changed. It returns whether it has, and for how long a progress report is still delayed. Edited is true if
+// another writer has changed the status on the API server.
 func (r *Reconciler) report(
 	ctx context.Context, s *observe.Snapshot, p plan.Plan, results plan.Results, edited bool,
 ) (wrote bool, postponed time.Duration, err error) {
@@ -178,7 +178,7 @@ func (r *Reconciler) report(
 	return wrote, 0, nil
 }
 
-// reportNotSeen reports that a pass could not read everything. It returns why, so that the pass is repeated.
+// reportNotSeen reports that a pass could not read all objects. It returns the error, so that the pass is retried.
 func (r *Reconciler) reportNotSeen(ctx context.Context, server *v1alpha1.MCPServer, err error, now metav1.Time) error {
 	if act.IsStale(err) || act.IsTerminating(err) {
 		return err
@@ -189,9 +189,9 @@ func (r *Reconciler) reportNotSeen(ctx context.Context, server *v1alpha1.MCPServ
 	return err
 }
 
-// restoreRecord puts the record of the scale back that somebody has removed from the status, or changed in it: a StatefulSet comes back at
-// the scale in it. It reports whether there was something to put back. Only what this process has written is put back: a record that it has
-// found may be older than the one that another operator wrote last.
+// restoreRecord restores the record of the scale if another writer has removed or changed it in the status, because a recreated StatefulSet gets
+// this scale. It reports whether it has restored the record. It restores only a record that this process has written: a record that it has
+// read may be older than the last record of another operator process.
 func (r *Reconciler) restoreRecord(server *v1alpha1.MCPServer) bool {
 	recorded := r.memory.Seen.ScaleOf(server)
 	if recorded == nil || equality.Semantic.DeepEqual(server.Status.Scale, recorded) {
@@ -201,7 +201,7 @@ func (r *Reconciler) restoreRecord(server *v1alpha1.MCPServer) bool {
 	return true
 }
 
-// statusWritten records what is new in a status that was written.
+// statusWritten records the changes of a written status.
 func (r *Reconciler) statusWritten(before *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus) {
 	if now.Scale != nil {
 		r.memory.Seen.Scale(before, now.Scale)

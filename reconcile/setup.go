@@ -22,7 +22,7 @@ import (
 	"mcpserver-operator/reconcile/observe"
 )
 
-// The permissions of the operator: what a pass reads and writes, and nothing else. Secrets are not among them.
+// The permissions of the operator: only what a pass reads and writes. They do not include Secrets.
 //
 // +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=toolhive.stacklok.dev,resources=mcpservers/status,verbs=patch
@@ -37,18 +37,18 @@ import (
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=list;create;patch
 
 const (
-	// settleAfter is when a pass is repeated that wrote something or met a newer version of an object than the cache
-	// had. Its watch event nearly always repeats the pass sooner; this is for the case that the event came before.
+	// settleAfter is the time after which a pass is repeated if it wrote something or if the cache was stale. Usually a
+	// watch event triggers the next pass sooner. The timer is for a watch event that arrived before the end of the pass.
 	settleAfter = time.Second
 
-	// Failed passes are repeated after retryFirst, doubling to retryMost: what makes one fail, such as a quota, an
-	// admission webhook or an API server that restarts, is often gone within minutes.
+	// Failed passes are retried after retryFirst, doubling up to retryMost. The cause, such as a quota, an admission
+	// webhook or a restart of the API server, is often gone within minutes.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = time.Minute
 )
 
-// SetupWithManager adds the controller and its metrics to a manager. Concurrency is how many MCPServers are reconciled at a time, at
-// least 1.
+// SetupWithManager adds the controller and its metrics to a manager. Concurrency is how many MCPServers are reconciled at the same time. It
+// must be at least 1.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, concurrency int) error {
 	if err := observe.IndexAutoscalers(ctx, mgr); err != nil {
 		return err

@@ -22,27 +22,27 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// specOrMetadataChanged ignores updates of a status.
+// specOrMetadataChanged ignores status updates.
 var specOrMetadataChanged = predicate.Or(
 	predicate.GenerationChangedPredicate{},
 	predicate.LabelChangedPredicate{},
 	predicate.AnnotationChangedPredicate{},
 )
 
-// ownersChanged notices that an object was given to an MCPServer or taken from it, which is no new generation.
+// ownersChanged accepts a change of the owner references, which does not change the generation.
 var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
 }}
 
-// ownershipLost notices that somebody has removed the record of who owns the fields of an object, which is no new generation.
+// ownershipLost accepts the removal of the operator from managedFields, which does not change the generation.
 var ownershipLost = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return ownership.Has(e.ObjectOld, observe.Self) && !ownership.Has(e.ObjectNew, observe.Self)
 }}
 
-// statusChangedByOthers ignores the operator's own writes of the status, which show as a later time of its entry in
-// managedFields. One of somebody else, who may have removed something and left no entry, has to be put right: the status is
-// the record of the scale that a StatefulSet comes back at. Two of the operator's own within a second are looked at for
-// nothing.
+// statusChangedByOthers ignores status writes of the operator, which set a later time in its entry in managedFields. A status
+// write of another writer must be corrected, because the status has the scale of a recreated StatefulSet. A writer that removes
+// fields may leave no entry in managedFields. Two status writes of the operator within one second also trigger a pass, which has
+// nothing to do.
 var statusChangedByOthers = predicate.Funcs{
 	CreateFunc: func(event.CreateEvent) bool { return false },
 	DeleteFunc: func(event.DeleteEvent) bool { return false },
@@ -54,21 +54,21 @@ var statusChangedByOthers = predicate.Funcs{
 	},
 }
 
-// statusHandler asks for a pass over an MCPServer whose status somebody else has changed, but not at once: whoever insists on
-// it would otherwise be answered as fast as it can write.
+// statusHandler requests a delayed pass over an MCPServer whose status another writer has changed. Without the delay, the operator
+// would answer repeated writes as fast as they arrive.
 var statusHandler = handler.Funcs{
 	UpdateFunc: func(_ context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 		queue.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(e.ObjectNew)}, settleAfter)
 	},
 }
 
-// reportPriority is that of passes that most likely have only to report. What has to be carried out comes first: somebody
-// waits for it. It is also the priority of what is found at the start.
+// reportPriority is the priority of passes that most likely only write the status. Passes that write children come first, because
+// users wait for them. It is also the priority of the objects that exist at the start of the operator.
 const reportPriority = handler.LowPriority
 
-// childHandler asks for a pass over the MCPServer of a child. One that appears was nearly always created by this operator a
-// moment ago, and there is nothing to do but to report on it. One that somebody else has changed may have to be put back,
-// and one that goes comes back.
+// childHandler requests a pass over the MCPServer of a child. A new child was usually created by this operator, and the pass only
+// writes the status. After a change by another writer the operator may have to restore the child, and after a deletion it creates
+// the child again.
 var childHandler = handler.Funcs{
 	CreateFunc: reportHandler(serversOfChild).Create,
 	UpdateFunc: func(ctx context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
@@ -81,9 +81,9 @@ var childHandler = handler.Funcs{
 	DeleteFunc: handler.EnqueueRequestsFromMapFunc(serversOfChild).Delete,
 }
 
-// changedByOthers reports whether somebody else than the operator has changed more of an object than its status. Who removes
-// what the operator has applied makes its entry smaller, and not younger. A write through the subresource scale that
-// Kubernetes does not record shows as a new generation without a change of ours.
+// changedByOthers reports whether another writer has changed more of an object than its status. If a writer removes fields that the
+// operator has applied, the entry of the operator in managedFields has fewer fields and the same time. A write through the subresource
+// scale that Kubernetes does not record is a new generation without a change of the operator.
 func changedByOthers(before, after client.Object) bool {
 	ours := false
 	for _, entry := range after.GetManagedFields() {
@@ -98,21 +98,21 @@ func changedByOthers(before, after client.Object) bool {
 	return !ours && after.GetGeneration() != before.GetGeneration()
 }
 
-// isAsOldIn reports whether the manager of an entry of managedFields has not written since before.
+// isAsOldIn reports whether before has an entry with the same manager and the same time.
 func isAsOldIn(before []metav1.ManagedFieldsEntry, entry metav1.ManagedFieldsEntry) bool {
 	return slices.ContainsFunc(before, func(old metav1.ManagedFieldsEntry) bool {
 		return ownership.ManagerOf(old) == ownership.ManagerOf(entry) && old.Time.Equal(entry.Time)
 	})
 }
 
-// isNewIn reports whether an entry of managedFields is not among those from before.
+// isNewIn reports whether an entry of managedFields is not in before.
 func isNewIn(before []metav1.ManagedFieldsEntry, entry metav1.ManagedFieldsEntry) bool {
 	return !slices.ContainsFunc(before, func(old metav1.ManagedFieldsEntry) bool {
 		return equality.Semantic.DeepEqual(old, entry)
 	})
 }
 
-// reportHandler asks for passes that have only to report.
+// reportHandler requests passes with reportPriority.
 func reportHandler(servers handler.MapFunc) handler.Funcs {
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
@@ -128,13 +128,13 @@ func reportHandler(servers handler.MapFunc) handler.Funcs {
 	}
 }
 
-// enqueueReports adds requests to the queue of a controller, which is always one with priorities.
+// enqueueReports adds requests to the queue of the controller, which is always a priority queue.
 func enqueueReports(queue workqueue.TypedRateLimitingInterface[reconcile.Request], requests []reconcile.Request) {
 	queue.(priorityqueue.PriorityQueue[reconcile.Request]).AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(reportPriority)}, requests...)
 }
 
-// serversOfChild maps a child to its MCPServer by name, not by owner reference: the name of an MCPServer decides the
-// names of its children, and an object of such a name that is not ours has to be noticed when it goes away.
+// serversOfChild maps a child to its MCPServer by name, not by owner reference. The name of an MCPServer determines the
+// names of its children, and the operator must notice when a foreign object with such a name is deleted.
 func serversOfChild(_ context.Context, child client.Object) []reconcile.Request {
 	name, ok := observe.ServerOf(child)
 	if !ok {

@@ -16,8 +16,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAStatusThatOthersChangeIsLookedAt: also when they remove something, which leaves no trace of them. What the operator
-// itself has written is not.
+// TestAStatusThatOthersChangeIsLookedAt, also if another writer removes fields, which leaves no entry in managedFields. A status
+// write of the operator is ignored.
 func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
 	server := func(reported int64, phase v1alpha1.Phase) *v1alpha1.MCPServer {
 		server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Phase: phase}}
@@ -47,8 +47,8 @@ func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
 	}
 }
 
-// TestWhatIsToBeCarriedOutComesBeforeReports: an MCPServer that was edited, whose child is gone, or whose child somebody
-// else has changed does not wait behind those that most likely have only to be reported on.
+// TestWhatIsToBeCarriedOutComesBeforeReports: an MCPServer that was edited, whose child was deleted, or whose child another writer
+// has changed does not wait behind MCPServers that most likely need only a status write.
 func TestWhatIsToBeCarriedOutComesBeforeReports(t *testing.T) {
 	queue := priorityqueue.New[reconcile.Request]("test")
 	defer queue.ShutDown()
@@ -105,7 +105,7 @@ func TestWhoHasChangedAChild(t *testing.T) {
 	}
 }
 
-// TestOwnersChanged: an object that is given to an MCPServer asks for a pass, a write of its status does not.
+// TestOwnersChanged: a new owner reference triggers a pass, a status write does not.
 func TestALostRecordOfOwnershipIsNoticed(t *testing.T) {
 	entry := metav1.ManagedFieldsEntry{Manager: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply}
 	before := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{entry, {Manager: "kubectl"}}}}

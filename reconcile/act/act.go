@@ -1,4 +1,4 @@
-// Package act carries out what was planned. Only this package writes: children, and the status of an MCPServer.
+// Package act carries out plans. Only this package writes children and the status of MCPServers.
 package act
 
 import (
@@ -29,8 +29,8 @@ type Writer struct {
 	Status *StatusWriter
 }
 
-// CarryOut carries out a plan, each write against the version that was seen. A step that fails does not keep the others from being
-// carried out. An MCPServer whose status is written has its new status and resourceVersion afterwards.
+// CarryOut carries out a plan. Each write applies only to the version that was read. If a step fails, the other steps are still carried out.
+// If the status of the MCPServer is written, server has the new status and resourceVersion afterwards.
 func (w *Writer) CarryOut(ctx context.Context, server *v1alpha1.MCPServer, p plan.Plan) plan.Results {
 	results := make(plan.Results, 0, len(p.Steps))
 	var outdated error
@@ -44,7 +44,7 @@ func (w *Writer) CarryOut(ctx context.Context, server *v1alpha1.MCPServer, p pla
 			results = append(results, result)
 			continue
 		}
-		// What refers to a child that is deleted has to be seen to be carried out.
+		// Objects that refer to a child must be up to date before the child is deleted.
 		if step.Action == plan.Delete && results.AreStale() {
 			result.Outcome = plan.Stale
 		} else {
@@ -62,7 +62,7 @@ func (w *Writer) carryOut(ctx context.Context, server *v1alpha1.MCPServer, step 
 	return outcomeOf(w.write(ctx, server, step))
 }
 
-// outcomeOf tells a write on a stale cache from one that failed.
+// outcomeOf distinguishes a write that failed because of a stale cache from other failures.
 func outcomeOf(outcome plan.Outcome, err error) (plan.Outcome, error) {
 	switch {
 	case IsStale(err):
@@ -108,7 +108,7 @@ func (w *Writer) write(ctx context.Context, server *v1alpha1.MCPServer, step pla
 	}
 }
 
-// confirmGeneration fails with a conflict if the MCPServer has another generation than the cache shows.
+// confirmGeneration returns a conflict if the generation of the cached MCPServer is not current.
 func (w *Writer) confirmGeneration(ctx context.Context, cached *v1alpha1.MCPServer) error {
 	current := &v1alpha1.MCPServer{}
 	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
@@ -122,11 +122,11 @@ func (w *Writer) confirmGeneration(ctx context.Context, cached *v1alpha1.MCPServ
 }
 
 func staleCache(name string) error {
-	return apierrors.NewConflict(schema.GroupResource{}, name, errors.New("the cache holds another version of it"))
+	return apierrors.NewConflict(schema.GroupResource{}, name, errors.New("the cache has another version of it"))
 }
 
-// confirm fails with a conflict if the MCPServer, its status included, is not what the cache shows. Who decides the scale, and the record
-// of it, are not changed on the word of a cache: after a change of the leader it can be older than what was already carried out.
+// confirm returns a conflict if the cached MCPServer, including its status, is not current. A change of the owner of the scale or of its
+// record must not depend on the cache: after a change of the leader, the cache may be older than what was already carried out.
 func (w *Writer) confirm(ctx context.Context, cached *v1alpha1.MCPServer) error {
 	current := &v1alpha1.MCPServer{}
 	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
@@ -139,14 +139,14 @@ func (w *Writer) confirm(ctx context.Context, cached *v1alpha1.MCPServer) error 
 	return staleCache(cached.Name)
 }
 
-// apply applies what a step wants. It counts only for the version that was seen: if the operator claimed or dropped a field on the word of
-// a stale cache, it could take what it must not, and a field that it drops and still owns would be reset.
+// apply applies the configuration of a step, only to the version that was read. With a stale cache, the operator could claim a field that it
+// must not claim, or drop a field that it still owns, which would reset the field.
 func (w *Writer) apply(ctx context.Context, step plan.Step) (plan.Outcome, error) {
 	err := w.Client.Apply(ctx, step.Want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership)
 	if err != nil {
 		return plan.Failed, fmt.Errorf("applying %s: %w", step.Child, err)
 	}
-	// Apply has decoded the answer into what was applied. The API server drops a write that changes nothing.
+	// Apply has decoded the response into step.Want. The API server ignores a write that changes nothing.
 	if step.Live != nil && versionOf(step.Want) == step.Live.GetResourceVersion() {
 		return plan.Unchanged, nil
 	}
@@ -164,16 +164,16 @@ func versionOf(applied runtime.ApplyConfiguration) string {
 	return version
 }
 
-// patch sends a JSON patch that tests the resourceVersion of a live object.
+// patch sends the JSON patch of a step, which tests the resourceVersion of the live object.
 func (w *Writer) patch(ctx context.Context, step plan.Step) error {
 	body, err := json.Marshal(step.Patch)
 	if err != nil {
 		return fmt.Errorf("writing the patch: %w", err)
 	}
-	// The patch decodes the answer into the object, which belongs to the cache.
+	// Patch decodes the response into the object. The live object belongs to the cache.
 	object, ok := step.Live.DeepCopyObject().(client.Object)
 	if !ok {
-		return fmt.Errorf("%T is no object", step.Live)
+		return fmt.Errorf("%T is not an object", step.Live)
 	}
 	err = w.Client.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(applyconfigs.FieldManager))
 	if isFailedTest(err) {

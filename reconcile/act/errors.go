@@ -10,9 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// IsStale reports whether err says that an object was not what the cache showed: an everyday outcome of optimistic concurrency, not a
-// failure. An object that was deleted and created anew meanwhile fails the check of its UID, which the API server reports as an invalid
-// object.
+// IsStale reports whether err means that an object in the cache was stale. This is normal with optimistic concurrency, and not a failure. If
+// an object was deleted and recreated, the check of its UID fails, which the API server reports as an invalid object.
 func IsStale(err error) bool {
 	if apierrors.IsConflict(err) {
 		return !IsDenied(err)
@@ -20,19 +19,19 @@ func IsStale(err error) bool {
 	return HasCause(err, func(cause metav1.StatusCause) bool { return cause.Field == "metadata.uid" })
 }
 
-// IsDenied reports whether err is the answer of an admission webhook, which may have any status code: to try again on fresh state helps
-// only against the API server's own conflicts.
+// IsDenied reports whether err is the response of an admission webhook, which may have any status code. A retry with fresh state resolves only
+// conflicts from the API server itself.
 func IsDenied(err error) bool {
 	return strings.Contains(err.Error(), "admission webhook")
 }
 
-// isFailedTest reports whether err says that a test of a JSON patch failed. It is no 409. Unlike the answer that an object is invalid, it
-// has no cause.
+// isFailedTest reports whether err means that a test of a JSON patch failed. The status code is not 409. Unlike the error for an invalid
+// object, it has no causes.
 func isFailedTest(err error) bool {
 	return apierrors.IsInvalid(err) && !IsDenied(err) && !HasCause(err, func(metav1.StatusCause) bool { return true })
 }
 
-// HasCause reports whether err is an answer of the API server that an object is invalid, for such a cause.
+// HasCause reports whether err is an error of the API server for an invalid object with a cause for which is returns true.
 func HasCause(err error, is func(metav1.StatusCause) bool) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
@@ -41,7 +40,7 @@ func HasCause(err error, is func(metav1.StatusCause) bool) bool {
 	return slices.ContainsFunc(status.Status().Details.Causes, is)
 }
 
-// IsTerminating reports whether err says that the namespace is being deleted.
+// IsTerminating reports whether err means that the namespace is being deleted.
 func IsTerminating(err error) bool {
 	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }

@@ -20,15 +20,14 @@ import (
 type StatusWriter struct {
 	// Client writes to the API server.
 	Client client.Client
-	// Written is called after a write, with the MCPServer before and its status now.
+	// Written is called after a write, with the MCPServer before the write and its new status.
 	Written func(before *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus)
 
 	writes statusWrites
 }
 
-// Write writes the status if it differs from what the object holds, and the object holds it afterwards. It fails with a conflict if the
-// cache holds another version of the MCPServer than the API server: what the status remembers of the scale must not be replaced by what
-// an older cache remembered.
+// Write writes the status if it differs from the status of server, and updates server. It returns a conflict if the cached MCPServer is
+// stale, because a stale record of the scale must not replace a newer record.
 func (w *StatusWriter) Write(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
 	if equality.Semantic.DeepEqual(server.Status, status) {
 		return nil
@@ -36,7 +35,7 @@ func (w *StatusWriter) Write(ctx context.Context, server *v1alpha1.MCPServer, st
 	return w.Put(ctx, server, status)
 }
 
-// Put is Write whatever the object holds: somebody else may have changed the status that the API server has.
+// Put is like Write, but also writes a status that equals the status of server: another writer may have changed the status on the API server.
 func (w *StatusWriter) Put(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
 	want := crdac.MCPServer(server.Name, server.Namespace).
 		WithUID(server.UID).
@@ -44,45 +43,47 @@ func (w *StatusWriter) Put(ctx context.Context, server *v1alpha1.MCPServer, stat
 		WithStatus(statusConfiguration(&status))
 	err := w.Client.Status().Apply(ctx, want, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership)
 	if apierrors.IsNotFound(err) {
-		return nil // it was deleted meanwhile
+		return nil // the MCPServer was deleted
 	}
 	if scaleOnly := withScale(server.Status, status.Scale); apierrors.IsInvalid(err) && !IsStale(err) &&
 		!equality.Semantic.DeepEqual(server.Status, scaleOnly) && !equality.Semantic.DeepEqual(status, scaleOnly) {
-		// Whatever it is that cannot be written, the record of the scale is.
+		// Another part of the status is invalid. The record of the scale must be written in any case.
 		return errors.Join(fmt.Errorf("writing the status: %w", err), w.Write(ctx, server, scaleOnly))
 	}
 	if err != nil {
 		return fmt.Errorf("writing the status: %w", err)
 	}
 	w.Written(server, status)
-	// Apply has decoded the answer into want. What follows in this pass builds on it.
+	// Apply has decoded the response into want. Later writes of this pass use its resourceVersion.
 	server.ResourceVersion, server.Status = *want.ResourceVersion, status
 	w.writes.remember(server)
 	return nil
 }
 
-// withScale returns a status with another scale.
+// withScale returns a copy of a status with another scale.
 func withScale(status v1alpha1.MCPServerStatus, scale *v1alpha1.ScaleStatus) v1alpha1.MCPServerStatus {
 	status = *status.DeepCopy()
 	status.Scale = scale
 	return status
 }
 
-// IsAhead reports whether the last write of the status made a later version of an MCPServer than the one that the cache shows.
+// IsAhead reports whether the last status write created a newer version of an MCPServer than the cached version.
 func (w *StatusWriter) IsAhead(cached *v1alpha1.MCPServer) bool { return w.writes.areAhead(cached) }
 
-// Forget forgets an MCPServer that is gone.
+// Forget removes a deleted MCPServer.
 func (w *StatusWriter) Forget(server client.ObjectKey) { w.writes.forget(server) }
 
 func statusConfiguration(status *v1alpha1.MCPServerStatus) *crdac.MCPServerStatusApplyConfiguration {
 	to := crdac.MCPServerStatus().
 		WithObservedGeneration(status.ObservedGeneration).
-		WithPhase(status.Phase).
 		WithReady(status.Ready).
 		WithReplicas(status.Replicas).
 		WithReadyReplicas(status.ReadyReplicas).
 		WithSelector(status.Selector).
 		WithURL(status.URL)
+	if status.Phase != "" { // somebody has removed the status, and this pass writes a part of it
+		to.WithPhase(status.Phase)
+	}
 	if status.Scale != nil {
 		to.WithScale(scaleConfiguration(status.Scale))
 	}

@@ -10,9 +10,9 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// statusWrites remembers what version the last write of a status has made of an MCPServer, until the cache shows it. The
-// operator's own writes of the status ask for no pass, and one on an older cache finds a status that is as it should be
-// while the real one is not.
+// statusWrites remembers the version of an MCPServer that the last status write created, until the cache has this version.
+// The operator's own status writes do not trigger a pass. A pass with a stale cache could find the correct status in the cache
+// while the status on the API server is wrong.
 type statusWrites struct {
 	mutex sync.Mutex
 	last  map[types.NamespacedName]statusWrite
@@ -23,7 +23,7 @@ type statusWrite struct {
 	version string
 }
 
-// remember remembers an MCPServer as a write of its status has made it.
+// remember records an MCPServer after a write of its status.
 func (w *statusWrites) remember(server *v1alpha1.MCPServer) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -33,8 +33,7 @@ func (w *statusWrites) remember(server *v1alpha1.MCPServer) {
 	w.last[client.ObjectKeyFromObject(server)] = statusWrite{server: server.UID, version: server.ResourceVersion}
 }
 
-// areAhead reports whether the last write of the status made a later version of an MCPServer than this one, which the cache
-// shows.
+// areAhead reports whether the last status write created a newer version of an MCPServer than the cached version.
 func (w *statusWrites) areAhead(cached *v1alpha1.MCPServer) bool {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -51,7 +50,7 @@ func (w *statusWrites) areAhead(cached *v1alpha1.MCPServer) bool {
 	return false
 }
 
-// forget forgets an MCPServer that is gone.
+// forget removes a deleted MCPServer.
 func (w *statusWrites) forget(server types.NamespacedName) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()

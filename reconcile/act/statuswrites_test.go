@@ -9,7 +9,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAPassOnAStatusFromBeforeAWriteIsRepeated: until the cache shows the write, and no longer.
+// TestAPassOnAStatusFromBeforeAWriteIsRepeated: until the cache has the write, and not later.
 func TestAPassOnAStatusFromBeforeAWriteIsRepeated(t *testing.T) {
 	server := func(uid types.UID, version string) *v1alpha1.MCPServer {
 		return &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: uid, ResourceVersion: version}}
@@ -33,5 +33,14 @@ func TestAPassOnAStatusFromBeforeAWriteIsRepeated(t *testing.T) {
 	writes.forget(types.NamespacedName{Namespace: "team", Name: "web"})
 	if len(writes.last) > 0 {
 		t.Error("an MCPServer that is gone is remembered")
+	}
+}
+
+// TestAPartOfAStatusIsWritten verifies that the record of the scale can be written after somebody has removed the status: the schema refuses
+// an empty phase.
+func TestAPartOfAStatusIsWritten(t *testing.T) {
+	got := statusConfiguration(&v1alpha1.MCPServerStatus{Scale: &v1alpha1.ScaleStatus{Replicas: 3}})
+	if got.Phase != nil || got.Scale == nil || *got.Scale.Replicas != 3 {
+		t.Errorf("got phase %v, scale %+v", got.Phase, got.Scale)
 	}
 }

@@ -27,7 +27,7 @@ func containersFail(pod *corev1.Pod, server Server, _ time.Time) *Finding {
 	return nil
 }
 
-// containerFails says why a container does not run, or does not stay running.
+// containerFails returns why a container does not run or does not keep running.
 func containerFails(pod *corev1.Pod, status *corev1.ContainerStatus, kind string, server Server) *Finding {
 	name := fmt.Sprintf("%s %q", kind, status.Name)
 	ended := status.State.Terminated
@@ -37,24 +37,24 @@ func containerFails(pod *corev1.Pod, status *corev1.ContainerStatus, kind string
 	waiting := status.State.Waiting
 	switch {
 	case waiting == nil || isOnItsWay(waiting.Reason) || waiting.Reason == "CrashLoopBackOff":
-	case waiting.Reason == "RunContainerError" && hasNoProgram(ended): // how it has ended says more, and stays
+	case waiting.Reason == "RunContainerError" && hasNoProgram(ended): // the termination state has more detail and does not change between retries
 	default:
 		return cannotStart(name, status.Name == server.Container, waiting)
 	}
 	if ended == nil && waiting != nil && waiting.Reason == "CrashLoopBackOff" {
-		return &Finding{CrashLoopBackOff, fmt.Sprintf("%s ends again and again (CrashLoopBackOff): %s", name, quote(waiting.Message))}
+		return &Finding{CrashLoopBackOff, fmt.Sprintf("%s exits repeatedly (CrashLoopBackOff): %s", name, quote(waiting.Message))}
 	}
-	// One that is ready again has recovered, and an init container that has ended well is done. What ended because its pod is
+	// A container that is ready again has recovered. An init container with exit code 0 is done. A container that ended because its pod is
 	// being deleted has not failed.
 	if ended == nil || status.Ready || !pod.DeletionTimestamp.IsZero() || (kind == "init container" && ended.ExitCode == 0) {
 		return nil
 	}
 	if ended.Reason == "OOMKilled" {
-		return &Finding{OOMKilled, fmt.Sprintf("%s was killed because it used more memory than %s. Raise spec.resources.limits.memory, or let the server use less",
+		return &Finding{OOMKilled, fmt.Sprintf("%s was killed because it used more memory than %s. Raise spec.resources.limits.memory, or reduce the memory that the server uses",
 			name, memoryLimit(status))}
 	}
 	if status.State.Running != nil && status.RestartCount < 2 {
-		return nil // it has ended once, such as with its node, and may be well now
+		return nil // a single restart, such as with its node, is not a problem yet
 	}
 	if wasGivenUp(status, ended, server) {
 		return notAnswering(status, server)
@@ -62,13 +62,13 @@ func containerFails(pod *corev1.Pod, status *corev1.ContainerStatus, kind string
 	return hasEnded(pod, name, status, ended, server)
 }
 
-// hasNoProgram reports whether a container has ended because its program could not be started. The kubelet then alternates between
-// RunContainerError, at each try, and CrashLoopBackOff; the end of the container reads the same all the while.
+// hasNoProgram reports whether a container ended because its program could not be started. The kubelet then alternates between
+// RunContainerError and CrashLoopBackOff. The termination state is the same in both.
 func hasNoProgram(ended *corev1.ContainerStateTerminated) bool {
 	return ended != nil && (ended.Reason == "StartError" || ended.Reason == "ContainerCannotRun")
 }
 
-// cannotStart says why the kubelet does not start a container.
+// cannotStart returns why the kubelet does not start a container.
 func cannotStart(name string, isServer bool, waiting *corev1.ContainerStateWaiting) *Finding {
 	image := "its image in spec.podTemplateSpec"
 	if isServer {
@@ -76,11 +76,11 @@ func cannotStart(name string, isServer bool, waiting *corev1.ContainerStateWaiti
 	}
 	switch waiting.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed":
-		return &Finding{ImagePullFailed, fmt.Sprintf("the image of %s cannot be pulled (ImagePullBackOff): %s. Check %s, and that spec.imagePullSecrets "+
-			"names a Secret that may pull it. The kubelet goes on trying", name, quote(pullError(waiting.Message)), image)}
+		return &Finding{ImagePullFailed, fmt.Sprintf("the image of %s cannot be pulled (ImagePullBackOff): %s. The kubelet retries. Check %s, and that "+
+			"spec.imagePullSecrets names a Secret with access to the image", name, quote(pullError(waiting.Message)), image)}
 	case "ErrImageNeverPull":
-		return &Finding{ImagePullFailed, fmt.Sprintf("the image of %s may not be pulled (ErrImageNeverPull): %s. Load it on the node, or set imagePullPolicy to another "+
-			"value than Never", name, quote(waiting.Message))}
+		return &Finding{ImagePullFailed, fmt.Sprintf("the image of %s must not be pulled (ErrImageNeverPull): %s. Load the image on the node, or set imagePullPolicy to "+
+			"a value other than Never", name, quote(waiting.Message))}
 	case "InvalidImageName", "ImageInspectError":
 		return &Finding{ImagePullFailed, fmt.Sprintf("the image of %s cannot be used (%s): %s. Correct %s", name, waiting.Reason, quote(waiting.Message), image)}
 	case "CreateContainerConfigError":
@@ -91,8 +91,8 @@ func cannotStart(name string, isServer bool, waiting *corev1.ContainerStateWaiti
 	}
 }
 
-// pullError is what went wrong at the last pull. The kubelet alternates between a pull, whose message is the error, and a back-off,
-// whose message has words of its own before that same error. Without them the status does not change at each try.
+// pullError returns the error of the last pull. The kubelet alternates between a pull, whose message is the error, and a back-off, whose
+// message is a prefix and the same error. pullError removes the prefix, so that the status does not change at each retry.
 func pullError(message string) string {
 	if !strings.HasPrefix(message, "Back-off pulling image ") {
 		return message
@@ -105,29 +105,29 @@ func pullError(message string) string {
 	return message
 }
 
-// cannotBeConfigured says what of its template keeps a container from being created. The kubelet tells the cases apart by
-// nothing but its message.
+// cannotBeConfigured returns which part of the template prevents a container from being created. Only the message of the kubelet
+// distinguishes the cases.
 func cannotBeConfigured(name, message string) *Finding {
 	switch {
 	case strings.Contains(message, "runAsNonRoot and image will run as root"),
 		strings.Contains(message, "runAsUser breaks non-root policy"):
-		return &Finding{RootRefused, fmt.Sprintf("%s would run as root, which runAsNonRoot in its template refuses. Set securityContext.runAsUser in "+
+		return &Finding{RootRefused, fmt.Sprintf("%s would run as root, but runAsNonRoot in its template does not allow root. Set securityContext.runAsUser in "+
 			"spec.podTemplateSpec to a user other than 0, or set runAsNonRoot: false to let it run as root", name)}
 	case strings.Contains(message, "runAsNonRoot and image has non-numeric user"):
-		return &Finding{RootRefused, fmt.Sprintf("the image of %s names its user by a name, of which the kubelet cannot tell that it is not root, as runAsNonRoot "+
-			"in the template demands. Set securityContext.runAsUser in spec.podTemplateSpec to the number of that user", name)}
+		return &Finding{RootRefused, fmt.Sprintf("the image of %s sets its user by name. The template sets runAsNonRoot, and the kubelet cannot verify that a named "+
+			"user is not root. Set securityContext.runAsUser in spec.podTemplateSpec to the numeric ID of the user", name)}
 	case strings.Contains(message, "not found"), strings.Contains(message, "couldn't find key"):
-		return &Finding{ReferenceMissing, fmt.Sprintf("%s refers to what does not exist: %s. Create it, or correct env, envFrom and secrets of the spec. "+
-			"The kubelet goes on trying", name, quote(message))}
+		return &Finding{ReferenceMissing, fmt.Sprintf("%s refers to an object or a key that does not exist: %s. The kubelet retries. Create it, or correct "+
+			"env, envFrom and secrets of the spec", name, quote(message))}
 	default:
 		return &Finding{ContainerInvalid, fmt.Sprintf("%s cannot be created: %s", name, quote(message))}
 	}
 }
 
-// hasEnded says how a container ended that should run. It says the same while the kubelet waits, starts the container again,
-// and sees it end again, so that the status does not change at each try.
+// hasEnded returns how a container ended that should run. The message is the same while the kubelet waits, restarts the container
+// and the container ends again, so that the status does not change at each retry.
 func hasEnded(pod *corev1.Pod, name string, status *corev1.ContainerStatus, ended *corev1.ContainerStateTerminated, server Server) *Finding {
-	message := fmt.Sprintf("%s ends again and again, with exit code %d", name, ended.ExitCode)
+	message := fmt.Sprintf("%s exits repeatedly with exit code %d", name, ended.ExitCode)
 	if said := quoteEnd(ended.Message); said != "" {
 		message += ": " + said
 	}
@@ -135,13 +135,13 @@ func hasEnded(pod *corev1.Pod, name string, status *corev1.ContainerStatus, ende
 	case hasNoProgram(ended) || ended.ExitCode == 127:
 		message += ". Its command may be missing in the image: check spec.command and spec.args"
 	case ended.ExitCode == 0 && status.Name == server.Container:
-		message += ". A server has to go on running. One that speaks over its standard input ends when there is no client: check spec.transport and spec.args"
+		message += ". A server must keep running. A server on standard input exits when no client is connected: check spec.transport and spec.args"
 	case ended.ExitCode == 137 || ended.ExitCode == 143: // SIGKILL, SIGTERM
-		message += ". A signal ended it. The kubelet sends one when a liveness or startup probe in the template fails: " + describe(pod)
+		message += ". A signal ended the container. The kubelet sends a signal when a liveness or startup probe in the template fails. Run: " + describe(pod)
 	default:
-		message += ". Its log says more: " + logs(pod, status.Name) + " --previous"
+		message += ". To see its log, run: " + logs(pod, status.Name) + " --previous"
 	}
-	return &Finding{CrashLoopBackOff, message + ". The kubelet restarts it, less and less often (CrashLoopBackOff: a back-off of up to 5 minutes)"}
+	return &Finding{CrashLoopBackOff, message + ". The kubelet restarts it with an increasing delay of up to 5 minutes (CrashLoopBackOff)"}
 }
 
 func describe(pod *corev1.Pod) string {
@@ -152,12 +152,12 @@ func logs(pod *corev1.Pod, container string) string {
 	return fmt.Sprintf("kubectl -n %s logs %s -c %s", pod.Namespace, pod.Name, container)
 }
 
-// probeSlack is how far from its time the kubelet may end a container whose startup probe fails: it begins to probe at some instant
-// of the first period, and counts periods.
+// probeSlack is the tolerance for the time at which the kubelet ends a container whose startup probe fails. The kubelet starts to probe
+// at a random time within the first period, and counts periods.
 const probeSlack = 10 * time.Second
 
-// wasGivenUp reports whether the kubelet has most likely ended the server because its startup probe never got an answer. No status
-// says that; but the server had run for just that long, and did as it was told.
+// wasGivenUp reports whether the kubelet most likely ended the server because its startup probe never succeeded. No status records
+// this. The sign is that the server ran for the time of the startup probe and ended with the exit code of a signal, or with 0.
 func wasGivenUp(status *corev1.ContainerStatus, ended *corev1.ContainerStateTerminated, server Server) bool {
 	if status.Name != server.Container || server.Startup == 0 || ended.StartedAt.IsZero() {
 		return false
@@ -167,17 +167,17 @@ func wasGivenUp(status *corev1.ContainerStatus, ended *corev1.ContainerStateTerm
 		(ended.ExitCode == 0 || ended.ExitCode == 137 || ended.ExitCode == 143)
 }
 
-// memoryLimit is the limit that a container runs with, which may differ from its template after a resize in place.
+// memoryLimit returns the limit that a container runs with. After an in-place resize it may differ from the limit in the template.
 func memoryLimit(status *corev1.ContainerStatus) string {
 	if status.Resources != nil {
 		if limit, found := status.Resources.Limits[corev1.ResourceMemory]; found {
 			return fmt.Sprintf("its limit of %s", &limit)
 		}
 	}
-	return "its node had to give"
+	return "its node had available"
 }
 
-// doesNotAnswer finds a container that runs, and has not become ready in all the time that it should need.
+// doesNotAnswer finds a running container that has not become ready in time.
 func doesNotAnswer(pod *corev1.Pod, server Server, now time.Time) *Finding {
 	deadline := answerDeadline(pod)
 	if deadline.IsZero() || now.Before(deadline) {
@@ -190,13 +190,13 @@ func doesNotAnswer(pod *corev1.Pod, server Server, now time.Time) *Finding {
 		case status.Name != server.Container:
 			return probeFails(pod, "container", status.Name)
 		case ptr.Deref(status.Started, false):
-			return &Finding{NotAnswering, fmt.Sprintf("container %q runs, has started, and its readiness probe gets no answer now. Its log may say why: %s",
+			return &Finding{NotAnswering, fmt.Sprintf("container %q has started, but its readiness probe fails now. To see its log, run: %s",
 				status.Name, logs(pod, status.Name))}
 		default:
 			return notAnswering(status, server)
 		}
 	}
-	// An init container that runs beside the others is a sidecar.
+	// An init container that keeps running is a sidecar.
 	for _, status := range pod.Status.InitContainerStatuses {
 		if !status.Ready && status.State.Running != nil {
 			return probeFails(pod, "sidecar container", status.Name)
@@ -206,21 +206,21 @@ func doesNotAnswer(pod *corev1.Pod, server Server, now time.Time) *Finding {
 }
 
 func probeFails(pod *corev1.Pod, kind, name string) *Finding {
-	return &Finding{NotAnswering, fmt.Sprintf("%s %q runs, and its readiness probe fails. Its log may say why: %s", kind, name, logs(pod, name))}
+	return &Finding{NotAnswering, fmt.Sprintf("%s %q runs, but its readiness probe fails. To see its log, run: %s", kind, name, logs(pod, name))}
 }
 
-// notAnswering says the same of a server that has not answered yet and of one that the kubelet has restarted for that, so that the
-// status does not change when it does.
+// notAnswering returns the same message for a server that has not answered yet and for a server that the kubelet restarted for this
+// reason, so that the status does not change at a restart.
 func notAnswering(status *corev1.ContainerStatus, server Server) *Finding {
-	message := fmt.Sprintf("container %q gives no answer on port %d. The server may still be starting. It may listen on 127.0.0.1 only, where no probe and no "+
-		"client reaches it: let it listen on the address in MCP_HOST, or in FASTMCP_HOST. It may listen on another port: set spec.mcpPort", status.Name, server.Port)
+	message := fmt.Sprintf("container %q does not answer on port %d. The server may still be starting. If the server listens only on 127.0.0.1, probes and "+
+		"clients cannot reach it: configure it to listen on the address in MCP_HOST or FASTMCP_HOST. If it listens on another port, set spec.mcpPort", status.Name, server.Port)
 	if server.Startup > 0 {
-		message += fmt.Sprintf(". The kubelet restarts it when it has not answered for %s", server.Startup)
+		message += fmt.Sprintf(". The kubelet restarts the container if it does not answer within %s", server.Startup)
 	}
 	return &Finding{NotAnswering, message}
 }
 
-// answerDeadline is when a pod of which all containers run has to be ready; zero for other pods.
+// answerDeadline returns when a pod must be ready if all its containers run; zero for other pods.
 func answerDeadline(pod *corev1.Pod) time.Time {
 	if !pod.DeletionTimestamp.IsZero() || len(pod.Status.ContainerStatuses) == 0 || isTrue(pod, corev1.ContainersReady) {
 		return time.Time{}
@@ -237,11 +237,11 @@ func answerDeadline(pod *corev1.Pod) time.Time {
 	return last.Add(answerWithin)
 }
 
-// killedWithin is for how long it is told that a container which runs again was killed for its use of memory.
+// killedWithin is how long the status reports that a container was killed for its memory use after the container runs again.
 const killedWithin = 10 * time.Minute
 
-// WasKilled says that a container of a pod that works was killed for its use of memory a while ago, and for how long that is
-// still told; nil when none was.
+// WasKilled returns a finding if a container of a working pod was killed for its memory use within killedWithin, and how long the finding
+// still applies. The finding is nil if no container was killed.
 func WasKilled(pod *corev1.Pod, now time.Time) (finding *Finding, left time.Duration) {
 	for i := range pod.Status.ContainerStatuses {
 		status := &pod.Status.ContainerStatuses[i]
@@ -251,7 +251,7 @@ func WasKilled(pod *corev1.Pod, now time.Time) (finding *Finding, left time.Dura
 		}
 		if left := ended.FinishedAt.Add(killedWithin).Sub(now); left > 0 {
 			return &Finding{OOMKilled, fmt.Sprintf("container %q was killed at %s because it used more memory than %s, and runs again. "+
-				"Raise spec.resources.limits.memory, or let the server use less",
+				"Raise spec.resources.limits.memory, or reduce the memory that the server uses",
 				status.Name, ended.FinishedAt.UTC().Format(time.RFC3339), memoryLimit(status))}, left
 		}
 	}

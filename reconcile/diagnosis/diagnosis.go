@@ -1,7 +1,7 @@
-// Package diagnosis says why pods do not work: what is wrong and what a reader can do about it. It looks only at pods and at
-// events that it is given, and knows nothing of MCPServer.
+// Package diagnosis explains why pods do not work: what is wrong and what the reader can do. It uses only the pods and events that are
+// passed to it, and does not depend on MCPServer.
 //
-// What others have written, such as the kubelet, an admission webhook or the server itself, is quoted, in bounds.
+// Messages quote the texts of other components, such as the kubelet, an admission webhook or the server, up to a maximum length.
 package diagnosis
 
 import (
@@ -11,10 +11,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Reason is the kind of a finding, in the form of the reason of a condition.
+// Reason is the kind of a finding. It can be used as the reason of a condition.
 type Reason string
 
-// The reasons. Where the kubelet has a name for the state, it is that name.
+// The reasons. If the kubelet has a name for the state, the reason is that name.
 const (
 	NodeLost           Reason = "NodeLost"
 	TerminatingTooLong Reason = "TerminatingTooLong"
@@ -35,38 +35,37 @@ const (
 	PodNotCreated      Reason = "PodNotCreated"
 )
 
-// Finding is one thing that is wrong.
+// Finding is one problem of a pod.
 type Finding struct {
 	Reason Reason
-	// Message says what is wrong, and what the reader can do. It has no final period.
+	// Message is what is wrong and what the reader can do. It has no final period.
 	Message string
 }
 
-// Server is what a diagnosis needs to know of the server in the pods.
+// Server describes the server in the pods.
 type Server struct {
-	// Container is the name of its container.
+	// Container is the name of the container of the server.
 	Container string
-	// Port is the port on which the container has to listen.
+	// Port is the port on which the container must listen.
 	Port int32
-	// Startup is how long the startup probe of the container lets it go without an answer before the kubelet ends it. Zero:
-	// there is no such probe.
+	// Startup is how long the startup probe may fail before the kubelet ends the container. Zero if there is no startup probe.
 	Startup time.Duration
-	// Grace is how long the container may take to end.
+	// Grace is the termination grace period of the container.
 	Grace time.Duration
 }
 
-// answerWithin is how long a container may run without being ready until that is a finding. Most servers are ready within
-// seconds; one that installs itself first takes longer, and then the finding goes away by itself.
+// answerWithin is how long a container may run without being ready before this is a finding. Most servers are ready within seconds. A
+// server that first installs itself takes longer; its finding disappears when the server is ready.
 const answerWithin = 20 * time.Second
 
-// startWithin is how long a pod may take until a scheduler has looked at it, and from then until its containers can be created,
-// while nothing says why. The kubelet waits 10 s and more between two tries to mount a volume.
+// startWithin is how long a pod may wait for a scheduler, and then for the creation of its containers, before this is a finding. The
+// kubelet waits 10 s and more between two attempts to mount a volume.
 const startWithin = 10 * time.Second
 
-// cause looks for one thing that can be wrong with a pod.
+// cause checks a pod for one kind of problem.
 type cause func(pod *corev1.Pod, server Server, now time.Time) *Finding
 
-// causes are looked for in this order, and the first that is found counts: each explains what comes after it.
+// causes are checked in this order. The first finding counts, because it explains the later ones.
 var causes = []cause{
 	nodeIsLost,
 	terminatesTooLong,
@@ -78,7 +77,7 @@ var causes = []cause{
 	waitsForGate,
 }
 
-// Pod says what is wrong with a pod; nil when it works, or is on its way.
+// Pod returns what is wrong with a pod; nil if the pod works or is still starting.
 func Pod(pod *corev1.Pod, server Server, now time.Time) *Finding {
 	for _, find := range causes {
 		if finding := find(pod, server, now); finding != nil {
@@ -88,8 +87,8 @@ func Pod(pod *corev1.Pod, server Server, now time.Time) *Finding {
 	return nil
 }
 
-// LookAgain returns after what time a pod that is not ready has to be looked at again, because what is wrong with it shows by
-// nothing but the time that passes. Zero: there is no need.
+// LookAgain returns after what time to check a pod again that is not ready, because some problems show only by the passing of time. Zero if
+// no further check is needed.
 func LookAgain(pod *corev1.Pod, now time.Time) time.Duration {
 	var next time.Duration
 	for _, deadline := range []time.Time{scheduleDeadline(pod), startDeadline(pod), answerDeadline(pod), gateDeadline(pod), terminationDeadline(pod)} {
@@ -103,22 +102,22 @@ func LookAgain(pod *corev1.Pod, now time.Time) time.Duration {
 	return next
 }
 
-// takesItsTime reports whether a pod is on its way and may take any time, such as for an image or an init container. That its
-// containers run then changes nothing that is told, so that no event of it asks for a look.
+// takesItsTime reports whether a pod is starting and no deadline applies, for example while it pulls an image or runs an init container.
+// When its containers then start, the finding does not change, so that no watch event triggers a check.
 func takesItsTime(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp.IsZero() && !isTrue(pod, corev1.PodReady) &&
 		scheduleDeadline(pod).IsZero() && startDeadline(pod).IsZero() && answerDeadline(pod).IsZero() && gateDeadline(pod).IsZero()
 }
 
-// WaitsToStart reports whether a pod has been scheduled for a while, and no container of it was started, without the pod
-// saying why. Its events may: see Start.
+// WaitsToStart reports whether no container of a scheduled pod has started within startWithin and the status of the pod gives no reason. Its
+// events may give the reason: see Start.
 func WaitsToStart(pod *corev1.Pod, now time.Time) bool {
 	deadline := startDeadline(pod)
 	return !deadline.IsZero() && !now.Before(deadline)
 }
 
-// startDeadline is when a pod has taken too long until its containers can be created; zero for other pods. The volumes are
-// mounted and the network is there when PodReadyToStartContainers is True: what takes time then is a pull of an image.
+// startDeadline returns when the containers of a scheduled pod should be created; zero for other pods. When PodReadyToStartContainers is True,
+// the volumes are mounted and the network is ready, and the pod only waits for an image.
 func startDeadline(pod *corev1.Pod) time.Time {
 	scheduled := condition(pod, corev1.PodScheduled)
 	if pod.Status.Phase != corev1.PodPending || !pod.DeletionTimestamp.IsZero() ||
@@ -135,7 +134,7 @@ func startDeadline(pod *corev1.Pod) time.Time {
 	return scheduled.LastTransitionTime.Add(startWithin)
 }
 
-// isOnItsWay reports whether a container waits for nothing but its start.
+// isOnItsWay reports whether a container waits only for its normal start.
 func isOnItsWay(reason string) bool {
 	return reason == "" || reason == "ContainerCreating" || reason == "PodInitializing"
 }
@@ -154,10 +153,10 @@ func isTrue(pod *corev1.Pod, conditionType corev1.PodConditionType) bool {
 	return found != nil && found.Status == corev1.ConditionTrue
 }
 
-// IsServing reports whether a pod is ready and is not being deleted: traffic reaches it.
+// IsServing reports whether a pod receives traffic: it is ready and is not being deleted.
 func IsServing(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp.IsZero() && isTrue(pod, corev1.PodReady)
 }
 
-// nodeOf names the node of a pod.
+// nodeOf returns the name of the node of a pod.
 func nodeOf(pod *corev1.Pod) string { return cmp.Or(pod.Spec.NodeName, "unknown") }

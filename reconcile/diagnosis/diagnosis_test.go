@@ -19,7 +19,7 @@ var (
 	server = Server{Container: "mcp", Port: 8080, Startup: 5 * time.Minute, Grace: 30 * time.Second}
 )
 
-// pod is one that serves on node a, changed by the functions.
+// pod returns a serving pod on node a, with the given changes.
 func pod(changes ...func(*corev1.Pod)) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web-0"},
@@ -64,7 +64,7 @@ func waits(reason, message string) func(*corev1.Pod) {
 	}
 }
 
-// ended is a container that has ended and waits for its next start.
+// ended sets a container that has ended and waits for a restart.
 func ended(with corev1.ContainerStateTerminated) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		waits("CrashLoopBackOff", "back-off 10s restarting failed container=mcp")(pod)
@@ -96,14 +96,14 @@ func startedBefore(age time.Duration) func(*corev1.Pod) {
 	}
 }
 
-// ran is the end of a container that ran for some time.
+// ran returns the termination state of a container that ran for some time.
 func ran(time time.Duration, exitCode int32, reason string) corev1.ContainerStateTerminated {
 	return corev1.ContainerStateTerminated{
 		Reason: reason, ExitCode: exitCode, StartedAt: metav1.NewTime(now.Add(-time)), FinishedAt: metav1.NewTime(now),
 	}
 }
 
-// restarted is a container that runs again.
+// restarted sets a container that runs again after a number of restarts.
 func restarted(times int32) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		unready(pod)
@@ -113,7 +113,7 @@ func restarted(times int32) func(*corev1.Pod) {
 	}
 }
 
-// gated is a pod with a readiness gate, which is open or not.
+// gated sets a readiness gate whose condition has the given status.
 func gated(open corev1.ConditionStatus) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}
@@ -122,21 +122,22 @@ func gated(open corev1.ConditionStatus) func(*corev1.Pod) {
 	}
 }
 
-// unseen is a pod that no scheduler has looked at.
+// unseen returns a pod that no scheduler has processed.
 func unseen(age time.Duration) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(now.Add(-age))}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
 }
 
-// deletedTo is a pod that has to be gone by then.
+// deletedTo sets the time by which a deleted pod must be gone.
 func deletedTo(at time.Time) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.DeletionTimestamp = &metav1.Time{Time: at} }
 }
 
-// TestPod: one cause a row. The messages of the kubelet and the scheduler are as they write them.
+// TestPod has one cause per row. The messages of the kubelet and of the scheduler are real ones.
 func TestPod(t *testing.T) {
-	const silent = `container "mcp" gives no answer on port 8080. The server may still be starting. It may listen on 127.0.0.1 only, where no probe and no client reaches it: ` +
-		`let it listen on the address in MCP_HOST, or in FASTMCP_HOST. It may listen on another port: set spec.mcpPort. The kubelet restarts it when it has not answered for 5m0s`
-	const again = ". The kubelet restarts it, less and less often (CrashLoopBackOff: a back-off of up to 5 minutes)"
+	const silent = `container "mcp" does not answer on port 8080. The server may still be starting. If the server listens only on 127.0.0.1, probes and clients cannot reach it: ` +
+		`configure it to listen on the address in MCP_HOST or FASTMCP_HOST. If it listens on another port, set spec.mcpPort. ` +
+		`The kubelet restarts the container if it does not answer within 5m0s`
+	const again = ". The kubelet restarts it with an increasing delay of up to 5 minutes (CrashLoopBackOff)"
 	for name, test := range map[string]struct {
 		pod     *corev1.Pod
 		reason  Reason
@@ -156,104 +157,104 @@ func TestPod(t *testing.T) {
 
 		"image that is not there": {pod(waits("ErrImagePull", `failed to resolve reference "r.example/a:1": not found`)), ImagePullFailed,
 			`the image of container "mcp" cannot be pulled (ImagePullBackOff): failed to resolve reference "r.example/a:1": not found. ` +
-				`Check spec.image, and that spec.imagePullSecrets names a Secret that may pull it. The kubelet goes on trying`},
+				`The kubelet retries. Check spec.image, and that spec.imagePullSecrets names a Secret with access to the image`},
 		"image whose back-off is over soon": {pod(waits("ImagePullBackOff", `Back-off pulling image "r.example/a:1"`)), ImagePullFailed,
 			`the image of container "mcp" cannot be pulled (ImagePullBackOff): Back-off pulling image "r.example/a:1". ` +
-				`Check spec.image, and that spec.imagePullSecrets names a Secret that may pull it. The kubelet goes on trying`},
+				`The kubelet retries. Check spec.image, and that spec.imagePullSecrets names a Secret with access to the image`},
 		"image of an init container": {pod(waits("ErrImagePull", "not found"), initContainer), ImagePullFailed,
 			`the image of init container "prepare" cannot be pulled (ImagePullBackOff): not found. ` +
-				`Check its image in spec.podTemplateSpec, and that spec.imagePullSecrets names a Secret that may pull it. The kubelet goes on trying`},
+				`The kubelet retries. Check its image in spec.podTemplateSpec, and that spec.imagePullSecrets names a Secret with access to the image`},
 		"image that may not be pulled": {pod(waits("ErrImageNeverPull", `Container image "a:1" is not present with pull policy of Never`)), ImagePullFailed,
-			`the image of container "mcp" may not be pulled (ErrImageNeverPull): Container image "a:1" is not present with pull policy of Never. ` +
-				`Load it on the node, or set imagePullPolicy to another value than Never`},
+			`the image of container "mcp" must not be pulled (ErrImageNeverPull): Container image "a:1" is not present with pull policy of Never. ` +
+				`Load the image on the node, or set imagePullPolicy to a value other than Never`},
 		"name of an image that is none": {pod(waits("InvalidImageName", `Failed to apply default image tag "A": couldn't parse image name "A": invalid reference format`)), ImagePullFailed,
 			`the image of container "mcp" cannot be used (InvalidImageName): Failed to apply default image tag "A": couldn't parse image name "A": invalid reference format. Correct spec.image`},
 		"root that is refused": {pod(waits("CreateContainerConfigError",
 			`container has runAsNonRoot and image will run as root (pod: "web-0_team(1)", container: mcp)`)), RootRefused,
-			`container "mcp" would run as root, which runAsNonRoot in its template refuses. Set securityContext.runAsUser in ` +
+			`container "mcp" would run as root, but runAsNonRoot in its template does not allow root. Set securityContext.runAsUser in ` +
 				`spec.podTemplateSpec to a user other than 0, or set runAsNonRoot: false to let it run as root`},
 		"root by number that is refused": {pod(waits("CreateContainerConfigError",
 			`container's runAsUser breaks non-root policy (pod: "web-0_team(1)", container: mcp)`)), RootRefused,
-			`container "mcp" would run as root, which runAsNonRoot in its template refuses. Set securityContext.runAsUser in ` +
+			`container "mcp" would run as root, but runAsNonRoot in its template does not allow root. Set securityContext.runAsUser in ` +
 				`spec.podTemplateSpec to a user other than 0, or set runAsNonRoot: false to let it run as root`},
 		"user by name": {pod(waits("CreateContainerConfigError",
 			`container has runAsNonRoot and image has non-numeric user (app), cannot verify user is non-root (pod: "web-0_team(1)", container: mcp)`)), RootRefused,
-			`the image of container "mcp" names its user by a name, of which the kubelet cannot tell that it is not root, as runAsNonRoot in the template demands. ` +
-				`Set securityContext.runAsUser in spec.podTemplateSpec to the number of that user`},
+			`the image of container "mcp" sets its user by name. The template sets runAsNonRoot, and the kubelet cannot verify that a named user is not root. ` +
+				`Set securityContext.runAsUser in spec.podTemplateSpec to the numeric ID of the user`},
 		"Secret as env": {pod(waits("CreateContainerConfigError", `secret "token" not found`)), ReferenceMissing,
-			`container "mcp" refers to what does not exist: secret "token" not found. Create it, or correct env, envFrom and secrets of the spec. The kubelet goes on trying`},
+			`container "mcp" refers to an object or a key that does not exist: secret "token" not found. The kubelet retries. Create it, or correct env, envFrom and secrets of the spec`},
 		"key of a ConfigMap as env": {pod(waits("CreateContainerConfigError", `couldn't find key level in ConfigMap team/settings`)), ReferenceMissing,
-			`container "mcp" refers to what does not exist: couldn't find key level in ConfigMap team/settings. Create it, or correct env, envFrom and secrets of the spec. ` +
-				`The kubelet goes on trying`},
+			`container "mcp" refers to an object or a key that does not exist: couldn't find key level in ConfigMap team/settings. The kubelet retries. ` +
+				`Create it, or correct env, envFrom and secrets of the spec`},
 		"command that cannot be started": {pod(waits("RunContainerError", "failed to start.")), ContainerInvalid,
 			`container "mcp" cannot be started (RunContainerError): failed to start. Check spec.command, spec.args and spec.podTemplateSpec`},
 		"command that is missing": {pod(ended(corev1.ContainerStateTerminated{Reason: "StartError", ExitCode: 128, Message: `exec: "/absent": no such file`})), CrashLoopBackOff,
-			`container "mcp" ends again and again, with exit code 128: exec: "/absent": no such file. Its command may be missing in the image: check spec.command and spec.args` + again},
+			`container "mcp" exits repeatedly with exit code 128: exec: "/absent": no such file. Its command may be missing in the image: check spec.command and spec.args` + again},
 		"crash with last words": {pod(ended(corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 3, Message: "no license\nfor \x1b[31myou\x1b[0m\n"})), CrashLoopBackOff,
-			`container "mcp" ends again and again, with exit code 3: no license for [31myou[0m. Its log says more: kubectl -n team logs web-0 -c mcp --previous` + again},
+			`container "mcp" exits repeatedly with exit code 3: no license for [31myou[0m. To see its log, run: kubectl -n team logs web-0 -c mcp --previous` + again},
 		"crash that goes on while it runs again": {pod(ended(ran(time.Minute, 3, "Error")), restarted(2)), CrashLoopBackOff,
-			`container "mcp" ends again and again, with exit code 3. Its log says more: kubectl -n team logs web-0 -c mcp --previous` + again},
+			`container "mcp" exits repeatedly with exit code 3. To see its log, run: kubectl -n team logs web-0 -c mcp --previous` + again},
 		"end by a signal": {pod(ended(ran(time.Minute, 137, "Error"))), CrashLoopBackOff,
-			`container "mcp" ends again and again, with exit code 137. A signal ended it. The kubelet sends one when a liveness or startup probe in the template fails: ` +
+			`container "mcp" exits repeatedly with exit code 137. A signal ended the container. The kubelet sends a signal when a liveness or startup probe in the template fails. Run: ` +
 				`kubectl -n team describe pod web-0` + again},
 		"crash of which nothing is left": {pod(waits("CrashLoopBackOff", "back-off 5m0s restarting failed container")), CrashLoopBackOff,
-			`container "mcp" ends again and again (CrashLoopBackOff): back-off 5m0s restarting failed container`},
+			`container "mcp" exits repeatedly (CrashLoopBackOff): back-off 5m0s restarting failed container`},
 		"end without an error": {pod(ended(corev1.ContainerStateTerminated{Reason: "Completed"})), CrashLoopBackOff,
-			`container "mcp" ends again and again, with exit code 0. A server has to go on running. One that speaks over its standard input ends when there is no client: ` +
+			`container "mcp" exits repeatedly with exit code 0. A server must keep running. A server on standard input exits when no client is connected: ` +
 				`check spec.transport and spec.args` + again},
 		"killed for its memory": {pod(ended(corev1.ContainerStateTerminated{Reason: "OOMKilled", ExitCode: 137}), limited("64Mi")), OOMKilled,
-			`container "mcp" was killed because it used more memory than its limit of 64Mi. Raise spec.resources.limits.memory, or let the server use less`},
+			`container "mcp" was killed because it used more memory than its limit of 64Mi. Raise spec.resources.limits.memory, or reduce the memory that the server uses`},
 		"killed for the memory of the node": {pod(ended(corev1.ContainerStateTerminated{Reason: "OOMKilled", ExitCode: 137})), OOMKilled,
-			`container "mcp" was killed because it used more memory than its node had to give. Raise spec.resources.limits.memory, or let the server use less`},
+			`container "mcp" was killed because it used more memory than its node had available. Raise spec.resources.limits.memory, or reduce the memory that the server uses`},
 		"init container that fails": {pod(ended(corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 1}), initContainer), CrashLoopBackOff,
-			`init container "prepare" ends again and again, with exit code 1. Its log says more: kubectl -n team logs web-0 -c prepare --previous` + again},
+			`init container "prepare" exits repeatedly with exit code 1. To see its log, run: kubectl -n team logs web-0 -c prepare --previous` + again},
 		"has ended once and runs again": {pod(ended(ran(time.Hour, 255, "Unknown")), restarted(1)), "", ""},
 		"killed for its memory, and runs again": {pod(ended(ran(time.Hour, 137, "OOMKilled")), limited("64Mi"), restarted(1)), OOMKilled,
-			`container "mcp" was killed because it used more memory than its limit of 64Mi. Raise spec.resources.limits.memory, or let the server use less`},
+			`container "mcp" was killed because it used more memory than its limit of 64Mi. Raise spec.resources.limits.memory, or reduce the memory that the server uses`},
 		"gave no answer until the kubelet ended it":                  {pod(ended(ran(5*time.Minute, 143, "Error"))), NotAnswering, silent},
 		"gave none, ignored that it was told to end, and runs again": {pod(ended(ran(5*time.Minute+30*time.Second, 137, "Error")), restarted(2)), NotAnswering, silent},
 		"ends by itself after the same time": {pod(ended(ran(5*time.Minute, 1, "Error"))), CrashLoopBackOff,
-			`container "mcp" ends again and again, with exit code 1. Its log says more: kubectl -n team logs web-0 -c mcp --previous` + again},
+			`container "mcp" exits repeatedly with exit code 1. To see its log, run: kubectl -n team logs web-0 -c mcp --previous` + again},
 		"does not answer": {pod(startedBefore(20 * time.Second)), NotAnswering, silent},
 		"does not answer any more": {pod(startedBefore(time.Hour), func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].Started = ptr.To(true) }), NotAnswering,
-			`container "mcp" runs, has started, and its readiness probe gets no answer now. Its log may say why: kubectl -n team logs web-0 -c mcp`},
+			`container "mcp" has started, but its readiness probe fails now. To see its log, run: kubectl -n team logs web-0 -c mcp`},
 		"container beside it that is not ready": {pod(startedBefore(20*time.Second), func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].Name = "exporter" }), NotAnswering,
-			`container "exporter" runs, and its readiness probe fails. Its log may say why: kubectl -n team logs web-0 -c exporter`},
+			`container "exporter" runs, but its readiness probe fails. To see its log, run: kubectl -n team logs web-0 -c exporter`},
 		"sidecar that is not ready": {pod(startedBefore(20*time.Second), func(pod *corev1.Pod) {
 			sidecar := pod.Status.ContainerStatuses[0]
 			sidecar.Name = "proxy"
 			pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses[0].Ready = []corev1.ContainerStatus{sidecar}, true
-		}), NotAnswering, `sidecar container "proxy" runs, and its readiness probe fails. Its log may say why: kubectl -n team logs web-0 -c proxy`},
-		"gate that is closed": {pod(gated(corev1.ConditionFalse)), ReadinessGate, `its containers are ready, and its readiness gate example.com/gate is not. ` +
-			`Whoever set the gate in its template has to set that condition of the pod to True`},
+		}), NotAnswering, `sidecar container "proxy" runs, but its readiness probe fails. To see its log, run: kubectl -n team logs web-0 -c proxy`},
+		"gate that is closed": {pod(gated(corev1.ConditionFalse)), ReadinessGate, `its containers are ready, but its readiness gate example.com/gate is not. ` +
+			`Check the controller that sets this condition of the pod to True`},
 		"node that is lost, with a gate": {pod(gated(corev1.ConditionTrue)), NodeLost,
 			`its node "a" does not report to Kubernetes. Kubernetes does not replace the pod while it may still run there. Repair the node. ` +
-				`If the node is gone for good, run: kubectl delete node a`},
+				`If the node is permanently gone, run: kubectl delete node a`},
 		"is new": {unseen(9 * time.Second), "", ""},
-		"no scheduler": {unseen(10 * time.Second), Unschedulable, `no scheduler has looked at it. Check that the scheduler runs which schedulerName in ` +
-			`spec.podTemplateSpec names; left out, it is default-scheduler`},
+		"no scheduler": {unseen(10 * time.Second), Unschedulable, `no scheduler has processed it. Check that the scheduler runs that schedulerName in ` +
+			`spec.podTemplateSpec names. If schedulerName is unset, this is default-scheduler`},
 		"no node": {pod(unready, func(pod *corev1.Pod) {
 			setCondition(pod, corev1.PodScheduled, corev1.ConditionFalse, `0/1 nodes are available: persistentvolumeclaim "data" not found.`)
-		}), Unschedulable, `no node can run it: 0/1 nodes are available: persistentvolumeclaim "data" not found. The scheduler goes on trying`},
+		}), Unschedulable, `no node can run it: 0/1 nodes are available: persistentvolumeclaim "data" not found. The scheduler retries`},
 		"scheduling gates": {pod(unready, func(pod *corev1.Pod) {
 			setCondition(pod, corev1.PodScheduled, corev1.ConditionFalse, "Scheduling is blocked due to non-empty scheduling gates")
 			condition(pod, corev1.PodScheduled).Reason = corev1.PodReasonSchedulingGated
-		}), SchedulingGated, `it has scheduling gates, and is not scheduled before whoever set them has removed them`},
+		}), SchedulingGated, `it has scheduling gates, and is not scheduled until they are removed. Check the controller that removes them`},
 		"node that is lost": {pod(func(pod *corev1.Pod) { setCondition(pod, corev1.PodReady, corev1.ConditionFalse, "") }), NodeLost,
 			`its node "a" does not report to Kubernetes. Kubernetes does not replace the pod while it may still run there. Repair the node. ` +
-				`If the node is gone for good, run: kubectl delete node a`},
+				`If the node is permanently gone, run: kubectl delete node a`},
 		"deletion that nobody confirms": {pod(deletedTo(now.Add(-30 * time.Second))), TerminatingTooLong,
-			`it should have ended by now, and its node "a" has not confirmed that it has. Look at the node. If it is gone for good, run: kubectl delete node a`},
+			`its grace period is over, but its node "a" has not confirmed that it has ended. Check the node. If the node is permanently gone, run: kubectl delete node a`},
 		"finalizer": {pod(deletedTo(now.Add(-time.Hour)), func(pod *corev1.Pod) { pod.Finalizers = []string{"example.com/hold"} }), TerminatingTooLong,
-			`it is being deleted, and the finalizer example.com/hold keeps it. Whoever set the finalizer has to remove it`},
+			`it is being deleted, but the finalizer example.com/hold prevents this. The controller that set the finalizer must remove it`},
 		"failure": {pod(func(pod *corev1.Pod) {
 			pod.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfcpu", Message: "Node didn't have enough resource: cpu"}
 		}), PodFailed, `it has failed (OutOfcpu): Node didn't have enough resource: cpu. Kubernetes replaces it`},
 		"failure without a word": {pod(func(pod *corev1.Pod) { pod.Status = corev1.PodStatus{Phase: corev1.PodFailed} }), PodFailed, `it has failed. Kubernetes replaces it`},
 		"eviction": {pod(func(pod *corev1.Pod) {
 			pod.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "The node was low on resource: memory. "}
-		}), Evicted, `the kubelet has evicted it from node "a": The node was low on resource: memory. Kubernetes replaces it; ` +
-			`to keep it from happening again, set requests for what the node ran out of`},
+		}), Evicted, `the kubelet evicted it from node "a": The node was low on resource: memory. Kubernetes replaces it. ` +
+			`To avoid evictions, set requests for the resource that the node ran out of`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			finding := Pod(test.pod, server, now)
@@ -267,8 +268,7 @@ func TestPod(t *testing.T) {
 	}
 }
 
-// TestTheSameIsToldWhileItGoesOn: the kubelet waits, tries again, and sees it fail again, and the status does not change at each
-// of these.
+// TestTheSameIsToldWhileItGoesOn: while the kubelet waits, retries and fails again, the finding does not change.
 func TestTheSameIsToldWhileItGoesOn(t *testing.T) {
 	crash, noProgram := ran(time.Minute, 3, "Error"), ran(0, 128, "StartError")
 	const pull = `failed to resolve reference "r.example/a:1": not found`
@@ -313,7 +313,7 @@ func TestTheSameIsToldWhileItGoesOn(t *testing.T) {
 	}
 }
 
-// TestTextOfOthersIsBounded: of a program's last words the end counts, of a message the beginning.
+// TestTextOfOthersIsBounded: the last output of a program is cut at its beginning, a message at its end.
 func TestTextOfOthersIsBounded(t *testing.T) {
 	long := strings.Repeat("ä", 10_000)
 	last := Pod(pod(ended(corev1.ContainerStateTerminated{ExitCode: 1, Message: long + "end"})), server, now)
@@ -327,7 +327,7 @@ func TestTextOfOthersIsBounded(t *testing.T) {
 	}
 }
 
-// TestLookAgain: when time alone tells that a pod does not work, another look is due right then.
+// TestLookAgain: if a problem shows only by the passing of time, the next check is due at that time.
 func TestLookAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		pod  *corev1.Pod
@@ -360,7 +360,7 @@ func TestLookAgain(t *testing.T) {
 	}
 }
 
-// TestWasKilled: told for ten minutes, and only of a container that works again.
+// TestWasKilled: reported for ten minutes, and only for a container that works again.
 func TestWasKilled(t *testing.T) {
 	killed := func(age time.Duration) func(*corev1.Pod) {
 		return func(pod *corev1.Pod) {
@@ -371,7 +371,7 @@ func TestWasKilled(t *testing.T) {
 	}
 	finding, left := WasKilled(pod(killed(time.Minute), limited("64Mi")), now)
 	const want = `container "mcp" was killed at 2026-01-02T03:03:05Z because it used more memory than its limit of 64Mi, and runs again. ` +
-		`Raise spec.resources.limits.memory, or let the server use less`
+		`Raise spec.resources.limits.memory, or reduce the memory that the server uses`
 	if finding == nil || finding.Message != want || left != 9*time.Minute {
 		t.Errorf("got %v for %s, wanted %s for 9m", finding, left, want)
 	}
@@ -386,12 +386,12 @@ func eventAt(reason, note string, age time.Duration) eventsv1.Event {
 	return eventsv1.Event{Reason: reason, Note: note, DeprecatedLastTimestamp: metav1.NewTime(now.Add(-age))}
 }
 
-// TestCreation: the newest event about a pod that is missing counts.
+// TestCreation: the newest event about a missing pod counts.
 func TestCreation(t *testing.T) {
 	const quota = `create Pod web-1 in StatefulSet web failed error: pods "web-1" is forbidden: exceeded quota: q, requested: pods=1`
 	const claim = `create Claim data-web-1 for Pod web-1 in StatefulSet web failed error: persistentvolumeclaims "data-web-1" is forbidden: exceeded quota: q.`
-	const goesOn = ". Correct what refuses it. Kubernetes goes on trying, less and less often, up to once in 16 minutes. " +
-		"To have it try at once, run: kubectl -n team annotate statefulset web --overwrite tried-at=$(date +%s)"
+	const goesOn = ". Kubernetes retries with an increasing delay of up to 16 minutes. Correct the cause. " +
+		"To retry at once, run: kubectl -n team annotate statefulset web --overwrite tried-at=$(date +%s)"
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
 	for name, test := range map[string]struct {
 		events []eventsv1.Event
@@ -419,13 +419,13 @@ func TestCreation(t *testing.T) {
 	}
 }
 
-// TestStart: the newest event that gives a reason counts, not one that only repeats that a volume is not mounted.
+// TestStart: the newest event with a reason counts, not an event that only repeats that a volume is not mounted.
 func TestStart(t *testing.T) {
 	absent := eventAt("FailedMount", `MountVolume.SetUp failed for volume "v" : configmap "c" not found`, 3*time.Minute)
 	vague := eventAt("FailedMount", "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[]: context deadline exceeded", 0)
 	attach := eventAt("FailedAttachVolume", `Multi-Attach error for volume "p" Volume is already exclusively attached to one node and can't be attached to another`, time.Minute)
 	network := eventAt("FailedCreatePodSandBox", "Failed to create pod sandbox: plugin bridge failed: no addresses.", 0)
-	const fix = ". Create what is missing, or correct spec.volumes and spec.podTemplateSpec. The kubelet goes on trying"
+	const fix = ". The kubelet retries. Create the missing object, or correct spec.volumes and spec.podTemplateSpec"
 	old := absent
 	old.DeprecatedLastTimestamp = metav1.NewTime(now.Add(-10 * time.Minute))
 	for name, test := range map[string]struct {
@@ -440,7 +440,7 @@ func TestStart(t *testing.T) {
 		"a reason of long ago":  {[]eventsv1.Event{vague, old}, VolumeNotMounted, "a volume cannot be mounted: " + vague.Note + fix},
 		"a newer reason":        {[]eventsv1.Event{attach, absent}, VolumeNotMounted, "a volume cannot be mounted: " + attach.Note + fix},
 		"the network, at the last": {[]eventsv1.Event{absent, network}, SandboxNotCreated, `node "a" cannot prepare the network or the sandbox of the pod: ` +
-			"Failed to create pod sandbox: plugin bridge failed: no addresses. Look at the network plugin and the container runtime of that node. The kubelet goes on trying"},
+			"Failed to create pod sandbox: plugin bridge failed: no addresses. The kubelet retries. Check the network plugin and the container runtime of that node"},
 	} {
 		got := Start(test.events, "a")
 		if got == nil {
@@ -454,26 +454,26 @@ func TestStart(t *testing.T) {
 
 func TestSurplus(t *testing.T) {
 	got := Surplus("team", 4, []string{"web-3"}, []string{"web-5", "web-6"}, &Finding{PodNotCreated, "the quota is full"})
-	const want = "pods web-5 and web-6 are above the scale of 4, and Kubernetes deletes no such pod while it cannot create web-3 (kubernetes/kubernetes#140858). " +
+	const want = "pods web-5 and web-6 are above the scale of 4. Kubernetes does not delete such pods while it cannot create web-3 (kubernetes/kubernetes#140858). " +
 		"Run: kubectl -n team delete pod web-5 web-6; the quota is full"
 	if got.Reason != SurplusPods || got.Message != want {
 		t.Errorf("got %v", got)
 	}
 }
 
-// TestSurplusIsBounded: a scale may have gone down by hundreds.
+// TestSurplusIsBounded: a scale may go down by hundreds.
 func TestSurplusIsBounded(t *testing.T) {
 	var surplus []string
 	for ordinal := range int32(300) {
 		surplus = append(surplus, nameOf("web", 4+ordinal))
 	}
 	got := Surplus("team", 4, []string{"web-3"}, surplus, nil).Message
-	if len(got) > 1000 || !strings.HasSuffix(got, "web-302 web-303; and do the same with 280 more") {
+	if len(got) > 1000 || !strings.HasSuffix(got, "web-302 web-303; then delete 280 more in the same way") {
 		t.Errorf("got %s", got)
 	}
 }
 
-// TestOutOfPlace: by their numbers, and what is being deleted is neither missing nor too many.
+// TestOutOfPlace: pods are compared by ordinal, and a pod that is being deleted is neither missing nor surplus.
 func TestOutOfPlace(t *testing.T) {
 	named := func(names ...string) (pods []*corev1.Pod) {
 		for _, name := range names {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestTheDocsHaveEveryReason: whoever reads a reason in a status finds it in docs/operations.md.
+// TestTheDocsHaveEveryReason: docs/operations.md explains each reason of a status.
 func TestTheDocsHaveEveryReason(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {

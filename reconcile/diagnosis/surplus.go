@@ -14,9 +14,8 @@ import (
 // SurplusPods is the reason of a finding of Surplus.
 const SurplusPods Reason = "SurplusPods"
 
-// OutOfPlace returns the names of the pods that a StatefulSet asks for and does not have, and of those that it has and does not
-// ask for, both in order of their numbers. A pod that is being deleted is not missing, and not one too many. The pods are those
-// that the StatefulSet controls.
+// OutOfPlace returns the names of the missing and of the surplus pods of a StatefulSet, each ordered by ordinal. A pod that is being
+// deleted is neither missing nor surplus. Pods must be the pods that the StatefulSet controls.
 func OutOfPlace(set *appsv1.StatefulSet, pods []*corev1.Pod) (missing, surplus []string) {
 	var first int32
 	if set.Spec.Ordinals != nil {
@@ -57,18 +56,18 @@ func ordinalOf(set, pod string) (int32, bool) {
 	return int32(ordinal), isOf && err == nil
 }
 
-// mostSurplus is how many pods a command names; a message has room for more, and a reader has not.
+// mostSurplus is the maximum number of pods in a command. More would fit into a message, but would be hard to read.
 const mostSurplus = 20
 
-// Surplus says which pods of a StatefulSet to delete by hand: the controller deletes none above the scale while it cannot
-// create one below (kubernetes/kubernetes#140858), and a quota that is full with them keeps it from creating one. Because is
-// why pods cannot be created; nil when that is not known.
+// Surplus returns which pods of a StatefulSet to delete by hand. The controller does not delete pods above the scale while it cannot create
+// a missing pod (kubernetes/kubernetes#140858), and with these pods a quota may stay exhausted. Because is why pods cannot be created; nil
+// if unknown.
 func Surplus(namespace string, scale int32, missing, surplus []string, because *Finding) Finding {
 	named := surplus[max(0, len(surplus)-mostSurplus):]
-	message := fmt.Sprintf("%s above the scale of %d, and Kubernetes deletes no such pod while it cannot create %s (kubernetes/kubernetes#140858). "+
+	message := fmt.Sprintf("%s above the scale of %d. Kubernetes does not delete such pods while it cannot create %s (kubernetes/kubernetes#140858). "+
 		"Run: kubectl -n %s delete pod %s", are(named), scale, missing[0], namespace, strings.Join(named, " "))
 	if more := len(surplus) - len(named); more > 0 {
-		message += fmt.Sprintf("; and do the same with %d more", more)
+		message += fmt.Sprintf("; then delete %d more in the same way", more)
 	}
 	if because != nil {
 		message += "; " + because.Message
@@ -76,7 +75,7 @@ func Surplus(namespace string, scale int32, missing, surplus []string, because *
 	return Finding{SurplusPods, message}
 }
 
-// are begins a sentence about pods.
+// are returns the subject and the verb of a sentence about pods.
 func are(pods []string) string {
 	if len(pods) == 1 {
 		return "pod " + pods[0] + " is"

@@ -6,13 +6,13 @@ import (
 	"unicode"
 )
 
-// mostText bounds what is quoted of others' text, in runes. A message about a refused pod is rarely longer.
+// mostText is the maximum length of a quoted text, in runes. A message about a rejected pod is rarely longer.
 const mostText = 400
 
-// localPort is the port of a connection's own end, as network errors of Go name it: another at each try.
+// localPort matches the local port of a connection in network errors of Go. It differs at each retry.
 var localPort = regexp.MustCompile(`(\b(?:\d+\.){3}\d+|\[[0-9a-f:]+\]):\d+->`)
 
-// quote returns text of others on one line and in bounds, without a final period, and without what is another at each try.
+// quote returns a text on one line, at most mostText long, without a final period and without local ports.
 func quote(text string) string {
 	runes := []rune(localPort.ReplaceAllString(oneLine(text), "$1->"))
 	if len(runes) > mostText {
@@ -21,7 +21,7 @@ func quote(text string) string {
 	return strings.TrimSuffix(string(runes), ".")
 }
 
-// quoteEnd is quote for text of which the end counts, such as the last words of a program.
+// quoteEnd is quote for a text whose end matters, such as the last output of a program.
 func quoteEnd(text string) string {
 	runes := []rune(oneLine(text))
 	if len(runes) > mostText {
@@ -30,7 +30,7 @@ func quoteEnd(text string) string {
 	return strings.TrimSuffix(string(runes), ".")
 }
 
-// oneLine replaces white space and what cannot be printed, such as the escape sequences of a terminal.
+// oneLine joins a text to one line and removes non-printable characters, such as those of terminal escape sequences.
 func oneLine(text string) string {
 	printable := strings.Map(func(r rune) rune {
 		switch {

@@ -21,10 +21,10 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// targetIndex is the index of autoscalers by what they scale: GROUP/KIND/NAME.
+// targetIndex is the index of autoscalers by target: GROUP/KIND/NAME.
 const targetIndex = "scaleTarget"
 
-// IndexAutoscalers makes the autoscalers of a target a lookup in the cache.
+// IndexAutoscalers indexes the autoscalers in the cache by target.
 func IndexAutoscalers(ctx context.Context, mgr ctrl.Manager) error {
 	err := mgr.GetFieldIndexer().IndexField(ctx, &autoscalingv2.HorizontalPodAutoscaler{}, targetIndex,
 		func(object client.Object) []string {
@@ -40,7 +40,7 @@ func IndexAutoscalers(ctx context.Context, mgr ctrl.Manager) error {
 	return nil
 }
 
-// targetOf names what an autoscaler scales. The version of the API does not matter.
+// targetOf returns the target of an autoscaler. The API version is ignored.
 func targetOf(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	ref := hpa.Spec.ScaleTargetRef
 	return targetName(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).GroupKind(), ref.Name)
@@ -50,11 +50,11 @@ func targetName(kind schema.GroupKind, name string) string {
 	return kind.Group + "/" + kind.Kind + "/" + name
 }
 
-// Autoscalers are the HorizontalPodAutoscalers that scale an MCPServer, by what they target; each in order of name.
+// Autoscalers are the HorizontalPodAutoscalers of an MCPServer, by target and sorted by name.
 type Autoscalers struct {
-	// OfStatefulSet write the scale of the StatefulSet.
+	// OfStatefulSet target the StatefulSet and write its scale.
 	OfStatefulSet []autoscalingv2.HorizontalPodAutoscaler
-	// OfMCPServer write spec.replicas of the MCPServer: they declare.
+	// OfMCPServer target the MCPServer and write its spec.replicas, which is a declaration.
 	OfMCPServer []autoscalingv2.HorizontalPodAutoscaler
 }
 
@@ -81,15 +81,15 @@ func (r *Reader) readAutoscalers(ctx context.Context, server *v1alpha1.MCPServer
 	return found, err
 }
 
-// HasScaledToZero reports whether an autoscaler has scaled to 0. While it has, and only then, it scales up from 0, whoever wrote that 0.
+// HasScaledToZero reports whether an autoscaler has scaled to 0. Only then does it scale up from 0, regardless of the writer of the 0.
 func HasScaledToZero(hpa *autoscalingv2.HorizontalPodAutoscaler) bool {
 	return slices.ContainsFunc(hpa.Status.Conditions, func(c autoscalingv2.HorizontalPodAutoscalerCondition) bool {
 		return c.Type == autoscalingv2.ScaledToZero && c.Status == corev1.ConditionTrue
 	})
 }
 
-// onlyWhatIsLookedAt keeps of the status of an autoscaler what is looked at, without what changes all the time: which scale it wrote last
-// and when, and its conditions once it has scaled to 0.
+// onlyWhatIsLookedAt returns the used fields of the status of an autoscaler, without the fields that change frequently: the last scale that it
+// wrote and the time, and its conditions if it has scaled to 0.
 func onlyWhatIsLookedAt(hpa *autoscalingv2.HorizontalPodAutoscaler) autoscalingv2.HorizontalPodAutoscalerStatus {
 	kept := autoscalingv2.HorizontalPodAutoscalerStatus{LastScaleTime: hpa.Status.LastScaleTime, DesiredReplicas: hpa.Status.DesiredReplicas}
 	if !HasScaledToZero(hpa) {
@@ -105,7 +105,7 @@ func onlyWhatIsLookedAt(hpa *autoscalingv2.HorizontalPodAutoscaler) autoscalingv
 	return kept
 }
 
-// AutoscalerChanged ignores updates of an autoscaler in which nothing changes that is looked at.
+// AutoscalerChanged ignores updates of an autoscaler that change no used field.
 var AutoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	before, isBefore := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
 	after, isAfter := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
@@ -115,7 +115,7 @@ var AutoscalerChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bo
 		!equality.Semantic.DeepEqual(onlyWhatIsLookedAt(before), onlyWhatIsLookedAt(after))
 }}
 
-// ServersOfAutoscaler maps an autoscaler to the MCPServer that it scales: directly, or through its StatefulSet, which has the same name.
+// ServersOfAutoscaler maps an autoscaler to the MCPServer that it scales, directly or through the StatefulSet of the same name.
 func ServersOfAutoscaler(_ context.Context, object client.Object) []reconcile.Request {
 	hpa, ok := object.(*autoscalingv2.HorizontalPodAutoscaler)
 	if !ok {

@@ -16,9 +16,9 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// CachedObjects says what of each kind the cache has to hold: what the decisions of the reconciler need. Of our children
-// that includes managedFields, where who owns what is read. An object that may have the name of a child but is someone
-// else's has to be seen as well, and seen to go away, so that all of them are watched; but who it is is enough.
+// CachedObjects returns what the cache holds of each kind. The cache holds only the fields that decisions need. For children
+// this includes managedFields, which has the owners of fields. The operator must also see foreign objects with the name of a
+// child, and their deletion. Therefore all objects of a kind are watched, but of foreign objects only the identity is kept.
 func CachedObjects() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&v1alpha1.MCPServer{}:                    {Transform: onlyWhenReported},
@@ -35,7 +35,7 @@ func CachedObjects() map[client.Object]cache.ByObject {
 	}
 }
 
-// onlyWhenReported keeps of the managedFields of an MCPServer when the operator has written its status: see
+// onlyWhenReported keeps only the time of the last status write of the operator in the managedFields of an MCPServer: see
 // ReportedAt.
 func onlyWhenReported(object any) (any, error) {
 	server, isServer := object.(*v1alpha1.MCPServer)
@@ -50,7 +50,7 @@ func onlyWhenReported(object any) (any, error) {
 	return server, nil
 }
 
-// childOrIdentity keeps the children of MCPServers as they are, and of other objects what is told of them.
+// childOrIdentity keeps the children of MCPServers unchanged, and the identity of other objects: the fields that messages use.
 func childOrIdentity[O any, P interface {
 	*O
 	client.Object
@@ -77,7 +77,7 @@ func childOrIdentity[O any, P interface {
 	return identity, nil
 }
 
-// onlyWhatIsScaled keeps of an autoscaler what it scales, how, for whom, and what it has done.
+// onlyWhatIsScaled keeps the spec, the owner references and the used status of an autoscaler.
 func onlyWhatIsScaled(object any) (any, error) {
 	hpa, isAutoscaler := object.(*autoscalingv2.HorizontalPodAutoscaler)
 	if !isAutoscaler {
@@ -93,7 +93,7 @@ func onlyWhatIsScaled(object any) (any, error) {
 	}, nil
 }
 
-// onlyHowPodsAre keeps of a pod what tells how it is: of one that simply serves, that it does.
+// onlyHowPodsAre keeps the fields of a pod that a diagnosis needs. Of a serving pod without a problem it keeps only that it is ready.
 func onlyHowPodsAre(object any) (any, error) {
 	pod, isPod := object.(*corev1.Pod)
 	if !isPod {
@@ -114,10 +114,10 @@ func onlyHowPodsAre(object any) (any, error) {
 	return kept, nil
 }
 
-// servingConditions are all that is kept of a pod that serves, once for all of them.
+// servingConditions are the conditions that are kept of a serving pod. All serving pods share them.
 var servingConditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 
-// Reporter is the operator as a field manager of the status of MCPServers.
+// Reporter is the operator as the field manager of the status of MCPServers.
 var Reporter = ownership.Manager{
 	Name: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status",
 }

@@ -90,7 +90,7 @@ func TestTheCacheHoldsOfAnAutoscalerWhatIsLookedAt(t *testing.T) {
 	}
 }
 
-// TestTheCacheHoldsOfAPodWhatThereIsToTell: and of one that serves little else.
+// TestTheCacheHoldsOfAPodWhatThereIsToTell, and little of a serving pod.
 func TestTheCacheHoldsOfAPodWhatThereIsToTell(t *testing.T) {
 	for name, state := range podStates {
 		pod := state.pod.DeepCopy()

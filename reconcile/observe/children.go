@@ -38,18 +38,18 @@ type Child struct {
 
 func (c Child) String() string { return fmt.Sprintf("%s %q", c.Kind, c.Name) }
 
-// Foreign is an object of a child's name that the MCPServer does not control. The operator never writes it, not even a label.
+// Foreign is an object with the name of a child that the MCPServer does not control. The operator never writes it, not even a label.
 type Foreign struct {
 	Child
-	// Owner is the object that controls it, as KIND/NAME; empty if none does.
+	// Owner is the controller of the object, as KIND/NAME; empty if there is none.
 	Owner string
-	// Managers are the field managers that wrote it.
+	// Managers are the field managers of the object.
 	Managers []string
-	// Made is true if the operator made it and its owner reference is gone.
+	// Made is true if the operator created the object and its owner reference was removed.
 	Made bool
-	// References are its owner references.
+	// References are the owner references of the object.
 	References []metav1.OwnerReference
-	// Leftover is true if an earlier MCPServer of the same name controls it. The garbage collector deletes it.
+	// Leftover is true if an earlier MCPServer of the same name controls the object. The garbage collector deletes the object.
 	Leftover bool
 }
 
@@ -78,9 +78,9 @@ func (r *Reader) readChildren(ctx context.Context, s *Snapshot) error {
 	return errors.Join(errs[:]...)
 }
 
-// readChild reads a child into object. It returns nil if there is none, or if it is someone else's. If the cache does not show a
-// child that was there, the API server is asked, because a pass often follows a creation before the cache does. Otherwise the cache is
-// believed: the apply that creates is refused where there is an object (see plan.neverVersion).
+// readChild reads a child into object. It returns nil if the child is absent or foreign. If a child that existed is not in the cache, readChild
+// reads it from the API server, because a pass often runs after a creation before the cache has the child. Otherwise it relies on the cache:
+// the API server rejects the apply that creates a child if the child exists (see plan.neverVersion).
 func readChild[L liveObject](ctx context.Context, r *Reader, s *Snapshot, child Child, wanted bool, object L) (L, error) {
 	var none L
 	key := client.ObjectKey{Namespace: s.Server.Namespace, Name: child.Name}
@@ -96,11 +96,11 @@ func readChild[L liveObject](ctx context.Context, r *Reader, s *Snapshot, child 
 	if err != nil {
 		return none, fmt.Errorf("reading %s: %w", child, err)
 	}
-	// Not by the UID alone: with another kind the reference is to nothing, and the cache holds no more than who it is.
+	// The UID alone is not enough: a reference with another kind is invalid, and the cache has only the identity of the object.
 	if isChild(object) && metav1.IsControlledBy(object, s.Server) {
 		return object, nil
 	}
-	if wanted { // otherwise it is none of our business
+	if wanted { // otherwise the object is not relevant
 		s.Foreign = append(s.Foreign, foreign(s.Server, child, object))
 	}
 	return none, nil
@@ -134,15 +134,15 @@ func isChild(object client.Object) bool {
 	return owner != nil && isOf(owner, mcpServerKind)
 }
 
-// isOf reports whether an owner is of a kind, in any version.
+// isOf reports whether an owner has a kind, in any API version.
 func isOf(owner *metav1.OwnerReference, kind schema.GroupKind) bool {
 	return schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).GroupKind() == kind
 }
 
-// confirmScale looks past the cache if it shows another scale, or another record of the declaration, than the status remembers. It fails
-// with a conflict if the cache is behind. A scale from before would replace the scale at which the StatefulSet has to come back, and a
-// record from before would let the same number, declared again after a release, be taken for carried out: neither is followed by a
-// write that could be refused.
+// confirmScale reads the StatefulSet from the API server if its cached scale, or its cached record of the declaration, differs from the status.
+// It returns a conflict if the cache is stale. A stale scale would replace the scale for a recreated StatefulSet. With a stale record, the
+// operator would treat a number that is declared again after a release as carried out. In both cases no write follows that the API server
+// could reject.
 func (r *Reader) confirmScale(ctx context.Context, server *v1alpha1.MCPServer, cached *appsv1.StatefulSet) error {
 	last := server.Status.Scale
 	if last == nil {
@@ -157,24 +157,24 @@ func (r *Reader) confirmScale(ctx context.Context, server *v1alpha1.MCPServer, c
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("reading StatefulSet %q again: %w", cached.Name, err)
 	}
-	// Its status changes all the time while pods come and go.
+	// The resourceVersion is not compared, because the status changes often.
 	if current.UID != cached.UID || current.Generation != cached.Generation || !ptr.Equal(recordOf(current), record) {
 		return staleCache(cached.Name)
 	}
 	return nil
 }
 
-// staleCache says that the cache is behind. It is a conflict like that of a write.
+// staleCache returns the error for a stale cache. It is a conflict, like that of a write.
 func staleCache(name string) error {
-	return apierrors.NewConflict(schema.GroupResource{}, name, errors.New("the cache holds another version of it"))
+	return apierrors.NewConflict(schema.GroupResource{}, name, errors.New("the cache has another version of it"))
 }
 
-// ReplicasOf returns spec.replicas. The API server defaults it to 1, so that it is nil only in objects that no API server has seen.
+// ReplicasOf returns spec.replicas. Defaults to 1, as on the API server.
 func ReplicasOf(set *appsv1.StatefulSet) int32 { return ptr.Deref(set.Spec.Replicas, 1) }
 
-// carriedOut returns the declaration that has been carried out; nil if none has. The annotation on the StatefulSet says so, because it
-// was written together with the scale. If somebody has edited or removed it, it is no longer ours, and what the status remembers
-// counts; the next apply puts it right.
+// carriedOut returns the last declaration that was carried out; nil if there is none. It reads the annotation on the StatefulSet, which is written
+// together with the scale. If another writer has edited or removed the annotation, the operator no longer owns it, and the value in the status
+// is used. The next apply restores the annotation.
 func carriedOut(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) *int32 {
 	if record := recordOf(set); record != nil {
 		return record
@@ -185,7 +185,7 @@ func carriedOut(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) *int32 {
 	return server.Status.Scale.DeclaredReplicas
 }
 
-// recordOf returns the declaration that the operator has recorded on a StatefulSet; nil if there is none, or if somebody has edited it.
+// recordOf returns the declaration that the operator recorded on a StatefulSet; nil if there is none or if another writer has edited it.
 func recordOf(set *appsv1.StatefulSet) *int32 {
 	n, err := strconv.ParseInt(set.Annotations[v1alpha1.DeclaredReplicasAnnotation], 10, 32)
 	if err != nil {
@@ -198,8 +198,8 @@ func recordOf(set *appsv1.StatefulSet) *int32 {
 	return ptr.To(int32(n))
 }
 
-// ServerOf returns the name of the MCPServer whose child would have the name of an object. The name counts, not the owner reference: an
-// object of such a name that is not ours has to be noticed when it goes away.
+// ServerOf returns the name of the MCPServer whose child would have the name of an object. It uses the name, not the owner reference, because
+// the operator must notice when a foreign object with such a name is deleted.
 func ServerOf(child client.Object) (string, bool) {
 	if _, isStatefulSet := child.(*appsv1.StatefulSet); isStatefulSet {
 		return child.GetName(), true

@@ -11,7 +11,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestWhoseAForeignObjectIs: what the garbage collector deletes, what the operator has made, and what is someone else's.
+// TestWhoseAForeignObjectIs: an object is deleted by the garbage collector, was created by the operator, or belongs to another owner.
 func TestWhoseAForeignObjectIs(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "new"}}
 	owned := func(kind, name string) []metav1.OwnerReference {

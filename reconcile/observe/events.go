@@ -20,23 +20,23 @@ import (
 	"mcpserver-operator/reconcile/diagnosis"
 )
 
-// Why the StatefulSet controller does not create a pod, and why the kubelet does not mount a volume, is in no object: only an
-// event says it. The operator neither watches events, of which a cluster has more than of anything else, nor reads all of a
-// namespace: it asks for those of one object, of one reason or of type Warning, when nothing else explains a state that lasts.
-// By RBAC it may list events and no more; no rule can say "of these objects". The API server has no index of events by what
-// they are about, and goes through those of that namespace for each request; that is why the operator asks less and less often,
-// from once in 3 s to once in 5 min for each object, and not at all while no pod is missing and each pod says what it waits for.
+// Only events have the reasons why the StatefulSet controller does not create a pod and why the kubelet does not mount a volume. The
+// operator does not watch events, because a cluster has very many, and does not list all events of a namespace. If nothing else
+// explains a problem that lasts, the operator lists the events of one object with one reason or with type Warning. RBAC permits it only
+// to list events; a rule cannot select events by object. The API server has no index of events by object, and scans all events of the
+// namespace for each request. Therefore the operator lists events with an increasing interval, from 3 s to 5 min for each object, and
+// not at all while no pod is missing and the status of each pod has a reason.
 
 const (
-	// blockedAfter is how long pods may be too few or too many until that is no everyday delay.
+	// blockedAfter is how long pods may be missing or surplus before this is a problem.
 	blockedAfter = 3 * time.Second
-	// askMost is the longest time between two looks at the same events.
+	// askMost is the maximum time between two requests for the same events.
 	askMost = 5 * time.Minute
-	// mostEvents bounds an answer. Events of one object and one reason are counted, not repeated, unless their text differs.
+	// mostEvents is the maximum number of events in a response. Kubernetes counts events with the same object, reason and text as one event.
 	mostEvents = 50
 )
 
-// readBlockade says why the pods of a StatefulSet stay others than those that it asks for.
+// readBlockade finds out why pods of a StatefulSet are missing or surplus for a longer time.
 func (r *Reader) readBlockade(ctx context.Context, s *Snapshot, set *appsv1.StatefulSet, pods []*corev1.Pod, seen *Pods) {
 	if set.Status.ObservedGeneration < set.Generation || !set.DeletionTimestamp.IsZero() {
 		return
@@ -48,7 +48,7 @@ func (r *Reader) readBlockade(ctx context.Context, s *Snapshot, set *appsv1.Stat
 	if len(missing) > 0 && len(surplus) > 0 {
 		seen.Missing, seen.Surplus = missing, surplus
 	}
-	// The number may be right when the pods are not.
+	// The number of pods may be correct even if a pod is missing and another is surplus.
 	if len(missing) == 0 || (set.Status.Replicas == ReplicasOf(set) && len(surplus) == 0) {
 		return
 	}
@@ -65,12 +65,12 @@ func (r *Reader) readBlockade(ctx context.Context, s *Snapshot, set *appsv1.Stat
 	}
 }
 
-// isInOrder reports whether a StatefulSet creates and deletes a pod only when all others are ready.
+// isInOrder reports whether a StatefulSet creates and deletes a pod only if all others are ready.
 func isInOrder(set *appsv1.StatefulSet) bool {
 	return set.Spec.PodManagementPolicy != appsv1.ParallelPodManagement
 }
 
-// UnreadyFor is since when the status says that the MCPServer is not ready.
+// UnreadyFor returns for how long the MCPServer has not been ready, according to its status.
 func UnreadyFor(server *v1alpha1.MCPServer, now time.Time) time.Duration {
 	ready := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.Status == metav1.ConditionTrue {
@@ -79,8 +79,8 @@ func UnreadyFor(server *v1alpha1.MCPServer, now time.Time) time.Duration {
 	return now.Sub(ready.LastTransitionTime.Time)
 }
 
-// askEvents returns what the events of an object say, from the API server or from the last time that it was asked. It returns
-// nil when they say nothing, or cannot be read: what is told less well must not keep the pass from its work.
+// askEvents returns the finding from the events of an object, from the API server or from the last response. It returns nil if the events
+// have no reason, or if they cannot be read: a pass must not fail because a message has less detail.
 func (r *Reader) askEvents(
 	ctx context.Context, s *Snapshot, object client.Object, which fields.Set, read func([]eventsv1.Event) *diagnosis.Finding, seen *Pods,
 ) *diagnosis.Finding {
@@ -94,7 +94,7 @@ func (r *Reader) askEvents(
 			Selector: fields.AndSelectors(fields.OneTermEqualSelector("regarding.uid", string(object.GetUID())), fields.SelectorFromSet(which)),
 		})
 		if err != nil {
-			logf.FromContext(ctx).Error(err, "Cannot list the events that tell what is wrong", "object", object.GetName())
+			logf.FromContext(ctx).Error(err, "Cannot list the events that explain the problem", "object", object.GetName())
 		}
 		finding, left = read(events.Items), every
 		r.asked.remember(key, object.GetUID(), finding, s.Now.Time)
@@ -103,7 +103,7 @@ func (r *Reader) askEvents(
 	return finding
 }
 
-// askedEvents remembers what the events of an object said when they were last read. It only saves requests.
+// askedEvents caches the findings from the events of objects. It only saves requests.
 type askedEvents struct {
 	mutex sync.Mutex
 	of    map[types.NamespacedName]map[types.UID]answer
@@ -114,7 +114,7 @@ type answer struct {
 	finding *diagnosis.Finding
 }
 
-// last returns the last answer about an object, and for how long it counts still; zero when it does not.
+// last returns the last answer about an object, and for how long it is still valid; zero if it is not.
 func (a *askedEvents) last(
 	server types.NamespacedName, object types.UID, counts time.Duration, now time.Time,
 ) (*diagnosis.Finding, time.Duration) {
@@ -124,7 +124,7 @@ func (a *askedEvents) last(
 	if !found {
 		return nil, 0
 	}
-	return last.finding, min(max(last.at.Add(counts).Sub(now), 0), counts) // a clock may be set back
+	return last.finding, min(max(last.at.Add(counts).Sub(now), 0), counts) // the clock may be set back
 }
 
 func (a *askedEvents) remember(server types.NamespacedName, object types.UID, finding *diagnosis.Finding, now time.Time) {
@@ -139,7 +139,7 @@ func (a *askedEvents) remember(server types.NamespacedName, object types.UID, fi
 	a.of[server][object] = answer{at: now, finding: finding}
 }
 
-// forget forgets an MCPServer that is gone, or whose events explain nothing any more.
+// forget removes an MCPServer that was deleted, or whose events are no longer needed.
 func (a *askedEvents) forget(server types.NamespacedName) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()

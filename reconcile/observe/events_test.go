@@ -17,7 +17,7 @@ import (
 	"mcpserver-operator/reconcile/diagnosis"
 )
 
-// eventLog is an API server that has one event, and counts who asks for what.
+// eventLog is an API server with one event. It records the requests.
 type eventLog struct {
 	client.Reader
 	note string
@@ -35,7 +35,7 @@ func (l *eventLog) List(_ context.Context, list client.ObjectList, options ...cl
 	return l.err
 }
 
-// blockedPass is a pass over the MCPServer web, which has not been ready for some time.
+// blockedPass returns a pass over MCPServer web, which has not been ready for some time.
 func blockedPass(unready time.Duration) *Snapshot {
 	p := &Snapshot{Server: &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}, Now: metav1.NewTime(start)}
 	p.Server.Status.Conditions = []metav1.Condition{{
@@ -44,7 +44,7 @@ func blockedPass(unready time.Duration) *Snapshot {
 	return p
 }
 
-// setWith is a StatefulSet of two pods that has as many as its status says.
+// setWith returns a StatefulSet with a scale of two and the given number of pods in its status.
 func setWith(existing int32) *appsv1.StatefulSet {
 	return &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "set"},
@@ -62,7 +62,7 @@ func servingPods(names ...string) (pods []*corev1.Pod) {
 	return pods
 }
 
-// TestEventsAreAskedForOnlyWhenNothingElseExplains what lasts.
+// TestEventsAreAskedForOnlyWhenNothingElseExplains a problem that lasts.
 func TestEventsAreAskedForOnlyWhenNothingElseExplains(t *testing.T) {
 	const refused = "create Pod web-0 in StatefulSet web failed error: exceeded quota"
 	inOrder, unseen, goes := setWith(1), setWith(1), setWith(1)
@@ -75,8 +75,8 @@ func TestEventsAreAskedForOnlyWhenNothingElseExplains(t *testing.T) {
 		set     *appsv1.StatefulSet
 		pods    []*corev1.Pod
 		unready time.Duration
-		reason  diagnosis.Reason // of what is found; empty: nothing is asked
-		wait    time.Duration    // until the next look
+		reason  diagnosis.Reason // of the finding; empty if no request is sent
+		wait    time.Duration    // until the next check
 	}{
 		"all pods are there":                          {setWith(2), servingPods("web-0", "web-1"), time.Minute, "", 0},
 		"one is missing":                              {setWith(1), servingPods("web-1"), blockedAfter, diagnosis.PodNotCreated, blockedAfter},
@@ -111,8 +111,8 @@ func TestEventsAreAskedForOnlyWhenNothingElseExplains(t *testing.T) {
 	}
 }
 
-// TestEventsAreAskedForLessAndLessOften: an answer counts for a while, also when there was none. It is forgotten when events are
-// needed no more.
+// TestEventsAreAskedForLessAndLessOften: an answer is valid for some time, even an empty answer. It is removed when events are no longer
+// needed.
 func TestEventsAreAskedForLessAndLessOften(t *testing.T) {
 	for name, err := range map[string]error{"an answer": nil, "no answer": errors.New("the API server is away")} {
 		log := &eventLog{err: err}
@@ -133,7 +133,7 @@ func TestEventsAreAskedForLessAndLessOften(t *testing.T) {
 	}
 }
 
-// TestAPodThatDoesNotStartIsAskedAbout: its Warning events, of whatever reason.
+// TestAPodThatDoesNotStartIsAskedAbout: the operator lists its Warning events with any reason.
 func TestAPodThatDoesNotStartIsAskedAbout(t *testing.T) {
 	waits := podWith(false, waiting("ContainerCreating"))
 	waits.Namespace, waits.Name, waits.UID, waits.Status.Phase = "team", "web-0", "pod", corev1.PodPending

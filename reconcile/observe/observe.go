@@ -1,5 +1,5 @@
-// Package observe reads everything that a pass over an MCPServer may look at into one Snapshot. Only this package reads children. It
-// also says what the cache holds of each kind, and which of its changes show something else.
+// Package observe reads the complete input of a pass over an MCPServer into one Snapshot. Only this package reads children. It also defines
+// what the cache holds of each kind, and which changes of objects are relevant.
 package observe
 
 import (
@@ -20,43 +20,43 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// Self is the operator as a field manager.
+// Self is the field manager of the operator.
 var Self = ownership.Applier(applyconfigs.FieldManager)
 
-// The fields of a StatefulSet that the protocol of the scale is about: the scale, and the record of the declaration.
+// The fields of a StatefulSet that the scale protocol uses: the scale, and the annotation with the declaration.
 var (
 	ReplicasPath         = fieldpath.MakePathOrDie("spec", "replicas")
 	DeclaredReplicasPath = fieldpath.MakePathOrDie("metadata", "annotations", v1alpha1.DeclaredReplicasAnnotation)
 )
 
-// Snapshot is everything that a pass looks at. It is complete: a read that fails leaves no Snapshot, so that nothing is reported, or
-// written, of what was not seen.
+// Snapshot is the input of a pass. It is complete: if a read fails, there is no Snapshot, so that the operator never reports or writes anything
+// about objects that it could not read.
 type Snapshot struct {
 	// Server is the MCPServer.
 	Server *v1alpha1.MCPServer
-	// Now is the time of the pass in whole seconds, as it reads back from the API server.
+	// Now is the time of the pass in whole seconds, the precision of the API server.
 	Now metav1.Time
-	// Children are those that the MCPServer controls.
+	// Children are the children that the MCPServer controls.
 	Children Children
-	// Foreign are the objects of a child's name that the MCPServer does not control, of children that it wants.
+	// Foreign are the objects with the name of a wanted child that the MCPServer does not control.
 	Foreign []Foreign
-	// Fixed are the fields of the StatefulSet that follow it once it exists.
+	// Fixed are the immutable fields of the StatefulSet. If it exists, they have its values.
 	Fixed applyconfigs.Fixed
-	// ScaleOwners own spec.replicas of the StatefulSet.
+	// ScaleOwners are the owners of spec.replicas of the StatefulSet.
 	ScaleOwners scale.Owners
-	// CarriedOut is the declaration of the scale that was carried out last; nil if none was.
+	// CarriedOut is the last declaration of the scale that was carried out; nil if there is none.
 	CarriedOut *int32
-	// Autoscalers are those that scale the MCPServer.
+	// Autoscalers are the autoscalers of the MCPServer and of its StatefulSet.
 	Autoscalers Autoscalers
-	// Stray are the names of pods of a StatefulSet that was deleted which nobody has begun to delete: see strayPods.
+	// Stray are the names of the pods of a deleted StatefulSet that are not being deleted: see strayPods.
 	Stray []string
-	// AccountInUse is true if pods run, or may be created, as the ServiceAccount that the MCPServer no longer wants.
+	// AccountInUse is true if pods may still use the ServiceAccount that the MCPServer no longer wants.
 	AccountInUse bool
-	// Pods are what there is to tell of the pods of the StatefulSet.
+	// Pods are the findings about the pods of the StatefulSet.
 	Pods Pods
 }
 
-// Children are the children that there are; nil if absent or foreign.
+// Children are the existing children; nil if absent or foreign.
 type Children struct {
 	StatefulSet         *appsv1.StatefulSet
 	ClientService       *corev1.Service
@@ -66,19 +66,19 @@ type Children struct {
 	PodDisruptionBudget *policyv1.PodDisruptionBudget
 }
 
-// Reader makes Snapshots.
+// Reader creates Snapshots.
 type Reader struct {
 	// Client reads from the cache.
 	Client client.Client
-	// APIReader reads from the API server, where a decision may not rest on a cache that lags.
+	// APIReader reads from the API server, for decisions that must not use a stale cache.
 	APIReader client.Reader
-	// Seen is which children there were.
+	// Seen remembers the children that existed.
 	Seen *Seen
 
 	asked askedEvents
 }
 
-// Snapshot looks at everything about an MCPServer. It fails with a conflict if the cache is behind: see act.IsStale.
+// Snapshot reads the complete input of a pass. It returns a conflict if the cache is stale: see act.IsStale.
 func (r *Reader) Snapshot(ctx context.Context, server *v1alpha1.MCPServer, now metav1.Time) (*Snapshot, error) {
 	s, err := r.Planned(ctx, server, now)
 	if err != nil {
@@ -103,7 +103,7 @@ func (r *Reader) Snapshot(ctx context.Context, server *v1alpha1.MCPServer, now m
 	return s, nil
 }
 
-// Planned looks only at the children: enough for a plan that is not carried out. It needs no cache.
+// Planned reads only the children, which is sufficient for a plan that is not carried out. It does not need a cache.
 func (r *Reader) Planned(ctx context.Context, server *v1alpha1.MCPServer, now metav1.Time) (*Snapshot, error) {
 	s := &Snapshot{Server: server, Now: now}
 	if err := r.readChildren(ctx, s); err != nil {
@@ -115,13 +115,13 @@ func (r *Reader) Planned(ctx context.Context, server *v1alpha1.MCPServer, now me
 	return s, nil
 }
 
-// Forget forgets an MCPServer that is gone.
+// Forget removes a deleted MCPServer.
 func (r *Reader) Forget(server client.ObjectKey) {
 	r.Seen.forget(server)
 	r.asked.forget(server)
 }
 
-// readStatefulSet looks into the StatefulSet, or into what it will be created with.
+// readStatefulSet sets the fields of the snapshot that depend on the StatefulSet, or on the values with which it will be created.
 func (r *Reader) readStatefulSet(ctx context.Context, s *Snapshot) (err error) {
 	set := s.Children.StatefulSet
 	if set == nil {
@@ -139,19 +139,19 @@ func (r *Reader) readStatefulSet(ctx context.Context, s *Snapshot) (err error) {
 	return s.lookInto(set)
 }
 
-// lookInto looks into the StatefulSet.
+// lookInto sets the fields of the snapshot that depend on the StatefulSet.
 func (s *Snapshot) lookInto(set *appsv1.StatefulSet) (err error) {
 	if s.Fixed, err = applyconfigs.FixedBy(s.Server, set); err != nil {
 		return err
 	}
 	if s.ScaleOwners, err = ownership.OwnersOf(set, ReplicasPath); err != nil {
-		return fmt.Errorf("reading who owns the scale of StatefulSet %q: %w", set.Name, err)
+		return fmt.Errorf("reading the owners of the scale of StatefulSet %q: %w", set.Name, err)
 	}
 	s.CarriedOut = carriedOut(s.Server, set)
 	return nil
 }
 
-// With returns the snapshot as it would be if a child were another version of itself.
+// With returns the snapshot with another version of a child.
 func (s *Snapshot) With(child client.Object) (*Snapshot, error) {
 	next := *s
 	switch child := child.(type) {
@@ -174,8 +174,8 @@ func (s *Snapshot) With(child client.Object) (*Snapshot, error) {
 	return &next, nil
 }
 
-// readAccount looks whether a ServiceAccount that is no longer wanted is still used. The cache of the StatefulSet may be behind, and
-// without its account no pod is created.
+// readAccount finds out whether pods still use a ServiceAccount that is no longer wanted. It reads the StatefulSet from the API server, because
+// the cache may be stale, and pods cannot be created without their ServiceAccount.
 func (r *Reader) readAccount(ctx context.Context, s *Snapshot) error {
 	account := s.Children.ServiceAccount
 	if account == nil || applyconfigs.WantsServiceAccount(s.Server) {
@@ -184,28 +184,28 @@ func (r *Reader) readAccount(ctx context.Context, s *Snapshot) error {
 	set := &appsv1.StatefulSet{}
 	key := client.ObjectKey{Namespace: s.Server.Namespace, Name: applyconfigs.StatefulSetName(s.Server.Name)}
 	if err := client.IgnoreNotFound(r.APIReader.Get(ctx, key, set)); err != nil {
-		return fmt.Errorf("looking whether StatefulSet %q uses ServiceAccount %q: %w", key.Name, account.Name, err)
+		return fmt.Errorf("checking whether StatefulSet %q uses ServiceAccount %q: %w", key.Name, account.Name, err)
 	}
 	s.AccountInUse = len(s.Stray) > 0 || usesServiceAccount(set, account.Name)
 	return nil
 }
 
-// usesServiceAccount reports whether pods run, or may be created, as a ServiceAccount: the StatefulSet names it, or is still
-// rolling out from a template that may have.
+// usesServiceAccount reports whether pods may use a ServiceAccount: the StatefulSet names it, or a rollout from an earlier template, which
+// may name it, is not complete.
 func usesServiceAccount(set *appsv1.StatefulSet, name string) bool {
 	return set.Spec.Template.Spec.ServiceAccountName == name ||
 		set.Status.ObservedGeneration < set.Generation || set.Status.CurrentRevision != set.Status.UpdateRevision
 }
 
-// ScaleOwner is the field manager that decides the scale of the StatefulSet; nil if nobody owns it.
+// ScaleOwner returns the field manager that decides the scale of the StatefulSet; nil if the scale has no owner.
 func (s *Snapshot) ScaleOwner() *ownership.Owner { return s.ScaleOwners.Current(s.Server.Status.Scale) }
 
-// ScaleOwnerName names who decides the scale of the StatefulSet, as in status.scale.owner.
+// ScaleOwnerName returns the owner of the scale of the StatefulSet, as in status.scale.owner.
 func (s *Snapshot) ScaleOwnerName() string {
 	return scale.OwnerName(s.ScaleOwner(), ReplicasOf(s.Children.StatefulSet), s.Autoscalers.OfStatefulSet)
 }
 
-// ScaleInput is what the decision about the scale may look at.
+// ScaleInput returns the input of the decision about the scale.
 func (s *Snapshot) ScaleInput() scale.Input {
 	in := scale.Input{Declared: s.Server.Spec.Replicas, Policy: s.Server.Spec.ReplicasConflictPolicy, Now: s.Now.Time}
 	if set := s.Children.StatefulSet; set != nil {
@@ -218,7 +218,7 @@ func (s *Snapshot) ScaleInput() scale.Input {
 	return in
 }
 
-// IsForeign reports whether the object of a child's name is someone else's.
+// IsForeign reports whether a foreign object has the name of a child.
 func (s *Snapshot) IsForeign(child Child) bool {
 	for _, foreign := range s.Foreign {
 		if foreign.Child == child {

@@ -25,35 +25,35 @@ import (
 	"mcpserver-operator/reconcile/diagnosis"
 )
 
-// podIndex finds the pods of a StatefulSet by its name.
+// podIndex is the index of pods by the name of their StatefulSet.
 const podIndex = "statefulSet"
 
-// Pods is what there is to tell of the pods of a StatefulSet.
+// Pods are the findings about the pods of a StatefulSet.
 type Pods struct {
-	// Unwell are those that do not work, in order of name, each with what is wrong.
+	// Unwell are the findings about pods that do not work, sorted by name.
 	Unwell []PodFinding
-	// Recovered are those that work and had a problem a while ago.
+	// Recovered are the findings about pods that work and recently had a problem.
 	Recovered []PodFinding
-	// Blocked says why pods are not created, or not deleted; nil if they are.
+	// Blocked is why pods are not created or not deleted; nil if they are.
 	Blocked *diagnosis.Finding
-	// Missing are the pods that the StatefulSet asks for and does not have, while it has others, Surplus, that it does not ask
-	// for. Both are empty if there are only too few, or only too many: their number says that.
+	// Missing are the missing pods and Surplus the surplus pods of the StatefulSet, if there are both. Otherwise both are empty, because
+	// the number of pods is enough.
 	Missing, Surplus []string
-	// Terminating is how many are being deleted, and ReadyStill how many of these still count as ready.
+	// Terminating is the number of pods that are being deleted. ReadyStill is the number of these that are still ready.
 	Terminating, ReadyStill int32
-	// LookAgain is when something shows that only time tells; zero if nothing does.
+	// LookAgain is the time until the next check, for problems that show only by the passing of time; zero if none is needed.
 	LookAgain time.Duration
 
-	asked bool // whether events were needed to tell what is wrong
+	asked bool // whether events were needed to find the problem
 }
 
-// PodFinding is what is wrong with a pod.
+// PodFinding is a finding about a pod.
 type PodFinding struct {
 	Pod string
 	diagnosis.Finding
 }
 
-// IndexPods makes the pods of a StatefulSet a lookup in the cache: a pass has no need to go through all pods of a namespace.
+// IndexPods indexes the pods in the cache by StatefulSet, so that a pass does not have to scan all pods of a namespace.
 func IndexPods(ctx context.Context, mgr ctrl.Manager) error {
 	err := mgr.GetFieldIndexer().IndexField(ctx, &corev1.Pod{}, podIndex, func(object client.Object) []string {
 		if owner := metav1.GetControllerOfNoCopy(object); owner != nil && isOf(owner, statefulSetKind) {
@@ -67,7 +67,7 @@ func IndexPods(ctx context.Context, mgr ctrl.Manager) error {
 	return nil
 }
 
-// worthALook reports whether there may be something to tell of a pod. It does not depend on the time.
+// worthALook reports whether there can be a finding about a pod. The result does not depend on the time.
 func worthALook(pod *corev1.Pod) bool {
 	if !diagnosis.IsServing(pod) {
 		return true
@@ -77,7 +77,7 @@ func worthALook(pod *corev1.Pod) bool {
 	})
 }
 
-// readPods looks at the pods of the StatefulSet.
+// readPods reads the pods of the StatefulSet and returns the findings.
 func (r *Reader) readPods(ctx context.Context, s *Snapshot) (Pods, error) {
 	set := s.Children.StatefulSet
 	named, err := r.podsNamed(ctx, set.Namespace, set.Name)
@@ -102,7 +102,7 @@ func (r *Reader) readPods(ctx context.Context, s *Snapshot) (Pods, error) {
 	return seen, nil
 }
 
-// podsNamed returns the pods whose controller is a StatefulSet of a name, as the cache holds them. They must not be changed.
+// podsNamed returns the pods in the cache whose controller is a StatefulSet with the given name. The pods must not be changed.
 func (r *Reader) podsNamed(ctx context.Context, namespace, set string) ([]*corev1.Pod, error) {
 	var list corev1.PodList
 	err := r.Client.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{podIndex: set}, client.UnsafeDisableDeepCopy)
@@ -116,7 +116,7 @@ func (r *Reader) podsNamed(ctx context.Context, namespace, set string) ([]*corev
 	return pods, nil
 }
 
-// serverIn is what the pods of a StatefulSet are asked to run.
+// serverIn describes the server in the pods of a StatefulSet.
 func serverIn(mcp *v1alpha1.MCPServer, set *appsv1.StatefulSet) diagnosis.Server {
 	server := diagnosis.Server{
 		Container: applyconfigs.ContainerName, Port: applyconfigs.ContainerPort(mcp),
@@ -130,12 +130,12 @@ func serverIn(mcp *v1alpha1.MCPServer, set *appsv1.StatefulSet) diagnosis.Server
 	return server
 }
 
-// GracePeriodOf returns for how many seconds a pod of a StatefulSet that is told to stop may go on.
+// GracePeriodOf returns the termination grace period of the pods of a StatefulSet, in seconds.
 func GracePeriodOf(set *appsv1.StatefulSet) int64 {
 	return ptr.Deref(set.Spec.Template.Spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
 }
 
-// readPod looks at a pod that does not simply serve.
+// readPod adds the findings about a pod.
 func (r *Reader) readPod(ctx context.Context, s *Snapshot, pod *corev1.Pod, server diagnosis.Server, seen *Pods) {
 	now := s.Now.Time
 	if !pod.DeletionTimestamp.IsZero() {
@@ -164,22 +164,22 @@ func isReadyCondition(condition corev1.PodCondition) bool {
 	return condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue
 }
 
-// lookIn asks for another look after some time, unless there is one sooner; zero asks for none.
+// lookIn requests another check after the given time, unless an earlier check is requested. Zero requests none.
 func (s *Pods) lookIn(after time.Duration) {
 	if after > 0 && (s.LookAgain == 0 || after < s.LookAgain) {
 		s.LookAgain = after
 	}
 }
 
-// PodChanged lets only those events of pods through after which there is something else to tell. A pod that is new to a
-// watch that had been cut may have its problem already.
+// PodChanged accepts only the events of pods that change the findings. After an interruption of the watch, a new pod may already have a
+// problem.
 var PodChanged = predicate.Funcs{
 	CreateFunc: func(e event.CreateEvent) bool {
 		pod, isPod := e.Object.(*corev1.Pod)
 		return isPod && tellOf(pod) != (podTold{})
 	},
 	DeleteFunc: func(e event.DeleteEvent) bool {
-		return !e.Object.GetDeletionTimestamp().IsZero() // it was told to be terminating
+		return !e.Object.GetDeletionTimestamp().IsZero() // the status reports it as terminating
 	},
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		before, isBefore := e.ObjectOld.(*corev1.Pod)
@@ -188,7 +188,7 @@ var PodChanged = predicate.Funcs{
 	},
 }
 
-// podTold is what there is to tell of a pod at one instant. What only time tells has a look of its own: see lookAgain.
+// podTold are the findings about a pod that do not depend on the time. For the others see Pods.LookAgain.
 type podTold struct {
 	finding                      diagnosis.Finding
 	terminating, ready, recovers bool
@@ -196,7 +196,7 @@ type podTold struct {
 
 func tellOf(pod *corev1.Pod) podTold {
 	var told podTold
-	// Without the time and the server: these change no event into something to tell.
+	// The time and the server are not needed here, because a watch event does not change them.
 	if finding := diagnosis.Pod(pod, diagnosis.Server{}, time.Time{}); finding != nil {
 		told.finding = *finding
 	}
@@ -207,7 +207,7 @@ func tellOf(pod *corev1.Pod) podTold {
 	return told
 }
 
-// ServerOfPod maps a pod to the MCPServer that has the name of its StatefulSet.
+// ServerOfPod maps a pod to the MCPServer with the name of its StatefulSet.
 func ServerOfPod(_ context.Context, pod client.Object) []reconcile.Request {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil || owner.Kind != statefulSetKind.Kind {

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 )
 
-// podWith is a pod with a container in a state.
+// podWith returns a pod with a container in the given state.
 func podWith(ready bool, status corev1.ContainerStatus) *corev1.Pod {
 	status.Name, status.Ready = "mcp", ready
 	answers := corev1.ConditionFalse
@@ -49,14 +49,14 @@ func deleted(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// gated is a pod whose containers are ready, and which is not for its readiness gate.
+// gated changes a pod so that its containers are ready, but its readiness gate is not.
 func gated(pod *corev1.Pod) *corev1.Pod {
 	pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}
 	pod.Status.Conditions[1] = corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}
 	return pod
 }
 
-// podStates are the kinds of pods that there is something different to tell of, and whether there is anything.
+// podStates are pods with different findings, and whether there is a finding.
 var podStates = map[string]struct {
 	pod  *corev1.Pod
 	tell bool
@@ -71,7 +71,7 @@ var podStates = map[string]struct {
 	"waits for a gate":       {gated(podWith(false, running())), false},
 }
 
-// TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell: as after a watch that was cut.
+// TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell, such as after an interruption of the watch.
 func TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell(t *testing.T) {
 	for name, state := range podStates {
 		if got := PodChanged.Create(event.CreateEvent{Object: state.pod}); got != state.tell {
@@ -80,7 +80,7 @@ func TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell(t *testing.T)
 	}
 }
 
-// TestAPodAsksForAPassWhenThereIsSomethingElseToTell: from any state to any other.
+// TestAPodAsksForAPassWhenThereIsSomethingElseToTell tests the change from each state to each other state.
 func TestAPodAsksForAPassWhenThereIsSomethingElseToTell(t *testing.T) {
 	for from, before := range podStates {
 		for to, after := range podStates {
@@ -92,7 +92,7 @@ func TestAPodAsksForAPassWhenThereIsSomethingElseToTell(t *testing.T) {
 	}
 }
 
-// TestAPodThatIsGoneAsksForAPassIfItWasToldToBeTerminating: the message goes with it.
+// TestAPodThatIsGoneAsksForAPassIfItWasToldToBeTerminating, because the message must change.
 func TestAPodThatIsGoneAsksForAPassIfItWasToldToBeTerminating(t *testing.T) {
 	for name, want := range map[string]bool{"serves": false, "is being deleted": true} {
 		if got := PodChanged.Delete(event.DeleteEvent{Object: podStates[name].pod}); got != want {

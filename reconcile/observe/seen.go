@@ -9,56 +9,57 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Seen remembers which children there were, and which of them were as their MCPServer asks for. It has a meaning beyond speed: a child
-// that was there and that the cache does not show may be hidden by a cache that lags, and a field that a child had and lacks was removed
-// by somebody. It also remembers the record of the scale, which somebody may remove from the status. It is kept in memory. An operator that has restarted reports no removal before it has seen the field itself.
+// Seen remembers which children existed, and which of them matched their MCPServer. It is not only a cache, because decisions depend on it: if
+// a child existed and the cache does not have it, the cache may be stale; if a child had a field and the field is missing, another writer
+// removed it. Seen also remembers the record of the scale, which another writer may remove from the status. It is kept in memory: after a
+// restart, the operator reports the removal of a field only if this process had seen the field.
 type Seen struct {
 	mutex  sync.Mutex
 	of     map[types.NamespacedName]seenChildren
 	scales map[types.NamespacedName]seenScale
 }
 
-// seenScale is the record of the scale of one MCPServer.
+// seenScale is the record of the scale of one MCPServer, identified by its UID.
 type seenScale struct {
 	server types.UID
 	scale  *v1alpha1.ScaleStatus
 }
 
-// seenChildren are the children of one MCPServer: not of another one of its name.
+// seenChildren are the children of one MCPServer, identified by its UID.
 type seenChildren struct {
 	server   types.UID
 	children map[Child]seenChild
 }
 
-// seenChild is empty for a child that was only created.
+// seenChild is a child that matched its MCPServer. It is empty for a child that was only created.
 type seenChild struct {
 	uid types.UID
-	// generation is that of the MCPServer when the child was as asked for. If the child lacks a field later in the same generation,
-	// somebody has removed the field: it is neither new in the MCPServer nor in a new operator.
+	// generation is the generation of the MCPServer when the child matched. If a field is missing later in the same generation, another
+	// writer has removed it: the field is new neither in the MCPServer nor in the operator.
 	generation int64
 }
 
-// Created remembers a child that the operator has just created.
+// Created records that the operator has created a child.
 func (s *Seen) Created(server *v1alpha1.MCPServer, child Child) { s.set(server, child, seenChild{}) }
 
-// AsAskedFor remembers that a child is as its MCPServer asks for.
+// AsAskedFor records that a child matches its MCPServer.
 func (s *Seen) AsAskedFor(server *v1alpha1.MCPServer, child Child, uid types.UID) {
 	s.set(server, child, seenChild{uid: uid, generation: server.Generation})
 }
 
-// WasThere reports whether the operator has created a child, or seen it as asked for.
+// WasThere reports whether the operator has created a child, or has seen that the child matched.
 func (s *Seen) WasThere(server *v1alpha1.MCPServer, child Child) bool {
 	_, was := s.get(server, child)
 	return was
 }
 
-// WasAsAskedFor reports whether a child was seen to be as its MCPServer asks for in the present generation.
+// WasAsAskedFor reports whether a child matched its MCPServer in the current generation.
 func (s *Seen) WasAsAskedFor(server *v1alpha1.MCPServer, child Child, uid types.UID) bool {
 	last, seen := s.get(server, child)
 	return seen && last.uid == uid && last.generation == server.Generation
 }
 
-// Scale remembers the record of the scale of an MCPServer, as the operator has written it.
+// Scale records the scale status of an MCPServer as the operator has written it.
 func (s *Seen) Scale(server *v1alpha1.MCPServer, scale *v1alpha1.ScaleStatus) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -68,7 +69,7 @@ func (s *Seen) Scale(server *v1alpha1.MCPServer, scale *v1alpha1.ScaleStatus) {
 	s.scales[client.ObjectKeyFromObject(server)] = seenScale{server: server.UID, scale: scale.DeepCopy()}
 }
 
-// ScaleOf returns a copy of the record of the scale of an MCPServer; nil if none is remembered.
+// ScaleOf returns a copy of the recorded scale status of an MCPServer; nil if there is none.
 func (s *Seen) ScaleOf(server *v1alpha1.MCPServer) *v1alpha1.ScaleStatus {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

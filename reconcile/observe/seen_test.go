@@ -9,7 +9,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAChildIsAsAskedForInOneGeneration: what is new in an MCPServer is not taken for something that was removed.
+// TestAChildIsAsAskedForInOneGeneration: a new field of an MCPServer is not reported as removed.
 func TestAChildIsAsAskedForInOneGeneration(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	changed, another := server.DeepCopy(), server.DeepCopy()

@@ -14,11 +14,11 @@ import (
 	"mcpserver-operator/applyconfigs"
 )
 
-// strayPods returns the pods of a StatefulSet that was deleted which nobody has begun to delete. If a StatefulSet is created before the
-// garbage collector has noticed that the other one is gone, and the watch of the garbage collector was cut meanwhile, it never notices:
-// the pods stay, belong to what is gone, and keep the new ones from being created.
+// strayPods returns the pods of a deleted StatefulSet that are not being deleted. If the new StatefulSet is created before the garbage collector
+// notices the deletion of the old one, and the watch of the garbage collector is interrupted at that time, the garbage collector never
+// notices the deletion. Then the old pods stay and prevent the creation of the new pods.
 //
-// Such pods show in the cache. Where this MCPServer had a StatefulSet, the API server is asked whatever the cache shows.
+// If this MCPServer had a StatefulSet, strayPods lists the pods from the API server. Otherwise it does so only if the cache has such pods.
 func (r *Reader) strayPods(ctx context.Context, s *Snapshot) ([]string, error) {
 	set := Child{KindStatefulSet, applyconfigs.StatefulSetName(s.Server.Name)}
 	if s.IsForeign(set) {
@@ -34,7 +34,7 @@ func (r *Reader) strayPods(ctx context.Context, s *Snapshot) ([]string, error) {
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
 	err := r.APIReader.List(ctx, pods, client.InNamespace(s.Server.Namespace), client.MatchingLabels(s.Fixed.PodLabels))
 	if err != nil {
-		return nil, fmt.Errorf("listing the pods of %s, which was deleted: %w", set, err)
+		return nil, fmt.Errorf("listing the pods of the deleted %s: %w", set, err)
 	}
 	var stray []string
 	for i := range pods.Items {

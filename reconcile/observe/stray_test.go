@@ -18,7 +18,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// podOf is a pod with the labels of the MCPServer web, which a StatefulSet controls.
+// podOf returns a pod with the labels of MCPServer web that a StatefulSet controls.
 func podOf(apiVersion, set string) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "team", Name: "web-0", Labels: applyconfigs.SelectorLabels("web"),
@@ -35,7 +35,7 @@ func TestStrayPodsAreThoseOfADeletedStatefulSetThatNobodyDeletes(t *testing.T) {
 	for name, c := range map[string]struct {
 		pod     *corev1.Pod
 		scale   *v1alpha1.ScaleStatus
-		created bool // by this operator, which has not reported on it yet
+		created bool // by this operator, which has not written the status yet
 		foreign bool
 		stray   bool
 	}{
@@ -68,7 +68,7 @@ func TestStrayPodsAreThoseOfADeletedStatefulSetThatNobodyDeletes(t *testing.T) {
 	}
 }
 
-// TestNoPodIsStrayWhoseStatefulSetIsThere: the cache that does not show it is behind.
+// TestNoPodIsStrayWhoseStatefulSetIsThere: the cache without the StatefulSet is stale.
 func TestNoPodIsStrayWhoseStatefulSetIsThere(t *testing.T) {
 	r, p := strayPass(t, podOf("apps/v1", "web"), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}})
 	p.Server.Status.Scale = &v1alpha1.ScaleStatus{Replicas: 1}
@@ -77,7 +77,7 @@ func TestNoPodIsStrayWhoseStatefulSetIsThere(t *testing.T) {
 	}
 }
 
-// strayPass is a pass over the MCPServer web on an API server that has some objects.
+// strayPass returns a pass over MCPServer web on an API server with the given objects.
 func strayPass(t *testing.T, objects ...client.Object) (*Reader, *Snapshot) {
 	t.Helper()
 	scheme := runtime.NewScheme()

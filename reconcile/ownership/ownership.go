@@ -1,5 +1,5 @@
-// Package ownership reads and edits metadata.managedFields: who owns a field of an object, and how to give up a claim
-// to it without touching its value. It is pure and knows nothing of any particular kind.
+// Package ownership reads and edits metadata.managedFields. It returns the owners of a field of an object, and gives up the
+// ownership of a field without changing its value. It is pure and works with all kinds of objects.
 package ownership
 
 import (
@@ -14,15 +14,15 @@ import (
 
 // Manager identifies a field manager: one entry of managedFields.
 type Manager struct {
-	// Name is the name under which it writes, for example kubectl.
+	// Name is the name of the field manager, for example kubectl.
 	Name string
-	// Operation is Apply for server-side apply, Update for everything else.
+	// Operation is Apply for server-side apply, and Update for all other writes.
 	Operation metav1.ManagedFieldsOperationType
-	// Subresource through which it writes; empty for the object itself.
+	// Subresource is the subresource through which it writes; empty for the object itself.
 	Subresource string
 }
 
-// Applier returns the manager that applies an object itself, not a subresource, under the given name.
+// Applier returns the manager with the given name that applies an object itself, not a subresource.
 func Applier(name string) Manager {
 	return Manager{Name: name, Operation: metav1.ManagedFieldsOperationApply}
 }
@@ -30,13 +30,13 @@ func Applier(name string) Manager {
 // Owner is a manager that owns a field.
 type Owner struct {
 	Manager
-	// Time of the last write of this manager to any of its fields, not only to the one that was asked about. Nil when
-	// it was not recorded.
+	// Time is the time of the last write of this manager to any of its fields, not only to this field. Nil if it was
+	// not recorded.
 	Time *metav1.Time
 }
 
-// OwnersOf returns the managers that own the field at path, in the order of managedFields. There is none when nobody
-// claimed it, and more than one when several wrote the same value. It fails when an entry cannot be parsed.
+// OwnersOf returns the managers that own the field at path, in the order of managedFields. The result is empty if the field
+// has no owner, and has more than one manager if several wrote the same value. It fails if an entry cannot be parsed.
 func OwnersOf(object metav1.Object, path fieldpath.Path) ([]Owner, error) {
 	var owners []Owner
 	for _, entry := range object.GetManagedFields() {
@@ -68,13 +68,13 @@ type Operation struct {
 	Value any    `json:"value,omitempty"`
 }
 
-// Release returns a JSON patch that takes the given paths out of what manager owns in object. The values stay as they
-// are; only the claim goes. The patch tests resourceVersion, so the server refuses it when the object has changed since
-// it was read. It is nil when manager owns none of the paths. It fails when the object has no resourceVersion or the
-// manager's entry cannot be parsed.
+// Release returns a JSON patch that removes the given paths from the fields that manager owns in object. The values do not
+// change. The patch tests resourceVersion, so that the server rejects it if the object has changed since it was read. It is
+// nil if manager owns none of the paths. Release fails if the object has no resourceVersion or the entry of manager cannot be
+// parsed.
 func Release(object metav1.Object, manager Manager, paths ...fieldpath.Path) ([]Operation, error) {
 	if object.GetResourceVersion() == "" {
-		return nil, fmt.Errorf("releasing a claim on %q: it has no resourceVersion to guard the patch with", object.GetName())
+		return nil, fmt.Errorf("releasing fields of %q: the object has no resourceVersion, which the patch must test", object.GetName())
 	}
 	for i, entry := range object.GetManagedFields() {
 		if ManagerOf(entry) != manager {
@@ -102,23 +102,23 @@ func Release(object metav1.Object, manager Manager, paths ...fieldpath.Path) ([]
 	return nil, nil
 }
 
-// Migrate returns a JSON patch that makes what the managers of the given names own in object, not in a subresource of
-// it, the property of another one, and gives the excepted paths up. The values stay as they are. The patch tests
-// resourceVersion. It is nil when those managers own nothing. It fails when the object has no resourceVersion or an
-// entry cannot be parsed.
+// Migrate returns a JSON patch that moves the fields that the managers with the given names own in object, not in a
+// subresource, to another manager. The moved managers also give up the excepted paths, which the other manager does not get.
+// The values do not change. The patch tests resourceVersion. It is nil if these managers have no entry. Migrate fails if the
+// object has no resourceVersion or an entry cannot be parsed.
 func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpath.Path) ([]Operation, error) {
 	isFrom := func(entry metav1.ManagedFieldsEntry) bool {
 		return entry.Subresource == "" && slices.Contains(from, entry.Manager) && ManagerOf(entry) != to
 	}
 	if !slices.ContainsFunc(object.GetManagedFields(), isFrom) {
-		return nil, nil // as nearly always: to parse entries is much of the work of a pass
+		return nil, nil // the usual case: it avoids parsing the entries, which is expensive
 	}
 	if object.GetResourceVersion() == "" {
-		return nil, fmt.Errorf("migrating the claims on %q: it has no resourceVersion to guard the patch with", object.GetName())
+		return nil, fmt.Errorf("migrating fields of %q: the object has no resourceVersion, which the patch must test", object.GetName())
 	}
 	var entries []metav1.ManagedFieldsEntry
 	migrated := fieldpath.NewSet()
-	var last metav1.ManagedFieldsEntry // of those that are migrated
+	var last metav1.ManagedFieldsEntry // the last migrated entry
 	for _, entry := range object.GetManagedFields() {
 		if !isFrom(entry) && ManagerOf(entry) != to {
 			entries = append(entries, entry)
@@ -149,7 +149,7 @@ func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpat
 	}, nil
 }
 
-// ManagerOf returns the manager whose entry it is.
+// ManagerOf returns the manager of an entry.
 func ManagerOf(entry metav1.ManagedFieldsEntry) Manager {
 	return Manager{Name: entry.Manager, Operation: entry.Operation, Subresource: entry.Subresource}
 }
@@ -173,10 +173,10 @@ func FieldsOf(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 	return set, nil
 }
 
-// beforeFirstApply is the manager for which the API server records the fields of an object that has no managedFields when it is applied.
+// beforeFirstApply is the manager to which the API server assigns the existing fields if an object without managedFields is applied.
 const beforeFirstApply = "before-first-apply"
 
-// identity are the fields that nobody owns: the API server leaves them out of managedFields, and fails to apply if they are in it.
+// identity are the fields that cannot have an owner: the API server omits them from managedFields, and an apply fails if managedFields has them.
 var identity = fieldpath.NewSet(
 	fieldpath.MakePathOrDie("apiVersion"), fieldpath.MakePathOrDie("kind"), fieldpath.MakePathOrDie("metadata"),
 	fieldpath.MakePathOrDie("metadata", "name"), fieldpath.MakePathOrDie("metadata", "namespace"), fieldpath.MakePathOrDie("metadata", "uid"),
@@ -184,8 +184,8 @@ var identity = fieldpath.NewSet(
 	fieldpath.MakePathOrDie("metadata", "creationTimestamp"), fieldpath.MakePathOrDie("metadata", "managedFields"),
 )
 
-// IsLost reports whether an object has no record of who owns its fields, or has the one that the API server makes up at an apply. To patch
-// managedFields to an empty list, or to a list of one empty entry, removes the record.
+// IsLost reports whether an object has no managedFields, or has the entry that the API server generates at the next apply. A patch that sets
+// managedFields to an empty list, or to a list of one empty entry, removes managedFields.
 func IsLost(object metav1.Object) bool {
 	entries := object.GetManagedFields()
 	return len(entries) == 0 || slices.ContainsFunc(entries, isMadeUp)
@@ -198,12 +198,12 @@ func Has(object metav1.Object, manager Manager) bool {
 
 func isMadeUp(entry metav1.ManagedFieldsEntry) bool { return entry.Manager == beforeFirstApply }
 
-// Repair returns a JSON patch that records that manager owns fields in an object that has lost the record, unless it has an entry already,
-// and that removes the entry that the API server has made up. The values and the entries of others stay. The patch tests resourceVersion.
-// It fails when the object has no resourceVersion or the fields cannot be written.
+// Repair returns a JSON patch for an object whose managedFields were removed. The patch adds an entry of manager with the given fields, unless
+// manager already has an entry, and removes the entry that the API server generated. The values and the entries of other managers do not
+// change. The patch tests resourceVersion. Repair fails if the object has no resourceVersion or the fields cannot be written.
 func Repair(object metav1.Object, apiVersion string, manager Manager, fields *fieldpath.Set) ([]Operation, error) {
 	if object.GetResourceVersion() == "" {
-		return nil, fmt.Errorf("repairing the managedFields of %q: it has no resourceVersion to guard the patch with", object.GetName())
+		return nil, fmt.Errorf("repairing the managedFields of %q: the object has no resourceVersion, which the patch must test", object.GetName())
 	}
 	entries := slices.DeleteFunc(slices.Clone(object.GetManagedFields()), isMadeUp)
 	if !slices.ContainsFunc(entries, func(entry metav1.ManagedFieldsEntry) bool { return ManagerOf(entry) == manager }) {
@@ -220,7 +220,7 @@ func Repair(object metav1.Object, apiVersion string, manager Manager, fields *fi
 	}
 	return []Operation{
 		{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()},
-		// "add" replaces a member that is there, and also works where there is none.
+		// "add" replaces an existing member, and also works if there is none.
 		{Op: "add", Path: "/metadata/managedFields", Value: entries},
 	}, nil
 }

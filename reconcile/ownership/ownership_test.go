@@ -41,7 +41,7 @@ func TestOwnersOfAreTheManagersThatHaveThePath(t *testing.T) {
 	if !Owns(owners, Applier("operator")) {
 		t.Error("the operator owns it")
 	}
-	// The same name through another operation is another manager.
+	// The same name with another operation is another manager.
 	if Owns(owners, Manager{Name: "operator", Operation: metav1.ManagedFieldsOperationUpdate}) || Owns(owners, Applier("kubectl")) {
 		t.Error("name, operation and subresource identify a manager together")
 	}
@@ -118,8 +118,8 @@ func TestReleaseWithoutAResourceVersionIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzFields: whatever managedFields hold, the answer is an answer or an error; and what Release leaves is what was
-// there, less what was released.
+// FuzzFields: for any content of managedFields, the functions return a result or an error, and Release removes exactly the
+// released fields.
 func FuzzFields(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `{"f:spec":{"f:replicas":{}}}`, `{"f:spec":{".":{},"f:replicas":{}}}`,
@@ -155,8 +155,8 @@ func FuzzFields(f *testing.F) {
 	})
 }
 
-// TestRepairRecordsWhatAManagerOwns: where there is no record, and where the API server has made one up. The entries of others stay, and so
-// does one of the manager's.
+// TestRepairRecordsWhatAManagerOwns, without managedFields and with the entry that the API server generates. The entries of other managers
+// and an existing entry of the manager do not change.
 func TestRepairRecordsWhatAManagerOwns(t *testing.T) {
 	self := Applier("operator")
 	fields := fieldpath.NewSet(fieldpath.MakePathOrDie("apiVersion"), fieldpath.MakePathOrDie("metadata", "name"), fieldpath.MakePathOrDie("spec", "a"))

@@ -16,13 +16,13 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// BenchmarkPlan compares what the operator owns in a StatefulSet with what it should be, and finds no difference:
-// most of what a pass costs that has nothing to write after a restart or a change.
+// BenchmarkPlan compares the fields that the operator owns in a StatefulSet with its apply configuration, and finds no difference. After a
+// restart or a change, this is most of the cost of a pass that has nothing to write.
 func BenchmarkPlan(b *testing.B) {
 	benchmarkPlan(b, func(memory *Memory, server *v1alpha1.MCPServer) { memory.Forget(client.ObjectKeyFromObject(server)) })
 }
 
-// BenchmarkPlanConverged does the same when neither the StatefulSet nor what it should be has changed since.
+// BenchmarkPlanConverged does the same when neither the StatefulSet nor its apply configuration has changed since the last comparison.
 func BenchmarkPlanConverged(b *testing.B) {
 	benchmarkPlan(b, func(*Memory, *v1alpha1.MCPServer) {})
 }
@@ -47,7 +47,7 @@ func benchmarkPlan(b *testing.B, before func(*Memory, *v1alpha1.MCPServer)) {
 	}
 }
 
-// appliedStatefulSet returns an MCPServer, and its StatefulSet as it was applied.
+// appliedStatefulSet returns an MCPServer and its applied StatefulSet.
 func appliedStatefulSet(b testing.TB) (*v1alpha1.MCPServer, *appsv1.StatefulSet) {
 	b.Helper()
 	server := &v1alpha1.MCPServer{
@@ -57,7 +57,7 @@ func appliedStatefulSet(b testing.TB) (*v1alpha1.MCPServer, *appsv1.StatefulSet)
 	return server, applied(b, server)
 }
 
-// applied returns the StatefulSet of an MCPServer as it was applied.
+// applied returns the applied StatefulSet of an MCPServer.
 func applied(b testing.TB, server *v1alpha1.MCPServer) *appsv1.StatefulSet {
 	b.Helper()
 	fixed, err := applyconfigs.FixedFor(server)

@@ -13,29 +13,29 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// Somebody stands for a field manager that Kubernetes has not recorded.
+// Somebody is the name of a writer that Kubernetes did not record.
 const Somebody = "somebody"
 
-// scaleFields have events of their own.
+// scaleFields are excluded here, because they have separate events.
 var scaleFields = fieldpath.NewSet(observe.ReplicasPath, observe.DeclaredReplicasPath)
 
-// Change is what somebody else did to fields of the operator's.
+// Change is a change of another writer to fields that the operator applies.
 type Change struct {
-	// Manager is the field manager, or Somebody.
+	// Manager is the field manager of the writer, or Somebody.
 	Manager string
-	// Fields are the paths.
+	// Fields are the paths of the changed fields.
 	Fields []string
-	// Removed is true if the fields are gone, false if they have another value.
+	// Removed is true if the fields were removed, false if their values were changed.
 	Removed bool
 }
 
-// undone returns the fields that applying want would change in live and that others own. If live had all of want
-// before, the fields that it lacks were removed; Kubernetes does not record by whom. Those of the scale
-// are not among them.
+// undone returns the changes of other writers that applying want to live reverts: fields that other managers own with another value. If hadAll
+// is true, live had all fields of want before, so that a missing field was removed; Kubernetes does not record by whom. The fields of the
+// scale are excluded.
 func undone(want *unstructured.Unstructured, live client.Object, hadAll bool) ([]Change, error) {
 	changed, missing, err := applyconfigs.Differences(want, live)
 	if err != nil {
-		return nil, fmt.Errorf("comparing %q with what it should be: %w", live.GetName(), err)
+		return nil, fmt.Errorf("comparing %q with its apply configuration: %w", live.GetName(), err)
 	}
 	changed = changed.Difference(scaleFields)
 	for _, entry := range live.GetManagedFields() {
@@ -44,7 +44,7 @@ func undone(want *unstructured.Unstructured, live client.Object, hadAll bool) ([
 			if err != nil {
 				return nil, err
 			}
-			changed = changed.Difference(ours) // it is the MCPServer that changes it
+			changed = changed.Difference(ours) // the MCPServer has changed this field
 		}
 	}
 	var all []Change
@@ -69,7 +69,7 @@ func undone(want *unstructured.Unstructured, live client.Object, hadAll bool) ([
 	return all, nil
 }
 
-// outermost returns the names of fields without those of what is in them, and without those of the scale.
+// outermost returns the paths of the outermost fields of a set, without the fields inside them and without the fields of the scale.
 func outermost(set *fieldpath.Set) []string {
 	var fields []string
 	set.Leaves().Difference(scaleFields).Iterate(func(path fieldpath.Path) {

@@ -13,7 +13,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestWhatIsMissingWasRemovedIfItHadBeenThere: a field that a child lacks is new, unless the child had it already.
+// TestWhatIsMissingWasRemovedIfItHadBeenThere: a missing field is new, unless the child had all fields before.
 func TestWhatIsMissingWasRemovedIfItHadBeenThere(t *testing.T) {
 	want := unstructuredOf(appsv1ac.StatefulSet("web", "default").
 		WithLabels(map[string]string{"app": "web"}).

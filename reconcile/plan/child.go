@@ -16,12 +16,12 @@ import (
 	"mcpserver-operator/reconcile/observe"
 )
 
-// neverVersion is a resourceVersion that no object has: the store counts writes up from 1, and the first is older than
-// any object. An apply that carries it creates an absent object and is refused with 409 by one that exists. It closes
-// the gap between the look that found nothing and the apply that creates.
+// neverVersion is a resourceVersion that no object has: the store counts writes from 1, and its first write precedes any object. An apply
+// with this version creates the object if it is absent, and fails with 409 if it exists. This closes the gap between the read that found
+// no object and the apply that creates it.
 const neverVersion = "1"
 
-// configuration is what all generated apply configurations have in common.
+// configuration is the common interface of the generated apply configurations.
 type configuration[C any] interface {
 	runtime.ApplyConfiguration
 	comparable
@@ -37,7 +37,7 @@ type liveObject interface {
 	comparable
 }
 
-// isGoing reports whether an object is there and is being deleted.
+// isGoing reports whether an object exists and is being deleted.
 func isGoing[L liveObject](live L) bool {
 	var absent L
 	return live != absent && !live.GetDeletionTimestamp().IsZero()
@@ -48,10 +48,10 @@ func refuse(child observe.Child) Step {
 }
 
 func waitForDeletion(child observe.Child, live client.Object) Step {
-	return Step{Child: child, Action: Wait, Live: live, Reason: "it is being deleted, and comes back when it is gone"}
+	return Step{Child: child, Action: Wait, Live: live, Reason: "it is being deleted. The operator creates it again after the deletion"}
 }
 
-// stepFor plans one child: the first of these that applies. The step is empty for a child that is not wanted.
+// stepFor plans the step of one child; the first case that applies is used. The step is empty if the child is not wanted.
 func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract func(L, string) (C, error)) Step {
 	var none C
 	var absent L
@@ -112,14 +112,14 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 		return failed(step, err)
 	}
 	if until := m.backsOff(step); !until.IsZero() {
-		step.Action, step.Until, step.Reason = BackOff, until, "somebody changes it each time it is put back"
+		step.Action, step.Until, step.Reason = BackOff, until, "another writer changes it each time the operator restores it"
 		return step
 	}
-	step.Action, step.Reason = Apply, "it is not as asked for"
+	step.Action, step.Reason = Apply, "it does not match the MCPServer"
 	return step
 }
 
-// leftBy returns what is left in a child after an apply.
+// leftBy returns the fields that other managers keep in a child after an apply drops them.
 func (m *maker) leftBy(live client.Object, wanted *fieldpath.Set) ([]left, error) {
 	before, err := m.remaining(live, wanted)
 	if err != nil {
@@ -129,7 +129,7 @@ func (m *maker) leftBy(live client.Object, wanted *fieldpath.Set) ([]left, error
 	return append(before, now...), err
 }
 
-// ownershipStep plans what has to be put right about a child before it is applied; its action is empty if there is nothing.
+// ownershipStep plans a step that must precede the apply of a child; its action is empty if there is none.
 func (m *maker) ownershipStep(step Step) (Step, error) {
 	for _, plan := range []func(Step) (Step, error){m.repair, m.migrate, m.correct} {
 		if step, err := plan(step); err != nil || step.Action != "" {
@@ -139,7 +139,7 @@ func (m *maker) ownershipStep(step Step) (Step, error) {
 	return step, nil
 }
 
-// checked makes a step Invalid if what it applies is not what the schema takes, such as one environment variable twice.
+// checked makes a step Invalid if the schema rejects what it applies, such as a duplicate environment variable.
 func checked(step Step) Step {
 	if _, err := applyconfigs.FieldsOf(unstructuredOf(step.Want)); err != nil {
 		return failed(step, &InvalidSpecError{err})
@@ -147,8 +147,8 @@ func checked(step Step) Step {
 	return step
 }
 
-// isAsAskedFor reports whether what the operator owns in live is exactly what it asks for, as far as the API server lets it. Digest is that
-// of want.
+// isAsAskedFor reports whether the fields that the operator owns in live equal want, except for fields that the API server drops. Digest is
+// the digest of want.
 func isAsAskedFor[C configuration[C], L liveObject](
 	m *maker, child observe.Child, want C, digest uint64, live L, extract func(L, string) (C, error),
 ) bool {
@@ -156,14 +156,14 @@ func isAsAskedFor[C configuration[C], L liveObject](
 		return true
 	}
 	owned, err := extract(live, applyconfigs.FieldManager)
-	// It fails if somebody wrote what the schema does not allow, such as one environment variable twice. The API server applies to it
-	// all the same.
+	// It fails if another writer wrote what the schema does not allow, such as a duplicate environment variable. The API server still
+	// accepts an apply to such an object.
 	return err == nil && equality.Semantic.DeepEqual(owned, want)
 }
 
 var digestSeed = maphash.MakeSeed()
 
-// digestOf tells apply configurations from each other.
+// digestOf returns a digest that identifies an apply configuration.
 func digestOf(want runtime.ApplyConfiguration) (uint64, error) {
 	content, err := json.Marshal(want)
 	if err != nil {
@@ -172,16 +172,16 @@ func digestOf(want runtime.ApplyConfiguration) (uint64, error) {
 	return maphash.Bytes(digestSeed, content), nil
 }
 
-// unstructuredOf converts an apply configuration, of whose fields only a few have accessors that all kinds share.
+// unstructuredOf converts an apply configuration. Only few of its fields have accessors that all kinds share.
 func unstructuredOf(config runtime.ApplyConfiguration) *unstructured.Unstructured {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(config)
 	if err != nil {
-		return &unstructured.Unstructured{} // no generated apply configuration fails to convert
+		return &unstructured.Unstructured{} // a generated apply configuration always converts
 	}
 	return &unstructured.Unstructured{Object: content}
 }
 
-// fieldsIn are the fields of want that a live object has, whatever their values.
+// fieldsIn returns the fields of want that a live object has, regardless of their values.
 func fieldsIn(want *unstructured.Unstructured, live client.Object) (*fieldpath.Set, error) {
 	fields, err := applyconfigs.FieldsOf(want)
 	if err != nil {

@@ -10,38 +10,38 @@ import (
 	"mcpserver-operator/reconcile/observe"
 )
 
-// Converged is a cache of which children were seen to be as asked for. To find that out is most of the work of a pass, and most passes
-// look at children of which none or one has changed since. An operator that restarts looks at everything once.
+// Converged is a cache of the children that matched their MCPServer. The comparison is most of the work of a pass, and in most passes at
+// most one child has changed since the last pass. After a restart, the operator compares all children once.
 type Converged struct {
 	mutex sync.Mutex
 	of    map[types.NamespacedName]convergedChildren
 }
 
-// convergedChildren are the children of one MCPServer: not of another one of its name.
+// convergedChildren are the children of one MCPServer, identified by its UID.
 type convergedChildren struct {
 	server   types.UID
 	children map[observe.Child]comparison
-	// built is what the StatefulSet was compared with.
+	// built is the result of the last comparison of the StatefulSet.
 	built built
 }
 
-// built is what a pass found out about a StatefulSet that is as asked for. To build what is asked for costs as much as all else in a pass,
-// and much more if the pod template is large.
+// built is the cached result for a StatefulSet that matches its MCPServer. Building its apply configuration costs as much as the rest of a
+// pass, and much more if the pod template is large.
 type built struct {
-	// from is the digest of what the StatefulSet was built from: see inputsDigest.
+	// from is the digest of the inputs of the apply configuration: see inputsDigest.
 	from uint64
 	// digest is the digest of the apply configuration.
 	digest uint64
-	// update is the pod template that is not applied; nil if there is none.
+	// update is the new pod template that is not applied; nil if there is none.
 	update *Update
 }
 
-// comparison is what was compared.
+// comparison identifies the compared objects.
 type comparison struct {
 	uid     types.UID
 	version string // the resourceVersion of the child
 	digest  uint64 // of the apply configuration
-	// unattainable is true if the child is not as asked for, and cannot be: the API server drops what it does not have.
+	// unattainable is true if the child cannot match the MCPServer, because the API server drops fields that it does not know.
 	unattainable bool
 }
 
@@ -66,7 +66,7 @@ func (c *Converged) set(server *v1alpha1.MCPServer, child observe.Child, is comp
 	c.of[key].children[child] = is
 }
 
-// find returns the last comparison of a child if neither the child nor what is asked for has changed since.
+// find returns the last comparison of a child if neither the child nor its apply configuration has changed since.
 func (c *Converged) find(server *v1alpha1.MCPServer, child observe.Child, live client.Object, digest uint64) (last comparison, found bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -78,7 +78,7 @@ func (c *Converged) find(server *v1alpha1.MCPServer, child observe.Child, live c
 	return last, found && last.uid == live.GetUID() && last.version == live.GetResourceVersion() && last.digest == digest
 }
 
-// rememberBuilt remembers what was found out about the StatefulSet of an MCPServer, of which the last comparison is remembered.
+// rememberBuilt records the result for the StatefulSet of an MCPServer, if a comparison of this MCPServer is recorded.
 func (c *Converged) rememberBuilt(server *v1alpha1.MCPServer, is built) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -89,7 +89,7 @@ func (c *Converged) rememberBuilt(server *v1alpha1.MCPServer, is built) {
 	}
 }
 
-// findBuilt returns what was found out about a StatefulSet, if neither it nor what it is built from has changed since.
+// findBuilt returns the cached result for a StatefulSet, if neither the StatefulSet nor the inputs of its apply configuration have changed.
 func (c *Converged) findBuilt(server *v1alpha1.MCPServer, child observe.Child, live client.Object, from uint64) (built, bool) {
 	c.mutex.Lock()
 	is := c.of[client.ObjectKeyFromObject(server)].built
@@ -100,13 +100,13 @@ func (c *Converged) findBuilt(server *v1alpha1.MCPServer, child observe.Child, l
 	return is, true
 }
 
-// isStill reports whether a child was seen to be as asked for, as far as it can be, and neither it nor what is asked for has changed since.
+// isStill reports whether a child matched its apply configuration, as far as the API server allows, and neither has changed since.
 func (c *Converged) isStill(server *v1alpha1.MCPServer, child observe.Child, live client.Object, digest uint64) bool {
 	_, found := c.find(server, child, live, digest)
 	return found
 }
 
-// isUnattainable reports whether applying what is asked for changed nothing, and neither that nor the child has changed since.
+// isUnattainable reports whether the last apply changed nothing, and neither the apply configuration nor the child has changed since.
 func (c *Converged) isUnattainable(server *v1alpha1.MCPServer, child observe.Child, live client.Object, digest uint64) bool {
 	last, found := c.find(server, child, live, digest)
 	return found && last.unattainable

@@ -17,7 +17,7 @@ import (
 
 var webSet = observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
 
-// TestAChildIsLookedAtAgainWhenItChanges: or when something else is asked for.
+// TestAChildIsLookedAtAgainWhenItChanges, or when its apply configuration changes.
 func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
@@ -49,7 +49,7 @@ func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
 	}
 }
 
-// TestWhatTheAPIServerDropsIsNotAppliedAgain: and nobody is said to have removed it.
+// TestWhatTheAPIServerDropsIsNotAppliedAgain: and it is not reported as removed.
 func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
@@ -72,7 +72,7 @@ func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	}
 }
 
-// TestAStatefulSetIsBuiltAnewWhenItsInputsChange: and not without such a change, which is most of what a pass costs.
+// TestAStatefulSetIsBuiltAnewWhenItsInputsChange, and not otherwise, because building it is most of the cost of a pass.
 func TestAStatefulSetIsBuiltAnewWhenItsInputsChange(t *testing.T) {
 	image := func(s *observe.Snapshot) { s.Server.Spec.Image = "registry.example/server:2" }
 	for name, row := range map[string]struct {
@@ -81,7 +81,7 @@ func TestAStatefulSetIsBuiltAnewWhenItsInputsChange(t *testing.T) {
 		want     Action
 	}{
 		"no change": {func(*observe.Snapshot) {}, ipv4, Keep},
-		// The API server makes a new generation of each change of a spec.
+		// The API server increments the generation at each change of a spec.
 		"nothing that tells of a change": {image, ipv4, Keep},
 		"another generation":             {func(s *observe.Snapshot) { image(s); s.Server.Generation++ }, ipv4, Apply},
 		"another annotation": {func(s *observe.Snapshot) {

@@ -14,18 +14,18 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// correction is a change that an apply cannot make, because the API server merges what is applied with what others own, or with a default
-// that nobody owns.
+// correction is a change that an apply cannot make, because the API server merges the applied fields with fields of other owners, or with a
+// default value that has no owner.
 type correction struct {
-	// reason is why, field what somebody has changed, in words.
+	// reason is the reason of the step. field describes the field that another writer has changed.
 	reason, field string
-	// path is the field. Nobody is told of a correction of a field that nobody owns: the MCPServer has changed it.
+	// path is the path of the field. If the field has no owner and no description, the MCPServer has changed it, and there is no event.
 	path fieldpath.Path
-	// patch is what is done.
+	// patch is the operation that makes the correction.
 	patch ownership.Operation
 }
 
-// correct plans the first correction that a child needs. The apply comes with the next pass.
+// correct plans the first correction that a child needs. The next pass plans the apply.
 func (m *maker) correct(step Step) (Step, error) {
 	for _, found := range []*correction{m.renumberedPort(step.Live), m.leftStrategy(step), m.strayRecord(step.Live)} {
 		if found == nil {
@@ -41,7 +41,7 @@ func (m *maker) correct(step Step) (Step, error) {
 func (m *maker) correctWith(step Step, with correction) (Step, error) {
 	owners, err := ownership.OwnersOf(step.Live, with.path)
 	if err != nil || ownership.Owns(owners, observe.Self) {
-		return Step{}, err // what the operator owns, the MCPServer has changed: the apply takes the old value away
+		return Step{}, err // the operator owns the field, so the MCPServer has changed it: the apply removes the old value
 	}
 	if len(owners) > 0 || with.field != "" {
 		change := Change{Manager: Somebody, Fields: []string{with.field}}
@@ -51,7 +51,7 @@ func (m *maker) correctWith(step Step, with correction) (Step, error) {
 		step.Undoes = []Change{change}
 	}
 	if until := m.backsOff(step); !until.IsZero() {
-		step.Action, step.Until, step.Reason = BackOff, until, "somebody undoes a correction each time"
+		step.Action, step.Until, step.Reason = BackOff, until, "another writer reverts the correction each time"
 		return step, nil
 	}
 	step.Action, step.Reason = Correct, with.reason
@@ -59,8 +59,8 @@ func (m *maker) correctWith(step Step, with correction) (Step, error) {
 	return step, nil
 }
 
-// leftStrategy finds the parameters of a rolling update in a StatefulSet that is to be updated on deletion. The API server has set them by
-// default, so that nobody owns them, no apply removes them, and it refuses them together with OnDelete.
+// leftStrategy finds the parameters of a rolling update in a StatefulSet whose wanted strategy is OnDelete. The API server has set them by
+// default, so that they have no owner and an apply does not remove them. The API server rejects them together with OnDelete.
 func (m *maker) leftStrategy(step Step) *correction {
 	set, isSet := step.Live.(*appsv1.StatefulSet)
 	want, isWanted := step.Want.(*appsv1ac.StatefulSetApplyConfiguration)
@@ -71,13 +71,13 @@ func (m *maker) leftStrategy(step Step) *correction {
 		return nil
 	}
 	return &correction{
-		reason: "the API server refuses the parameters of a rolling update together with OnDelete",
+		reason: "the API server rejects the parameters of a rolling update together with OnDelete",
 		path:   fieldpath.MakePathOrDie("spec", "updateStrategy"),
 		patch:  ownership.Operation{Op: "replace", Path: "/spec/updateStrategy", Value: map[string]string{"type": string(appsv1.OnDeleteStatefulSetStrategyType)}},
 	}
 }
 
-// strayRecord finds a record of a declaration that there is not, in a StatefulSet whose scale is delegated: somebody else has written it.
+// strayRecord finds the annotation of a declaration on a StatefulSet whose scale is delegated. Another writer has set it.
 func (m *maker) strayRecord(live client.Object) *correction {
 	set, isSet := live.(*appsv1.StatefulSet)
 	if !isSet || m.Server.Spec.Replicas != nil {
@@ -87,7 +87,7 @@ func (m *maker) strayRecord(live client.Object) *correction {
 		return nil
 	}
 	return &correction{
-		reason: "no scale is declared, and the StatefulSet has a record of one",
+		reason: "spec.replicas is unset, but the StatefulSet has the annotation of a declaration",
 		field:  fmt.Sprintf("the annotation %s", v1alpha1.DeclaredReplicasAnnotation), path: observe.DeclaredReplicasPath,
 		patch: ownership.Operation{Op: "remove", Path: "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.DeclaredReplicasAnnotation, "/", "~1")},
 	}

@@ -13,20 +13,20 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// Fights counts how often fields of a child other than the scale were put back, by the rules of the scale.
+// Fights counts how often the operator restored fields of a child other than the scale. The rules are those of the scale.
 type Fights struct {
 	mutex   sync.Mutex
 	byChild map[types.UID]fight
 }
 
-// fight is the count of a child. It begins anew with each generation of the MCPServer: an edit does not wait, also if the first try to carry
-// it out fails.
+// fight is the count of a child. Each generation of the MCPServer has a new count, so that an edit is not delayed, even if the first attempt to
+// apply it fails.
 type fight struct {
 	*v1alpha1.ScaleTakeBacks
 	generation int64
 }
 
-// next returns when a child of an MCPServer may be put back; the zero time means now.
+// next returns when the operator may restore a child of an MCPServer again; the zero time means now.
 func (f *Fights) next(server *v1alpha1.MCPServer, child client.Object, now time.Time) time.Time {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -37,7 +37,7 @@ func (f *Fights) next(server *v1alpha1.MCPServer, child client.Object, now time.
 	return scale.NextTakeBack(last.ScaleTakeBacks, now)
 }
 
-// count counts that changes of others in a child were undone.
+// count counts one more reverted change of a child.
 func (f *Fights) count(server *v1alpha1.MCPServer, child client.Object, undone []Change, now metav1.Time) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -58,8 +58,8 @@ func (f *Fights) count(server *v1alpha1.MCPServer, child client.Object, undone [
 	}
 }
 
-// backsOff returns until when a step leaves a child as it is, because of a fight; the zero time means that it does not. A change of the
-// MCPServer or of the scale does not wait.
+// backsOff returns until when a step leaves a child unchanged because of a fight; the zero time means that it does not. A fight does not delay
+// a change of the MCPServer or of the scale.
 func (m *maker) backsOff(step Step) time.Time {
 	if len(step.Undoes) == 0 || (step.Kind == observe.KindStatefulSet && m.verdict.Writes()) {
 		return time.Time{}

@@ -16,7 +16,7 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestADecisionDoesNotWaitForAFight: neither one about the scale, which is in the StatefulSet, nor a change of the MCPServer.
+// TestADecisionDoesNotWaitForAFight: a fight delays neither a decision about the scale nor a change of the MCPServer.
 func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 	set, service := &appsv1.StatefulSet{}, &corev1.Service{}
 	set.UID, service.UID = "set", "service"
@@ -50,7 +50,7 @@ func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 	}
 }
 
-// TestWritersOfAFieldByTurnsAreAFight: who it is does not matter.
+// TestWritersOfAFieldByTurnsAreAFight: the take-backs count together, even if the writers differ.
 func TestWritersOfAFieldByTurnsAreAFight(t *testing.T) {
 	set := &appsv1.StatefulSet{}
 	var fights Fights

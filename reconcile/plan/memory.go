@@ -6,15 +6,15 @@ import (
 	"mcpserver-operator/reconcile/observe"
 )
 
-// Memory is what passes remember. A restart empties it.
+// Memory is what passes remember. It is empty after a restart.
 type Memory struct {
-	// Seen has a meaning: see there.
+	// Seen affects decisions: see its documentation.
 	Seen *observe.Seen
-	// Converged only saves work.
+	// Converged is only a cache.
 	Converged *Converged
-	// Fights counts take-backs of fields other than the scale. An operator that restarts begins to count anew, and backs off soon after.
+	// Fights counts take-backs of fields other than the scale. After a restart the count starts again, and the operator soon backs off again.
 	Fights *Fights
-	// Residues are what others keep of what MCPServers have dropped.
+	// Residues are the fields that MCPServers have dropped and other managers keep.
 	Residues *Residues
 }
 
@@ -23,7 +23,7 @@ func NewMemory() *Memory {
 	return &Memory{Seen: &observe.Seen{}, Converged: &Converged{}, Fights: &Fights{}, Residues: &Residues{}}
 }
 
-// Remember remembers what a pass did.
+// Remember records the results of a pass.
 func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 	for i := range results {
 		result := &results[i]
@@ -38,7 +38,7 @@ func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 			m.Seen.Created(s.Server, child)
 		case result.Step.Action == Apply && result.Outcome == Unchanged:
 			m.Converged.unattainable(s.Server, child, result.Step.Live, result.Step.digest)
-			m.Seen.Created(s.Server, child) // nobody has removed what it lacks
+			m.Seen.Created(s.Server, child) // the missing fields were not removed by another writer
 		}
 		if result.Step.Action == Keep && child.Kind == observe.KindStatefulSet {
 			m.Converged.rememberBuilt(s.Server, result.Step.built)
@@ -52,5 +52,5 @@ func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 	}
 }
 
-// Forget forgets an MCPServer that is gone.
+// Forget removes a deleted MCPServer.
 func (m *Memory) Forget(server client.ObjectKey) { m.Converged.forget(server) }

@@ -2,40 +2,40 @@ package plan
 
 import "slices"
 
-// Outcome is what came of a step.
+// Outcome is the outcome of a step.
 type Outcome string
 
 const (
-	// Nothing was written, as planned.
+	// Nothing means that nothing was written, as planned.
 	Nothing Outcome = "Nothing"
-	// Written is a write that the API server carried out.
+	// Written means that the API server accepted the write.
 	Written Outcome = "Written"
-	// Unchanged is an apply that the API server accepted and that changed nothing: it drops fields that it does not have, such as
+	// Unchanged means that the API server accepted an apply that changed nothing: it drops fields that it does not know, such as
 	// maxUnavailable before Kubernetes 1.37.
 	Unchanged Outcome = "Unchanged"
-	// Stale is a write that the API server refused because an object had changed since it was seen. It is an everyday outcome of
-	// optimistic concurrency; the next pass sees the change.
+	// Stale means that the API server rejected a write because an object had changed since it was read. This is normal with optimistic
+	// concurrency; the next pass reads the change.
 	Stale Outcome = "Stale"
-	// Failed is a step that could not be carried out: see Result.Err.
+	// Failed means that the step could not be carried out: see Result.Err.
 	Failed Outcome = "Failed"
 )
 
-// Result is a step and what came of it.
+// Result is a step and its outcome.
 type Result struct {
 	Step    Step
 	Outcome Outcome
-	// Err is why a step failed. It is an error of the API server, or an InvalidSpecError.
+	// Err is the error of a failed step: an error of the API server, or an InvalidSpecError.
 	Err error
 }
 
-// Results are those of a pass.
+// Results are the results of a pass.
 type Results []Result
 
 func (r Results) any(is func(*Result) bool) bool {
 	return slices.ContainsFunc(r, func(result Result) bool { return is(&result) })
 }
 
-// AreStale reports whether the API server has another version of something than was seen.
+// AreStale reports whether an object had changed on the API server since it was read.
 func (r Results) AreStale() bool {
 	return r.any(func(result *Result) bool { return result.Outcome == Stale })
 }
@@ -45,14 +45,14 @@ func (r Results) Wrote() bool {
 	return r.any(func(result *Result) bool { return result.Outcome == Written })
 }
 
-// HaveMoreToWrite reports whether the next pass has more to write, for which it has to see what this one wrote.
+// HaveMoreToWrite reports whether the next pass has more to write. It must first read what this pass wrote.
 func (r Results) HaveMoreToWrite() bool {
 	return r.any(func(result *Result) bool {
 		return result.Outcome == Stale || (result.Outcome == Written && result.Step.IsFirst())
 	})
 }
 
-// Residues are what others keep of what the MCPServer has dropped.
+// Residues returns the fields that the MCPServer has dropped and other managers keep.
 func (r Results) Residues() []Residue {
 	var all []Residue
 	for i := range r {
@@ -63,7 +63,7 @@ func (r Results) Residues() []Residue {
 	return all
 }
 
-// StatefulSet is the result of the StatefulSet if it was applied, created or released; nil otherwise.
+// StatefulSet returns the result of the StatefulSet if it was applied, created or released; nil otherwise.
 func (r Results) StatefulSet() *Result {
 	for i := range r {
 		if step := &r[i].Step; step.isOfStatefulSet() && r[i].Outcome == Written {

@@ -11,14 +11,15 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// Predecessors are the field managers of other operators that run MCPServers. A child that one of them made belongs to this MCPServer, by
-// its controller reference, and is taken over as it is. The operator itself is one of them for what it has not applied but patched.
+// Predecessors are the field managers of other operators for MCPServers. The operator takes over the children that they created, if the
+// controller reference of the child is this MCPServer. The operator itself is in the list because of the fields that it has patched, not
+// applied.
 var Predecessors = []string{"toolhive-container-manager", applyconfigs.FieldManager}
 
-// migrate plans to make what predecessors own the operator's own. Nobody owns the scale afterwards, so that an apply without it leaves
-// it as it is. The apply comes with the next pass.
+// migrate plans to move the ownership of fields from predecessors to the operator. Afterwards the scale has no owner, so that an apply without
+// the scale does not change it. The next pass plans the apply.
 //
-// util/csaupgrade of client-go does this for client-side apply. It cannot leave a field out, and would make the operator the owner of the
+// util/csaupgrade of client-go does this for client-side apply. It cannot exclude a field, and would make the operator the owner of the
 // scale.
 func (m *maker) migrate(step Step) (Step, error) {
 	var except []fieldpath.Path
@@ -29,25 +30,25 @@ func (m *maker) migrate(step Step) (Step, error) {
 	if err != nil || patch == nil {
 		return Step{}, err
 	}
-	step.Action, step.Patch, step.Reason = Migrate, patch, "another operator made it"
+	step.Action, step.Patch, step.Reason = Migrate, patch, "another operator created it"
 	if !m.memory.Seen.WasAsAskedFor(m.Server, step.Child, step.Live.GetUID()) {
 		return step, nil
 	}
-	// It was as asked for already: the other operator still runs, and writes.
+	// It matched the MCPServer before, so that the other operator still runs and writes.
 	if step.Undoes, err = undone(unstructuredOf(step.Want), step.Live, false); err != nil {
 		return Step{}, err
 	}
 	if until := m.backsOff(step); !until.IsZero() {
-		step.Action, step.Until, step.Reason = BackOff, until, "another operator changes it each time it is put back"
+		step.Action, step.Until, step.Reason = BackOff, until, "another operator changes it each time this operator restores it"
 	}
 	return step, nil
 }
 
-// repair plans to give a child without managedFields an entry of the operator's, for what it asks for and the child has. An apply to an
-// object without managedFields records its present fields for the manager "before-first-apply", which would own for ever what the
-// MCPServer drops later. An entry of that manager is removed for the same reason.
+// repair plans to add an entry of the operator to a child without managedFields. The entry has the wanted fields that the child has. An apply to
+// an object without managedFields records its current fields for the manager "before-first-apply", which would then keep fields that the
+// MCPServer drops later. For the same reason, repair removes an entry of that manager.
 func (m *maker) repair(step Step) (Step, error) {
-	// Whoever empties the record may write something in the same request, and have an entry then.
+	// A writer that empties managedFields may write fields in the same request. Then managedFields has an entry of this writer.
 	wasApplied := step.Live.GetLabels()[applyconfigs.ManagedByLabel] == applyconfigs.FieldManager
 	if !ownership.IsLost(step.Live) && (ownership.Has(step.Live, observe.Self) || !wasApplied) {
 		return Step{}, nil
@@ -57,7 +58,7 @@ func (m *maker) repair(step Step) (Step, error) {
 		return Step{}, err
 	}
 	if set, isSet := step.Live.(*appsv1.StatefulSet); isSet {
-		// Not what the verdict says: it was made without the record.
+		// The verdict was made without managedFields, and does not count here.
 		fields = fields.Difference(fieldpath.NewSet(observe.ReplicasPath))
 		if m.scaleWasOurs(set) {
 			fields.Insert(observe.ReplicasPath)
@@ -67,11 +68,11 @@ func (m *maker) repair(step Step) (Step, error) {
 	if err != nil || patch == nil {
 		return Step{}, err
 	}
-	step.Action, step.Patch, step.Reason = Repair, patch, "somebody has removed the record of who owns its fields"
+	step.Action, step.Patch, step.Reason = Repair, patch, "its managedFields were removed"
 	return step, nil
 }
 
-// scaleWasOurs reports whether a StatefulSet that has lost its managedFields has the scale that the operator declared and owned.
+// scaleWasOurs reports whether a StatefulSet without managedFields still has the scale that the operator owned and the MCPServer declares.
 func (m *maker) scaleWasOurs(set *appsv1.StatefulSet) bool {
 	last := m.Server.Status.Scale
 	return last != nil && last.Owner == v1alpha1.ScaleOwnerMCPServer && ptr.Equal(set.Spec.Replicas, m.Server.Spec.Replicas)

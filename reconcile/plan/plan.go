@@ -1,6 +1,6 @@
-// Package plan decides what a pass does to the children of an MCPServer. A Plan is data: for every child, what is done against which
-// version of it, and why. Order and precedence are decided here and nowhere else. It is pure: the operator carries a Plan out, --preview
-// prints it, and tests compare it with tables.
+// Package plan decides what a pass does to the children of an MCPServer. A Plan is data: for each child, the action, the version of the child,
+// and the reason. Only this package decides order and precedence. It is pure: the operator carries a Plan out, --preview prints it, and
+// tests compare it with tables.
 package plan
 
 import (
@@ -33,62 +33,63 @@ import (
 type Action string
 
 const (
-	// Keep writes nothing: the child is as asked for.
+	// Keep writes nothing: the child matches the MCPServer.
 	Keep Action = "Keep"
-	// Create applies a child that is absent. The API server refuses it if there is one.
+	// Create applies an absent child. The API server rejects the apply if the child exists.
 	Create Action = "Create"
-	// Apply applies a child against the version that was seen.
+	// Apply applies a child, only to the version that was read.
 	Apply Action = "Apply"
-	// Migrate makes what a predecessor owns in a child the operator's own, so that a field that the MCPServer drops later goes away. No
+	// Migrate moves the ownership of fields from a predecessor to the operator, so that a field is removed when the MCPServer drops it. No
 	// value changes.
 	Migrate Action = "Migrate"
-	// Repair gives a child that has lost its managedFields an entry of the operator's. No value changes.
+	// Repair adds an entry of the operator to a child whose managedFields were removed. No value changes.
 	Repair Action = "Repair"
 	// Correct changes a value that an apply cannot change: see correction.
 	Correct Action = "Correct"
-	// Release gives up the claim on the scale. Its value does not change.
+	// Release gives up the ownership of the scale. The value does not change.
 	Release Action = "Release"
-	// Delete deletes the very version of a child that was seen, because it is no longer wanted.
+	// Delete deletes a child that is no longer wanted, only in the version that was read.
 	Delete Action = "Delete"
-	// BackOff leaves what somebody has changed as it is for a while, in a fight.
+	// BackOff leaves a change of another writer in place for some time, in a fight.
 	BackOff Action = "BackOff"
-	// Wait leaves a child for later.
+	// Wait leaves a child for a later pass.
 	Wait Action = "Wait"
-	// Refuse leaves an object alone that the MCPServer does not control.
+	// Refuse leaves an object unchanged that the MCPServer does not control.
 	Refuse Action = "Refuse"
-	// Invalid leaves a child as it is because the MCPServer asks for something that cannot be written.
+	// Invalid leaves a child unchanged because what the MCPServer declares cannot be applied.
 	Invalid Action = "Invalid"
 )
 
-// Step is what is done to one child.
+// Step is the action on one child.
 type Step struct {
 	observe.Child
 	Action Action
-	// Reason is why, in words for the log and for --preview.
+	// Reason is the reason of the action, for --preview.
 	Reason string
-	// Live is the child as it was seen. A write counts for its UID and its resourceVersion only. Nil if there is none.
+	// Live is the child as it was read; nil if it is absent. A write applies only to its UID and resourceVersion.
 	Live client.Object
-	// Want is what Create and Apply apply.
+	// Want is the apply configuration of Create and Apply.
 	Want runtime.ApplyConfiguration
 	// Patch is the JSON patch of Migrate, Repair, Correct and Release. It tests the resourceVersion.
 	Patch []ownership.Operation
-	// Confirm is true if the MCPServer itself has to be current, its status included: the cache may be older than what was already carried
-	// out.
+	// Confirm is true if the cached MCPServer and its status must be current before the step: the cache may be older than what was already
+	// carried out.
 	Confirm bool
-	// ForgetDeclaration is true if the status has to forget a declaration that is gone before this step. The status counts where the
-	// StatefulSet has no record: the same number, declared again before this pass could report, would be taken for carried out.
+	// ForgetDeclaration is true if a removed declaration must be removed from the status before this step. Without the annotation on the
+	// StatefulSet, the status decides: if the user declares the same number again before this pass reports, the operator would treat the
+	// declaration as carried out.
 	ForgetDeclaration bool
-	// Undoes are the changes of others that Apply and Correct undo, and that BackOff leaves.
+	// Undoes are the changes of other writers that Apply and Correct revert, and that BackOff leaves in place.
 	Undoes []Change
 	// Until is when BackOff ends.
 	Until time.Time
-	// Err is why a step is Invalid.
+	// Err is the error of an Invalid step.
 	Err error
 	// digest identifies Want: see Converged.
 	digest uint64
-	// built is what was found out about the StatefulSet: see Converged.
+	// built is the cached result for the StatefulSet: see Converged.
 	built built
-	// left is what others keep in the child: see Residue.
+	// left are the fields that other managers keep in the child: see Residue.
 	left []left
 }
 
@@ -102,7 +103,7 @@ func (s *Step) Writes() bool {
 	}
 }
 
-// IsFirst reports whether a write of a step is followed by another one in the next pass, which has to see the first.
+// IsFirst reports whether another write follows in the next pass, after it has read the result of this step.
 func (s *Step) IsFirst() bool {
 	switch s.Action {
 	case Migrate, Repair, Correct, Release:
@@ -112,23 +113,23 @@ func (s *Step) IsFirst() bool {
 	}
 }
 
-// Plan is what a pass does, in this order. What the pods refer to comes before the StatefulSet, and what they no longer refer to goes
-// after it.
+// Plan is the ordered list of the steps of a pass. Objects to which the pods refer are written before the StatefulSet. Objects to which they
+// no longer refer are deleted after it.
 type Plan struct {
 	Steps []Step
 	// Scale is the decision about the scale. The step of the StatefulSet carries it out.
 	Scale scale.Verdict
-	// Update is a pod template that is not applied; nil if there is none.
+	// Update is a new pod template that is not applied; nil if there is none.
 	Update *Update
 }
 
-// Applies reports whether a plan changes a child that there is to what is asked for. The generation of the MCPServer has to be the present
-// one: a new leader with an old cache would go back to what was asked for before, and forth again.
+// Applies reports whether a plan applies an existing child. Then the generation of the MCPServer must be current: a new leader with a stale
+// cache would otherwise apply an earlier generation, and then the current generation again.
 func (p *Plan) Applies() bool {
 	return slices.ContainsFunc(p.Steps, func(step Step) bool { return step.Action == Apply })
 }
 
-// StatefulSet is the step of the StatefulSet; nil if there is none.
+// StatefulSet returns the step of the StatefulSet; nil if there is none.
 func (p *Plan) StatefulSet() *Step {
 	for i := range p.Steps {
 		if p.Steps[i].Kind == observe.KindStatefulSet {
@@ -138,13 +139,13 @@ func (p *Plan) StatefulSet() *Step {
 	return nil
 }
 
-// Settings are what a plan depends on besides the snapshot.
+// Settings are the inputs of a plan other than the snapshot.
 type Settings struct {
-	// Cluster is what the pods depend on besides their MCPServer. If its IPFamily is unknown, a StatefulSet is created when a Service
-	// tells it.
+	// Cluster are the properties of the cluster on which the pods depend. If its IPFamily is empty, the StatefulSet is created only
+	// after a Service, from which the operator reads the IP family.
 	Cluster applyconfigs.Cluster
-	// UpdateTemplates has the pod templates of this operator applied at once, where an operator of another revision has made them. That
-	// restarts pods.
+	// UpdateTemplates is true to apply the pod templates of this operator at once, even if an operator of another revision made the current
+	// ones. This restarts pods.
 	UpdateTemplates bool
 }
 
@@ -172,7 +173,7 @@ func Make(s *observe.Snapshot, verdict scale.Verdict, settings Settings, memory 
 	return plan
 }
 
-// maker is what the step of a child depends on.
+// maker has the inputs of a step.
 type maker struct {
 	*observe.Snapshot
 	verdict  scale.Verdict
@@ -180,7 +181,7 @@ type maker struct {
 	memory   *Memory
 }
 
-// statefulSet plans the StatefulSet, and with it what is done about the scale. It also returns the pod template that is not applied.
+// statefulSet plans the step of the StatefulSet, which includes the scale. It also returns the new pod template if it is not applied.
 func (m *maker) statefulSet() (Step, *Update) {
 	live := m.Children.StatefulSet
 	step := Step{Child: observe.Child{Kind: observe.KindStatefulSet, Name: applyconfigs.StatefulSetName(m.Server.Name)}}
@@ -195,7 +196,7 @@ func (m *maker) statefulSet() (Step, *Update) {
 	}
 	cluster := m.familyOf(m.settings.Cluster)
 	if live == nil && cluster.IPFamily == "" {
-		step.Action, step.Reason = Wait, "the Service does not exist yet, which tells where the server has to listen"
+		step.Action, step.Reason = Wait, "the Service does not exist yet. Its IP family determines the address on which the server listens"
 		return step, nil
 	}
 	from := m.inputsDigest(cluster)
@@ -207,7 +208,7 @@ func (m *maker) statefulSet() (Step, *Update) {
 	}
 	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, cluster)
 	if err != nil {
-		step.Action, step.Reason, step.Err = Invalid, "the MCPServer asks for pods that cannot be", &InvalidSpecError{err}
+		step.Action, step.Reason, step.Err = Invalid, "the pods that the MCPServer declares are invalid", &InvalidSpecError{err}
 		return step, nil
 	}
 	update, err := m.keepTemplate(want, live)
@@ -215,14 +216,14 @@ func (m *maker) statefulSet() (Step, *Update) {
 		return failed(step, err), nil
 	}
 	if len(m.Stray) > 0 {
-		step.Action, step.Reason = Wait, "pods of the StatefulSet that was deleted are not being deleted yet"
+		step.Action, step.Reason = Wait, "the pods of the deleted StatefulSet are not being deleted yet"
 		step.Confirm, step.ForgetDeclaration = true, m.forgetsDeclaration()
 		return step, nil
 	}
 	step = stepFor(m, want, live, appsv1ac.ExtractStatefulSet)
 	step.built = built{from: from, digest: step.digest, update: update}
 	if (step.Action == Keep || step.Action == Apply || step.Action == BackOff) && m.verdict.Action == scale.Release {
-		// The apply that leaves the scale out comes with the next pass, when the claim is seen to be gone.
+		// The next pass plans the apply without the scale, after it has read that the operator no longer owns the scale.
 		step = m.release(live, step.Child)
 	}
 	if step.Writes() && !step.isOfOwnership() && (live == nil || m.verdict.Writes() || recordDiffers(live, m.verdict.Apply.Declared)) {
@@ -231,8 +232,8 @@ func (m *maker) statefulSet() (Step, *Update) {
 	return step, update
 }
 
-// inputsDigest identifies what the StatefulSet is built from besides the live one: the MCPServer, the decision about the scale and the
-// cluster.
+// inputsDigest returns a digest of the inputs of the StatefulSet other than the live StatefulSet: the MCPServer, the decision about the scale
+// and the cluster.
 func (m *maker) inputsDigest(cluster applyconfigs.Cluster) uint64 {
 	var hash maphash.Hash
 	hash.SetSeed(digestSeed)
@@ -256,28 +257,28 @@ func (m *maker) inputsDigest(cluster applyconfigs.Cluster) uint64 {
 	return hash.Sum64()
 }
 
-// InvalidSpecError is something in the spec of an MCPServer that the schema of the CRD cannot tell.
+// InvalidSpecError is an error in the spec of an MCPServer that the schema of the CRD cannot detect.
 type InvalidSpecError struct{ error }
 
 func (e *InvalidSpecError) Unwrap() error { return e.error }
 
-// isOfOwnership reports whether a step changes who owns fields and no value that a decision is about.
-// isOfStatefulSet reports whether a step carries out what is asked for of the StatefulSet.
+// isOfStatefulSet reports whether a step creates, applies or releases the StatefulSet.
 func (s *Step) isOfStatefulSet() bool {
 	return s.Kind == observe.KindStatefulSet && (s.Action == Create || s.Action == Apply || s.Action == Release)
 }
 
+// isOfOwnership reports whether a step only prepares an apply: it changes the ownership of fields, or makes a correction.
 func (s *Step) isOfOwnership() bool {
 	return s.Action == Migrate || s.Action == Repair || s.Action == Correct
 }
 
-// forgetsDeclaration reports whether the status remembers a declaration that is gone.
+// forgetsDeclaration reports whether the status has a declaration that was removed.
 func (m *maker) forgetsDeclaration() bool {
 	return m.Server.Spec.Replicas == nil && m.Server.Status.Scale != nil && m.Server.Status.Scale.DeclaredReplicas != nil
 }
 
-// familyOf completes the cluster with the IP family of the Services that there are: nobody can change it. A Service that is created gets
-// the family that the MCPServer declares, or else that of the cluster.
+// familyOf returns the cluster with the IP family of the existing Services, because the family of a Service is immutable. A new Service gets
+// the family that the MCPServer declares. If unset, it gets the family of the cluster.
 func (m *maker) familyOf(cluster applyconfigs.Cluster) applyconfigs.Cluster {
 	switch {
 	case m.Children.ClientService != nil && len(m.Children.ClientService.Spec.IPFamilies) > 0:
@@ -290,7 +291,7 @@ func (m *maker) familyOf(cluster applyconfigs.Cluster) applyconfigs.Cluster {
 	return cluster
 }
 
-// recordDiffers reports whether an apply would change the annotation that records the declaration.
+// recordDiffers reports whether an apply would change the annotation with the declaration.
 func recordDiffers(live *appsv1.StatefulSet, declared *int32) bool {
 	record, recorded := live.Annotations[v1alpha1.DeclaredReplicasAnnotation]
 	if declared == nil {
@@ -299,8 +300,8 @@ func recordDiffers(live *appsv1.StatefulSet, declared *int32) bool {
 	return record != strconv.FormatInt(int64(*declared), 10)
 }
 
-// release gives up the claim on the scale without touching its value. If the declaration is gone, its record on the StatefulSet goes
-// as well.
+// release plans to give up the ownership of the scale without changing its value. If spec.replicas is unset, the step also removes the
+// annotation with the declaration.
 func (m *maker) release(live *appsv1.StatefulSet, child observe.Child) Step {
 	step := Step{Child: child, Action: Release, Reason: m.verdict.Reason, Live: live}
 	paths := []fieldpath.Path{observe.ReplicasPath}
@@ -318,22 +319,22 @@ func (m *maker) release(live *appsv1.StatefulSet, child observe.Child) Step {
 	return step
 }
 
-// drop plans the end of a child that is no longer wanted.
+// drop plans to delete a child that is no longer wanted.
 func drop[L liveObject](kind string, live L, wanted bool) Step {
 	var absent L
 	if wanted || live == absent || isGoing(live) {
 		return Step{}
 	}
 	return Step{
-		Child: observe.Child{Kind: kind, Name: live.GetName()}, Action: Delete, Reason: "the MCPServer no longer asks for it",
+		Child: observe.Child{Kind: kind, Name: live.GetName()}, Action: Delete, Reason: "the MCPServer no longer requires it",
 		Live: live, Confirm: true,
 	}
 }
 
 // asAskedFor is the reason of a step that keeps a child.
-const asAskedFor = "it is as asked for"
+const asAskedFor = "it matches the MCPServer"
 
-// failed is a step that cannot be planned.
+// failed returns a step that cannot be planned.
 func failed(step Step, err error) Step {
 	return Step{Child: step.Child, Action: Invalid, Live: step.Live, Err: fmt.Errorf("planning %s: %w", step.Child, err)}
 }

@@ -26,7 +26,7 @@ func planOf(s *observe.Snapshot, memory *Memory) Plan {
 	return Make(s, scale.Decide(s.ScaleInput()), ipv4, memory)
 }
 
-// converged is a snapshot in which the StatefulSet is as it was applied, changed as told.
+// converged returns a snapshot with the StatefulSet as applied, and then the given changes.
 func converged(t *testing.T, change func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet)) *observe.Snapshot {
 	t.Helper()
 	server, set := appliedStatefulSet(t)
@@ -39,7 +39,7 @@ func converged(t *testing.T, change func(server *v1alpha1.MCPServer, set *appsv1
 	return s
 }
 
-// TestPlanOfTheStatefulSet is the order and the precedence of what is done to the StatefulSet. Each row is a sentence.
+// TestPlanOfTheStatefulSet tests the order and the precedence of the actions on the StatefulSet. Each row is a sentence.
 func TestPlanOfTheStatefulSet(t *testing.T) {
 	type change = func(*v1alpha1.MCPServer, *appsv1.StatefulSet)
 	image := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
@@ -120,7 +120,7 @@ func TestPlanOfTheStatefulSet(t *testing.T) {
 	}
 }
 
-// TestPlanOfForeignAndAbsentChildren: what is absent is created, what is someone else's is left alone.
+// TestPlanOfForeignAndAbsentChildren: an absent child is created, and a foreign object is not changed.
 func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
 	fixed, err := applyconfigs.FixedFor(server)
@@ -150,7 +150,7 @@ func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	}
 }
 
-// TestTheAddressFollowsTheService: that of clients, which nobody can change, or else the one that it will have.
+// TestTheAddressFollowsTheService: the IP family is that of the client Service, or the family that it will be created with.
 func TestTheAddressFollowsTheService(t *testing.T) {
 	service := func(families ...corev1.IPFamily) *corev1.Service {
 		return &corev1.Service{Spec: corev1.ServiceSpec{IPFamilies: families}}
@@ -179,7 +179,7 @@ func TestTheAddressFollowsTheService(t *testing.T) {
 	}
 }
 
-// TestWhatOthersKeepIsToldUntilTheyGiveItUp: the operator drops an image pull policy that a backup has applied too.
+// TestWhatOthersKeepIsToldUntilTheyGiveItUp: the operator drops a field that another manager, a backup, has also applied.
 func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
 	backup := metav1.ManagedFieldsEntry{
 		Manager: "backup", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "apps/v1", FieldsType: "FieldsV1",

@@ -12,16 +12,16 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// renumbered is a port of the operator's that somebody gave another number. Ports are merged by their number, so that an
-// apply would add a second one of the same name beside it, which the API server refuses.
+// renumbered is a port of the operator whose number another writer has changed. The API server merges ports by number. An apply would add a
+// second port with the same name, which the API server rejects.
 type renumbered struct {
-	pointer string // the JSON pointer of the number
+	pointer string // the JSON pointer to the number
 	path    fieldpath.Path
 	was     int32
 	wanted  int32
 }
 
-// renumberedPort finds such a port in a child.
+// renumberedPort returns the correction of a renumbered port; nil if there is none.
 func (m *maker) renumberedPort(live client.Object) *correction {
 	var port *renumbered
 	switch live := live.(type) {
@@ -34,12 +34,12 @@ func (m *maker) renumberedPort(live client.Object) *correction {
 		return nil
 	}
 	return &correction{
-		reason: "a port has another number", field: fmt.Sprintf("the number of port %s, to %d,", applyconfigs.PortName, port.was),
+		reason: "another writer has changed the number of a port", field: fmt.Sprintf("the number of port %s (to %d)", applyconfigs.PortName, port.was),
 		path: port.path, patch: ownership.Operation{Op: "replace", Path: port.pointer, Value: port.wanted},
 	}
 }
 
-// servicePort returns the port of a Service of the operator's if it has another number.
+// servicePort returns the port of the operator in a Service if its number was changed.
 func servicePort(service *corev1.Service, wanted int32) *renumbered {
 	for i, port := range service.Spec.Ports {
 		if port.Name == applyconfigs.PortName && port.Port != wanted {
@@ -53,7 +53,7 @@ func servicePort(service *corev1.Service, wanted int32) *renumbered {
 	return nil
 }
 
-// containerPort returns the port of the container of the server if it has another number.
+// containerPort returns the port of the server container if its number was changed.
 func containerPort(set *appsv1.StatefulSet, wanted int32) *renumbered {
 	for i := range set.Spec.Template.Spec.Containers {
 		container := &set.Spec.Template.Spec.Containers[i]

@@ -11,23 +11,23 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// Residue is what an MCPServer no longer asks for and what stays in a child all the same, because somebody else has applied it too. It may
-// be a Secret that pods still get.
+// Residue are fields that an MCPServer has dropped and that stay in a child, because another field manager has also applied them. They may
+// be a reference to a Secret that pods still get.
 type Residue struct {
 	observe.Child
 	// Manager is the other field manager.
 	Manager string
-	// Fields are the paths.
+	// Fields are the paths of the fields.
 	Fields []string
 }
 
-// left is what one manager keeps in a child.
+// left are the fields that one manager keeps in a child.
 type left struct {
 	manager ownership.Manager
 	fields  *fieldpath.Set
 }
 
-// Residues remembers what was left in children. An operator that has restarted no longer knows what an MCPServer had asked for before.
+// Residues remembers the residues of children. After a restart the operator does not know which fields an MCPServer had before.
 type Residues struct {
 	mutex   sync.Mutex
 	byChild map[types.UID][]left
@@ -52,7 +52,7 @@ func (r *Residues) set(child client.Object, all []left) {
 	r.byChild[child.GetUID()] = all
 }
 
-// remaining returns what was left in a child and still is: neither asked for again, nor given up by the other manager.
+// remaining returns the remembered residues of a child that still exist: neither wanted again nor released by the other manager.
 func (m *maker) remaining(live client.Object, wanted *fieldpath.Set) ([]left, error) {
 	var still []left
 	for _, before := range m.memory.Residues.of(live) {
@@ -72,7 +72,7 @@ func (m *maker) remaining(live client.Object, wanted *fieldpath.Set) ([]left, er
 	return still, nil
 }
 
-// leaves returns what an apply drops and others keep. The scale is not among it: it is given up on purpose.
+// leaves returns the fields that an apply drops and other managers keep. The scale is excluded, because the operator releases it on purpose.
 func leaves(live client.Object, wanted *fieldpath.Set) ([]left, error) {
 	dropped := fieldpath.NewSet()
 	for _, entry := range live.GetManagedFields() {
@@ -104,7 +104,7 @@ func leaves(live client.Object, wanted *fieldpath.Set) ([]left, error) {
 	return all, nil
 }
 
-// residues says what is left in a child.
+// residues returns the residues of a child.
 func residues(child observe.Child, all []left) []Residue {
 	var told []Residue
 	for _, one := range all {

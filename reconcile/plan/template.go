@@ -16,17 +16,18 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Update is a pod template that the operator makes and has not applied, because that would restart pods and nobody has asked for it.
+// Update is a new pod template that the operator has not applied, because it would restart pods without a request of the user.
 type Update struct {
-	// From is the revision of the pod template that the StatefulSet has, To the one of this operator.
+	// From is the revision of the pod template of the StatefulSet. To is the revision of this operator.
 	From, To int
-	// Fields are the paths that would change.
+	// Fields are the paths of the fields that would change.
 	Fields []string
 }
 
-// keepTemplate leaves the pod template of a StatefulSet as it is if an operator of another revision has made it, so that an upgrade of the
-// operator restarts no pod. It applies the new one with the first change that reaches the pod template, if the user asks for it, or if
-// somebody has changed a field of the operator's in it, which restarts pods anyway. It returns what is not applied; nil if all is.
+// keepTemplate keeps the pod template of a StatefulSet if an operator of another revision made it, so that an upgrade of the operator does not
+// restart pods. The operator applies the new template with the next change of the pod template, if the user requests it, or if another
+// writer has changed a field of the operator in the template, which restarts pods anyway. It returns the update that is not applied; nil if
+// there is none.
 func (m *maker) keepTemplate(want *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) (*Update, error) {
 	digest, err := applyconfigs.TemplateDigest(want.Spec.Template)
 	if err != nil {
@@ -48,8 +49,8 @@ func (m *maker) keepTemplate(want *appsv1ac.StatefulSetApplyConfiguration, live 
 	return &Update{From: kept.Revision, To: made.Revision, Fields: fields}, nil
 }
 
-// templateToKeep returns what the operator owns in a StatefulSet whose pod template is kept, and the record of that template; nil if the
-// one that is made is applied.
+// templateToKeep returns the record of the pod template to keep, and the fields that the operator owns in the StatefulSet; nil if the new
+// template is applied.
 func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.StatefulSet) (*applyconfigs.TemplateRecord, *appsv1ac.StatefulSetApplyConfiguration, error) {
 	if live == nil || m.settings.UpdateTemplates ||
 		m.Server.Annotations[v1alpha1.UpdatePodTemplateAnnotation] == strconv.Itoa(made.Revision) {
@@ -57,11 +58,11 @@ func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.St
 	}
 	recorded, isRecorded := applyconfigs.TemplateRecordIn(live, v1alpha1.PodTemplateAnnotation)
 	if recorded.Revision == made.Revision || (!isRecorded && live.Labels[applyconfigs.ManagedByLabel] != applyconfigs.FieldManager) {
-		return nil, nil, nil // as always; or another operator has made it
+		return nil, nil, nil // the same revision; or the template of another operator
 	}
 	owned, err := appsv1ac.ExtractStatefulSet(live, applyconfigs.FieldManager)
 	if err != nil || owned.Spec == nil || owned.Spec.Template == nil {
-		return nil, nil, nil //nolint:nilerr // somebody wrote what the schema does not allow: it is put right
+		return nil, nil, nil //nolint:nilerr // another writer wrote what the schema does not allow: the apply corrects it
 	}
 	digest, err := applyconfigs.TemplateDigest(owned.Spec.Template)
 	if err != nil {
@@ -74,9 +75,9 @@ func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.St
 	return &applyconfigs.TemplateRecord{Revision: recorded.Revision, Digest: digest}, owned, nil
 }
 
-// isEdited reports whether the user has changed something that reaches the pod template since it was applied. What this revision makes is
-// compared with what it made before. Nothing of that is known after an upgrade: then it counts whether the status says that the present
-// generation was carried out.
+// isEdited reports whether the user has changed the pod template since it was applied. It compares the template of this revision with the
+// recorded one of the same revision. After an upgrade there is no such record. Then it reports whether the status does not have the current
+// generation, or is Stalled.
 func (m *maker) isEdited(made applyconfigs.TemplateRecord, live *appsv1.StatefulSet) bool {
 	if before, isRecorded := applyconfigs.TemplateRecordIn(live, v1alpha1.PodTemplateUpdateAnnotation); isRecorded && before.Revision == made.Revision {
 		return before.Digest != made.Digest
@@ -85,7 +86,7 @@ func (m *maker) isEdited(made applyconfigs.TemplateRecord, live *appsv1.Stateful
 	return status.ObservedGeneration != m.Server.Generation || apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionStalled)
 }
 
-// templateChanges are the paths of a pod template that applying want changes, in order.
+// templateChanges returns the sorted paths in the pod template that applying want changes.
 func templateChanges(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) ([]string, error) {
 	after, before := unstructuredOf(want), unstructuredOf(owned)
 	changed, missing, err := applyconfigs.Differences(after, live)
@@ -98,7 +99,7 @@ func templateChanges(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *
 	}
 	had, err := applyconfigs.FieldsOf(before)
 	if err != nil {
-		return nil, fmt.Errorf("reading what the operator owns in %q: %w", live.Name, err)
+		return nil, fmt.Errorf("reading the fields that the operator owns in %q: %w", live.Name, err)
 	}
 	var fields []string
 	for _, set := range []*fieldpath.Set{changed, missing, had.Difference(wanted)} {

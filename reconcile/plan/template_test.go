@@ -13,8 +13,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAnUpgradeOfTheOperatorKeepsThePodTemplate: until there is a reason to restart the pods. The StatefulSet has a template of another
-// revision, without the variable FASTMCP_PORT, which the builders of this one make.
+// TestAnUpgradeOfTheOperatorKeepsThePodTemplate until there is a reason to restart the pods. The StatefulSet has a template of another
+// revision, without the variable FASTMCP_PORT that the builders of this revision add.
 func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 	type change = func(*v1alpha1.MCPServer, *appsv1.StatefulSet)
 	reported := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
@@ -50,7 +50,7 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 
 	for name, row := range map[string]struct {
 		changes []change
-		seen    bool // an earlier pass of this operator has kept it
+		seen    bool // an earlier pass of this operator has kept the template
 		flag    bool
 		kept    bool
 	}{
@@ -94,8 +94,8 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 	}
 }
 
-// ofAnotherRevision makes a StatefulSet one that an operator of another revision has applied. With seen, this one has recorded what it would
-// make.
+// ofAnotherRevision changes a StatefulSet to one that an operator of another revision has applied. If seen is true, this operator has recorded
+// its own template.
 func ofAnotherRevision(t *testing.T, set *appsv1.StatefulSet, seen bool) {
 	t.Helper()
 	made := set.Annotations[v1alpha1.PodTemplateAnnotation]

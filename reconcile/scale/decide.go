@@ -1,5 +1,5 @@
-// Package scale is the protocol of the scale of a StatefulSet: what an apply says about it, who owns it, and when to stop putting it
-// back. It is pure. docs/field-ownership.md has the rules.
+// Package scale implements the scale protocol of a StatefulSet: what an apply has about the scale, who owns the scale, and when to delay
+// take-backs. It is pure. docs/field-ownership.md has the rules.
 package scale
 
 import (
@@ -9,17 +9,17 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// Input is everything that the decision about the scale may look at.
+// Input is the complete input of the decision about the scale.
 type Input struct {
-	// Declared is spec.replicas of the MCPServer; nil when it is left out, and the scale is delegated.
+	// Declared is spec.replicas of the MCPServer. If nil, the scale is delegated.
 	Declared *int32
-	// Policy says what happens when someone else scales after a declaration.
+	// Policy is spec.replicasConflictPolicy of the MCPServer: what to do if another writer scales after a declaration.
 	Policy v1alpha1.ReplicasConflictPolicy
-	// Live is the scale of the StatefulSet; nil when it is absent.
+	// Live is the scale of the StatefulSet; nil if it is absent.
 	Live *Live
-	// Last is the scale that was last seen; nil when none ever was. It counts only while the StatefulSet is absent.
+	// Last is the last observed scale; nil if there is none. It is used only while the StatefulSet is absent.
 	Last *Last
-	// TakeBacks is how often the declared number was put back already; nil when it was not.
+	// TakeBacks is how often the operator has restored the declared scale; nil if it has not.
 	TakeBacks *v1alpha1.ScaleTakeBacks
 	// Now is the time of the pass.
 	Now time.Time
@@ -29,55 +29,55 @@ type Input struct {
 type Live struct {
 	// Replicas is spec.replicas of the StatefulSet.
 	Replicas int32
-	// Ours is true when the operator owns spec.replicas.
+	// Ours is true if the operator owns spec.replicas.
 	Ours bool
-	// CarriedOut is the declaration that was carried out last; nil when none was.
+	// CarriedOut is the last declaration that was carried out; nil if there is none.
 	CarriedOut *int32
 }
 
 // Last is the scale of a StatefulSet that existed.
 type Last struct {
-	// Replicas is spec.replicas as last seen.
+	// Replicas is spec.replicas as last observed.
 	Replicas int32
-	// CarriedOut is the declaration that was carried out last; nil when none was.
+	// CarriedOut is the last declaration that was carried out; nil if there is none.
 	CarriedOut *int32
 }
 
-// Action names what a pass does about the scale.
+// Action is what a pass does about the scale.
 type Action string
 
 const (
-	// Declare claims the declared value: it is new, or was changed.
+	// Declare claims the declared value, because the declaration is new or has changed.
 	Declare Action = "Declare"
-	// TakeBack claims the declared value again, from someone who wrote after the declaration.
+	// TakeBack claims the declared value again, because another writer has scaled after the declaration.
 	TakeBack Action = "TakeBack"
-	// Keep repeats the claim that the operator has.
+	// Keep repeats the existing claim of the operator.
 	Keep Action = "Keep"
-	// Leave leaves the scale out of the apply: it is delegated.
+	// Leave omits the scale from the apply, because it is delegated.
 	Leave Action = "Leave"
-	// Yield leaves the scale out of the apply: it is declared, carried out, and someone else wrote afterwards.
+	// Yield omits the scale from the apply: the declaration was carried out, and another writer has scaled afterwards.
 	Yield Action = "Yield"
-	// BackOff leaves the scale out of the apply for a while: taking it back again and again would make pods flap.
+	// BackOff omits the scale from the apply for some time, because repeated take-backs would make pods flap.
 	BackOff Action = "BackOff"
-	// Release gives up the claim without touching the value. An apply that leaves the scale out would reset it.
+	// Release gives up the claim without changing the value. An apply that omits an owned scale would reset it.
 	Release Action = "Release"
-	// Restore creates the StatefulSet at the scale that it had.
+	// Restore creates the StatefulSet with its last scale.
 	Restore Action = "Restore"
 )
 
 // Verdict is the decision about the scale.
 type Verdict struct {
 	Action Action
-	// Reason is why, in words for the log.
+	// Reason is the reason of the decision, for the log and for --preview.
 	Reason string
-	// Apply is what the apply of the StatefulSet says about the scale. For Release it says what the applies
-	// afterwards will; nothing is applied before the claim is gone.
+	// Apply is what the apply of the StatefulSet has about the scale. For Release, it is used after the claim was
+	// given up; nothing is applied before.
 	Apply applyconfigs.Scale
 	// RetryAt is when BackOff ends.
 	RetryAt time.Time
 }
 
-// Writes reports whether carrying the verdict out changes the scale or who owns it.
+// Writes reports whether the verdict changes the scale or its owner.
 func (v Verdict) Writes() bool {
 	switch v.Action {
 	case Keep, Leave, Yield, BackOff:
@@ -87,8 +87,8 @@ func (v Verdict) Writes() bool {
 	}
 }
 
-// Decide is the scale protocol (docs/field-ownership.md): the operator never changes the scale except to what a
-// user declares, and carries a declaration out once.
+// Decide implements the scale protocol (docs/field-ownership.md): the operator changes the scale only to a declared
+// value, and carries out each declaration once.
 func Decide(in Input) Verdict {
 	switch {
 	case in.Live == nil && in.Declared == nil:
@@ -102,56 +102,57 @@ func Decide(in Input) Verdict {
 	}
 }
 
-// decideDelegated: nobody declared a scale, so the operator may not own it.
+// decideDelegated decides about an existing StatefulSet without a declaration. The operator must not own the scale.
 func decideDelegated(live Live) Verdict {
 	if live.Ours {
-		return Verdict{Action: Release, Reason: "the scale is delegated, but still claimed"}
+		return Verdict{Action: Release, Reason: "the scale is delegated, but the operator still owns it"}
 	}
 	return Verdict{Action: Leave, Reason: "the scale is delegated"}
 }
 
-// decideDeclared: a declaration is carried out once; what comes after it is a matter of policy.
+// decideDeclared decides about an existing StatefulSet with a declaration. A declaration is carried out once; the policy
+// decides about later writes.
 func decideDeclared(declared int32, live Live, in Input) Verdict {
 	claim := applyconfigs.Scale{Replicas: &declared, Declared: &declared}
 	leave := applyconfigs.Scale{Declared: &declared}
 	switch {
 	case live.CarriedOut == nil || *live.CarriedOut != declared:
-		return Verdict{Action: Declare, Apply: claim, Reason: "the declaration is new, or was changed"}
+		return Verdict{Action: Declare, Apply: claim, Reason: "the declaration is new or has changed"}
 	case live.Ours && live.Replicas == declared:
 		return Verdict{Action: Keep, Apply: claim, Reason: "the declaration is carried out"}
 	case in.Policy == v1alpha1.ReplicasConflictForce:
-		// What the operator owns itself it may not leave out: that would reset it.
+		// The operator must not omit a scale that it owns, because the apply would reset it.
 		if next := NextTakeBack(in.TakeBacks, in.Now); !next.IsZero() && !live.Ours {
-			return Verdict{Action: BackOff, Apply: leave, RetryAt: next, Reason: "someone scales it each time it is put back"}
+			return Verdict{Action: BackOff, Apply: leave, RetryAt: next, Reason: "another writer scales the StatefulSet after each take-back"}
 		}
-		return Verdict{Action: TakeBack, Apply: claim, Reason: "someone scaled after the declaration, and the policy is Force"}
+		return Verdict{Action: TakeBack, Apply: claim, Reason: "another writer has scaled after the declaration, and the policy is Force"}
 	case live.Ours:
-		// It belongs to whoever had set it before the StatefulSet was deleted.
-		return Verdict{Action: Release, Apply: leave, Reason: "the restored scale is not the declared one"}
+		// The scale belongs to the writer that set it before the StatefulSet was deleted.
+		return Verdict{Action: Release, Apply: leave, Reason: "the restored scale is not the declared scale"}
 	default:
-		return Verdict{Action: Yield, Apply: leave, Reason: "someone scaled after the declaration, and the policy is Yield"}
+		return Verdict{Action: Yield, Apply: leave, Reason: "another writer has scaled after the declaration, and the policy is Yield"}
 	}
 }
 
-// decideAbsentDelegated: a StatefulSet that comes back keeps its scale.
+// decideAbsentDelegated decides about an absent StatefulSet without a declaration. A recreated StatefulSet keeps its scale.
 func decideAbsentDelegated(last *Last) Verdict {
 	if last == nil {
-		return Verdict{Action: Leave, Reason: "a new StatefulSet starts with the default of Kubernetes"}
+		return Verdict{Action: Leave, Reason: "a new StatefulSet starts with the default scale of Kubernetes"}
 	}
 	return Verdict{
 		Action: Restore,
 		Apply:  applyconfigs.Scale{Replicas: &last.Replicas},
-		Reason: "a StatefulSet that comes back keeps its scale",
+		Reason: "a recreated StatefulSet keeps its scale",
 	}
 }
 
-// decideAbsentDeclared: a StatefulSet that comes back keeps its scale if that had been yielded to someone; otherwise it
-// is as declared.
+// decideAbsentDeclared decides about an absent StatefulSet with a declaration. A recreated StatefulSet keeps a scale that was
+// yielded to another writer. Otherwise it gets the declared scale.
 func decideAbsentDeclared(declared int32, policy v1alpha1.ReplicasConflictPolicy, last *Last) Verdict {
 	declare := Verdict{
 		Action: Declare,
 		Apply:  applyconfigs.Scale{Replicas: &declared, Declared: &declared},
-		Reason: "a new StatefulSet is as declared",
+		Reason: "a new StatefulSet gets the declared scale",
 	}
 	yielded := policy != v1alpha1.ReplicasConflictForce && last != nil &&
 		last.CarriedOut != nil && *last.CarriedOut == declared && last.Replicas != declared
@@ -161,6 +162,6 @@ func decideAbsentDeclared(declared int32, policy v1alpha1.ReplicasConflictPolicy
 	return Verdict{
 		Action: Restore,
 		Apply:  applyconfigs.Scale{Replicas: &last.Replicas, Declared: &declared},
-		Reason: "a StatefulSet that comes back keeps the scale that had been yielded",
+		Reason: "a recreated StatefulSet keeps the scale that was yielded to another writer",
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestDecide is the scale protocol as a table. Each row is a sentence: what is declared under which policy, how
-// the StatefulSet is, what is done.
+// TestDecide is the scale protocol as a table. Each row is a sentence: the declaration and the policy, the state of
+// the StatefulSet, and the action.
 func TestDecide(t *testing.T) {
 	const (
 		yield = v1alpha1.ReplicasConflictYield
@@ -57,7 +57,7 @@ func TestDecide(t *testing.T) {
 		{"carried out, ours: kept", n(3), yield, ours(3, n(3)), nil, Keep, claim(3)},
 		{"carried out, ours, under Force: kept", n(3), force, ours(3, n(3)), nil, Keep, claim(3)},
 
-		// Someone writes afterwards.
+		// Another writer scales afterwards.
 		{"carried out, then scaled by others: yielded", n(3), yield, theirs(5, n(3)), nil, Yield, leave(3)},
 		{"yielded is the default", n(3), "", theirs(5, n(3)), nil, Yield, leave(3)},
 		{"scaled by others to what is declared: still theirs", n(3), yield, theirs(3, n(3)), nil, Yield, leave(3)},
@@ -92,7 +92,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestAFightDelaysNothingButTakeBacks: who is taken back from does not matter.
+// TestAFightDelaysNothingButTakeBacks: the other writer does not matter.
 func TestAFightDelaysNothingButTakeBacks(t *testing.T) {
 	fight := &v1alpha1.ScaleTakeBacks{From: "hpa", Count: FightAfter, Since: metav1.NewTime(start), Last: metav1.NewTime(start)}
 	three, theirs := ptr.To[int32](3), Live{Replicas: 5, CarriedOut: ptr.To[int32](3)}
@@ -118,8 +118,8 @@ func TestAFightDelaysNothingButTakeBacks(t *testing.T) {
 	}
 }
 
-// TestDecideNeverMovesWhatNobodyDeclared goes through every input there is, up to three replicas, for the rules
-// that have no exception.
+// TestDecideNeverMovesWhatNobodyDeclared checks the rules without exceptions for every possible input with up to
+// three replicas.
 func TestDecideNeverMovesWhatNobodyDeclared(t *testing.T) {
 	numbers := []*int32{nil, ptr.To[int32](0), ptr.To[int32](1), ptr.To[int32](2)}
 	for _, declared := range numbers {

@@ -10,27 +10,27 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// FightAfter take-backs within FightWindow are a fight, whoever writes in between: controllers that each put the scale back would make
-// pods flap for as long as they run.
+// FightAfter take-backs within FightWindow are a fight, regardless of the other writers. Two controllers that both restore the scale would
+// make pods flap as long as they run.
 const (
 	FightAfter  = 3
 	FightWindow = time.Minute
 )
 
-// In a fight the operator waits firstDelay before it takes the scale back again, doubling to MostDelay: seldom enough for pods to live
-// in between, often enough to notice soon when the others have stopped.
+// In a fight the operator waits firstDelay before the next take-back, doubling up to MostDelay. The delay is long enough for pods to work in
+// between, and short enough to restore the scale soon after the other writers stop.
 const (
 	firstDelay = 10 * time.Second
 	MostDelay  = 5 * time.Minute
 )
 
-// mostWriters is how many writers a count names.
+// mostWriters is the maximum number of writers that a count names.
 const mostWriters = 3
 
-// betweenWriters separates the writers of a count. No owner of a scale has it in its name: see managerName.
+// betweenWriters separates the writers of a count. The name of an owner never contains it: see managerName.
 const betweenWriters = ", "
 
-// CountTakeBack returns the count after one more take-back, from a writer as OwnerName names it.
+// CountTakeBack returns the count after one more take-back. From is the previous owner, as returned by OwnerName.
 func CountTakeBack(before *v1alpha1.ScaleTakeBacks, from string, now metav1.Time) *v1alpha1.ScaleTakeBacks {
 	if before == nil || !StillCounts(before, now.Time) {
 		return &v1alpha1.ScaleTakeBacks{From: from, Count: 1, Since: now, Last: now}
@@ -44,14 +44,14 @@ func CountTakeBack(before *v1alpha1.ScaleTakeBacks, from string, now metav1.Time
 	return &after
 }
 
-// Writers are those from whom the scale was taken back, the first of them first.
+// Writers returns the owners from which the scale was taken back, the earliest first.
 func Writers(takeBacks *v1alpha1.ScaleTakeBacks) []string {
 	return strings.Split(takeBacks.From, betweenWriters)
 }
 
-// StillCounts reports whether the next take-back continues the count. Before it is a fight, the count is of those within one window. A
-// fight is over when the others have kept still for a window longer than the operator would wait. A count from the future does not
-// count: somebody has edited it, or a clock was wrong.
+// StillCounts reports whether the next take-back continues the count. Before a fight, the count covers one window. A fight is over if the
+// other writers do nothing for the current delay and one window more. A count with a time in the future is ignored: it was edited, or a
+// clock was wrong.
 func StillCounts(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) bool {
 	if takeBacks.Last.After(now) || takeBacks.Since.After(now) {
 		return false
@@ -62,12 +62,12 @@ func StillCounts(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) bool {
 	return now.Before(FightEnds(takeBacks))
 }
 
-// IsFight reports whether the operator and others are in a fight.
+// IsFight reports whether the operator and other writers are in a fight.
 func IsFight(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) bool {
 	return takeBacks != nil && takeBacks.Count >= FightAfter && StillCounts(takeBacks, now)
 }
 
-// NextTakeBack returns when the scale may be taken back again; the zero time means now.
+// NextTakeBack returns when the operator may take the scale back again; the zero time means now.
 func NextTakeBack(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) time.Time {
 	if !IsFight(takeBacks, now) {
 		return time.Time{}
@@ -78,12 +78,12 @@ func NextTakeBack(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// FightEnds returns when a fight is over if the others keep still.
+// FightEnds returns when a fight is over if the other writers do nothing.
 func FightEnds(takeBacks *v1alpha1.ScaleTakeBacks) time.Time {
 	return takeBacks.Last.Add(delay(takeBacks.Count) + FightWindow)
 }
 
-// delay is how long the operator waits after a number of take-backs.
+// delay returns how long the operator waits after a number of take-backs.
 func delay(count int32) time.Duration {
 	wait := firstDelay
 	for ; count > FightAfter && wait < MostDelay; count-- {

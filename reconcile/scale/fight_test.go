@@ -12,7 +12,7 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// takeBack takes the scale back from a writer a number of times, each time a while after the one before.
+// takeBack counts a number of take-backs from a writer, with a time between them.
 func takeBack(from *v1alpha1.ScaleTakeBacks, writer string, times int, every time.Duration, at *time.Time) *v1alpha1.ScaleTakeBacks {
 	for range times {
 		*at = at.Add(every)
@@ -41,7 +41,7 @@ func TestTheThirdTakeBackWithinAMinuteIsAFight(t *testing.T) {
 	}
 }
 
-// TestWritersByTurnsAreAFight: and both are named.
+// TestWritersByTurnsAreAFight, and both writers are named.
 func TestWritersByTurnsAreAFight(t *testing.T) {
 	at := start
 	counted := takeBack(nil, "hpa", 2, time.Second, &at)
@@ -60,7 +60,7 @@ func TestWritersByTurnsAreAFight(t *testing.T) {
 	}
 }
 
-// TestACountFromTheFutureDoesNotCount: somebody has edited the status, or a clock was wrong.
+// TestACountFromTheFutureDoesNotCount: the status was edited, or a clock was wrong.
 func TestACountFromTheFutureDoesNotCount(t *testing.T) {
 	at := start.Add(time.Hour)
 	counted := takeBack(nil, "hpa", 5, time.Second, &at)

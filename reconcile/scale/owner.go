@@ -16,39 +16,38 @@ import (
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// The kinds of autoscalers that an owner of a scale may be, as KIND/NAME. No field manager can pass for one: see managerName.
+// The kinds of autoscalers that can own a scale, as KIND/NAME. A field manager cannot imitate such a name: see managerName.
 const (
 	kindHPA          = "HorizontalPodAutoscaler"
 	kindScaledObject = "ScaledObject"
 )
 
 const (
-	// hpaManager is the field manager of the controller of HorizontalPodAutoscalers. Some clouds run it under another name (GKE:
-	// vpa-recommender).
+	// hpaManager is the field manager of the HorizontalPodAutoscaler controller. Some providers use another name (GKE: vpa-recommender).
 	hpaManager = "kube-controller-manager"
-	// KEDAManager is the field manager of KEDA. KEDA writes 0, and the first number above 0, itself; its HorizontalPodAutoscaler writes
-	// the others.
+	// KEDAManager is the field manager of KEDA. KEDA itself writes 0 and the first number above 0. Its HorizontalPodAutoscaler writes the
+	// other numbers.
 	KEDAManager = "keda"
-	// manyManagers is the field manager under which Kubernetes merges the oldest entries of managedFields if there are more than 10.
+	// manyManagers is the field manager into which Kubernetes merges the oldest entries of managedFields if there are more than 10.
 	manyManagers = "ancient-changes"
 )
 
-// recordedWithin is how far the lastScaleTime of an autoscaler may be from the time of the write that it is the time of. The
-// autoscaler writes the scale first and its status afterwards; both times are in whole seconds.
+// recordedWithin is the maximum difference between the lastScaleTime of an autoscaler and the recorded time of its write. The autoscaler
+// writes the scale first and its status afterwards; both times are in whole seconds.
 const recordedWithin = 5 * time.Second
 
 // self is the operator as a field manager.
 var self = ownership.Applier(applyconfigs.FieldManager)
 
-// Owners is who owns the scale of a StatefulSet, as its managedFields record.
+// Owners are the owners of the scale of a StatefulSet, as recorded in managedFields.
 type Owners []ownership.Owner
 
 // Ours reports whether the operator owns the scale.
 func (o Owners) Ours() bool { return ownership.Owns(o, self) }
 
-// Current returns the field manager that decides the scale; nil if nobody owns it. Several may own it at the same value. Then it is
-// the operator, else the manager that the status recorded last, else the manager that wrote to the object last: the time in
-// managedFields is not that of a field.
+// Current returns the field manager that decides the scale; nil if the scale has no owner. If several managers own the same value, it
+// returns the operator, or else the manager that the status recorded last, or else the manager that last wrote to the object:
+// managedFields has no time per field.
 func (o Owners) Current(last *v1alpha1.ScaleStatus) *ownership.Owner {
 	var current *ownership.Owner
 	rank := func(owner ownership.Owner) int {
@@ -70,7 +69,7 @@ func (o Owners) Current(last *v1alpha1.ScaleStatus) *ownership.Owner {
 	return current
 }
 
-// OthersThanOurs are the managers that own the scale besides the operator, at the same value.
+// OthersThanOurs returns the other managers that own the scale, sorted and in quotes.
 func (o Owners) OthersThanOurs() []string {
 	var names []string
 	for _, owner := range o {
@@ -82,8 +81,8 @@ func (o Owners) OthersThanOurs() []string {
 	return slices.Compact(names)
 }
 
-// OwnerName names whom a person would name as the owner of a scale of replicas, as in status.scale.owner: the MCPServer, an
-// autoscaler of the StatefulSet, or else the field manager. Owner is nil if Kubernetes has recorded none.
+// OwnerName returns the owner of a scale for users, as in status.scale.owner: the MCPServer, an autoscaler of the StatefulSet, or else the
+// field manager. Owner is nil if Kubernetes has recorded none.
 func OwnerName(owner *ownership.Owner, replicas int32, hpas []autoscalingv2.HorizontalPodAutoscaler) string {
 	if owner != nil && owner.Manager == self {
 		return v1alpha1.ScaleOwnerMCPServer
@@ -99,8 +98,8 @@ func OwnerName(owner *ownership.Owner, replicas int32, hpas []autoscalingv2.Hori
 	return managerName(owner.Name)
 }
 
-// wrote reports whether a scale of replicas, recorded for owner, is an autoscaler's. The name of the manager tells it where that is a
-// name of the controller of autoscalers. Otherwise the status of the autoscaler tells it: what it asks for, and when it last wrote.
+// wrote reports whether an autoscaler wrote a scale of replicas that is recorded for owner. It is certain if the owner is the field manager
+// of the autoscaler controller. Otherwise the status of the autoscaler decides: its desired replicas, and the time of its last write.
 func wrote(hpa *autoscalingv2.HorizontalPodAutoscaler, owner *ownership.Owner, replicas int32) bool {
 	last := hpa.Status.LastScaleTime
 	wants := last != nil && hpa.Status.DesiredReplicas == replicas
@@ -118,8 +117,8 @@ func wrote(hpa *autoscalingv2.HorizontalPodAutoscaler, owner *ownership.Owner, r
 	}
 }
 
-// managerName is the name of a field manager as the owner of a scale. Whoever writes chooses that name: one that could be taken for
-// an object, for several writers, or for a word of status.scale.owner, is in quotes and without commas.
+// managerName returns the name of a field manager as the owner of a scale. Any writer can choose its name. Therefore a name that looks like
+// an object, several writers, or a reserved word of status.scale.owner is put in quotes, without commas.
 func managerName(name string) string {
 	if strings.ContainsAny(name, `/,"`) || name == v1alpha1.ScaleOwnerMCPServer || name == v1alpha1.ScaleOwnerUnclaimed {
 		return strconv.Quote(strings.ReplaceAll(name, ",", "_"))
@@ -127,7 +126,7 @@ func managerName(name string) string {
 	return name
 }
 
-// AutoscalerName names an autoscaler as its user knows it: the ScaledObject, if KEDA made it for one.
+// AutoscalerName returns the name of an autoscaler for users. If KEDA created the autoscaler, this is its ScaledObject.
 func AutoscalerName(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	if IsOfKEDA(hpa) {
 		return kindScaledObject + "/" + metav1.GetControllerOf(hpa).Name
@@ -135,22 +134,22 @@ func AutoscalerName(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	return kindHPA + "/" + hpa.Name
 }
 
-// IsOfKEDA reports whether KEDA made an autoscaler for a ScaledObject.
+// IsOfKEDA reports whether KEDA created an autoscaler for a ScaledObject.
 func IsOfKEDA(hpa *autoscalingv2.HorizontalPodAutoscaler) bool {
 	owner := metav1.GetControllerOf(hpa)
 	return owner != nil && owner.Kind == kindScaledObject &&
 		schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).Group == "keda.sh"
 }
 
-// Describe turns the owner of a scale, as OwnerName names it, into words for a sentence.
+// Describe returns the owner of a scale, as returned by OwnerName, in words for a sentence.
 func Describe(owner string) string {
 	switch {
 	case owner == v1alpha1.ScaleOwnerMCPServer:
 		return "this MCPServer"
 	case owner == v1alpha1.ScaleOwnerUnclaimed:
-		return "an unknown writer (Kubernetes records no owner if a field without an owner is written through /scale)"
+		return "an unknown writer (Kubernetes records no owner if a writer uses /scale and the field had no owner)"
 	case owner == manyManagers:
-		return fmt.Sprintf("an earlier writer (Kubernetes keeps the oldest writers of an object as %q)", manyManagers)
+		return fmt.Sprintf("an earlier writer (Kubernetes merges the oldest field managers of an object into %q)", manyManagers)
 	case isAutoscaler(owner), strings.HasPrefix(owner, `"`):
 		return owner
 	default:
@@ -164,7 +163,7 @@ func isAutoscaler(owner string) bool {
 	return found && (kind == kindHPA || kind == kindScaledObject)
 }
 
-// StopAdvice says how to stop an owner of a scale from writing it.
+// StopAdvice returns how to stop an owner of a scale from writing it.
 func StopAdvice(owner string) string {
 	if kind, name, found := strings.Cut(owner, "/"); found && isAutoscaler(owner) {
 		return fmt.Sprintf("Delete %s %q", kind, name)
@@ -172,14 +171,14 @@ func StopAdvice(owner string) string {
 	return fmt.Sprintf("Stop %s from scaling the StatefulSet", Describe(owner))
 }
 
-// knownManagers are the field managers that a metric names. Any other is "other": a label whose values strangers choose would be a
-// way to fill the memory of whoever collects the metric.
+// knownManagers are the field managers that are values of a metric label. All others are "other": if any writer could choose the value of a
+// label, the number of time series would have no limit.
 var knownManagers = []string{
 	"kubectl", "kubectl-client-side-apply", "kubectl-edit", "kubectl-patch", "kubectl-replace", hpaManager, KEDAManager,
 	"argocd-controller", "kustomize-controller", "helm-controller", "helm", "terraform", "Terraform", manyManagers,
 }
 
-// OwnerKind is the owner of a scale without its name, from a closed set: MCPServer, Unclaimed, the kind of an autoscaler, a well-known
+// OwnerKind returns the kind of the owner of a scale, from a closed set: MCPServer, Unclaimed, the kind of an autoscaler, a well-known
 // field manager, or "other".
 func OwnerKind(owner string) string {
 	switch {

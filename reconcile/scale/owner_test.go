@@ -33,7 +33,7 @@ func through(manager, subresource string, at time.Time) *ownership.Owner {
 	}
 }
 
-// TestTheOwnerIsWhomAPersonWouldName: the scale is 4.
+// TestTheOwnerIsWhomAPersonWouldName: the scale is 4 in all rows.
 func TestTheOwnerIsWhomAPersonWouldName(t *testing.T) {
 	long := start.Add(-time.Hour)
 	type hpas = []autoscalingv2.HorizontalPodAutoscaler
@@ -64,7 +64,7 @@ func TestTheOwnerIsWhomAPersonWouldName(t *testing.T) {
 	}
 }
 
-// TestTheNameOfAManagerIsNoAdvice: whoever writes chooses it.
+// TestTheNameOfAManagerIsNoAdvice: any writer can choose its name.
 func TestTheNameOfAManagerIsNoAdvice(t *testing.T) {
 	for _, name := range []string{"Namespace/production", "HorizontalPodAutoscaler/web", "ScaledObject/web", "MCPServer", "Unclaimed", `"MCPServer"`, "a, b"} {
 		owner := OwnerName(through(name, "", start), 4, nil)

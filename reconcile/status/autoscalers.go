@@ -24,13 +24,13 @@ const (
 	reasonAutoscalerCannotScale = "AutoscalerCannotScaleOut"
 )
 
-// finding is something about an autoscaler that keeps it from doing what it is meant to. Nothing is written to it.
+// finding is a problem that prevents an autoscaler from working. The operator does not write to autoscalers.
 type finding struct {
 	Reason  string
 	Message string
 }
 
-// findAutoscalerProblems looks at the autoscalers of an MCPServer. Each finding has the fix in it.
+// findAutoscalerProblems checks the autoscalers of an MCPServer. The message of each finding includes the fix.
 func findAutoscalerProblems(server *v1alpha1.MCPServer, set *appsv1.StatefulSet, found observe.Autoscalers) []finding {
 	var findings []finding
 	add := func(reason, format string, args ...any) {
@@ -43,31 +43,31 @@ func findAutoscalerProblems(server *v1alpha1.MCPServer, set *appsv1.StatefulSet,
 		for i := range every {
 			names = append(names, scale.AutoscalerName(&every[i]))
 		}
-		add(reasonAutoscalersCompete, "%s scale the same pods and undo each other: delete all but one",
+		add(reasonAutoscalersCompete, "%s scale the same pods and override each other: delete all but one",
 			strings.Join(names, " and "))
 	}
 	if declaresByForce(server) {
 		for i := range found.OfStatefulSet {
-			add(reasonAutoscalerForced, "%s scales StatefulSet %q, which is put back to spec.replicas each time: "+
+			add(reasonAutoscalerForced, "%s scales StatefulSet %q, and the operator resets it to spec.replicas each time: "+
 				"remove spec.replicas, or set replicasConflictPolicy to %s, or point the autoscaler at the MCPServer",
 				scale.AutoscalerName(&found.OfStatefulSet[i]), applyconfigs.StatefulSetName(server.Name), v1alpha1.ReplicasConflictYield)
 		}
 	}
 	if server.Spec.Replicas == nil {
 		for i := range found.OfMCPServer {
-			add(reasonAutoscalerUndeclared, "%s targets this MCPServer, whose scale cannot be read while spec.replicas is "+
-				"left out: point it at StatefulSet %q, or set spec.replicas to a starting value",
+			add(reasonAutoscalerUndeclared, "%s targets this MCPServer, but cannot read its scale while spec.replicas is "+
+				"unset: point the autoscaler at StatefulSet %q, or set spec.replicas to an initial value",
 				scale.AutoscalerName(&found.OfMCPServer[i]), applyconfigs.StatefulSetName(server.Name))
 		}
 	}
 	for i := range every {
 		if container, resource := missingRequest(&every[i], set); container != "" {
-			add(reasonAutoscalerNoRequest, "%s scales by the utilization of %s, but container %q requests none: "+
-				"set resources.requests.%s on it", scale.AutoscalerName(&every[i]), resource, container, resource)
+			add(reasonAutoscalerNoRequest, "%s scales by the utilization of %s, but container %q does not request it: "+
+				"set resources.requests.%s on this container", scale.AutoscalerName(&every[i]), resource, container, resource)
 		}
 		if every[i].Spec.MaxReplicas > 1 && applyconfigs.Transport(server) == v1alpha1.TransportStdio {
-			add(reasonAutoscalerCannotScale, "%s may scale to %d, but each pod of a server with transport %s is a process "+
-				"of its own that no other pod can stand in for: set transport to %s, or maxReplicas to 1",
+			add(reasonAutoscalerCannotScale, "%s may scale to %d, but with transport %s each pod runs a separate process that no "+
+				"other pod can replace: set transport to %s, or maxReplicas to 1",
 				scale.AutoscalerName(&every[i]), every[i].Spec.MaxReplicas, v1alpha1.TransportStdio, v1alpha1.TransportStreamableHTTP)
 		}
 	}
@@ -78,10 +78,10 @@ func declaresByForce(server *v1alpha1.MCPServer) bool {
 	return server.Spec.Replicas != nil && server.Spec.ReplicasConflictPolicy == v1alpha1.ReplicasConflictForce
 }
 
-// missingRequest returns the first container, in the template as it is, that does not request a resource by whose
-// utilization an autoscaler scales. The autoscaler cannot compute a utilization of nothing.
+// missingRequest returns the first container of the live template without a request for a resource by whose utilization an autoscaler
+// scales. Without a request, the autoscaler cannot compute a utilization.
 func missingRequest(hpa *autoscalingv2.HorizontalPodAutoscaler, set *appsv1.StatefulSet) (container string, resource corev1.ResourceName) {
-	// Minimum and maximum are enforced before metrics are looked at.
+	// The autoscaler enforces its minimum and maximum even without metrics.
 	needsMetrics := hpa.Spec.MinReplicas == nil || *hpa.Spec.MinReplicas != hpa.Spec.MaxReplicas
 	if set == nil || !needsMetrics {
 		return "", ""
@@ -104,7 +104,7 @@ func missingRequest(hpa *autoscalingv2.HorizontalPodAutoscaler, set *appsv1.Stat
 			if _, requested := c.Resources.Requests[resource]; requested {
 				continue
 			}
-			if _, limited := c.Resources.Limits[resource]; !limited { // a limit without a request is the request
+			if _, limited := c.Resources.Limits[resource]; !limited { // the request defaults to the limit
 				return c.Name, resource
 			}
 		}

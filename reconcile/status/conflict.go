@@ -12,8 +12,8 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// scaleConflict is the condition that is present while a declared scale is held by someone else at another value, or is
-// fought over. Its message does not change while the conflict does not, so that it is one event.
+// scaleConflict returns the condition ScaleConflict: another writer holds a declared scale at another value, or repeatedly changes the
+// scale. The message changes only if the conflict changes, so that each conflict is one event.
 func scaleConflict(s *observe.Snapshot, verdict scale.Verdict) []metav1.Condition {
 	if s.Children.StatefulSet == nil || s.Server.Spec.Replicas == nil || s.Server.Spec.Suspend {
 		return nil
@@ -24,18 +24,18 @@ func scaleConflict(s *observe.Snapshot, verdict scale.Verdict) []metav1.Conditio
 		for _, writer := range scale.Writers(last.TakeBacks) {
 			who, stop = append(who, scale.Describe(writer)), append(stop, scale.StopAdvice(writer))
 		}
-		return conflict(reasonScaleFight, fmt.Sprintf("spec.replicas declares %d with replicasConflictPolicy %s, and the StatefulSet is "+
-			"scaled each time it is put back, by %s. The operator puts it back less and less often, at most every %s, so that pods do "+
-			"not flap. %s, or set replicasConflictPolicy to %s, or remove spec.replicas",
+		return conflict(reasonScaleFight, fmt.Sprintf("spec.replicas declares %d with replicasConflictPolicy %s, but each time the "+
+			"operator restores this scale, the StatefulSet is scaled again by %s. The operator retries with an increasing delay of up to %s, "+
+			"so that pods do not flap. %s, or set replicasConflictPolicy to %s, or remove spec.replicas",
 			declared, v1alpha1.ReplicasConflictForce, strings.Join(who, " and "), scale.MostDelay, strings.Join(stop, ", and "),
 			v1alpha1.ReplicasConflictYield))
 	}
 	if verdict.Action != scale.Yield || replicas == declared {
 		return nil
 	}
-	return conflict(reasonScaleYielded, fmt.Sprintf("spec.replicas declares %d, and %s has scaled the StatefulSet to %d since. "+
-		"Whoever scaled last keeps it. To take the scale back, change spec.replicas or set replicasConflictPolicy to %s. To "+
-		"leave it for good, remove spec.replicas",
+	return conflict(reasonScaleYielded, fmt.Sprintf("spec.replicas declares %d, but %s has since scaled the StatefulSet to %d. "+
+		"The operator does not change the scale. To take it back, change spec.replicas or set replicasConflictPolicy to %s. To "+
+		"leave it to other writers permanently, remove spec.replicas",
 		declared, scale.Describe(s.ScaleOwnerName()), replicas, v1alpha1.ReplicasConflictForce))
 }
 
@@ -45,7 +45,8 @@ func conflict(reason, message string) []metav1.Condition {
 	}}
 }
 
-// fieldConflict is the condition that is present while fields of children are fought over.
+// fieldConflict returns the condition FieldConflict: another writer repeatedly changes fields of children, or keeps fields that the
+// MCPServer has dropped.
 func fieldConflict(results plan.Results) []metav1.Condition {
 	var fights []string
 	for i := range results {
@@ -54,20 +55,20 @@ func fieldConflict(results plan.Results) []metav1.Condition {
 			continue
 		}
 		first := step.Undoes[0]
-		does, wayOut := "changes", fmt.Sprintf("Stop it from writing %s, or declare its value in the MCPServer", first.Fields[0])
+		does, wayOut := "changes", fmt.Sprintf("Stop this field manager from writing %s, or declare its value in the MCPServer", first.Fields[0])
 		if first.Removed {
-			does, wayOut = "removes", "Kubernetes does not record who. Find out who removes it, and stop that"
+			does, wayOut = "removes", "Kubernetes does not record who removes a field. Find out who removes it, and stop that writer"
 		}
-		fights = append(fights, fmt.Sprintf("%s %s %s of %s each time the operator puts it back. The operator puts it back less and less "+
-			"often, at most every %s. %s", writer(first.Manager), does, strings.Join(first.Fields, ", "), step.Child, scale.MostDelay, wayOut))
+		fights = append(fights, fmt.Sprintf("%s %s %s of %s each time the operator restores it. The operator retries with an "+
+			"increasing delay of up to %s. %s", writer(first.Manager), does, strings.Join(first.Fields, ", "), step.Child, scale.MostDelay, wayOut))
 	}
 	reason := reasonFieldFight
 	if len(fights) == 0 {
 		reason = reasonFieldKept
 	}
 	for _, residue := range results.Residues() {
-		fights = append(fights, fmt.Sprintf("%s of %s stays, although the MCPServer no longer asks for it, because %q has applied it too. The pods "+
-			"may still get it. Remove it from what %q applies", shortList(residue.Fields), residue.Child, residue.Manager, residue.Manager))
+		fights = append(fights, fmt.Sprintf("the MCPServer no longer sets %s of %s, but %q has also applied it. The operator cannot remove it, and "+
+			"the pods may still use it. Remove it from the configuration that %q applies", shortList(residue.Fields), residue.Child, residue.Manager, residue.Manager))
 	}
 	if len(fights) == 0 {
 		return nil
@@ -77,7 +78,7 @@ func fieldConflict(results plan.Results) []metav1.Condition {
 	}}
 }
 
-// shortList names the first of some fields.
+// shortList joins the first mostFields of the fields, and counts the others.
 func shortList(fields []string) string {
 	text := strings.Join(fields[:min(len(fields), mostFields)], ", ")
 	if more := len(fields) - mostFields; more > 0 {
@@ -86,7 +87,7 @@ func shortList(fields []string) string {
 	return text
 }
 
-// writer names a field manager in a sentence.
+// writer returns a field manager as a word of a sentence.
 func writer(manager string) string {
 	if manager == plan.Somebody {
 		return manager
@@ -94,7 +95,7 @@ func writer(manager string) string {
 	return fmt.Sprintf("%q", manager)
 }
 
-// autoscalerProblem is the condition that is present while there are findings about the autoscalers.
+// autoscalerProblem returns the condition AutoscalerProblem if there are findings.
 func autoscalerProblem(findings []finding) []metav1.Condition {
 	if len(findings) == 0 {
 		return nil
@@ -109,19 +110,23 @@ func autoscalerProblem(findings []finding) []metav1.Condition {
 	}}
 }
 
-// mostFields bounds how many fields a message names.
+// mostFields is the maximum number of fields that a message names.
 const mostFields = 5
 
-// updateAvailable is the condition that is present while the operator has another pod template that it has not applied.
+// mcpServerResource names MCPServers in the commands of messages. The plural alone, "mcpservers", may be a resource of another API group.
+const mcpServerResource = "mcpservers.toolhive.stacklok.dev"
+
+// updateAvailable returns the condition UpdateAvailable if the operator has not applied its new pod template.
 func updateAvailable(server *v1alpha1.MCPServer, update *plan.Update) []metav1.Condition {
 	if update == nil {
 		return nil
 	}
 	return []metav1.Condition{{
 		Type: v1alpha1.ConditionUpdateAvailable, Status: metav1.ConditionTrue, Reason: reasonOtherRevision,
-		Message: fmt.Sprintf("the pods run a pod template of revision %d, and this version of the operator makes revision %d, which changes %s. "+
-			"The operator applies it with the next change that reaches the pods. To apply it now, which restarts the pods, run: "+
-			"kubectl -n %s annotate mcpservers.toolhive.stacklok.dev %s --overwrite %s=%d",
-			update.From, update.To, shortList(update.Fields), server.Namespace, server.Name, v1alpha1.UpdatePodTemplateAnnotation, update.To),
+		Message: fmt.Sprintf("the pods run revision %d of the pod template. This version of the operator has revision %d, which changes %s. "+
+			"The operator applies it with the next change of the pod template. To apply it now and restart the pods, run: "+
+			"kubectl annotate %s %s -n %s --overwrite %s=%d",
+			update.From, update.To, shortList(update.Fields), mcpServerResource, server.Name, server.Namespace,
+			v1alpha1.UpdatePodTemplateAnnotation, update.To),
 	}}
 }

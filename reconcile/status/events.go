@@ -14,8 +14,8 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// Reasons of the events on an MCPServer. Conditions that need a person are events as well, under their own reason. There
-// is one event for each time that something happens, never one for each pass.
+// Reasons of the events on an MCPServer. Conditions that need a user action are also events, with the reason of the condition. Each
+// occurrence is one event; a pass that changes nothing emits none.
 const (
 	eventScaleDeclared    = "ScaleDeclared"
 	eventScaleTakenBack   = "ScaleTakenBack"
@@ -25,26 +25,26 @@ const (
 	eventFieldTakenBack   = "FieldTakenBack"
 )
 
-// The action of an event says what the operator was doing.
+// The action of an event is what the operator was doing.
 const (
 	actionScale  = "Scale"
 	actionApply  = "Apply"
 	actionReport = "Report"
 )
 
-// mostNote is the length up to which the API server accepts the note of an event. The condition has it in full.
+// mostNote is the maximum length of a note that the API server accepts. The condition has the full text.
 const mostNote = 1024
 
 // Event is an event on an MCPServer.
 type Event struct {
 	// Type is Normal or Warning.
 	Type string
-	// Reason and Action are words for programs.
+	// Reason and Action are machine-readable.
 	Reason, Action string
-	// Note is the sentence for people.
+	// Note is human-readable.
 	Note string
-	// Related is the child that the event is about as well; nil if there is none. Events of one reason about the same objects are counted,
-	// and only the first of them is told.
+	// Related is the child that the event is also about; nil if there is none. Events with the same reason about the same objects are
+	// counted, and only the note of the first is kept.
 	Related client.Object
 }
 
@@ -52,7 +52,7 @@ func newEvent(kind, reason, action, note string) Event {
 	return Event{Type: kind, Reason: reason, Action: action, Note: Bounded(note, mostNote)}
 }
 
-// OfPass are the events about what a pass has written.
+// OfPass returns the events about the writes of a pass.
 func OfPass(s *observe.Snapshot, verdict scale.Verdict, results plan.Results) []Event {
 	var all []Event
 	for i := range results {
@@ -66,7 +66,7 @@ func OfPass(s *observe.Snapshot, verdict scale.Verdict, results plan.Results) []
 	return all
 }
 
-// undoneEvent says which changes of others a step has undone.
+// undoneEvent returns the event about the changes of other writers that a step has undone.
 func undoneEvent(step *plan.Step) Event {
 	var who []string
 	for _, change := range step.Undoes {
@@ -77,12 +77,12 @@ func undoneEvent(step *plan.Step) Event {
 		who = append(who, fmt.Sprintf("%s had %s %s", writer(change.Manager), what, strings.Join(change.Fields, ", ")))
 	}
 	event := newEvent(corev1.EventTypeWarning, eventFieldTakenBack, actionApply, fmt.Sprintf(
-		"%s of %s: set to what the MCPServer asks for. To keep another value, declare it in the MCPServer", strings.Join(who, "; "), step.Child))
+		"%s of %s. The operator has reverted this. To keep another value, declare it in the MCPServer", strings.Join(who, "; "), step.Child))
 	event.Related = step.Live
 	return event
 }
 
-// scaleEvents say what a verdict that was carried out has changed; none if it changed nothing about the scale.
+// scaleEvents returns the events about the scale after a verdict was carried out; none if it did not change the scale.
 func scaleEvents(s *observe.Snapshot, verdict scale.Verdict) []Event {
 	one := func(kind, reason, format string, args ...any) []Event {
 		return []Event{newEvent(kind, reason, actionScale, fmt.Sprintf(format, args...))}
@@ -91,32 +91,32 @@ func scaleEvents(s *observe.Snapshot, verdict scale.Verdict) []Event {
 	switch verdict.Action {
 	case scale.Declare:
 		if set == nil || s.ScaleOwnerName() == v1alpha1.ScaleOwnerMCPServer {
-			return nil // there is nobody it was taken from
+			return nil // the scale was not taken from another owner
 		}
-		return one(corev1.EventTypeNormal, eventScaleDeclared, "spec.replicas declares %d: scaled StatefulSet %q from %d, taken over from %s",
+		return one(corev1.EventTypeNormal, eventScaleDeclared, "spec.replicas declares %d: the operator scaled StatefulSet %q from %d. The previous owner of the scale was %s",
 			*verdict.Apply.Replicas, set.Name, observe.ReplicasOf(set), scale.Describe(s.ScaleOwnerName()))
 	case scale.TakeBack:
-		return one(corev1.EventTypeWarning, eventScaleTakenBack, "%s had scaled StatefulSet %q to %d: put back to the declared %d, because "+
+		return one(corev1.EventTypeWarning, eventScaleTakenBack, "%s had scaled StatefulSet %q to %d. The operator restored the declared %d, because "+
 			"replicasConflictPolicy is %s. To let others scale it, remove spec.replicas or set replicasConflictPolicy to %s",
 			scale.Describe(s.ScaleOwnerName()), set.Name, observe.ReplicasOf(set), *verdict.Apply.Replicas,
 			v1alpha1.ReplicasConflictForce, v1alpha1.ReplicasConflictYield)
 	case scale.Release:
-		next := "the next to scale it meets no conflict"
+		next := "the next writer meets no conflict"
 		if others := s.ScaleOwners.OthersThanOurs(); len(others) > 0 {
-			next = fmt.Sprintf("%s owned it as well and still does", strings.Join(others, " and "))
+			next = fmt.Sprintf("%s also owned the scale and still owns it", strings.Join(others, " and "))
 		}
-		return one(corev1.EventTypeNormal, eventScaleReleased, "gave up the scale of StatefulSet %q, which stays at %d: %s",
+		return one(corev1.EventTypeNormal, eventScaleReleased, "the operator gave up the ownership of the scale of StatefulSet %q, which stays at %d: %s",
 			set.Name, observe.ReplicasOf(set), next)
 	case scale.Restore:
-		return one(corev1.EventTypeNormal, eventScaleRestored, "the StatefulSet was gone: created it at the %d replicas that it had",
+		return one(corev1.EventTypeNormal, eventScaleRestored, "the StatefulSet was deleted. The operator created it again with the %d replicas that it had",
 			*verdict.Apply.Replicas)
 	default:
 		return nil
 	}
 }
 
-// OfStatus are the events about what is new in a status: a condition that needs a person, or a transfer of the scale that was not the
-// operator's own doing, which has its event already.
+// OfStatus returns the events about what is new in a status: a condition that needs a user action, or a transfer of the scale by another
+// writer. A transfer by the operator already has an event of OfPass.
 func OfStatus(server *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus) []Event {
 	var all []Event
 	for _, conditionType := range []string{
@@ -135,13 +135,13 @@ func OfStatus(server *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus) []Event 
 	return all
 }
 
-// Transferred reports whether the scale has another owner than before.
+// Transferred reports whether the owner of the scale has changed.
 func Transferred(before, now *v1alpha1.ScaleStatus) bool {
 	return before != nil && now != nil && len(now.Transfers) > 0 && (len(before.Transfers) == 0 || before.Transfers[0] != now.Transfers[0])
 }
 
-// transferNote says how a delegated scale went from one owner to another. A write that Kubernetes records no owner of
-// is one as well.
+// transferNote returns the note about a delegated scale that changed its owner, or that was written without a recorded owner; empty if
+// there was neither.
 func transferNote(before, now *v1alpha1.ScaleStatus) string {
 	switch {
 	case before == nil, now == nil:
@@ -151,11 +151,11 @@ func transferNote(before, now *v1alpha1.ScaleStatus) string {
 	case now.Owner == v1alpha1.ScaleOwnerUnclaimed && before.Replicas == now.Replicas:
 		return "" // it was restored
 	case Transferred(before, now):
-		return fmt.Sprintf("%s scaled the StatefulSet from %d to %d; before, its scale belonged to %s",
+		return fmt.Sprintf("%s scaled the StatefulSet from %d to %d. The previous owner of the scale was %s",
 			scale.Describe(now.Owner), before.Replicas, now.Replicas, scale.Describe(before.Owner))
 	case now.Owner == v1alpha1.ScaleOwnerUnclaimed && before.Owner == now.Owner:
-		return fmt.Sprintf("the StatefulSet was scaled from %d to %d through /scale (kubectl scale, an autoscaler); "+
-			"Kubernetes records no owner for that, because nobody owned the scale", before.Replicas, now.Replicas)
+		return fmt.Sprintf("the StatefulSet was scaled from %d to %d through /scale (kubectl scale, an autoscaler). "+
+			"Kubernetes records no owner for this write, because the scale had no owner before", before.Replicas, now.Replicas)
 	default:
 		return ""
 	}

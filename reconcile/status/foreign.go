@@ -12,11 +12,11 @@ import (
 	"mcpserver-operator/reconcile/observe"
 )
 
-// mostManagers bounds how many field managers of a foreign object a message names.
+// mostManagers is the maximum number of field managers of a foreign object that a message names.
 const mostManagers = 5
 
-// foreignConditions say which objects of children's names the MCPServer does not control; nil if there are none. Those of an earlier
-// MCPServer of the name go by themselves.
+// foreignConditions returns the conditions about objects with the name of a child that the MCPServer does not control; nil if there are
+// none. The garbage collector deletes the objects of an earlier MCPServer of the same name.
 func foreignConditions(s *observe.Snapshot) []metav1.Condition {
 	var foreign, leftover []string
 	for _, object := range s.Foreign {
@@ -29,10 +29,10 @@ func foreignConditions(s *observe.Snapshot) []metav1.Condition {
 	switch {
 	case len(foreign) > 0:
 		return stalled(reasonNotControlled, strings.Join(foreign, ". ")+
-			". The operator continues by itself when the name is free or the object is controlled by this MCPServer")
+			". The operator continues automatically when the name is free or this MCPServer controls the object")
 	case len(leftover) > 0:
-		return reconciling(reasonProgressing, fmt.Sprintf("%s of an earlier MCPServer of this name is still being deleted by the garbage "+
-			"collector of Kubernetes", strings.Join(leftover, " and ")))
+		return reconciling(reasonProgressing, fmt.Sprintf("the Kubernetes garbage collector has not yet deleted %s of an earlier "+
+			"MCPServer of this name. The operator continues automatically after the deletion", strings.Join(leftover, " and ")))
 	default:
 		return nil
 	}
@@ -52,12 +52,12 @@ func foreignMessage(server *v1alpha1.MCPServer, object observe.Foreign) string {
 	}
 	message := fmt.Sprintf("%s exists and is not controlled by this MCPServer: %s. The operator does not modify it", object.Child, whose)
 	if object.Made {
-		return message + ". It has lost its owner reference. To give it back, run: " + adoptCommand(server, object)
+		return message + ". Its owner reference was removed. To restore the owner reference, run: " + adoptCommand(server, object)
 	}
 	return message + ". Delete it, or give this MCPServer another name"
 }
 
-// adoptCommand gives an object that the operator has made its owner reference back.
+// adoptCommand returns the command that restores the owner reference of an object that the operator created.
 func adoptCommand(server *v1alpha1.MCPServer, object observe.Foreign) string {
 	references := append([]metav1.OwnerReference{}, object.References...)
 	references = append(references, metav1.OwnerReference{

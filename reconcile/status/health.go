@@ -38,7 +38,7 @@ const (
 	reasonOtherRevision = "OtherRevision"
 )
 
-// healthConditions are Ready and, while it is False, one of Reconciling and Stalled (the convention of kstatus).
+// healthConditions returns Ready and, if Ready is False, either Reconciling or Stalled (the convention of kstatus).
 func healthConditions(s *observe.Snapshot, results plan.Results) []metav1.Condition {
 	if s.Server.Spec.Suspend {
 		return suspendedHealth(s)
@@ -58,13 +58,13 @@ func healthConditions(s *observe.Snapshot, results plan.Results) []metav1.Condit
 	return podConditions(s)
 }
 
-// failureConditions say why steps of the plan were not carried out; nil if all were.
+// failureConditions returns the conditions about steps of the plan that failed; nil if none failed.
 func failureConditions(s *observe.Snapshot, results plan.Results) []metav1.Condition {
 	err := Failure(results)
 	var invalid *plan.InvalidSpecError
 	if errors.As(err, &invalid) {
 		return stalled(reasonInvalidSpec, invalid.Error()+
-			". What runs stays as it is; the operator goes on by itself when the MCPServer is corrected")
+			". The operator does not apply the affected object. Correct the MCPServer; the operator then continues automatically")
 	}
 	if set := s.Children.StatefulSet; set != nil {
 		if changed := applyconfigs.ChangedClaims(s.Server, set); len(changed) > 0 {
@@ -75,8 +75,8 @@ func failureConditions(s *observe.Snapshot, results plan.Results) []metav1.Condi
 	case err == nil:
 		return nil
 	case isFixedServiceField(err):
-		return stalled(reasonRecreate, fmt.Sprintf("%s. Kubernetes lets nobody change that of a Service. To have it created "+
-			"anew, with another address, run: kubectl -n %s delete service %s. To keep it as it is, undo the change",
+		return stalled(reasonRecreate, fmt.Sprintf("%s. Kubernetes does not allow this field of a Service to change. To recreate "+
+			"the Service with a new address, run: kubectl -n %s delete service %s. To keep the Service, undo the change",
 			err, s.Server.Namespace, applyconfigs.ClientServiceName(s.Server.Name)))
 	case !isKindUnknownYet(err) && isRejection(err):
 		return stalled(reasonRejected, err.Error()+unchangedMessage(results))
@@ -85,7 +85,7 @@ func failureConditions(s *observe.Snapshot, results plan.Results) []metav1.Condi
 	}
 }
 
-// unchangedMessage says what else is not carried out because the API server takes an object as a whole or not at all.
+// unchangedMessage names the objects to which no other change is applied, because the API server accepts or rejects an apply as a whole.
 func unchangedMessage(results plan.Results) string {
 	var names []string
 	for i := range results {
@@ -96,10 +96,10 @@ func unchangedMessage(results plan.Results) string {
 	if len(names) == 0 {
 		return ""
 	}
-	return ". Until this is corrected, no other change reaches " + strings.Join(names, " and ")
+	return ". Until this is corrected, the operator cannot apply any other change to " + strings.Join(names, " and ")
 }
 
-// Failure is why steps of a plan failed; nil if none did.
+// Failure returns the errors of the steps that failed; nil if none did.
 func Failure(results plan.Results) error {
 	var errs []error
 	for i := range results {
@@ -108,8 +108,8 @@ func Failure(results plan.Results) error {
 	return errors.Join(errs...)
 }
 
-// isRejection reports whether err has an answer of the API server, or of an admission webhook, that stays the same until somebody changes
-// something: every answer that blames the request, but for those that only time or a fresh look is needed for.
+// isRejection reports whether err has a response of the API server or of an admission webhook that does not change without a user action:
+// every 4xx response except those that a retry can resolve.
 func isRejection(err error) bool {
 	for _, one := range flattened(err) {
 		var status apierrors.APIStatus
@@ -125,7 +125,7 @@ func isRejection(err error) bool {
 	return false
 }
 
-// flattened are the errors that were joined, also those that were joined before.
+// flattened returns the joined errors, including nested ones.
 func flattened(err error) []error {
 	var joined interface{ Unwrap() []error }
 	if !errors.As(err, &joined) {
@@ -138,12 +138,12 @@ func flattened(err error) []error {
 	return all
 }
 
-// podConditions say how the pods are.
+// podConditions returns the conditions about the state of the pods.
 func podConditions(s *observe.Snapshot) []metav1.Condition {
 	set, pods := s.Children.StatefulSet, s.Pods
 	reason, message := unreadiness(set, serving(s), pods.Terminating)
 	if reason == "" && len(pods.Surplus) > 0 {
-		reason, message = reasonProgressing, fmt.Sprintf("pod %s does not exist, and pod %s is not asked for", pods.Missing[0], pods.Surplus[0])
+		reason, message = reasonProgressing, fmt.Sprintf("pod %s is missing, and pod %s is surplus", pods.Missing[0], pods.Surplus[0])
 	}
 	if reason != "" {
 		reason, message = explain(reason, message, set, pods)
@@ -156,39 +156,39 @@ func podConditions(s *observe.Snapshot) []metav1.Condition {
 	return ready(reasonPodsReady, fmt.Sprintf("%d of %d pods are ready", replicas, replicas)+findingsMessage(pods.Recovered))
 }
 
-// orderedAdvice continues a message about pods that do not work in the middle of a rollout with podManagementPolicy OrderedReady, as a
-// StatefulSet that was taken over may have: a corrected template does not reach such a pod (kubernetes#67250).
+// orderedAdvice returns the continuation of a message about a broken pod during a rollout with podManagementPolicy OrderedReady. A
+// StatefulSet that was taken over may have this policy. A corrected template does not reach the broken pod (kubernetes#67250).
 func orderedAdvice(set *appsv1.StatefulSet, pods observe.Pods) string {
 	if set == nil || len(pods.Unwell) == 0 || set.Spec.PodManagementPolicy == appsv1.ParallelPodManagement ||
 		set.Status.CurrentRevision == set.Status.UpdateRevision {
 		return ""
 	}
-	return fmt.Sprintf(". With podManagementPolicy OrderedReady, Kubernetes waits for that pod, also after the MCPServer is corrected. "+
-		"Then run: kubectl -n %s delete pod %s", set.Namespace, pods.Unwell[0].Pod)
+	return fmt.Sprintf(". With podManagementPolicy OrderedReady, Kubernetes waits for this pod, even after you correct the MCPServer. "+
+		"After the correction, run: kubectl -n %s delete pod %s", set.Namespace, pods.Unwell[0].Pod)
 }
 
-// suspended is the condition that is present while the operator is suspended for an MCPServer.
+// suspended returns the condition Suspended if spec.suspend is true.
 func suspended(server *v1alpha1.MCPServer) []metav1.Condition {
 	if !server.Spec.Suspend {
 		return nil
 	}
 	return []metav1.Condition{{
 		Type: v1alpha1.ConditionSuspended, Status: metav1.ConditionTrue, Reason: reasonSuspended,
-		Message: "spec.suspend is true: the operator writes nothing for this MCPServer but its status. To resume, set spec.suspend to false",
+		Message: "spec.suspend is true. The operator writes only the status of this MCPServer. To resume, set spec.suspend to false",
 	}}
 }
 
-// suspendedHealth says how the pods are while the operator does nothing about it: it is neither on its way nor stalled.
+// suspendedHealth returns Ready while spec.suspend is true. The MCPServer is neither Reconciling nor Stalled.
 func suspendedHealth(s *observe.Snapshot) []metav1.Condition {
 	health := podConditions(s)[0]
 	if health.Status != metav1.ConditionTrue {
-		health.Reason, health.Message = reasonSuspended, health.Message+". The operator does nothing about it while spec.suspend is true"
+		health.Reason, health.Message = reasonSuspended, health.Message+". The operator does not act on this while spec.suspend is true"
 	}
 	return []metav1.Condition{health}
 }
 
-// serving is how many pods traffic reaches. The StatefulSet counts a pod that is being deleted as ready until its containers
-// have ended, and one above the scale as well.
+// serving returns how many pods receive traffic. The ready replicas of the StatefulSet also include pods that are being deleted, until their
+// containers have ended, and pods above the scale.
 func serving(s *observe.Snapshot) int32 {
 	set := s.Children.StatefulSet
 	if set == nil {
@@ -197,14 +197,14 @@ func serving(s *observe.Snapshot) int32 {
 	return min(max(set.Status.ReadyReplicas-s.Pods.ReadyStill, 0), observe.ReplicasOf(set))
 }
 
-// unreadiness says what a StatefulSet lacks until every pod that it asks for is ready and up to date. Serving is how many pods
-// traffic reaches, terminating how many are being deleted.
+// unreadiness returns why not every desired pod of a StatefulSet is ready and up to date. Serving is how many pods receive traffic,
+// terminating is how many pods are being deleted.
 func unreadiness(set *appsv1.StatefulSet, serving, terminating int32) (reason, message string) {
 	switch {
 	case set == nil:
 		return reasonProgressing, "the StatefulSet does not exist yet"
 	case !set.DeletionTimestamp.IsZero():
-		return reasonProgressing, "the StatefulSet is being deleted, and comes back when it is gone"
+		return reasonProgressing, "the StatefulSet is being deleted. The operator creates it again after the deletion"
 	case set.Status.ObservedGeneration < set.Generation:
 		return reasonProgressing, "the StatefulSet has a change that its controller has not seen yet"
 	}
@@ -212,8 +212,8 @@ func unreadiness(set *appsv1.StatefulSet, serving, terminating int32) (reason, m
 	toUpdate := podsToUpdate(set)
 	switch {
 	case set.Status.Replicas != wanted:
-		return reasonProgressing, fmt.Sprintf("%d pods exist, %d are asked for", set.Status.Replicas, wanted)
-	// A pod that is being deleted counts as no pod that is up to date, whatever its revision.
+		return reasonProgressing, fmt.Sprintf("%d pods exist, %d are desired", set.Status.Replicas, wanted)
+	// A pod that is being deleted does not count as up to date, regardless of its revision.
 	case set.Status.UpdatedReplicas < toUpdate && (set.Status.UpdatedReplicas+terminating < toUpdate || serving >= wanted):
 		return reasonProgressing, fmt.Sprintf("%d of %d pods are up to date", set.Status.UpdatedReplicas, toUpdate)
 	case serving < wanted:
@@ -224,7 +224,7 @@ func unreadiness(set *appsv1.StatefulSet, serving, terminating int32) (reason, m
 	return "", ""
 }
 
-// podsToUpdate returns how many pods the StatefulSet controller is to bring up to date by itself.
+// podsToUpdate returns how many pods the StatefulSet controller updates automatically.
 func podsToUpdate(set *appsv1.StatefulSet) int32 {
 	strategy := set.Spec.UpdateStrategy
 	switch {
@@ -237,20 +237,20 @@ func podsToUpdate(set *appsv1.StatefulSet) int32 {
 	}
 }
 
-// strayMessage says what a StatefulSet that was deleted waits for before it comes back.
+// strayMessage returns why the operator does not yet recreate a deleted StatefulSet.
 func strayMessage(s *observe.Snapshot) string {
-	return fmt.Sprintf("the StatefulSet was deleted, and comes back when the garbage collector of Kubernetes has begun to delete its pods: "+
-		"it has not with %d, such as %s. If it does not, run: kubectl -n %s delete pod -l %s",
+	return fmt.Sprintf("the StatefulSet was deleted. The operator creates it again when the Kubernetes garbage collector has started to delete the "+
+		"old pods. It has not started to delete %d of them, such as %s. If it does not, run: kubectl -n %s delete pod -l %s",
 		len(s.Stray), s.Stray[0], s.Server.Namespace,
 		metav1.FormatLabelSelector(metav1.SetAsLabelSelector(s.Fixed.PodLabels)))
 }
 
-// explain adds to why an MCPServer is not ready what was found out about it. The first finding gives the reason.
+// explain adds the findings to the reason and the message. The first finding determines the reason.
 func explain(reason, message string, set *appsv1.StatefulSet, pods observe.Pods) (explainedReason, explainedMessage string) {
 	if pods.Terminating == 1 {
-		message += fmt.Sprintf("; 1 pod is terminating, for which it has a grace period of %d s", observe.GracePeriodOf(set))
+		message += fmt.Sprintf("; 1 pod is terminating, with a grace period of %d s", observe.GracePeriodOf(set))
 	} else if pods.Terminating > 1 {
-		message += fmt.Sprintf("; %d pods are terminating, for which each has a grace period of %d s", pods.Terminating, observe.GracePeriodOf(set))
+		message += fmt.Sprintf("; %d pods are terminating, each with a grace period of %d s", pods.Terminating, observe.GracePeriodOf(set))
 	}
 	if len(pods.Unwell) > 0 {
 		reason = string(pods.Unwell[0].Reason)
@@ -262,10 +262,10 @@ func explain(reason, message string, set *appsv1.StatefulSet, pods observe.Pods)
 	return reason, message + findingsMessage(pods.Unwell)
 }
 
-// mostFindings is how many pods a condition names. The rest is in kubectl get pods.
+// mostFindings is the maximum number of pods that a condition names. The others are in kubectl get pods.
 const mostFindings = 3
 
-// findingsMessage continues a message with what was found in pods.
+// findingsMessage returns the continuation of a message with the findings about pods.
 func findingsMessage(findings []observe.PodFinding) string {
 	var message string
 	for _, finding := range findings[:min(len(findings), mostFindings)] {
@@ -278,11 +278,11 @@ func findingsMessage(findings []observe.PodFinding) string {
 }
 
 func recreateMessage(set *appsv1.StatefulSet, changed []string, passErr error) string {
-	message := fmt.Sprintf("spec.volumeClaimTemplates (%s) differ from those that StatefulSet %q was created with, and "+
-		"Kubernetes lets nobody change them. To have the StatefulSet created anew while its pods, its volumes and its scale "+
-		"stay, run: kubectl -n %s delete statefulset %s --cascade=orphan. A claim that exists keeps its size. If a claim is "+
-		"new, delete the pods one after the other afterwards: they get it when they are created, and the StatefulSet cannot "+
-		"be scaled or rolled out before. To keep it as it is, undo the change",
+	message := fmt.Sprintf("spec.volumeClaimTemplates (%s) differ from those of StatefulSet %q. Kubernetes does not allow them to change. "+
+		"To recreate the StatefulSet and keep its pods, volumes and scale, "+
+		"run: kubectl -n %s delete statefulset %s --cascade=orphan. Existing claims keep their size. If a claim is "+
+		"new, then delete the pods one after the other: each pod gets the claim when it is created again, and until then the "+
+		"StatefulSet cannot be scaled or rolled out. To keep the StatefulSet, undo the change",
 		strings.Join(changed, ", "), set.Name, set.Namespace, set.Name)
 	if passErr != nil {
 		message += "; until then: " + passErr.Error()
@@ -290,15 +290,15 @@ func recreateMessage(set *appsv1.StatefulSet, changed []string, passErr error) s
 	return message
 }
 
-// isFixedServiceField reports whether the API server refused to change a field of a Service that cannot be changed.
+// isFixedServiceField reports whether the API server rejected a change of an immutable field of a Service.
 func isFixedServiceField(err error) bool {
 	return act.HasCause(err, func(cause metav1.StatusCause) bool {
 		return strings.HasPrefix(cause.Field, "spec.ipFamilies") || cause.Field == "spec.loadBalancerClass"
 	})
 }
 
-// isKindUnknownYet reports whether the API server refused an owner reference because it has not noticed the CRD of
-// MCPServer yet: its admission plugin OwnerReferencesPermissionEnforcement looks every 10 s, and says Forbidden until then.
+// isKindUnknownYet reports whether the API server rejected an owner reference because it does not know the CRD of MCPServer yet. Its
+// admission plugin OwnerReferencesPermissionEnforcement updates every 10 s, and returns Forbidden until then.
 func isKindUnknownYet(err error) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot find RESTMapping")
 }

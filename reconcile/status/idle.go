@@ -14,11 +14,11 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// zeroScale says why a server has a scale of 0, as reason and message of Ready. It is idle if an autoscaler has set the 0,
-// because the autoscaler scales it up again. It is stopped if a person has, because it stays at 0 until a person acts.
+// zeroScale returns the reason and the message of Ready for a server with a scale of 0. The server is idle if an autoscaler set the 0,
+// because the autoscaler scales it up again. Otherwise the server is stopped, because it stays at 0 until a user acts.
 func zeroScale(server *v1alpha1.MCPServer, owner *ownership.Owner, found observe.Autoscalers) (reason, message string) {
 	if hpa := idleBy(owner, found); hpa != nil {
-		message = fmt.Sprintf("scaled to 0 by %s, which scales it up again when its metrics ask for it: no pod runs", scale.AutoscalerName(hpa))
+		message = fmt.Sprintf("scaled to 0 by %s, which scales it up again when its metrics require it: no pod runs", scale.AutoscalerName(hpa))
 		if failure := metricsFailure(hpa); failure != "" {
 			message += fmt.Sprintf(". It cannot at present, because it has no metrics (%.64q): see kubectl -n %s describe hpa %s",
 				failure, server.Namespace, hpa.Name)
@@ -34,15 +34,15 @@ func zeroScale(server *v1alpha1.MCPServer, owner *ownership.Owner, found observe
 		if server.Spec.Replicas != nil {
 			toStart = "set spec.replicas to 1 or more"
 		}
-		return reasonScaledToZero, message + fmt.Sprintf(". %s does nothing while the scale is a 0 that it has not set. To start the server, %s",
+		return reasonScaledToZero, message + fmt.Sprintf(". %s does not scale up from a 0 that it did not set. To start the server, %s",
 			scale.AutoscalerName(&hpa), toStart)
 	}
 	return reasonScaledToZero, message
 }
 
-// idleBy returns the autoscaler that has scaled to 0 and scales up again; nil if there is none. Kubernetes records no owner of
-// most such writes, so that the condition ScaledToZero of the autoscaler decides: while it is True, and only then, the
-// autoscaler scales up from 0, whoever has written that. KEDA has no such condition: it scales up from any 0.
+// idleBy returns the autoscaler that has scaled to 0 and scales up again; nil if there is none. For most such writes Kubernetes records no
+// owner. Therefore the condition ScaledToZero of the autoscaler decides: only while it is True does the autoscaler scale up from 0,
+// regardless of the writer of the 0. KEDA has no such condition: it scales up from any 0.
 func idleBy(owner *ownership.Owner, found observe.Autoscalers) *autoscalingv2.HorizontalPodAutoscaler {
 	for _, hpas := range [][]autoscalingv2.HorizontalPodAutoscaler{found.OfStatefulSet, found.OfMCPServer} {
 		for i := range hpas {
@@ -55,11 +55,11 @@ func idleBy(owner *ownership.Owner, found observe.Autoscalers) *autoscalingv2.Ho
 	return nil
 }
 
-// scalingDisabled is the reason of the condition ScalingActive of an autoscaler that does not scale up from 0. With ScaledToZero, it
-// has lost the metrics that work without pods.
+// scalingDisabled is the reason of the condition ScalingActive of an autoscaler that does not scale up from 0. Together with ScaledToZero
+// it means that the autoscaler no longer has a metric that works without pods.
 const scalingDisabled = "ScalingDisabled"
 
-// metricsFailure returns why an autoscaler cannot compute a scale; empty if it can.
+// metricsFailure returns the reason why an autoscaler cannot compute a scale; empty if it can.
 func metricsFailure(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	for _, condition := range hpa.Status.Conditions {
 		if condition.Type == autoscalingv2.ScalingActive && condition.Status == corev1.ConditionFalse {

@@ -19,7 +19,7 @@ import (
 	"mcpserver-operator/reconcile/plan"
 )
 
-// atZero is an autoscaler that has scaled to 0. Failure is why it has no metrics; empty if it has.
+// atZero returns an autoscaler that has scaled to 0. Failure is why it has no metrics; empty if it has metrics.
 func atZero(failure string) autoscalingv2.HorizontalPodAutoscaler {
 	hpa := autoscaler("web", 3)
 	active := corev1.ConditionTrue
@@ -34,14 +34,14 @@ func atZero(failure string) autoscalingv2.HorizontalPodAutoscaler {
 	return hpa
 }
 
-// notAtZero is an autoscaler that could have scaled to 0, but has not.
+// notAtZero returns an autoscaler that can scale to 0, but has not.
 func notAtZero() autoscalingv2.HorizontalPodAutoscaler {
 	hpa := atZero(scalingDisabled)
 	hpa.Status.Conditions[0].Status = corev1.ConditionFalse
 	return hpa
 }
 
-// TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson: also what the reader can do.
+// TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson also checks what the message tells the reader to do.
 func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 	keda := autoscaler("keda-hpa-web", 3)
 	keda.OwnerReferences = []metav1.OwnerReference{{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: "jobs", Controller: ptr.To(true)}}
@@ -72,7 +72,7 @@ func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 		{"an autoscaler that no longer has a metric that works without pods", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{atZero(scalingDisabled)}},
 			reasonScaledToZero, v1alpha1.PhaseStopped, start, "idle"},
 		{"a person, under an autoscaler", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}}, reasonScaledToZero, v1alpha1.PhaseStopped,
-			"HorizontalPodAutoscaler/web does nothing while the scale is a 0 that it has not set. To start the server, " + start, ""},
+			"HorizontalPodAutoscaler/web does not scale up from a 0 that it did not set. To start the server, " + start, ""},
 		{"a person, under an autoscaler of Kubernetes 1.36", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{autoscaler("web", 3)}}, reasonScaledToZero, v1alpha1.PhaseStopped, start, ""},
 		{"a declaration, under an autoscaler", by("mcpserver-operator"), ptr.To[int32](0), observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}},
 			reasonScaledToZero, v1alpha1.PhaseStopped, "set spec.replicas to 1 or more", "kubectl"},
@@ -100,7 +100,7 @@ func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 	}
 }
 
-// TestAnAutoscalerIsLookedAtWhenItHasScaledToZero: its status changes all the time, and nothing else in it matters.
+// TestAnAutoscalerIsLookedAtWhenItHasScaledToZero: other changes of its status, which are frequent, are ignored.
 func TestAnAutoscalerIsLookedAtWhenItHasScaledToZero(t *testing.T) {
 	later := atZero("")
 	later.Status.CurrentReplicas, later.Status.Conditions[1].LastTransitionTime = 2, metav1.NewTime(start.Add(time.Minute))

@@ -13,19 +13,19 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// progressAfter is how long a report waits that says no more than how far a rollout is, and what its pods lack. The
-// StatefulSet controller writes several times for each pod, and most pods are ready within this time, so that the next
-// report is that all is ready, which does not wait. Without it a third to a half of all writes would be such counts.
+// progressAfter is how long the operator delays a report that only has the progress of a rollout. The StatefulSet controller writes
+// several times for each pod, and most pods are ready within this time. Then the next report is that all pods are ready, which is not
+// delayed. Without the delay, a third to a half of all writes would be progress reports.
 const progressAfter = 5 * time.Second
 
-// Progress remembers since when a report of progress waits. It is kept in memory: an operator that restarts lets
-// it wait anew.
+// Progress remembers since when a progress report is delayed. It is kept in memory: after a restart of the operator the delay starts
+// again.
 type Progress struct {
 	mutex sync.Mutex
 	since map[types.NamespacedName]time.Time
 }
 
-// Postpone returns how long a report has to wait; zero means that it is due.
+// Postpone returns how long to delay a report; zero if the report is due.
 func (r *Progress) Postpone(
 	server types.NamespacedName, last, next *v1alpha1.MCPServerStatus, now time.Time,
 ) time.Duration {
@@ -43,17 +43,17 @@ func (r *Progress) Postpone(
 		r.since[server] = now
 		return progressAfter
 	}
-	return min(max(since.Add(progressAfter).Sub(now), 0), progressAfter) // a clock may be set back
+	return min(max(since.Add(progressAfter).Sub(now), 0), progressAfter) // the clock may be set back
 }
 
-// Forget is for an MCPServer that was reported on, or is gone.
+// Forget forgets an MCPServer after a report or after its deletion.
 func (r *Progress) Forget(server types.NamespacedName) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	delete(r.since, server)
 }
 
-// isProgressOnly reports whether two statuses differ, and only in how far the same rollout is.
+// isProgressOnly reports whether two statuses differ only in the progress of the same rollout.
 func isProgressOnly(last, next *v1alpha1.MCPServerStatus) bool {
 	if !isRollingOut(last) || !isRollingOut(next) || equality.Semantic.DeepEqual(last, next) {
 		return false
@@ -71,7 +71,7 @@ func isProgressOnly(last, next *v1alpha1.MCPServerStatus) bool {
 	return equality.Semantic.DeepEqual(last, as)
 }
 
-// isRollingOut reports whether a status says that all goes well, but is not done yet.
+// isRollingOut reports whether a status is that of a rollout without problems that is not complete.
 func isRollingOut(status *v1alpha1.MCPServerStatus) bool {
 	reconciling := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReconciling)
 	return reconciling != nil && reconciling.Status == metav1.ConditionTrue &&

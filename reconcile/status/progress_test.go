@@ -10,7 +10,7 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// statusOf is a status of 3 replicas, of which some are ready.
+// statusOf returns a status of 3 replicas, some of them ready.
 func statusOf(readyReplicas int32, generation int64, conditions []metav1.Condition) *v1alpha1.MCPServerStatus {
 	status := &v1alpha1.MCPServerStatus{
 		ObservedGeneration: generation, Replicas: 3, ReadyReplicas: readyReplicas,

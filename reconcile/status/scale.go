@@ -9,10 +9,10 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// transfersKept is how many transfers of the scale the status remembers.
+// transfersKept is the number of transfers of the scale that the status keeps.
 const transfersKept = 5
 
-// scaleSeen says who decides the scale of a StatefulSet that exists, and remembers who did before.
+// scaleSeen returns the owner of the scale of an existing StatefulSet, with the previous owners.
 func scaleSeen(s *observe.Snapshot) *v1alpha1.ScaleStatus {
 	next := &v1alpha1.ScaleStatus{Replicas: observe.ReplicasOf(s.Children.StatefulSet), Owner: s.ScaleOwnerName()}
 	if owner := s.ScaleOwner(); owner != nil {
@@ -28,9 +28,9 @@ func scaleSeen(s *observe.Snapshot) *v1alpha1.ScaleStatus {
 	return remember(last, next, s.Now)
 }
 
-// ScaleWritten is the status after the verdict of a pass was carried out. It does not wait for the next pass to see it: by then somebody
-// could have deleted the StatefulSet or edited the annotation, and what was declared, at what scale, and how often it was taken back would
-// be forgotten. It reports false if the status has no scale yet: there is nothing that could be forgotten.
+// ScaleWritten returns the status after the verdict of a pass was carried out. The operator writes it in the same pass: before the next
+// pass, somebody could delete the StatefulSet or edit the annotation, and the declaration, the scale and the number of take-backs would be
+// lost. It returns false if the status has no scale yet, because then nothing can be lost.
 func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1alpha1.MCPServerStatus, bool) {
 	status := *s.Server.Status.DeepCopy()
 	if status.Scale == nil {
@@ -49,23 +49,26 @@ func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1alpha1.MCPServe
 		next.Manager, next.Operation, next.Subresource = "", "", ""
 	case scale.Restore:
 		next.Replicas = *verdict.Apply.Replicas
-	default: // the others write no scale
+	default: // the other actions do not change the scale
 	}
-	if verdict.Action == scale.TakeBack {
+	switch verdict.Action {
+	case scale.Declare:
+		next.TakeBacks = nil // a fight over an earlier declaration says nothing about this one
+	case scale.TakeBack:
 		next.TakeBacks = scale.CountTakeBack(next.TakeBacks, s.ScaleOwnerName(), s.Now)
 	}
 	status.Scale = remember(last, next, s.Now)
 	return status, true
 }
 
-// remember carries over to next what the last scale says of the time before.
+// remember copies the history of the last scale status to the next one.
 func remember(last, next *v1alpha1.ScaleStatus, now metav1.Time) *v1alpha1.ScaleStatus {
 	next.Since, next.Transfers = now, nil
 	if last == nil {
 		return next
 	}
 	next.Transfers = last.Transfers
-	// An autoscaler that is deleted, or adopted by KEDA, changes the name of the owner, but not who wrote.
+	// If an autoscaler is deleted or adopted by KEDA, the name of the owner changes, but the writer does not.
 	renamed := last.Manager == next.Manager && last.Operation == next.Operation &&
 		last.Subresource == next.Subresource && last.Replicas == next.Replicas
 	if last.Owner == next.Owner || renamed {

@@ -1,5 +1,5 @@
-// Package status says what a pass saw and did: the status of the MCPServer, its conditions, and events. It is pure. Conditions come from
-// what was seen and from the outcomes of the plan, in one place.
+// Package status reports what a pass saw and did: the status of the MCPServer, its conditions, and events. It is pure. All conditions are
+// computed here, from the snapshot and from the results of the plan.
 package status
 
 import (
@@ -16,7 +16,7 @@ import (
 	"mcpserver-operator/reconcile/plan"
 )
 
-// Next is the status after a pass. It starts from the status there is: what was not seen stays as last seen.
+// Next returns the status after a pass. It starts from the current status; fields that the pass did not observe keep their values.
 func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1alpha1.MCPServerStatus {
 	status := *s.Server.Status.DeepCopy()
 	if !s.Server.Spec.Suspend {
@@ -31,7 +31,7 @@ func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1alpha1.MCPSe
 		status.Replicas, status.ReadyReplicas = set.Status.Replicas, set.Status.ReadyReplicas
 		status.Ready = fmt.Sprintf("%d/%d", serving(s), observe.ReplicasOf(set))
 		if !results.AreStale() && !IsOutdated(p, results) {
-			status.Scale = scaleSeen(s) // otherwise it would be that of before a write
+			status.Scale = scaleSeen(s) // otherwise the snapshot is older than the last write
 		}
 	}
 	conditions := healthConditions(s, results)
@@ -45,20 +45,20 @@ func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1alpha1.MCPSe
 	return status
 }
 
-// IsOutdated reports whether the next pass, which is due at once, has more to report than this one: the StatefulSet was created, or its
-// scale changed, which the status remembers already.
+// IsOutdated reports whether the next pass, which follows at once, has more to report than this pass: the StatefulSet was created, or its
+// scale changed. The status already has the new scale.
 func IsOutdated(p plan.Plan, results plan.Results) bool {
 	set := results.StatefulSet()
 	return set != nil && (set.Step.Action == plan.Create || p.Scale.Writes())
 }
 
-// NotSeen is the status after a pass that could not read everything. All stays as last seen but for why.
+// NotSeen returns the status after a pass that could not read all objects. Only the condition with the error changes.
 func NotSeen(server *v1alpha1.MCPServer, err error, now metav1.Time) v1alpha1.MCPServerStatus {
 	status := *server.Status.DeepCopy()
 	conditions := slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
 		return !slices.Contains(v1alpha1.Conditions, c.Type) || c.Type == v1alpha1.ConditionReconciling
 	})
-	failed := reconciling(reasonPassFailed, "the operator cannot read all that it needs, and tries again: "+err.Error())
+	failed := reconciling(reasonPassFailed, "the operator cannot read all objects that it needs, and retries: "+err.Error())
 	if apimeta.FindStatusCondition(conditions, v1alpha1.ConditionReady) == nil {
 		conditions = append(conditions, failed...)
 	} else {
@@ -71,7 +71,7 @@ func NotSeen(server *v1alpha1.MCPServer, err error, now metav1.Time) v1alpha1.MC
 	return status
 }
 
-// Terminating is the status of an MCPServer that waits for its children to be deleted.
+// Terminating returns the status of an MCPServer whose children are being deleted.
 func Terminating(server *v1alpha1.MCPServer, now metav1.Time) v1alpha1.MCPServerStatus {
 	status := *server.Status.DeepCopy()
 	status.ObservedGeneration = server.Generation
@@ -80,11 +80,11 @@ func Terminating(server *v1alpha1.MCPServer, now metav1.Time) v1alpha1.MCPServer
 	return status
 }
 
-// mostMessage bounds the message of a condition, in bytes. The schema of the CRD allows 32 KiB; a status with a longer message could not be
-// written at all, and webhooks, pods and autoscalers say as much as they like.
+// mostMessage is the maximum length of the message of a condition, in bytes. The schema of the CRD allows 32 KiB, and the API server rejects
+// a status with a longer message. The quoted texts of webhooks, pods and autoscalers have no limit.
 const mostMessage = 8 << 10
 
-// setConditions makes the given conditions the only ones of the operator, and leaves those of others alone.
+// setConditions replaces the conditions of the operator with the given ones. It does not change conditions of other writers.
 func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Condition, now metav1.Time) {
 	for _, own := range v1alpha1.Conditions {
 		if !slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Type == own }) {
@@ -92,14 +92,14 @@ func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Conditi
 		}
 	}
 	for _, condition := range conditions {
-		condition.ObservedGeneration = max(status.ObservedGeneration, 0) // -1 in a status that nobody has written
-		condition.LastTransitionTime = now                               // counts only if the status changes
+		condition.ObservedGeneration = max(status.ObservedGeneration, 0) // -1 in a status that was never written
+		condition.LastTransitionTime = now                               // used only if the condition changes its status
 		condition.Message = Bounded(condition.Message, mostMessage)
 		apimeta.SetStatusCondition(&status.Conditions, condition)
 	}
 }
 
-// Bounded returns a text of at most a number of bytes, in whole characters.
+// Bounded returns the text, cut to at most the given number of bytes at a character boundary.
 func Bounded(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -115,7 +115,7 @@ func phaseOf(conditions []metav1.Condition) v1alpha1.Phase {
 		return v1alpha1.PhasePending
 	case apimeta.FindStatusCondition(conditions, v1alpha1.ConditionReady).Reason == reasonScaledToZero:
 		return v1alpha1.PhaseStopped
-	default: // Idle as well: a phase of its own would be one more than existing clients, and the CRD of before an upgrade, know
+	default: // also for Idle: existing clients, and the CRD before an upgrade, do not know a separate phase
 		return v1alpha1.PhaseReady
 	}
 }

@@ -25,7 +25,7 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestHealth: Ready tells the truth, and says what is missing.
+// TestHealth: Ready is correct, and its message names what is missing.
 func TestHealth(t *testing.T) {
 	set := func(wanted, existing, updated, ready int32) *appsv1.StatefulSet {
 		return &appsv1.StatefulSet{
@@ -85,7 +85,7 @@ func TestHealth(t *testing.T) {
 			if ready == nil || ready.Reason != row.reason || status.Phase != row.phase {
 				t.Fatalf("phase %s, Ready %+v", status.Phase, ready)
 			}
-			// Ready is True, or exactly one of the others says why not.
+			// If Ready is not True, exactly one of Reconciling and Stalled is.
 			var why []string
 			for _, condition := range status.Conditions {
 				if condition.Type != v1alpha1.ConditionReady && condition.Status == metav1.ConditionTrue {
@@ -99,7 +99,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestTransfersKeepTheLastFive: the newest first, and no rename of the same writer.
+// TestTransfersKeepTheLastFive: the newest is first, and a new name of the same writer is no transfer.
 func TestTransfersKeepTheLastFive(t *testing.T) {
 	scale := &v1alpha1.ScaleStatus{Owner: "0", Manager: "0"}
 	for _, owner := range []string{"1", "2", "3", "4", "5", "6", "7"} {
@@ -115,7 +115,7 @@ func TestTransfersKeepTheLastFive(t *testing.T) {
 	}
 }
 
-// TestConditionsOfOthersAreLeftAlone: the list belongs to all who set one in it.
+// TestConditionsOfOthersAreLeftAlone: other writers may add conditions to the list.
 func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 	server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Conditions: []metav1.Condition{
 		{Type: "Scanned", Status: metav1.ConditionTrue, Reason: "Clean"},
@@ -130,8 +130,8 @@ func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
-// TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen: the pass has written the scale and put that into the status, or the cache
-// was behind; the StatefulSet that it saw is that of before.
+// TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen: the pass has written the scale and recorded it in the status, or the
+// cache was stale. In both cases the StatefulSet in the snapshot is older than the write.
 func TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen(t *testing.T) {
 	written := v1alpha1.ScaleStatus{Replicas: 2, Owner: v1alpha1.ScaleOwnerMCPServer, DeclaredReplicas: ptr.To[int32](2)}
 	set := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](7)}}
@@ -146,7 +146,7 @@ func TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen(t *testing.T) {
 	}
 }
 
-// failed is what came of a plan of which a step failed; nothing if err is nil.
+// failed returns the results of a plan with a failed step; none if err is nil.
 func failed(err error) plan.Results {
 	if err == nil {
 		return nil
@@ -154,7 +154,7 @@ func failed(err error) plan.Results {
 	return plan.Results{{Step: plan.Step{Child: observe.Child{Kind: observe.KindService}, Action: plan.Apply}, Outcome: plan.Failed, Err: err}}
 }
 
-// TestServing: what status.ready counts are pods that traffic reaches, and never more than are asked for.
+// TestServing: status.ready counts the pods that receive traffic, and never more than the desired number.
 func TestServing(t *testing.T) {
 	for name, c := range map[string]struct {
 		wanted, ready, terminating, readyStill int32
@@ -184,8 +184,8 @@ func withUpdated(set *appsv1.StatefulSet, updated int32) *appsv1.StatefulSet {
 	return set
 }
 
-// TestWhatWasFoundIsTold: the first finding gives the reason, what keeps pods from being created before all, and a message names
-// no more than three pods.
+// TestWhatWasFoundIsTold: the first finding determines the reason, a finding about pods that cannot be created has precedence, and a message
+// names at most three pods.
 func TestWhatWasFoundIsTold(t *testing.T) {
 	crash := func(pod string) observe.PodFinding {
 		return observe.PodFinding{Pod: pod, Finding: diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}}
@@ -206,19 +206,19 @@ func TestWhatWasFoundIsTold(t *testing.T) {
 		"four pods": {set(2, 1), observe.Pods{Unwell: []observe.PodFinding{crash("web-1"), crash("web-2"), crash("web-3"), crash("web-4")}}, metav1.ConditionFalse,
 			"CrashLoopBackOff", "1 of 2 pods are ready; pod web-1: it ends; pod web-2: it ends; pod web-3: it ends; and 1 more"},
 		"a pod that is refused, and one that crashes": {set(1, 0), observe.Pods{Blocked: refused, Unwell: []observe.PodFinding{crash("web-1")}}, metav1.ConditionFalse,
-			"PodNotCreated", "1 pods exist, 2 are asked for; it is refused; pod web-1: it ends"},
+			"PodNotCreated", "1 pods exist, 2 are desired; it is refused; pod web-1: it ends"},
 		"as many pods, but others": {set(2, 2), observe.Pods{Missing: []string{"web-0"}, Surplus: []string{"web-2"}}, metav1.ConditionFalse, reasonProgressing,
-			"pod web-0 does not exist, and pod web-2 is not asked for"},
+			"pod web-0 is missing, and pod web-2 is surplus"},
 		"a pod that stops": {set(2, 2), observe.Pods{Terminating: 1, ReadyStill: 1}, metav1.ConditionFalse, reasonPodsNotReady,
-			"1 of 2 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"},
+			"1 of 2 pods are ready; 1 pod is terminating, with a grace period of 30 s"},
 		"a pod that stops, and no longer counts as up to date": {withUpdated(set(2, 2), 1), observe.Pods{Terminating: 1, ReadyStill: 1}, metav1.ConditionFalse,
-			reasonPodsNotReady, "1 of 2 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"},
+			reasonPodsNotReady, "1 of 2 pods are ready; 1 pod is terminating, with a grace period of 30 s"},
 		"pods of an old template, of which one stops": {withUpdated(set(2, 2), 0), observe.Pods{Terminating: 1, ReadyStill: 1}, metav1.ConditionFalse,
-			reasonProgressing, "0 of 2 pods are up to date; 1 pod is terminating, for which it has a grace period of 30 s"},
+			reasonProgressing, "0 of 2 pods are up to date; 1 pod is terminating, with a grace period of 30 s"},
 		"a pod of an old template, and one that has gone": {withUpdated(set(2, 2), 1), observe.Pods{Terminating: 1}, metav1.ConditionFalse,
-			reasonProgressing, "1 of 2 pods are up to date; 1 pod is terminating, for which it has a grace period of 30 s"},
+			reasonProgressing, "1 of 2 pods are up to date; 1 pod is terminating, with a grace period of 30 s"},
 		"pods that stop": {set(4, 4), observe.Pods{Terminating: 2, ReadyStill: 2}, metav1.ConditionFalse, reasonProgressing,
-			"4 pods exist, 2 are asked for; 2 pods are terminating, for which each has a grace period of 30 s"},
+			"4 pods exist, 2 are desired; 2 pods are terminating, each with a grace period of 30 s"},
 		"a pod that has recovered": {set(2, 2), observe.Pods{Recovered: []observe.PodFinding{crash("web-1")}}, metav1.ConditionTrue, reasonPodsReady,
 			"2 of 2 pods are ready; pod web-1: it ends"},
 	} {
@@ -232,7 +232,7 @@ func TestWhatWasFoundIsTold(t *testing.T) {
 	}
 }
 
-// TestAMessageIsBounded: the schema of the CRD refuses a status with a message over 32 KiB, and strangers say as much as they like.
+// TestAMessageIsBounded: the schema of the CRD rejects a message over 32 KiB, and quoted texts have no limit.
 func TestAMessageIsBounded(t *testing.T) {
 	talkative := apierrors.NewBadRequest("admission webhook denied it: " + strings.Repeat("no — ", 20_000))
 	s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)}
@@ -243,7 +243,7 @@ func TestAMessageIsBounded(t *testing.T) {
 	}
 }
 
-// TestWhatWasNotSeenStaysAsLastSeen: a read that fails is told, and nothing else.
+// TestWhatWasNotSeenStaysAsLastSeen: a failed read is reported, and nothing else changes.
 func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
 	last := v1alpha1.MCPServerStatus{
 		ObservedGeneration: 3, Phase: v1alpha1.PhaseReady, Ready: "3/3", Replicas: 3, ReadyReplicas: 3, URL: "http://x",
@@ -269,7 +269,7 @@ func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
 	}
 }
 
-// TestAnOwnerReferenceThatIsLostIsGivenBack: the advice deletes nothing, and keeps the other owners.
+// TestAnOwnerReferenceThatIsLostIsGivenBack: the command in the message deletes nothing and keeps the other owners.
 func TestAnOwnerReferenceThatIsLostIsGivenBack(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
 	set := observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
@@ -287,7 +287,7 @@ func TestAnOwnerReferenceThatIsLostIsGivenBack(t *testing.T) {
 	}
 }
 
-// TestAPodThatHoldsUpARolloutInOrderIsNamed: with the command that lets the rollout go on.
+// TestAPodThatHoldsUpARolloutInOrderIsNamed: the message has the command that continues the rollout.
 func TestAPodThatHoldsUpARolloutInOrderIsNamed(t *testing.T) {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team"}, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2)}}
 	set.Status = appsv1.StatefulSetStatus{Replicas: 2, UpdatedReplicas: 1, ReadyReplicas: 1, CurrentRevision: "a", UpdateRevision: "b"}

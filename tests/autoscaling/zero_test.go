@@ -49,7 +49,7 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	must(t, err)
 
 	metrics.set(0)
-	isAtZero(t, namespace, v1alpha1.PhaseReady, "Idle", "scaled to 0 by HorizontalPodAutoscaler/autoscaled, which scales it up again when its metrics ask for it: no pod runs")
+	isAtZero(t, namespace, v1alpha1.PhaseReady, "Idle", "scaled to 0 by HorizontalPodAutoscaler/autoscaled, which scales it up again when its metrics require it: no pod runs")
 	scaledToZeroIs(t, namespace, corev1.ConditionTrue)
 	apply(t, namespace, toZero) // a second apply declares nothing
 	kubectl(t, namespace, "annotate", "mcpserver/"+server, "example.com/touched=yes")
@@ -58,7 +58,7 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	scaledToZeroIs(t, namespace, corev1.ConditionFalse)
 
 	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=0")
-	isAtZero(t, namespace, v1alpha1.PhaseStopped, "ScaledToZero", "HorizontalPodAutoscaler/autoscaled does nothing while the scale is a 0 that it has not set. "+
+	isAtZero(t, namespace, v1alpha1.PhaseStopped, "ScaledToZero", "HorizontalPodAutoscaler/autoscaled does not scale up from a 0 that it did not set. "+
 		"To start the server, run: kubectl -n "+namespace+" scale statefulset autoscaled --replicas=1")
 	stays(t, namespace, metrics)
 	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=1") // the command in the message

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/tests/cluster"
@@ -57,6 +59,17 @@ func TestMetricsNeedAuthorization(t *testing.T) {
 			must(t, err)
 			must(t, body.Close())
 			if status != http.StatusUnauthorized {
+				t.Fatalf("status %d", status)
+			}
+		})).
+		Assess("are refused to a ServiceAccount without the role", step(func(ctx context.Context, t *testing.T) {
+			request, err := theCluster.Clients.CoreV1().ServiceAccounts(in(ctx)).CreateToken(ctx, "default",
+				&authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+			must(t, err)
+			status, body, err := operator.Scrape(ctx, request.Status.Token)
+			must(t, err)
+			must(t, body.Close())
+			if status != http.StatusForbidden {
 				t.Fatalf("status %d", status)
 			}
 		})).

@@ -29,7 +29,7 @@ spec: {image: "registry.example/server:1", serviceAccount: absent}
 `
 	testEnv.Test(t, feature("an exhausted quota").
 		Assess("is reported", all(apply(quota(1)), apply(declared(2)),
-			unready("PodNotCreated: 1 pods exist, 2 are asked for", "pod web-", "exceeded quota: pods"))).
+			unready("PodNotCreated: 1 pods exist, 2 are desired", "pod web-", "exceeded quota: pods"))).
 		Assess("the status is not written again", writesNothing(passesAreForced(5))).
 		Assess("is no longer reported when the quota is deleted", all(kubectl("delete", "resourcequota", "pods"), scaleIs(2))).
 		Feature())
@@ -126,7 +126,7 @@ func TestPodsThatKubernetesDoesNotDeleteAreNamed(t *testing.T) {
 		Assess("five pods", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
 		Assess("one pod below a smaller scale is missing", all(
 			apply(quota(2)), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", server, "--replicas=2"),
-			unready("SurplusPods: 4 pods exist, 2 are asked for", "pods web-2, web-3 and web-4 are above the scale of 2", "cannot create web-0",
+			unready("SurplusPods: 4 pods exist, 2 are desired", "pods web-2, web-3 and web-4 are above the scale of 2", "cannot create web-0",
 				"delete pod web-2 web-3 web-4; pod web-0 cannot be created: ", "exceeded quota: pods"),
 			readyIs("2/2"))).
 		Assess("the command of the status helps", all(kubectl("delete", "pod", "web-2", "web-3", "web-4"), scaleIs(2))).
@@ -135,7 +135,7 @@ func TestPodsThatKubernetesDoesNotDeleteAreNamed(t *testing.T) {
 		Assess("three pods", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
 		Assess("one pod below a smaller scale is missing", all(
 			apply(quota(2)), kubectl("delete", "pod", "web-0"), kubectl("scale", "statefulset", server, "--replicas=2"),
-			unready("SurplusPods: pod web-0 does not exist, and pod web-2 is not asked for", "pod web-2 is above the scale of 2", "cannot create web-0",
+			unready("SurplusPods: pod web-0 is missing, and pod web-2 is surplus", "pod web-2 is above the scale of 2", "cannot create web-0",
 				"delete pod web-2; "))).
 		Assess("the status is not written again", writesNothing(passesAreForced(5))).
 		Assess("the command of the status helps", all(kubectl("delete", "pod", "web-2"), scaleIs(2))).
@@ -151,13 +151,13 @@ func TestTerminatingPodsAreToldApart(t *testing.T) {
 		Assess("three run", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))).
 		Assess("after a scale-down, no more pods are reported ready than declared", neverMoreThanAskedFor(all(
 			hold("web-1", "web-2"), kubectl("scale", "statefulset", server, "--replicas=1"),
-			unready("Progressing: 3 pods exist, 1 are asked for; 2 pods are terminating, for which each has a grace period of 30 s"), readyIs("1/1"),
+			unready("Progressing: 3 pods exist, 1 are desired; 2 pods are terminating, each with a grace period of 30 s"), readyIs("1/1"),
 			letGo("web-1", "web-2"), scaleIs(1)))).
 		Assess("a pod that is being replaced does not count as ready", neverMoreThanAskedFor(all(
 			hold("web-0"), kubectl("delete", "pod", "web-0", "--wait=false"),
 			// The StatefulSet counts a terminating pod as ready, but not as up to date.
 			eventuallyPrints("1", "statefulset/web", ".status.readyReplicas"), eventuallyPrints("", "statefulset/web", ".status.updatedReplicas"),
-			unready("PodsNotReady: 0 of 1 pods are ready; 1 pod is terminating, for which it has a grace period of 30 s"), readyIs("0/1"),
+			unready("PodsNotReady: 0 of 1 pods are ready; 1 pod is terminating, with a grace period of 30 s"), readyIs("0/1"),
 			letGo("web-0"), scaleIs(1)))).
 		Feature())
 }

@@ -40,7 +40,13 @@ var actions = []struct {
 	{"undeclare", undeclare},
 	{"change the policy", changePolicy},
 	{"change the image", changeImage},
+	{"add or remove a variable", setVariable},
 	{"edit or remove the record annotation", editRecord},
+	{"scale under a hostile manager name", scaleAs},
+	{"remove the record of ownership", loseOwnership},
+	{"remove the status", removeStatus},
+	{"change or delete another child", meddle},
+	{"kubectl set image of the StatefulSet", setImage},
 	{"delete the StatefulSet", deleteStatefulSet},
 }
 
@@ -66,6 +72,7 @@ func removeReplicas(ctx context.Context, a *actor) error {
 // adds is someone who adds something to the StatefulSet, which then has to stay.
 func adds(what string, by func(scale.Requests, context.Context) (scale.Kept, error)) func(context.Context, *actor) error {
 	return func(ctx context.Context, a *actor) error {
+		a.rollouts.Add(1)
 		var kept scale.Kept
 		delete(a.foreign, what) // what replaces it may be there before the answer is
 		err := a.insist(ctx, func(ctx context.Context) (err error) {
@@ -105,10 +112,77 @@ func changePolicy(ctx context.Context, a *actor) error {
 }
 
 func changeImage(ctx context.Context, a *actor) error {
+	a.rollouts.Add(1)
 	a.image = fmt.Sprintf("registry.example/server:%d", 1+a.random.IntN(9))
 	return a.insist(ctx, func(ctx context.Context) error {
 		return a.requests.EditServer(ctx, `{"spec":{"image":%q}}`, a.image)
 	})
+}
+
+func setVariable(ctx context.Context, a *actor) error {
+	a.rollouts.Add(1)
+	a.hasVariable = a.random.IntN(2) == 0
+	return a.insist(ctx, func(ctx context.Context) error { return a.requests.SetVariable(ctx, a.hasVariable) })
+}
+
+func scaleAs(ctx context.Context, a *actor) error {
+	manager := scale.HostileManagers[a.random.IntN(len(scale.HostileManagers))]
+	return scales(func(r scale.Requests, ctx context.Context, replicas int32) error {
+		return r.ScaleAs(ctx, manager, replicas)
+	})(ctx, a)
+}
+
+// loseOwnership removes the record of ownership of a child. The operator acts before and afterwards: Kubernetes does not record who scales
+// while there is no record.
+func loseOwnership(ctx context.Context, a *actor) error {
+	if err := a.settle(ctx); err != nil {
+		return err
+	}
+	child := a.requests.RandomChild(a.random)
+	err := a.insist(ctx, func(ctx context.Context) error { return a.requests.LoseOwnership(ctx, child, a.random) })
+	if err != nil {
+		return err
+	}
+	return a.settle(ctx)
+}
+
+// removeStatus removes the status of the MCPServer. The operator acts before and afterwards: without a status, only the StatefulSet tells
+// which declaration was carried out.
+func removeStatus(ctx context.Context, a *actor) error {
+	if err := a.settle(ctx); err != nil {
+		return err
+	}
+	if err := a.insist(ctx, a.requests.RemoveStatus); err != nil {
+		return err
+	}
+	return a.settle(ctx)
+}
+
+// meddle changes or deletes a child that is not the StatefulSet.
+func meddle(ctx context.Context, a *actor) error {
+	if !a.mayMeddle() {
+		return nil
+	}
+	return a.insist(ctx, func(ctx context.Context) error { return a.requests.Meddle(ctx, a.random) })
+}
+
+// setImage sets another image than that of the MCPServer, which the operator restores.
+func setImage(ctx context.Context, a *actor) error {
+	if !a.mayMeddle() {
+		return nil
+	}
+	a.rollouts.Add(2)
+	return a.insist(ctx, func(ctx context.Context) error { return a.requests.SetImage(ctx, "registry.example/other:1") })
+}
+
+// mayMeddle reports whether the actor may change a field of the operator. More often than once a minute could be a fight, in which the
+// operator waits for minutes: see mayProvoke.
+func (a *actor) mayMeddle() bool {
+	if time.Since(a.meddled) < time.Minute {
+		return false
+	}
+	a.meddled = time.Now()
+	return true
 }
 
 func editRecord(ctx context.Context, a *actor) error {
@@ -183,4 +257,10 @@ func (a *actor) mayProvoke(ctx context.Context, takesBack func(scale.Model) bool
 	return a.takeBacks == nil || a.takeBacks.Count < 2 || time.Since(a.takeBacks.Since.Time) > 2*time.Minute, nil
 }
 
-func (a *actor) drawReplicas() int32 { return a.random.Int32N(mostReplicas + 1) }
+// drawReplicas draws small numbers more often: each pod costs time.
+func (a *actor) drawReplicas() int32 {
+	if a.random.IntN(10) == 0 {
+		return a.random.Int32N(mostReplicas + 1)
+	}
+	return a.random.Int32N(fewReplicas + 1)
+}

@@ -26,8 +26,9 @@ import (
 const (
 	// mostActions is how many actions follow each other before the operator is waited for.
 	mostActions = 3
-	// mostReplicas is how far the storm scales.
-	mostReplicas = 4
+	// mostReplicas is how far the storm scales, and fewReplicas how far it scales most of the time.
+	mostReplicas = 50
+	fewReplicas  = 4
 	// pause is the most that an actor waits between two steps.
 	pause = 500 * time.Millisecond
 	// lookInterval is how often an actor looks whether the operator has acted.
@@ -50,6 +51,13 @@ type actor struct {
 	image     string
 	foreign   map[string]scale.Kept // what it has added to the StatefulSet
 	takeBacks *v1alpha1.ScaleTakeBacks
+	// hasVariable is true if the MCPServer has the environment variable of scale.Requests.SetVariable.
+	hasVariable bool
+	// meddled is when the actor last changed a field of the operator.
+	meddled time.Time
+	// rollouts is how often the pod template may have changed, and versions are the StatefulSets that show how often it has.
+	rollouts atomic.Int32
+	versions []*appsv1.StatefulSet
 
 	now     step
 	steps   []step       // that are over
@@ -197,8 +205,9 @@ func (a *actor) endStep(until int64) {
 type live struct {
 	set    *appsv1.StatefulSet
 	server *v1alpha1.MCPServer
-	ours   bool // the operator owns the scale
-	asked  bool // everything but the scale is as asked
+	ours   bool  // the operator owns the scale
+	asked  bool  // everything but the scale is as asked
+	lacks  error // what is not
 }
 
 var replicasPath = fieldpath.MakePathOrDie("spec", "replicas")
@@ -217,8 +226,11 @@ func (a *actor) look(ctx context.Context) (*live, error) {
 		return l, err
 	}
 	l.ours = ownership.Owns(owners, ownership.Applier(applyconfigs.FieldManager))
-	l.asked = l.set.DeletionTimestamp == nil && metav1.IsControlledBy(l.set, l.server) &&
-		l.server.Status.ObservedGeneration == l.server.Generation && imageOf(l.set) == a.image
+	l.lacks = scale.JudgeTemplate(l.set, a.image, a.hasVariable)
+	if l.lacks == nil {
+		l.lacks = a.try(ctx, func(ctx context.Context) error { return a.requests.JudgeChildren(ctx, l.server) })
+	}
+	l.asked = l.set.DeletionTimestamp == nil && l.server.Status.ObservedGeneration == l.server.Generation && l.lacks == nil
 	return l, nil
 }
 
@@ -241,8 +253,7 @@ func (l *live) is(p possible) possible {
 	var is possible
 	for _, m := range p {
 		recorded := m.CarriedOut == nil || l.set.Annotations[v1alpha1.DeclaredReplicasAnnotation] == fmt.Sprint(*m.CarriedOut)
-		if *l.set.Spec.Replicas == m.Replicas && seen.Replicas == m.Replicas && l.ours == m.Ours &&
-			recorded && ptr.Equal(seen.DeclaredReplicas, m.CarriedOut) {
+		if *l.set.Spec.Replicas == m.Replicas && l.ours == m.Ours && recorded && scale.JudgeStatus(seen, m) == nil {
 			is = append(is, m)
 		}
 	}
@@ -254,11 +265,11 @@ func (l *live) String() string {
 		return fmt.Sprintf("StatefulSet %q and MCPServer %q with status %+v", l.set.Name, l.server.Name, l.server.Status)
 	}
 	return fmt.Sprintf("a StatefulSet at %d, owned by the operator: %t, record %q, image %s, being deleted: %t; the status has "+
-		"%d by %s, carried out %v, generation %d of %d, conditions %v",
+		"%d by %s, carried out %v, generation %d of %d, transfers %v, conditions %v; %v",
 		*l.set.Spec.Replicas, l.ours, l.set.Annotations[v1alpha1.DeclaredReplicasAnnotation], imageOf(l.set),
 		l.set.DeletionTimestamp != nil, l.server.Status.Scale.Replicas, l.server.Status.Scale.Owner,
 		ptr.Deref(l.server.Status.Scale.DeclaredReplicas, -1),
-		l.server.Status.ObservedGeneration, l.server.Generation, l.server.Status.Conditions)
+		l.server.Status.ObservedGeneration, l.server.Generation, l.server.Status.Scale.Transfers, l.server.Status.Conditions, l.lacks)
 }
 
 func imageOf(set *appsv1.StatefulSet) string {
@@ -281,7 +292,7 @@ func version(object client.Object) int64 {
 
 // create creates the MCPServer, which knows nothing of one before it.
 func (a *actor) create(ctx context.Context, spec v1alpha1.MCPServerSpec) error {
-	a.image, a.foreign, a.takeBacks = spec.Image, map[string]scale.Kept{}, nil
+	a.image, a.hasVariable, a.foreign, a.takeBacks = spec.Image, false, map[string]scale.Kept{}, nil
 	a.possible = possible{{Declared: spec.Replicas, Policy: spec.ReplicasConflictPolicy, Fresh: true, Replicas: -1}}
 	server := &v1alpha1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: a.requests.Key.Namespace, Name: a.requests.Key.Name}, Spec: spec,

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 
 	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/scale"
 )
 
 // step is the time up to a version of the StatefulSet, and what may happen in it.
@@ -39,16 +41,17 @@ type setVersion struct {
 	witness    string
 	byOperator bool // it is what a write of the operator made
 	created    bool
+	set        *appsv1.StatefulSet // nil if the witness does not say
 }
 
 func versionOf(set *appsv1.StatefulSet, witness string) setVersion {
-	return setVersion{name: set.Name, at: version(set), generation: set.Generation, replicas: *set.Spec.Replicas, witness: witness}
+	return setVersion{name: set.Name, at: version(set), generation: set.Generation, replicas: *set.Spec.Replicas, witness: witness, set: set}
 }
 
 // merge adds what another witness says of the same version.
 func (v setVersion) merge(other setVersion) setVersion {
 	v.generation = max(v.generation, other.generation)
-	v.byOperator, v.created = v.byOperator || other.byOperator, v.created || other.created
+	v.byOperator, v.created, v.set = v.byOperator || other.byOperator, v.created || other.created, cmp.Or(v.set, other.set)
 	return v
 }
 
@@ -84,6 +87,12 @@ func (s *storm) judge(t *testing.T) (versions int) {
 				t.Error(err)
 			}
 			s.judged[name] = now
+			if now.set != nil {
+				a.versions = append(a.versions, now.set)
+			}
+		}
+		if rollouts, most := scale.Rollouts(a.versions), int(a.rollouts.Load()); rollouts > most {
+			t.Errorf("the pod template of %s has changed %d times, allowed was %d", name, rollouts, most)
 		}
 		versions += len(seen[name])
 	}

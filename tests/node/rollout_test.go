@@ -98,7 +98,7 @@ func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 		if _, err := fmt.Sscanf(mcp.Status.Ready, "%d/%d", &ready, &wanted); err == nil && ready > wanted {
 			t.Errorf("status.ready is %s", mcp.Status.Ready)
 		}
-		terminating = terminating || strings.Contains(show(mcp), "2 pods are terminating, for which each has a grace period of 8 s")
+		terminating = terminating || strings.Contains(show(mcp), "2 pods are terminating, each with a grace period of 8 s")
 	}
 	manifest := func(image string) string {
 		return server("web", image, "args: [-stateless, -ignore-sigterm]", "terminationGracePeriodSeconds: 8")
