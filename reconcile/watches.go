@@ -41,7 +41,7 @@ var ownershipLost = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 
 // statusChangedByOthers ignores status writes of the operator, which set a later time in its entry in managedFields. A status
 // write of another writer must be corrected, because the status has the scale of a recreated StatefulSet. A writer that removes
-// fields may leave no entry in managedFields. Two status writes of the operator within one second also trigger a pass, which has
+// fields may leave no entry in managedFields, and a writer that removes the status removes the entry of the operator with it. Two status writes of the operator within one second also trigger a pass, which has
 // nothing to do.
 var statusChangedByOthers = predicate.Funcs{
 	CreateFunc: func(event.CreateEvent) bool { return false },
@@ -49,8 +49,11 @@ var statusChangedByOthers = predicate.Funcs{
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		before, isBefore := e.ObjectOld.(*v1alpha1.MCPServer)
 		after, isAfter := e.ObjectNew.(*v1alpha1.MCPServer)
-		return isBefore && isAfter && observe.ReportedAt(before).Equal(observe.ReportedAt(after)) &&
-			!equality.Semantic.DeepEqual(before.Status, after.Status)
+		if !isBefore || !isAfter || equality.Semantic.DeepEqual(before.Status, after.Status) {
+			return false
+		}
+		reported := observe.ReportedAt(after)
+		return reported == nil || reported.Equal(observe.ReportedAt(before))
 	},
 }
 

@@ -39,6 +39,7 @@ func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
 		{"somebody writes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseFailed), true},
 		{"somebody removes", server(1, v1alpha1.PhaseReady), server(1, ""), true},
 		{"somebody writes first", server(0, ""), server(0, v1alpha1.PhaseReady), true},
+		{"somebody removes the status", server(1, v1alpha1.PhaseReady), server(0, ""), true},
 		{"the spec changes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseReady), false},
 	} {
 		if got := statusChangedByOthers.Update(event.UpdateEvent{ObjectOld: row.before, ObjectNew: row.after}); got != row.looks {

@@ -199,6 +199,10 @@ func (m *maker) statefulSet() (Step, *Update) {
 		step.Action, step.Reason = Wait, "the Service does not exist yet. Its IP family determines the address on which the server listens"
 		return step, nil
 	}
+	if account := m.foreignAccount(); live == nil && account != "" {
+		step.Action, step.Reason = Wait, fmt.Sprintf("the MCPServer does not control ServiceAccount %q, which its pods would run as", account)
+		return step, nil
+	}
 	from := m.inputsDigest(cluster)
 	if live != nil && m.verdict.Action != scale.Release && len(m.memory.Residues.of(live)) == 0 {
 		if is, found := m.memory.Converged.findBuilt(m.Server, step.Child, live, from); found {
@@ -275,6 +279,16 @@ func (s *Step) isOfOwnership() bool {
 // forgetsDeclaration reports whether the status has a declaration that was removed.
 func (m *maker) forgetsDeclaration() bool {
 	return m.Server.Spec.Replicas == nil && m.Server.Status.Scale != nil && m.Server.Status.Scale.DeclaredReplicas != nil
+}
+
+// foreignAccount returns the name of the ServiceAccount that the operator would create for the pods, if another object has this name; empty
+// otherwise. Pods must not get the permissions of a ServiceAccount that the MCPServer does not name.
+func (m *maker) foreignAccount() string {
+	name := applyconfigs.ServiceAccountName(m.Server.Name)
+	if !applyconfigs.WantsServiceAccount(m.Server) || !m.IsForeign(observe.Child{Kind: observe.KindServiceAccount, Name: name}) {
+		return ""
+	}
+	return name
 }
 
 // familyOf returns the cluster with the IP family of the existing Services, because the family of a Service is immutable. A new Service gets

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -130,16 +131,18 @@ func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	s := &observe.Snapshot{Server: server, Fixed: fixed, Foreign: []observe.Foreign{
 		{Child: observe.Child{Kind: observe.KindService, Name: "mcp-web-proxy"}},
 	}}
-	var got []string
-	p := planOf(s, NewMemory())
-	for _, step := range p.Steps {
-		got = append(got, fmt.Sprintf("%s %s", step.Action, step.Child))
+	planned := func() (steps []string) {
+		for _, step := range planOf(s, NewMemory()).Steps {
+			steps = append(steps, fmt.Sprintf("%s %s", step.Action, step.Child))
+		}
+		return steps
 	}
+	got := planned()
 	const want = `[Create ServiceAccount "mcp-web" Create Service "mcp-web-headless" Refuse Service "mcp-web-proxy" Create PodDisruptionBudget "mcp-web" Create StatefulSet "web"]`
 	if fmt.Sprint(got) != want {
 		t.Errorf("got %v, wanted %s", got, want)
 	}
-	p = Make(s, scale.Decide(s.ScaleInput()), Settings{}, NewMemory())
+	p := Make(s, scale.Decide(s.ScaleInput()), Settings{}, NewMemory())
 	if step := p.StatefulSet(); step.Action != Wait {
 		t.Errorf("a StatefulSet before it is known where its server has to listen: %s", step.Action)
 	}
@@ -147,6 +150,14 @@ func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	p = planOf(s, NewMemory())
 	if step := p.StatefulSet(); step.Action != Wait {
 		t.Errorf("a StatefulSet whose pods of before are still there: %s", step.Action)
+	}
+	s.Stray, s.Foreign = nil, []observe.Foreign{{Child: observe.Child{Kind: observe.KindServiceAccount, Name: "mcp-web"}}}
+	if got := planned(); !slices.Contains(got, `Wait StatefulSet "web"`) {
+		t.Errorf("with a ServiceAccount of another team: got %v", got)
+	}
+	server.Spec.ServiceAccount = ptr.To("tools")
+	if got := planned(); !slices.Contains(got, `Create StatefulSet "web"`) {
+		t.Errorf("with a ServiceAccount that the MCPServer names: got %v", got)
 	}
 }
 
