@@ -55,7 +55,7 @@ spec: {selector: {app: other}, ports: [{port: 80}]}
 		{"StatefulSet", "web", foreignStatefulSet, &appsv1.StatefulSet{}},
 		{"Service", "mcp-web-proxy", foreignService("mcp-web-proxy"), &corev1.Service{}},
 		{"Service", "mcp-web-headless", foreignService("mcp-web-headless"), &corev1.Service{}},
-		{"ServiceAccount", "mcp-web", "{apiVersion: v1, kind: ServiceAccount, metadata: {name: mcp-web}}", &corev1.ServiceAccount{}},
+		{"ServiceAccount", "mcp-web", "{apiVersion: v1, kind: ServiceAccount, metadata: {name: mcp-web, labels: {team: a}}}", &corev1.ServiceAccount{}},
 	} {
 		var before string
 		testEnv.Test(t, feature(foreign.kind+" "+foreign.name).
