@@ -12,7 +12,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestTheMetricShowsThePresentOwnerOfEachScale: by kind, because any writer can choose the name of its field manager.
+// TestTheMetricShowsThePresentOwnerOfEachScale verifies the metric of the owners. It shows kinds, because any writer can choose the name of its
+// field manager.
 func TestTheMetricShowsThePresentOwnerOfEachScale(t *testing.T) {
 	server := func(name, owner string) *v1alpha1.MCPServer {
 		server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name}}

@@ -16,10 +16,10 @@ func TestTheNextLookIsAtTheFirstThatIsDue(t *testing.T) {
 	now := metav1.Now()
 	s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: now}
 	if got := nextLook(s, plan.Plan{}, nil, false, 0); got != 0 {
-		t.Errorf("without a need: %s", got)
+		t.Errorf("without a reason: %s", got)
 	}
 	if got := nextLook(s, plan.Plan{}, nil, true, 0); got != settleAfter {
-		t.Errorf("on a status from before a write: %s", got)
+		t.Errorf("with a stale status: %s", got)
 	}
 	field := plan.Results{{Step: plan.Step{Action: plan.BackOff, Until: now.Add(5 * time.Minute)}, Outcome: plan.Nothing}}
 	if got := nextLook(s, plan.Plan{}, field, false, 0); got != 5*time.Minute {
@@ -28,14 +28,14 @@ func TestTheNextLookIsAtTheFirstThatIsDue(t *testing.T) {
 	s.Server.Status.Scale = &v1alpha1.ScaleStatus{TakeBacks: &v1alpha1.ScaleTakeBacks{From: "kubectl", Count: scale.FightAfter, Since: now, Last: now}}
 	fight := plan.Plan{Scale: scale.Verdict{Action: scale.BackOff, RetryAt: now.Add(10 * time.Second)}}
 	if got := nextLook(s, fight, field, false, 0); got != 10*time.Second {
-		t.Errorf("with one over the scale as well: %s", got)
+		t.Errorf("with a fight over the scale as well: %s", got)
 	}
 	if got := nextLook(s, fight, field, false, 2*time.Second); got != 2*time.Second {
-		t.Errorf("with a report that waits as well: %s", got)
+		t.Errorf("with a delayed report as well: %s", got)
 	}
 }
 
-// TestStrayPodsAreLookedAtLessAndLessOften, because each check is a request to the API server.
+// TestStrayPodsAreLookedAtLessAndLessOften verifies that the interval grows, because each check is a request to the API server.
 func TestStrayPodsAreLookedAtLessAndLessOften(t *testing.T) {
 	s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.Now(), Stray: []string{"web-0"}}
 	for unready, want := range map[time.Duration]time.Duration{0: settleAfter, 20 * time.Second: 10 * time.Second, time.Hour: strayMost} {

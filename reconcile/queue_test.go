@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// TestANamespaceLeavesAWorkerToOthers: while three of four workers serve one namespace, the fourth serves the others, even if the first
-// namespace has a backlog.
+// TestANamespaceLeavesAWorkerToOthers verifies that at most three of four workers serve one namespace. The fourth worker serves other namespaces,
+// even if the first namespace has a backlog.
 func TestANamespaceLeavesAWorkerToOthers(t *testing.T) {
 	q := newQueue(t, 4)
 	for i := range 100 {
@@ -40,8 +40,8 @@ func TestANamespaceLeavesAWorkerToOthers(t *testing.T) {
 	}
 }
 
-// TestARequestThatWaitsHasItsTurn: requests are served in order. A request with a higher priority comes first, even if its priority was raised
-// while it waited. No later request of the namespace comes before it.
+// TestARequestThatWaitsHasItsTurn verifies that waiting requests are served in order. A request with a higher priority comes first, even if its
+// priority was raised while it waited. No later request of the namespace comes before it.
 func TestARequestThatWaitsHasItsTurn(t *testing.T) {
 	q := newQueue(t, 2)
 	q.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(handler.LowPriority)}, request("busy", 0), request("busy", 1), request("busy", 2), request("busy", 3))
@@ -61,7 +61,7 @@ func TestARequestThatWaitsHasItsTurn(t *testing.T) {
 	}
 }
 
-// TestARequestThatWaitsKeepsItsFailures: waiting does not count as a success, which would reset the delay of a failing request.
+// TestARequestThatWaitsKeepsItsFailures verifies that waiting does not count as a success. A success would reset the delay of a failing request.
 func TestARequestThatWaitsKeepsItsFailures(t *testing.T) {
 	q := newQueue(t, 2)
 	q.Add(request("busy", 0))
@@ -69,7 +69,7 @@ func TestARequestThatWaitsKeepsItsFailures(t *testing.T) {
 	q.AddRateLimited(request("busy", 1))
 	allWait(t, q, 1)
 	if got := q.NumRequeues(request("busy", 1)); got != 1 {
-		t.Errorf("it counts %d failures, want 1", got)
+		t.Errorf("the request has %d failures, want 1", got)
 	}
 	q.Done(running)
 	if got := next(t, q); got != request("busy", 1) {
@@ -77,7 +77,7 @@ func TestARequestThatWaitsKeepsItsFailures(t *testing.T) {
 	}
 }
 
-// TestNoRequestIsLost: with many workers, many namespaces, and requests that arrive while they are served.
+// TestNoRequestIsLost tests many workers, many namespaces, and requests that are added again while they are served.
 func TestNoRequestIsLost(t *testing.T) {
 	const workers, namespaces, requests, rounds = 8, 5, 40, 5
 	q := newQueue(t, workers)
@@ -128,7 +128,7 @@ func TestNoRequestIsLost(t *testing.T) {
 		t.Errorf("%d workers served one namespace at a time", most)
 	}
 	if len(q.namespaces) > 0 {
-		t.Errorf("%d namespaces are remembered", len(q.namespaces))
+		t.Errorf("%d namespaces are still in memory", len(q.namespaces))
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAStatusThatOthersChangeIsLookedAt, also if another writer removes fields, which leaves no entry in managedFields. A status
-// write of the operator is ignored.
+// TestAStatusThatOthersChangeIsLookedAt verifies that a status write of another writer triggers a pass, even if it only removes fields,
+// which leaves no entry in managedFields. A status write of the operator triggers no pass.
 func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
 	server := func(reported int64, phase v1alpha1.Phase) *v1alpha1.MCPServer {
 		server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Phase: phase}}
@@ -36,10 +36,10 @@ func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
 	}{
 		{"the operator writes for the first time", server(0, ""), server(1, v1alpha1.PhaseReady), false},
 		{"the operator writes again", server(1, v1alpha1.PhasePending), server(2, v1alpha1.PhaseReady), false},
-		{"somebody writes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseFailed), true},
-		{"somebody removes", server(1, v1alpha1.PhaseReady), server(1, ""), true},
-		{"somebody writes first", server(0, ""), server(0, v1alpha1.PhaseReady), true},
-		{"somebody removes the status", server(1, v1alpha1.PhaseReady), server(0, ""), true},
+		{"another writer writes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseFailed), true},
+		{"another writer removes a field", server(1, v1alpha1.PhaseReady), server(1, ""), true},
+		{"another writer writes first", server(0, ""), server(0, v1alpha1.PhaseReady), true},
+		{"another writer removes the status", server(1, v1alpha1.PhaseReady), server(0, ""), true},
 		{"the spec changes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseReady), false},
 	} {
 		if got := statusChangedByOthers.Update(event.UpdateEvent{ObjectOld: row.before, ObjectNew: row.after}); got != row.looks {
@@ -48,8 +48,8 @@ func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
 	}
 }
 
-// TestWhatIsToBeCarriedOutComesBeforeReports: an MCPServer that was edited, whose child was deleted, or whose child another writer
-// has changed does not wait behind MCPServers that most likely need only a status write.
+// TestWhatIsToBeCarriedOutComesBeforeReports verifies the priorities. If an MCPServer was edited, or its child was deleted or changed by another
+// writer, it does not wait for MCPServers that most likely need only a status write.
 func TestWhatIsToBeCarriedOutComesBeforeReports(t *testing.T) {
 	queue := priorityqueue.New[reconcile.Request]("test")
 	defer queue.ShutDown()
@@ -91,11 +91,11 @@ func TestWhoHasChangedAChild(t *testing.T) {
 	}{
 		{"nobody", ours, 1, false},
 		{"the operator", entry(applyconfigs.FieldManager, "", 2, `{"f:spec":{}}`), 2, false},
-		{"somebody who removes what the operator has applied", entry(applyconfigs.FieldManager, "", 1, `{"f:spec":{}}`), 1, true},
+		{"another writer, which removes a field of the operator", entry(applyconfigs.FieldManager, "", 1, `{"f:spec":{}}`), 1, true},
 		{"a controller, in its status", entry("kube-controller-manager", "status", 2, `{"f:status":{}}`), 1, false},
 		{"kubectl scale", entry("kubectl", "scale", 2, `{"f:spec":{}}`), 2, true},
 		{"kubectl label", entry("kubectl-label", "", 2, `{"f:metadata":{}}`), 1, true},
-		{"somebody who is not recorded", ours, 2, true},
+		{"a writer without an entry", ours, 2, true},
 	} {
 		before, after := &appsv1.StatefulSet{}, &appsv1.StatefulSet{}
 		before.Generation, before.ManagedFields = 1, []metav1.ManagedFieldsEntry{ours}
@@ -106,33 +106,34 @@ func TestWhoHasChangedAChild(t *testing.T) {
 	}
 }
 
-// TestOwnersChanged: a new owner reference triggers a pass, a status write does not.
+// TestALostRecordOfOwnershipIsNoticed verifies that the loss of the operator's entry in managedFields triggers a pass.
 func TestALostRecordOfOwnershipIsNoticed(t *testing.T) {
 	entry := metav1.ManagedFieldsEntry{Manager: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply}
 	before := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{entry, {Manager: "kubectl"}}}}
 	lost, kept := before.DeepCopy(), before.DeepCopy()
 	lost.ManagedFields, kept.ManagedFields = before.ManagedFields[1:], before.ManagedFields[:1]
 	if !ownershipLost.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: lost}) {
-		t.Error("a record that is lost goes unnoticed")
+		t.Error("the loss of the operator's entry does not trigger a pass")
 	}
 	if ownershipLost.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: kept}) {
-		t.Error("the record of somebody else asks for a pass")
+		t.Error("the loss of another manager's entry triggers a pass")
 	}
 }
 
+// TestOwnersChanged verifies that a change of the owner references triggers a pass, and that a status write does not.
 func TestOwnersChanged(t *testing.T) {
 	before := &policyv1.PodDisruptionBudget{}
 	status := before.DeepCopy()
 	status.Status.CurrentHealthy = 3
 	if ownersChanged.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: status}) {
-		t.Error("a status asks for a pass")
+		t.Error("a status write triggers a pass")
 	}
 	given := before.DeepCopy()
 	given.OwnerReferences = []metav1.OwnerReference{{Kind: "MCPServer", Name: "web"}}
 	if !ownersChanged.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: given}) {
-		t.Error("an object that is given to an MCPServer goes unnoticed")
+		t.Error("an added owner reference does not trigger a pass")
 	}
 	if !ownersChanged.Update(event.UpdateEvent{ObjectOld: given, ObjectNew: before}) {
-		t.Error("an object that is taken from an MCPServer goes unnoticed")
+		t.Error("a removed owner reference does not trigger a pass")
 	}
 }

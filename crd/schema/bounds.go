@@ -6,14 +6,14 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// mostEntries is the number of entries that a list or a map may have at most, unless its type says otherwise. No pod has as many. Without a
-// bound, one MCPServer could have tens of thousands of entries, and each pass over it would cost the operator a good part of a second.
+// mostEntries is the maximum number of entries in a list or a map, unless its type declares another maximum. Pods have fewer entries. Without a
+// maximum, an MCPServer could have tens of thousands of entries, and each pass of the operator over it could take a large part of a second.
 const mostEntries = 256
 
-// moreEntries are the lists that may have more: generated manifests have hundreds of them.
+// moreEntries are the maximums of lists that may have more entries. Generated manifests have hundreds of entries in these lists.
 var moreEntries = map[string]int64{"env": 512, "args": 512}
 
-// boundSpec bounds the lists and maps in the spec of a version of the CRD.
+// boundSpec adds a maximum to all lists and maps in the spec of a version of the CRD.
 func boundSpec(version map[string]any) error {
 	at := []string{"schema", "openAPIV3Schema", "properties", "spec"}
 	spec, _, err := unstructured.NestedMap(version, at...)
@@ -27,7 +27,7 @@ func boundSpec(version map[string]any) error {
 	return nil
 }
 
-// bound bounds the schema of a field and of everything in it.
+// bound adds a maximum to all lists and maps in the schema of a field, including the field itself.
 func bound(name string, schema map[string]any) {
 	most, isMore := moreEntries[name]
 	if !isMore {
@@ -48,7 +48,7 @@ func bound(name string, schema map[string]any) {
 	}
 }
 
-// boundIn bounds the schema under a key of a map, if there is one.
+// boundIn calls bound for the schema under a key of a map, if the key exists.
 func boundIn(parent map[string]any, name, key string) {
 	if schema, isSchema := parent[key].(map[string]any); isSchema {
 		bound(name, schema)

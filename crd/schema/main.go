@@ -1,5 +1,5 @@
-// Command schema reads the CRD of MCPServer from standard input, adds the schema of a PodTemplateSpec and a bound on every list and map, and
-// writes the CRD to standard output.
+// Command schema reads the CRD of MCPServer from standard input, adds the schema of a PodTemplateSpec and a maximum for every list and map in
+// the spec, and writes the CRD to standard output.
 package main
 
 import (
@@ -24,7 +24,7 @@ func run(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("reading the CRD: %w", err)
 	}
-	// The typed CRD would be written with an empty status.
+	// The typed CRD would be written with an empty status, so this is a map.
 	var definition map[string]any
 	if err := yaml.Unmarshal(content, &definition); err != nil {
 		return fmt.Errorf("parsing the CRD: %w", err)

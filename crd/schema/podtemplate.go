@@ -16,10 +16,9 @@ const corePackage = "k8s.io/api/core/v1"
 
 // templateSchema returns the schema of a partial PodTemplateSpec.
 //
-// The Go type of spec.podTemplateSpec is raw JSON, because a Go struct cannot tell a zero value from an absent field. The CRD needs the schema
-// nevertheless: with it, the API server refuses unknown fields, and two appliers of one MCPServer can own different entries of a list. The
-// schema has no descriptions. With descriptions, the CRD would be too large for the annotation in which a client-side kubectl apply records
-// it.
+// The Go type of spec.podTemplateSpec is raw JSON, because a Go struct cannot tell a zero value from an absent field. The CRD still
+// needs the schema: the API server then rejects unknown fields, and two appliers of an MCPServer can own different entries of a list. The schema
+// has no descriptions. With descriptions, the CRD would be too large for the annotation in which a client-side kubectl apply stores it.
 func templateSchema() (*apiext.JSONSchemaProps, error) {
 	roots, err := loader.LoadRoots(corePackage)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestEveryListIsBounded: one tenant's MCPServer cannot be as large as the store takes.
+// TestEveryListIsBounded verifies that each list and map in the spec has a maximum. Otherwise, an MCPServer could be as large as etcd permits.
 func TestEveryListIsBounded(t *testing.T) {
 	content, err := os.ReadFile("../../deploy/crd/toolhive.stacklok.dev_mcpservers.yaml")
 	if err != nil {
@@ -24,12 +24,12 @@ func TestEveryListIsBounded(t *testing.T) {
 		if schema.Type == "array" {
 			lists++
 			if schema.MaxItems == nil || *schema.MaxItems > 512 {
-				t.Errorf("list %s is not bounded", path)
+				t.Errorf("list %s has no maximum, or one over 512", path)
 			}
 		}
 		if schema.AdditionalProperties != nil && schema.AdditionalProperties.Schema != nil {
 			if schema.MaxProperties == nil {
-				t.Errorf("map %s is not bounded", path)
+				t.Errorf("map %s has no maximum", path)
 			}
 			look(path+"{}", schema.AdditionalProperties.Schema)
 		}

@@ -9,35 +9,35 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAPassOnAStatusFromBeforeAWriteIsRepeated: until the cache has the write, and not later.
+// TestAPassOnAStatusFromBeforeAWriteIsRepeated verifies that a pass counts as stale until the cache contains the last status write.
 func TestAPassOnAStatusFromBeforeAWriteIsRepeated(t *testing.T) {
 	server := func(uid types.UID, version string) *v1alpha1.MCPServer {
 		return &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: uid, ResourceVersion: version}}
 	}
 	var writes statusWrites
 	if writes.areAhead(server("a", "99")) {
-		t.Error("ahead without a write")
+		t.Error("stale without a write")
 	}
 	writes.remember(server("a", "100"))
 	if !writes.areAhead(server("a", "99")) {
-		t.Error("an older version is not noticed")
+		t.Error("an older version does not count as stale")
 	}
 	if writes.areAhead(server("a", "100")) || len(writes.last) > 0 {
-		t.Error("still ahead when the cache shows the write")
+		t.Error("stale although the cache contains the write")
 	}
 	writes.remember(server("a", "100"))
 	if writes.areAhead(server("b", "99")) {
-		t.Error("ahead of another MCPServer of the name")
+		t.Error("stale for another MCPServer of the same name")
 	}
 	writes.remember(server("a", "100"))
 	writes.forget(types.NamespacedName{Namespace: "team", Name: "web"})
 	if len(writes.last) > 0 {
-		t.Error("an MCPServer that is gone is remembered")
+		t.Error("a deleted MCPServer is still in memory")
 	}
 }
 
-// TestAPartOfAStatusIsWritten verifies that the record of the scale can be written after somebody has removed the status: the schema refuses
-// an empty phase.
+// TestAPartOfAStatusIsWritten verifies that the record of the scale can be written after another client has removed the status. The schema
+// rejects an empty phase.
 func TestAPartOfAStatusIsWritten(t *testing.T) {
 	got := statusConfiguration(&v1alpha1.MCPServerStatus{Scale: &v1alpha1.ScaleStatus{Replicas: 3}})
 	if got.Phase != nil || got.Scale == nil || *got.Scale.Replicas != 3 {

@@ -103,7 +103,7 @@ func ran(time time.Duration, exitCode int32, reason string) corev1.ContainerStat
 	}
 }
 
-// restarted sets a container that runs again after a number of restarts.
+// restarted sets a container that runs again after the given number of restarts.
 func restarted(times int32) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		unready(pod)
@@ -132,7 +132,7 @@ func deletedTo(at time.Time) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.DeletionTimestamp = &metav1.Time{Time: at} }
 }
 
-// TestPod has one cause per row. The messages of the kubelet and of the scheduler are real ones.
+// TestPod tests one cause per row. The messages are those of a real kubelet and a real scheduler.
 func TestPod(t *testing.T) {
 	const silent = `container "mcp" does not answer on port 8080. The server may still be starting. If the server listens only on 127.0.0.1, probes and clients cannot reach it: ` +
 		`configure it to listen on the address in MCP_HOST or FASTMCP_HOST. If it listens on another port, set spec.mcpPort. ` +
@@ -268,7 +268,7 @@ func TestPod(t *testing.T) {
 	}
 }
 
-// TestTheSameIsToldWhileItGoesOn: while the kubelet waits, retries and fails again, the finding does not change.
+// TestTheSameIsToldWhileItGoesOn verifies that the finding does not change while the kubelet waits, retries and fails again.
 func TestTheSameIsToldWhileItGoesOn(t *testing.T) {
 	crash, noProgram := ran(time.Minute, 3, "Error"), ran(0, 128, "StartError")
 	const pull = `failed to resolve reference "r.example/a:1": not found`
@@ -313,7 +313,7 @@ func TestTheSameIsToldWhileItGoesOn(t *testing.T) {
 	}
 }
 
-// TestTextOfOthersIsBounded: the last output of a program is cut at its beginning, a message at its end.
+// TestTextOfOthersIsBounded verifies that long texts are truncated: the last output of a program at its beginning, a message at its end.
 func TestTextOfOthersIsBounded(t *testing.T) {
 	long := strings.Repeat("ä", 10_000)
 	last := Pod(pod(ended(corev1.ContainerStateTerminated{ExitCode: 1, Message: long + "end"})), server, now)
@@ -327,7 +327,7 @@ func TestTextOfOthersIsBounded(t *testing.T) {
 	}
 }
 
-// TestLookAgain: if a problem shows only by the passing of time, the next check is due at that time.
+// TestLookAgain verifies the time of the next check. Some problems show only after some time without an event.
 func TestLookAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		pod  *corev1.Pod
@@ -360,7 +360,7 @@ func TestLookAgain(t *testing.T) {
 	}
 }
 
-// TestWasKilled: reported for ten minutes, and only for a container that works again.
+// TestWasKilled verifies that an OOM kill is reported for ten minutes, and only for a container that is ready again.
 func TestWasKilled(t *testing.T) {
 	killed := func(age time.Duration) func(*corev1.Pod) {
 		return func(pod *corev1.Pod) {
@@ -377,7 +377,7 @@ func TestWasKilled(t *testing.T) {
 	}
 	for name, pod := range map[string]*corev1.Pod{"serves": pod(), "was killed long ago": pod(killed(10 * time.Minute)), "is down": pod(killed(0), unready)} {
 		if finding, _ := WasKilled(pod, now); finding != nil {
-			t.Errorf("of one that %s it says %v", name, finding)
+			t.Errorf("for a pod that %s, the finding is %v", name, finding)
 		}
 	}
 }
@@ -386,7 +386,7 @@ func eventAt(reason, note string, age time.Duration) eventsv1.Event {
 	return eventsv1.Event{Reason: reason, Note: note, DeprecatedLastTimestamp: metav1.NewTime(now.Add(-age))}
 }
 
-// TestCreation: the newest event about a missing pod counts.
+// TestCreation verifies that the newest event about a missing pod determines the finding.
 func TestCreation(t *testing.T) {
 	const quota = `create Pod web-1 in StatefulSet web failed error: pods "web-1" is forbidden: exceeded quota: q, requested: pods=1`
 	const claim = `create Claim data-web-1 for Pod web-1 in StatefulSet web failed error: persistentvolumeclaims "data-web-1" is forbidden: exceeded quota: q.`
@@ -419,7 +419,7 @@ func TestCreation(t *testing.T) {
 	}
 }
 
-// TestStart: the newest event with a reason counts, not an event that only repeats that a volume is not mounted.
+// TestStart verifies that the newest event with a cause determines the finding, not an event that only repeats that a volume is not mounted.
 func TestStart(t *testing.T) {
 	absent := eventAt("FailedMount", `MountVolume.SetUp failed for volume "v" : configmap "c" not found`, 3*time.Minute)
 	vague := eventAt("FailedMount", "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[]: context deadline exceeded", 0)
@@ -461,7 +461,7 @@ func TestSurplus(t *testing.T) {
 	}
 }
 
-// TestSurplusIsBounded: a scale may go down by hundreds.
+// TestSurplusIsBounded verifies that the message is short even if hundreds of pods are surplus.
 func TestSurplusIsBounded(t *testing.T) {
 	var surplus []string
 	for ordinal := range int32(300) {
@@ -473,7 +473,7 @@ func TestSurplusIsBounded(t *testing.T) {
 	}
 }
 
-// TestOutOfPlace: pods are compared by ordinal, and a pod that is being deleted is neither missing nor surplus.
+// TestOutOfPlace verifies that pods are compared by ordinal. A pod that is being deleted is neither missing nor surplus.
 func TestOutOfPlace(t *testing.T) {
 	named := func(names ...string) (pods []*corev1.Pod) {
 		for _, name := range names {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestTheDocsHaveEveryReason: docs/operations.md explains each reason of a status.
+// TestTheDocsHaveEveryReason verifies that docs/operations.md explains each reason of a status.
 func TestTheDocsHaveEveryReason(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {

@@ -53,14 +53,14 @@ func TestTheCacheHoldsOfOtherObjectsWhatIsToldOfThem(t *testing.T) {
 	}
 	server, child := &v1alpha1.MCPServer{}, Child{KindService, "mcp-web-proxy"}
 	if got, want := foreign(server, child, kept), foreign(server, child, other); !reflect.DeepEqual(got, want) {
-		t.Errorf("what is told is %v, wanted %v", got, want)
+		t.Errorf("the report is %v, wanted %v", got, want)
 	}
 	if client.ObjectKeyFromObject(kept) != client.ObjectKeyFromObject(other) || kept.GetUID() != types.UID("1") ||
 		kept.GetResourceVersion() != "7" {
-		t.Errorf("it is another object: %v", kept)
+		t.Errorf("the cached object is another object: %v", kept)
 	}
 	if kept.GetLabels() != nil || len(held.(*corev1.Service).Spec.Ports) > 0 || kept.GetManagedFields()[0].FieldsV1 != nil {
-		t.Errorf("more than that is held: %v", held)
+		t.Errorf("the cache contains unneeded fields: %v", held)
 	}
 }
 
@@ -80,17 +80,18 @@ func TestTheCacheHoldsOfAnAutoscalerWhatIsLookedAt(t *testing.T) {
 	}
 	kept, isAutoscaler := held.(*autoscalingv2.HorizontalPodAutoscaler)
 	if !isAutoscaler || targetOf(kept) != targetOf(hpa) || scale.AutoscalerName(kept) != "ScaledObject/web" || kept.Spec.MaxReplicas != 4 {
-		t.Errorf("something is missing: %v", held)
+		t.Errorf("a needed field is missing: %v", held)
 	}
 	if !HasScaledToZero(kept) {
-		t.Fatalf("it does not say that it has scaled to 0: %v", held)
+		t.Fatalf("the condition ScaledToZero is missing: %v", held)
 	}
 	if kept.Status.CurrentReplicas != 0 || kept.ManagedFields != nil || kept.Status.Conditions[0].Message != "" {
-		t.Errorf("more than that is held: %v", held)
+		t.Errorf("the cache contains unneeded fields: %v", held)
 	}
 }
 
-// TestTheCacheHoldsOfAPodWhatThereIsToTell, and little of a serving pod.
+// TestTheCacheHoldsOfAPodWhatThereIsToTell verifies that the cached part of a pod leads to the same findings as the whole pod. The cache keeps
+// little of a serving pod.
 func TestTheCacheHoldsOfAPodWhatThereIsToTell(t *testing.T) {
 	for name, state := range podStates {
 		pod := state.pod.DeepCopy()
@@ -101,16 +102,16 @@ func TestTheCacheHoldsOfAPodWhatThereIsToTell(t *testing.T) {
 		}
 		kept, isPod := held.(*corev1.Pod)
 		if !isPod {
-			t.Fatalf("it holds %T", held)
+			t.Fatalf("the cache contains a %T", held)
 		}
 		server, later := diagnosis.Server{Container: "mcp", Port: 1}, time.Now().Add(time.Hour)
 		if !equality.Semantic.DeepEqual(diagnosis.Pod(kept, server, later), diagnosis.Pod(pod, server, later)) ||
 			tellOf(kept) != tellOf(pod) || worthALook(kept) != worthALook(pod) ||
 			diagnosis.LookAgain(kept, time.Now()).Round(time.Second) != diagnosis.LookAgain(pod, time.Now()).Round(time.Second) {
-			t.Errorf("of a pod that %s the cache tells something else", name)
+			t.Errorf("for a pod that %s, the cached part leads to another finding", name)
 		}
 		if len(kept.Spec.Containers) > 0 || (name == "serves" && len(kept.Status.ContainerStatuses) > 0) {
-			t.Errorf("of a pod that %s the cache holds more than that: %+v", name, kept)
+			t.Errorf("for a pod that %s, the cache contains unneeded fields: %+v", name, kept)
 		}
 	}
 }
@@ -139,11 +140,11 @@ func TestAnAutoscalerAsksForAPassWhenItHasScaled(t *testing.T) {
 	busy.Status.CurrentReplicas = 2
 	busy.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.AbleToScale, Status: corev1.ConditionTrue}}
 	if AutoscalerChanged.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: busy}) {
-		t.Error("what is not looked at asks for a pass")
+		t.Error("a change of an unused field triggers a pass")
 	}
 	scaled := before.DeepCopy()
 	scaled.Status.DesiredReplicas, scaled.Status.LastScaleTime = 2, ptr.To(metav1.Now())
 	if !AutoscalerChanged.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: scaled}) {
-		t.Error("that it has scaled goes unnoticed")
+		t.Error("a change of the desired scale does not trigger a pass")
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestWhoseAForeignObjectIs: an object is deleted by the garbage collector, was created by the operator, or belongs to another owner.
+// TestWhoseAForeignObjectIs verifies how a foreign object is classified: left over from an earlier MCPServer (the garbage collector deletes it),
+// created by the operator, or neither.
 func TestWhoseAForeignObjectIs(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "new"}}
 	owned := func(kind, name string) []metav1.OwnerReference {
@@ -23,16 +24,16 @@ func TestWhoseAForeignObjectIs(t *testing.T) {
 		managers       []metav1.ManagedFieldsEntry
 		leftover, made bool
 	}{
-		"of an earlier MCPServer of the name":     {owned("MCPServer", "web"), ours, true, false},
-		"of another MCPServer":                    {owned("MCPServer", "other"), ours, false, false},
-		"of another kind":                         {owned("Other", "web"), ours, false, false},
-		"made by the operator, without an owner":  {nil, ours, false, true},
-		"made by somebody else, without an owner": {nil, []metav1.ManagedFieldsEntry{{Manager: "helm"}}, false, false},
+		"of an earlier MCPServer of this name":         {owned("MCPServer", "web"), ours, true, false},
+		"of another MCPServer":                         {owned("MCPServer", "other"), ours, false, false},
+		"of another kind":                              {owned("Other", "web"), ours, false, false},
+		"created by the operator, without an owner":    {nil, ours, false, true},
+		"created by another manager, without an owner": {nil, []metav1.ManagedFieldsEntry{{Manager: "helm"}}, false, false},
 	} {
 		object := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "mcp-web-proxy", OwnerReferences: row.owners, ManagedFields: row.managers}}
 		got := foreign(server, Child{KindService, object.Name}, object)
 		if got.Leftover != row.leftover || got.Made != row.made {
-			t.Errorf("%s: left over %t, made %t", name, got.Leftover, got.Made)
+			t.Errorf("%s: Leftover is %t, Made is %t", name, got.Leftover, got.Made)
 		}
 	}
 }

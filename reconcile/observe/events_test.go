@@ -62,7 +62,8 @@ func servingPods(names ...string) (pods []*corev1.Pod) {
 	return pods
 }
 
-// TestEventsAreAskedForOnlyWhenNothingElseExplains a problem that lasts.
+// TestEventsAreAskedForOnlyWhenNothingElseExplains verifies that the operator lists events only for a lasting problem without another
+// explanation.
 func TestEventsAreAskedForOnlyWhenNothingElseExplains(t *testing.T) {
 	const refused = "create Pod web-0 in StatefulSet web failed error: exceeded quota"
 	inOrder, unseen, goes := setWith(1), setWith(1), setWith(1)
@@ -78,18 +79,18 @@ func TestEventsAreAskedForOnlyWhenNothingElseExplains(t *testing.T) {
 		reason  diagnosis.Reason // of the finding; empty if no request is sent
 		wait    time.Duration    // until the next check
 	}{
-		"all pods are there":                          {setWith(2), servingPods("web-0", "web-1"), time.Minute, "", 0},
-		"one is missing":                              {setWith(1), servingPods("web-1"), blockedAfter, diagnosis.PodNotCreated, blockedAfter},
-		"one is missing since a moment":               {setWith(1), servingPods("web-1"), time.Second, "", 2 * time.Second},
-		"one is missing since long":                   {setWith(1), servingPods("web-1"), time.Minute, diagnosis.PodNotCreated, 30 * time.Second},
-		"one is missing since very long":              {setWith(1), servingPods("web-1"), time.Hour, diagnosis.PodNotCreated, askMost},
-		"the controller has not looked yet":           {unseen, servingPods("web-1"), time.Minute, "", 0},
-		"the StatefulSet goes":                        {goes, servingPods("web-1"), time.Minute, "", 0},
-		"the cache does not show the last pod yet":    {setWith(2), servingPods("web-0"), time.Minute, "", 0},
-		"one is too many, and will be deleted":        {setWith(3), servingPods("web-0", "web-1", "web-2"), time.Minute, "", 0},
-		"one is too many, for one that is missing":    {setWith(2), servingPods("web-1", "web-2"), time.Minute, diagnosis.SurplusPods, 30 * time.Second},
-		"one is missing, and is next":                 {inOrder, servingPods("web-1"), time.Minute, diagnosis.PodNotCreated, 30 * time.Second},
-		"one is missing, and waits for one before it": {inOrder, broken, time.Minute, "", 0},
+		"all pods exist":                                  {setWith(2), servingPods("web-0", "web-1"), time.Minute, "", 0},
+		"a pod is missing":                                {setWith(1), servingPods("web-1"), blockedAfter, diagnosis.PodNotCreated, blockedAfter},
+		"a pod is missing for a second":                   {setWith(1), servingPods("web-1"), time.Second, "", 2 * time.Second},
+		"a pod is missing for a minute":                   {setWith(1), servingPods("web-1"), time.Minute, diagnosis.PodNotCreated, 30 * time.Second},
+		"a pod is missing for an hour":                    {setWith(1), servingPods("web-1"), time.Hour, diagnosis.PodNotCreated, askMost},
+		"the controller has not observed the StatefulSet": {unseen, servingPods("web-1"), time.Minute, "", 0},
+		"the StatefulSet is being deleted":                {goes, servingPods("web-1"), time.Minute, "", 0},
+		"the cache does not show the last pod yet":        {setWith(2), servingPods("web-0"), time.Minute, "", 0},
+		"a surplus pod will be deleted":                   {setWith(3), servingPods("web-0", "web-1", "web-2"), time.Minute, "", 0},
+		"a surplus pod instead of a missing pod":          {setWith(2), servingPods("web-1", "web-2"), time.Minute, diagnosis.SurplusPods, 30 * time.Second},
+		"a pod is missing, and is next in order":          {inOrder, servingPods("web-1"), time.Minute, diagnosis.PodNotCreated, 30 * time.Second},
+		"a pod is missing, and waits for an earlier pod":  {inOrder, broken, time.Minute, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := &eventLog{note: refused}
@@ -100,7 +101,7 @@ func TestEventsAreAskedForOnlyWhenNothingElseExplains(t *testing.T) {
 				reason = seen.Blocked.Reason
 			}
 			if reason != c.reason || seen.LookAgain != c.wait || (len(log.asks) > 0) != (c.reason != "") {
-				t.Errorf("found %q, look again after %s, asked for %q", reason, seen.LookAgain, log.asks)
+				t.Errorf("found %q, next check after %s, requests %q", reason, seen.LookAgain, log.asks)
 			}
 			for _, ask := range log.asks {
 				if ask != "team regarding.uid=set,reason=FailedCreate" {
@@ -111,8 +112,8 @@ func TestEventsAreAskedForOnlyWhenNothingElseExplains(t *testing.T) {
 	}
 }
 
-// TestEventsAreAskedForLessAndLessOften: an answer is valid for some time, even an empty answer. It is removed when events are no longer
-// needed.
+// TestEventsAreAskedForLessAndLessOften verifies that an answer, even an empty answer, is reused for some time. It is removed when events are no
+// longer needed.
 func TestEventsAreAskedForLessAndLessOften(t *testing.T) {
 	for name, err := range map[string]error{"an answer": nil, "no answer": errors.New("the API server is away")} {
 		log := &eventLog{err: err}
@@ -122,18 +123,18 @@ func TestEventsAreAskedForLessAndLessOften(t *testing.T) {
 			p.Now = metav1.NewTime(p.Now.Add(time.Second))
 		}
 		if asks := len(log.asks); asks < 8 || asks > 20 {
-			t.Errorf("%s: asked %d times in 10 minutes", name, asks)
+			t.Errorf("%s: %d requests in 10 minutes", name, asks)
 		}
 		r.asked.forget(client.ObjectKeyFromObject(p.Server))
 		before := len(log.asks)
 		r.readBlockade(t.Context(), p, setWith(1), servingPods("web-1"), &Pods{})
 		if len(log.asks) != before+1 {
-			t.Errorf("%s: it counts after it was forgotten", name)
+			t.Errorf("%s: a removed answer is still used", name)
 		}
 	}
 }
 
-// TestAPodThatDoesNotStartIsAskedAbout: the operator lists its Warning events with any reason.
+// TestAPodThatDoesNotStartIsAskedAbout verifies that the operator lists the Warning events of a pod that does not start, with any reason.
 func TestAPodThatDoesNotStartIsAskedAbout(t *testing.T) {
 	waits := podWith(false, waiting("ContainerCreating"))
 	waits.Namespace, waits.Name, waits.UID, waits.Status.Phase = "team", "web-0", "pod", corev1.PodPending
@@ -142,6 +143,6 @@ func TestAPodThatDoesNotStartIsAskedAbout(t *testing.T) {
 	seen := Pods{}
 	(&Reader{APIReader: log}).readPod(t.Context(), blockedPass(time.Minute), waits, diagnosis.Server{}, &seen)
 	if len(log.asks) != 1 || log.asks[0] != "team regarding.uid=pod,type=Warning" || seen.LookAgain != 30*time.Second {
-		t.Errorf("asked for %q, look again after %s", log.asks, seen.LookAgain)
+		t.Errorf("requests %q, next check after %s", log.asks, seen.LookAgain)
 	}
 }

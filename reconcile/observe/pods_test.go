@@ -56,47 +56,49 @@ func gated(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// podStates are pods with different findings, and whether there is a finding.
+// podStates are pods in different states. If tell is true, the status must report on the pod.
 var podStates = map[string]struct {
 	pod  *corev1.Pod
 	tell bool
 }{
 	"serves":                 {podWith(true, running()), false},
-	"is on its way":          {podWith(false, waiting("ContainerCreating")), false},
+	"is being created":       {podWith(false, waiting("ContainerCreating")), false},
 	"starts":                 {podWith(false, running()), false},
 	"cannot pull its image":  {podWith(false, waiting("ImagePullBackOff")), true},
 	"was killed, and serves": {podWith(true, killed()), true},
 	"is being deleted":       {deleted(podWith(true, running())), true},
-	"is scheduled by nobody": {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.Now()}, Status: corev1.PodStatus{Phase: corev1.PodPending}}, false},
+	"no scheduler processes": {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.Now()}, Status: corev1.PodStatus{Phase: corev1.PodPending}}, false},
 	"waits for a gate":       {gated(podWith(false, running())), false},
 }
 
-// TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell, such as after an interruption of the watch.
+// TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell verifies when a new pod triggers a pass. A pod can be new to a watch after an
+// interruption of the watch.
 func TestAPodThatIsNewToAWatchIsLookedAtWhenThereIsSomethingToTell(t *testing.T) {
 	for name, state := range podStates {
 		if got := PodChanged.Create(event.CreateEvent{Object: state.pod}); got != state.tell {
-			t.Errorf("a pod that %s asks for a pass: %t", name, got)
+			t.Errorf("a pod that %s triggers a pass: %t", name, got)
 		}
 	}
 }
 
-// TestAPodAsksForAPassWhenThereIsSomethingElseToTell tests the change from each state to each other state.
+// TestAPodAsksForAPassWhenThereIsSomethingElseToTell tests the change from each state to each state.
 func TestAPodAsksForAPassWhenThereIsSomethingElseToTell(t *testing.T) {
 	for from, before := range podStates {
 		for to, after := range podStates {
 			want := from != to && (before.tell || after.tell)
 			if got := PodChanged.Update(event.UpdateEvent{ObjectOld: before.pod, ObjectNew: after.pod}); got != want {
-				t.Errorf("a pod that %s, and then %s, asks for a pass: %t", from, to, got)
+				t.Errorf("a pod that %s, and then %s, triggers a pass: %t", from, to, got)
 			}
 		}
 	}
 }
 
-// TestAPodThatIsGoneAsksForAPassIfItWasToldToBeTerminating, because the message must change.
+// TestAPodThatIsGoneAsksForAPassIfItWasToldToBeTerminating verifies that the deletion of a terminating pod triggers a pass, because the message
+// of the condition must change.
 func TestAPodThatIsGoneAsksForAPassIfItWasToldToBeTerminating(t *testing.T) {
 	for name, want := range map[string]bool{"serves": false, "is being deleted": true} {
 		if got := PodChanged.Delete(event.DeleteEvent{Object: podStates[name].pod}); got != want {
-			t.Errorf("a pod that %s, and is gone, asks for a pass: %t", name, got)
+			t.Errorf("the deletion of a pod that %s triggers a pass: %t", name, got)
 		}
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAChildIsAsAskedForInOneGeneration: a new field of an MCPServer is not reported as removed.
+// TestAChildIsAsAskedForInOneGeneration verifies that the record of a matching child is valid only for one generation of one MCPServer.
+// Otherwise, a new field of the MCPServer would be reported as removed from the child.
 func TestAChildIsAsAskedForInOneGeneration(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	changed, another := server.DeepCopy(), server.DeepCopy()
@@ -18,27 +19,27 @@ func TestAChildIsAsAskedForInOneGeneration(t *testing.T) {
 
 	var seen Seen
 	if seen.WasAsAskedFor(server, set, "1") || seen.WasThere(server, set) {
-		t.Error("seen before it was")
+		t.Error("recorded before the child was seen")
 	}
 	seen.Created(server, set)
 	if seen.WasAsAskedFor(server, set, "1") || !seen.WasThere(server, set) {
-		t.Error("what was created was there, and no more is known")
+		t.Error("after its creation, a child must count as existing, and not as matching")
 	}
 	seen.AsAskedFor(server, set, "1")
 	if !seen.WasAsAskedFor(server, set, "1") {
-		t.Error("not seen after it was")
+		t.Error("a matching child is not recorded")
 	}
 	if seen.WasAsAskedFor(changed, set, "1") {
-		t.Error("seen for another generation")
+		t.Error("the record counts for another generation")
 	}
 	if seen.WasAsAskedFor(server, set, "2") {
-		t.Error("seen for a child that was created anew")
+		t.Error("the record counts for a recreated child")
 	}
 	if seen.WasAsAskedFor(another, set, "1") || seen.WasThere(another, set) {
-		t.Error("seen for another MCPServer of the name, to which the child was given")
+		t.Error("the record counts for a new MCPServer of the same name")
 	}
 	seen.forget(client.ObjectKeyFromObject(server))
 	if seen.WasThere(server, set) {
-		t.Error("seen for an MCPServer that is gone")
+		t.Error("the record counts for a deleted MCPServer")
 	}
 }

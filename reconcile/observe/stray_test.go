@@ -39,14 +39,14 @@ func TestStrayPodsAreThoseOfADeletedStatefulSetThatNobodyDeletes(t *testing.T) {
 		foreign bool
 		stray   bool
 	}{
-		"of one that the status remembers":        {pod: podOf("apps/v1", "web"), scale: scaled, stray: true},
-		"of one that was created a moment ago":    {pod: podOf("apps/v1", "web"), created: true, stray: true},
-		"of an earlier MCPServer of the name":     {pod: podOf("apps/v1", "web"), stray: true},
-		"being deleted":                           {pod: marked, scale: scaled},
-		"nobody's":                                {pod: orphan, scale: scaled},
-		"of another StatefulSet":                  {pod: podOf("apps/v1", "other"), scale: scaled},
-		"of another kind of StatefulSet":          {pod: podOf("apps.kruise.io/v1beta1", "web"), scale: scaled},
-		"where the StatefulSet is someone else's": {pod: podOf("apps/v1", "web"), scale: scaled, foreign: true},
+		"of a StatefulSet in the status":         {pod: podOf("apps/v1", "web"), scale: scaled, stray: true},
+		"of a StatefulSet that was just created": {pod: podOf("apps/v1", "web"), created: true, stray: true},
+		"of an earlier MCPServer of this name":   {pod: podOf("apps/v1", "web"), stray: true},
+		"being deleted":                          {pod: marked, scale: scaled},
+		"without an owner":                       {pod: orphan, scale: scaled},
+		"of another StatefulSet":                 {pod: podOf("apps/v1", "other"), scale: scaled},
+		"of another kind of StatefulSet":         {pod: podOf("apps.kruise.io/v1beta1", "web"), scale: scaled},
+		"the StatefulSet has another owner":      {pod: podOf("apps/v1", "web"), scale: scaled, foreign: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, p := strayPass(t, c.pod)
@@ -62,13 +62,13 @@ func TestStrayPodsAreThoseOfADeletedStatefulSetThatNobodyDeletes(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := slices.Equal(stray, []string{"web-0"}); got != c.stray {
-				t.Errorf("stray are %v, wanted one: %t", stray, c.stray)
+				t.Errorf("the stray pods are %v; wanted a stray pod: %t", stray, c.stray)
 			}
 		})
 	}
 }
 
-// TestNoPodIsStrayWhoseStatefulSetIsThere: the cache without the StatefulSet is stale.
+// TestNoPodIsStrayWhoseStatefulSetIsThere verifies that a pass returns a conflict if the StatefulSet exists and only the cache does not show it.
 func TestNoPodIsStrayWhoseStatefulSetIsThere(t *testing.T) {
 	r, p := strayPass(t, podOf("apps/v1", "web"), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}})
 	p.Server.Status.Scale = &v1alpha1.ScaleStatus{Replicas: 1}

@@ -39,7 +39,7 @@ func TestOwnersOfAreTheManagersThatHaveThePath(t *testing.T) {
 		t.Errorf("got %+v", owners)
 	}
 	if !Owns(owners, Applier("operator")) {
-		t.Error("the operator owns it")
+		t.Error("the operator owns the path")
 	}
 	// The same name with another operation is another manager.
 	if Owns(owners, Manager{Name: "operator", Operation: metav1.ManagedFieldsOperationUpdate}) || Owns(owners, Applier("kubectl")) {
@@ -114,11 +114,11 @@ func TestReleaseWithoutAResourceVersionIsRefused(t *testing.T) {
 	set := object(entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`))
 	set.ResourceVersion = ""
 	if _, err := Release(set, Applier("operator"), replicas); err == nil {
-		t.Error("a patch that nothing guards")
+		t.Error("the patch has no test of the resourceVersion")
 	}
 }
 
-// FuzzFields: for any content of managedFields, the functions return a result or an error, and Release removes exactly the
+// FuzzFields verifies for any content of managedFields that the functions return a result or an error, and that Release removes exactly the
 // released fields.
 func FuzzFields(f *testing.F) {
 	for _, seed := range []string{
@@ -155,8 +155,8 @@ func FuzzFields(f *testing.F) {
 	})
 }
 
-// TestRepairRecordsWhatAManagerOwns, without managedFields and with the entry that the API server generates. The entries of other managers
-// and an existing entry of the manager do not change.
+// TestRepairRecordsWhatAManagerOwns tests Repair without managedFields, and with the entry that the API server generates. The entries of other
+// managers and an existing entry of the manager must not change.
 func TestRepairRecordsWhatAManagerOwns(t *testing.T) {
 	self := Applier("operator")
 	fields := fieldpath.NewSet(fieldpath.MakePathOrDie("apiVersion"), fieldpath.MakePathOrDie("metadata", "name"), fieldpath.MakePathOrDie("spec", "a"))
@@ -171,12 +171,12 @@ func TestRepairRecordsWhatAManagerOwns(t *testing.T) {
 		want    string
 	}{
 		"none":            {nil, `operator {"f:spec":{"f:a":{}}}`},
-		"made up":         {[]metav1.ManagedFieldsEntry{made, other}, `other {"f:spec":{"f:b":{}}} operator {"f:spec":{"f:a":{}}}`},
-		"made up besides": {[]metav1.ManagedFieldsEntry{made, ours}, `operator {"f:spec":{"f:b":{}}}`},
+		"generated":       {[]metav1.ManagedFieldsEntry{made, other}, `other {"f:spec":{"f:b":{}}} operator {"f:spec":{"f:a":{}}}`},
+		"generated, ours": {[]metav1.ManagedFieldsEntry{made, ours}, `operator {"f:spec":{"f:b":{}}}`},
 	} {
 		object := &metav1.ObjectMeta{Name: "web", ResourceVersion: "7", ManagedFields: row.entries}
 		if !IsLost(object) {
-			t.Errorf("%s: it is not lost", name)
+			t.Errorf("%s: the record does not count as lost", name)
 		}
 		patch, err := Repair(object, "apps/v1", self, fields)
 		if err != nil {

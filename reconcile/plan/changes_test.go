@@ -13,7 +13,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestWhatIsMissingWasRemovedIfItHadBeenThere: a missing field is new, unless the child had all fields before.
+// TestWhatIsMissingWasRemovedIfItHadBeenThere verifies that a missing field counts as removed only if the child had all fields before.
+// Otherwise, the field is new.
 func TestWhatIsMissingWasRemovedIfItHadBeenThere(t *testing.T) {
 	want := unstructuredOf(appsv1ac.StatefulSet("web", "default").
 		WithLabels(map[string]string{"app": "web"}).

@@ -17,7 +17,8 @@ import (
 
 var webSet = observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
 
-// TestAChildIsLookedAtAgainWhenItChanges, or when its apply configuration changes.
+// TestAChildIsLookedAtAgainWhenItChanges verifies that a child is compared again only if the child, its apply configuration or the MCPServer
+// has changed.
 func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
@@ -32,24 +33,25 @@ func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
 	var converged Converged
 	converged.remember(server, webSet, live, digest(1))
 	if !converged.isStill(server, webSet, live, digest(1)) {
-		t.Error("looked at again without a change")
+		t.Error("compared again without a change")
 	}
 	if converged.isStill(server, webSet, live, digest(2)) {
-		t.Error("not looked at again when something else is asked for")
+		t.Error("not compared again after a change of the apply configuration")
 	}
 	changed := live.DeepCopy()
 	changed.ResourceVersion = "6"
 	if converged.isStill(server, webSet, changed, digest(1)) {
-		t.Error("not looked at again when it has changed")
+		t.Error("not compared again after a change of the child")
 	}
 	another := server.DeepCopy()
 	another.UID = "another"
 	if converged.isStill(another, webSet, live, digest(1)) {
-		t.Error("not looked at again for another MCPServer of the name, to which the child was given")
+		t.Error("not compared again for a new MCPServer of the same name")
 	}
 }
 
-// TestWhatTheAPIServerDropsIsNotAppliedAgain: and it is not reported as removed.
+// TestWhatTheAPIServerDropsIsNotAppliedAgain verifies that the operator does not apply a child again if the last apply changed nothing. Such a
+// child does not count as matching, so the dropped fields are not reported as removed.
 func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
@@ -63,16 +65,17 @@ func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	step.Action = Keep
 	memory.Remember(snapshot, Results{{Step: step, Outcome: Nothing}})
 	if memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
-		t.Error("remembered as if it were as asked for")
+		t.Error("a child without the dropped fields is recorded as matching")
 	}
 	live.ResourceVersion = "6"
 	memory.Remember(snapshot, Results{{Step: step, Outcome: Nothing}})
 	if !memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
-		t.Error("not remembered when it is as asked for")
+		t.Error("a matching child is not recorded")
 	}
 }
 
-// TestAStatefulSetIsBuiltAnewWhenItsInputsChange, and not otherwise, because building it is most of the cost of a pass.
+// TestAStatefulSetIsBuiltAnewWhenItsInputsChange verifies that the apply configuration is rebuilt only if its inputs change, because this is
+// most of the cost of a pass.
 func TestAStatefulSetIsBuiltAnewWhenItsInputsChange(t *testing.T) {
 	image := func(s *observe.Snapshot) { s.Server.Spec.Image = "registry.example/server:2" }
 	for name, row := range map[string]struct {
@@ -82,8 +85,8 @@ func TestAStatefulSetIsBuiltAnewWhenItsInputsChange(t *testing.T) {
 	}{
 		"no change": {func(*observe.Snapshot) {}, ipv4, Keep},
 		// The API server increments the generation at each change of a spec.
-		"nothing that tells of a change": {image, ipv4, Keep},
-		"another generation":             {func(s *observe.Snapshot) { image(s); s.Server.Generation++ }, ipv4, Apply},
+		"the image without a new generation": {image, ipv4, Keep},
+		"another generation":                 {func(s *observe.Snapshot) { image(s); s.Server.Generation++ }, ipv4, Apply},
 		"another annotation": {func(s *observe.Snapshot) {
 			image(s)
 			s.Server.Annotations = map[string]string{"a": "b"}
@@ -93,9 +96,9 @@ func TestAStatefulSetIsBuiltAnewWhenItsInputsChange(t *testing.T) {
 			image(s)
 			s.Children.StatefulSet.ResourceVersion = "8"
 		}, ipv4, Apply},
-		"another StatefulSet":       {func(s *observe.Snapshot) { image(s); s.Children.StatefulSet.UID = "other" }, ipv4, Apply},
-		"another decision":          {func(s *observe.Snapshot) { s.Server.Spec.Replicas = ptr.To[int32](3) }, ipv4, Apply},
-		"another MCPServer of name": {func(s *observe.Snapshot) { image(s); s.Server.UID = "other" }, ipv4, Apply},
+		"another StatefulSet":            {func(s *observe.Snapshot) { image(s); s.Children.StatefulSet.UID = "other" }, ipv4, Apply},
+		"another decision":               {func(s *observe.Snapshot) { s.Server.Spec.Replicas = ptr.To[int32](3) }, ipv4, Apply},
+		"another MCPServer of this name": {func(s *observe.Snapshot) { image(s); s.Server.UID = "other" }, ipv4, Apply},
 		"a cluster that assigns users": {func(*observe.Snapshot) {}, Settings{Cluster: applyconfigs.Cluster{
 			IPFamily: corev1.IPv4Protocol, AssignsUsers: true,
 		}}, Apply},

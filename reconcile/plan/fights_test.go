@@ -16,7 +16,7 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestADecisionDoesNotWaitForAFight: a fight delays neither a decision about the scale nor a change of the MCPServer.
+// TestADecisionDoesNotWaitForAFight verifies that a fight delays neither a decision about the scale nor a change of the MCPServer.
 func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 	set, service := &appsv1.StatefulSet{}, &corev1.Service{}
 	set.UID, service.UID = "set", "service"
@@ -50,7 +50,7 @@ func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 	}
 }
 
-// TestWritersOfAFieldByTurnsAreAFight: the take-backs count together, even if the writers differ.
+// TestWritersOfAFieldByTurnsAreAFight verifies that take-backs from different writers count together.
 func TestWritersOfAFieldByTurnsAreAFight(t *testing.T) {
 	set := &appsv1.StatefulSet{}
 	var fights Fights

@@ -19,7 +19,7 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// ipv4 are the settings of most clusters.
+// ipv4 contains the settings of most clusters.
 var ipv4 = Settings{Cluster: applyconfigs.Cluster{IPFamily: corev1.IPv4Protocol}}
 
 // planOf plans a pass over a snapshot.
@@ -83,18 +83,18 @@ func TestPlanOfTheStatefulSet(t *testing.T) {
 		action  Action
 		confirm bool
 	}{
-		"nothing has changed: kept":                                       {nil, Keep, false},
-		"the image is another: applied":                                   {[]change{image}, Apply, false},
-		"a declaration: applied, against a current MCPServer":             {[]change{declared}, Apply, true},
-		"delegated and still ours: released first":                        {[]change{image, ours}, Release, true},
-		"of another operator: migrated first":                             {[]change{image, ours, predecessor}, Migrate, false},
-		"no managedFields: repaired before all":                           {[]change{image, declared, lost}, Repair, false},
-		"a port has another number: put back first":                       {[]change{image, declared, port}, Correct, false},
-		"updated on deletion from now on: the defaults go first":          {[]change{image, onDelete}, Correct, false},
-		"somebody records a declaration that there is not: it goes first": {[]change{image, record}, Correct, false},
-		"being deleted: waits":                                            {[]change{image, declared, going}, Wait, false},
-		"the MCPServer asks for what cannot be: left":                     {[]change{invalid, predecessor}, Invalid, false},
-		"being deleted, and the MCPServer asks for what cannot be: waits": {[]change{invalid, going}, Wait, false},
+		"nothing has changed: kept":                                               {nil, Keep, false},
+		"the image is another: applied":                                           {[]change{image}, Apply, false},
+		"a declaration: applied, against a current MCPServer":                     {[]change{declared}, Apply, true},
+		"delegated and still ours: released first":                                {[]change{image, ours}, Release, true},
+		"owned by another operator: migrated first":                               {[]change{image, ours, predecessor}, Migrate, false},
+		"no managedFields: repaired first":                                        {[]change{image, declared, lost}, Repair, false},
+		"a port has another number: corrected first":                              {[]change{image, declared, port}, Correct, false},
+		"the update strategy becomes OnDelete: the defaults are removed first":    {[]change{image, onDelete}, Correct, false},
+		"the annotation records a declaration that does not exist: removed first": {[]change{image, record}, Correct, false},
+		"being deleted: waits":                                                    {[]change{image, declared, going}, Wait, false},
+		"the MCPServer is invalid: no change":                                     {[]change{invalid, predecessor}, Invalid, false},
+		"being deleted, and the MCPServer is invalid: waits":                      {[]change{invalid, going}, Wait, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
@@ -112,16 +112,16 @@ func TestPlanOfTheStatefulSet(t *testing.T) {
 			}
 			if want, isApplied := step.Want.(*appsv1ac.StatefulSetApplyConfiguration); step.Action == Apply &&
 				(!isApplied || *want.UID != "set" || *want.ResourceVersion != "7") {
-				t.Errorf("it does not count for the version that was seen: %+v", want)
+				t.Errorf("the step does not require the version in the snapshot: %+v", want)
 			}
 			if len(step.Patch) > 0 && fmt.Sprint(step.Patch[0]) != "{test /metadata/resourceVersion 7}" {
-				t.Errorf("the patch does not test the version that was seen: %v", step.Patch[0])
+				t.Errorf("the patch does not test the version in the snapshot: %v", step.Patch[0])
 			}
 		})
 	}
 }
 
-// TestPlanOfForeignAndAbsentChildren: an absent child is created, and a foreign object is not changed.
+// TestPlanOfForeignAndAbsentChildren verifies that an absent child is created, and that a foreign object is not changed.
 func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
 	fixed, err := applyconfigs.FixedFor(server)
@@ -144,12 +144,12 @@ func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	}
 	p := Make(s, scale.Decide(s.ScaleInput()), Settings{}, NewMemory())
 	if step := p.StatefulSet(); step.Action != Wait {
-		t.Errorf("a StatefulSet before it is known where its server has to listen: %s", step.Action)
+		t.Errorf("the StatefulSet must wait until the address of the server is known: %s", step.Action)
 	}
 	s.Stray = []string{"web-0"}
 	p = planOf(s, NewMemory())
 	if step := p.StatefulSet(); step.Action != Wait {
-		t.Errorf("a StatefulSet whose pods of before are still there: %s", step.Action)
+		t.Errorf("the StatefulSet must wait for the stray pods: %s", step.Action)
 	}
 	s.Stray, s.Foreign = nil, []observe.Foreign{{Child: observe.Child{Kind: observe.KindServiceAccount, Name: "mcp-web"}}}
 	if got := planned(); !slices.Contains(got, `Wait StatefulSet "web"`) {
@@ -161,7 +161,8 @@ func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	}
 }
 
-// TestTheAddressFollowsTheService: the IP family is that of the client Service, or the family that it will be created with.
+// TestTheAddressFollowsTheService verifies that the server listens on the IP family of the client Service, or on the family with which the
+// Service will be created.
 func TestTheAddressFollowsTheService(t *testing.T) {
 	service := func(families ...corev1.IPFamily) *corev1.Service {
 		return &corev1.Service{Spec: corev1.ServiceSpec{IPFamilies: families}}
@@ -176,7 +177,7 @@ func TestTheAddressFollowsTheService(t *testing.T) {
 		"that of the cluster, for Services that will be created": {nil, nil, nil, v6, v6},
 		"as declared, for Services that will be created":         {nil, nil, []corev1.IPFamily{v6, v4}, v4, v6},
 		"that of the Service":                                    {service(v6, v4), service(v4), nil, v4, v6},
-		"that of the Service, whatever is declared later":        {service(v4), nil, []corev1.IPFamily{v6}, v6, v4},
+		"that of the Service, even if another is declared later": {service(v4), nil, []corev1.IPFamily{v6}, v6, v4},
 		"that of the headless Service, if the other is deleted":  {nil, service(v6), nil, v4, v6},
 	} {
 		m := &maker{Snapshot: &observe.Snapshot{Server: &v1alpha1.MCPServer{}}}
@@ -190,7 +191,8 @@ func TestTheAddressFollowsTheService(t *testing.T) {
 	}
 }
 
-// TestWhatOthersKeepIsToldUntilTheyGiveItUp: the operator drops a field that another manager, a backup, has also applied.
+// TestWhatOthersKeepIsToldUntilTheyGiveItUp verifies that the operator reports a field that it has dropped, but that another manager ("backup")
+// has also applied, until this manager gives up the field.
 func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
 	backup := metav1.ManagedFieldsEntry{
 		Manager: "backup", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "apps/v1", FieldsType: "FieldsV1",
@@ -224,13 +226,13 @@ func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
 		set.ManagedFields = append(set.ManagedFields, backup)
 	})
 	if got := told(applied, memory); got != kept {
-		t.Errorf("afterwards: %s", got)
+		t.Errorf("in the next pass: %s", got)
 	}
 	applied.Children.StatefulSet.ManagedFields = applied.Children.StatefulSet.ManagedFields[:1]
 	if got := told(applied, memory); got != "" {
-		t.Errorf("when the other has given it up: %s", got)
+		t.Errorf("after the other manager has given up the field: %s", got)
 	}
 	if len(memory.Residues.byChild) > 0 {
-		t.Error("it is still remembered")
+		t.Error("the residue is still in memory")
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAnUpgradeOfTheOperatorKeepsThePodTemplate until there is a reason to restart the pods. The StatefulSet has a template of another
-// revision, without the variable FASTMCP_PORT that the builders of this revision add.
+// TestAnUpgradeOfTheOperatorKeepsThePodTemplate verifies that an upgraded operator keeps the pod template until there is a reason to restart the
+// pods. The StatefulSet has a template of another revision, without the variable FASTMCP_PORT that the builders of this revision add.
 func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 	type change = func(*v1alpha1.MCPServer, *appsv1.StatefulSet)
 	reported := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
@@ -54,18 +54,18 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 		flag    bool
 		kept    bool
 	}{
-		"nothing else has changed":                           {[]change{reported}, false, false, true},
-		"nothing else has changed since":                     {[]change{reported}, true, false, true},
-		"of an operator that did not record revisions":       {[]change{reported, unrecorded}, false, false, true},
-		"of another operator, that was taken over":           {[]change{reported, stranger}, false, false, false},
-		"the MCPServer has changed while no operator ran":    {[]change{reported, edited, image}, false, false, false},
-		"the image has changed since":                        {[]change{reported, edited, image}, true, false, false},
-		"something has changed that does not reach the pods": {[]change{reported, edited, other}, true, false, true},
-		"the last change could not be carried out":           {[]change{reported, stalled}, false, false, false},
-		"the user asks for it":                               {[]change{reported, asked(applyconfigs.TemplateRevision)}, true, false, false},
-		"the user has asked for an earlier one":              {[]change{reported, asked(applyconfigs.TemplateRevision - 1)}, true, false, true},
-		"somebody has changed a field of ours":               {[]change{reported, meddled}, true, false, false},
-		"the flag":                                           {[]change{reported}, true, true, false},
+		"nothing else has changed":                              {[]change{reported}, false, false, true},
+		"nothing else has changed, in a later pass":             {[]change{reported}, true, false, true},
+		"of an operator that did not record revisions":          {[]change{reported, unrecorded}, false, false, true},
+		"taken over from another operator":                      {[]change{reported, stranger}, false, false, false},
+		"the MCPServer has changed while the operator was down": {[]change{reported, edited, image}, false, false, false},
+		"the image has changed":                                 {[]change{reported, edited, image}, true, false, false},
+		"a field has changed that does not affect the pods":     {[]change{reported, edited, other}, true, false, true},
+		"the last change could not be carried out":              {[]change{reported, stalled}, false, false, false},
+		"the user asks for it":                                  {[]change{reported, asked(applyconfigs.TemplateRevision)}, true, false, false},
+		"the user has asked for an earlier revision":            {[]change{reported, asked(applyconfigs.TemplateRevision - 1)}, true, false, true},
+		"another manager has changed a field of the operator":   {[]change{reported, meddled}, true, false, false},
+		"the flag": {[]change{reported}, true, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
@@ -77,14 +77,14 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 			m := &maker{Snapshot: s, settings: Settings{UpdateTemplates: row.flag}, memory: NewMemory()}
 			step, update := m.statefulSet()
 			if (update != nil) != row.kept {
-				t.Fatalf("%s, and what is not applied is %+v", step.Action, update)
+				t.Fatalf("the action is %s, the update %+v", step.Action, update)
 			}
 			want := step.Want.(*appsv1ac.StatefulSetApplyConfiguration)
 			if made := strings.Contains(fmt.Sprint(unstructuredOf(want).Object), "FASTMCP_PORT"); made == row.kept {
-				t.Errorf("the template is that of this revision: %t", made)
+				t.Errorf("the applied template has this revision: %t", made)
 			}
 			if update != nil && !strings.Contains(strings.Join(update.Fields, " "), `[name="FASTMCP_PORT"]`) {
-				t.Errorf("what changes is not told: %q", update.Fields)
+				t.Errorf("the changed fields are not reported: %q", update.Fields)
 			}
 			_, waits := want.Annotations[v1alpha1.PodTemplateUpdateAnnotation]
 			if waits != row.kept {

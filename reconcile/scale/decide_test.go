@@ -92,7 +92,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestAFightDelaysNothingButTakeBacks: the other writer does not matter.
+// TestAFightDelaysNothingButTakeBacks verifies that a fight delays take-backs from any writer, and no other action. A take-back of a scale that
+// the operator owns is not delayed either: without the field in the apply, the API server would reset the scale.
 func TestAFightDelaysNothingButTakeBacks(t *testing.T) {
 	fight := &v1alpha1.ScaleTakeBacks{From: "hpa", Count: FightAfter, Since: metav1.NewTime(start), Last: metav1.NewTime(start)}
 	three, theirs := ptr.To[int32](3), Live{Replicas: 5, CarriedOut: ptr.To[int32](3)}
@@ -105,11 +106,11 @@ func TestAFightDelaysNothingButTakeBacks(t *testing.T) {
 		at       time.Time
 		action   Action
 	}{
-		"a take-back waits":                                {3, v1alpha1.ReplicasConflictForce, theirs, start, BackOff},
-		"until the delay is over":                          {3, v1alpha1.ReplicasConflictForce, theirs, start.Add(firstDelay), TakeBack},
-		"a changed declaration does not":                   {4, v1alpha1.ReplicasConflictForce, theirs, start, Declare},
-		"nor does Yield":                                   {3, v1alpha1.ReplicasConflictYield, theirs, start, Yield},
-		"nor what the operator owns: leaving it resets it": {3, v1alpha1.ReplicasConflictForce, ours, start, TakeBack},
+		"a take-back is delayed":                         {3, v1alpha1.ReplicasConflictForce, theirs, start, BackOff},
+		"a take-back after the delay":                    {3, v1alpha1.ReplicasConflictForce, theirs, start.Add(firstDelay), TakeBack},
+		"a changed declaration is not delayed":           {4, v1alpha1.ReplicasConflictForce, theirs, start, Declare},
+		"Yield is not delayed":                           {3, v1alpha1.ReplicasConflictYield, theirs, start, Yield},
+		"the take-back of an owned scale is not delayed": {3, v1alpha1.ReplicasConflictForce, ours, start, TakeBack},
 	} {
 		got := Decide(Input{Declared: &row.declared, Policy: row.policy, Live: &row.live, Last: &Last{Replicas: 5, CarriedOut: three}, TakeBacks: fight, Now: row.at})
 		if got.Action != row.action {
@@ -118,8 +119,7 @@ func TestAFightDelaysNothingButTakeBacks(t *testing.T) {
 	}
 }
 
-// TestDecideNeverMovesWhatNobodyDeclared checks the rules without exceptions for every possible input with up to
-// three replicas.
+// TestDecideNeverMovesWhatNobodyDeclared checks the rules that have no exceptions, for every possible input with up to three replicas.
 func TestDecideNeverMovesWhatNobodyDeclared(t *testing.T) {
 	numbers := []*int32{nil, ptr.To[int32](0), ptr.To[int32](1), ptr.To[int32](2)}
 	for _, declared := range numbers {
@@ -150,13 +150,13 @@ func checkScaleRules(t *testing.T, in Input, got Verdict) {
 	t.Helper()
 	describe := fmt.Sprintf("%+v → %s", in, sentence(got))
 	if got.Apply.Replicas != nil && in.Live != nil && !ptr.Equal(got.Apply.Replicas, in.Declared) {
-		t.Errorf("a value is claimed that nobody declared: %s", describe)
+		t.Errorf("a claimed value is not declared: %s", describe)
 	}
 	if in.Live != nil && in.Live.Ours && got.Apply.Replicas == nil && got.Action != Release {
 		t.Errorf("an owned field is dropped, which resets it: %s", describe)
 	}
 	if !ptr.Equal(got.Apply.Declared, in.Declared) {
-		t.Errorf("what is recorded is not what is declared: %s", describe)
+		t.Errorf("the recorded declaration differs from the declaration: %s", describe)
 	}
 	if in.Live != nil && in.Declared != nil && ptr.Equal(in.Live.CarriedOut, in.Declared) && !in.Live.Ours &&
 		in.Policy != v1alpha1.ReplicasConflictForce && got.Apply.Replicas != nil {

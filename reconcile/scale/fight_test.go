@@ -12,7 +12,7 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// takeBack counts a number of take-backs from a writer, with a time between them.
+// takeBack counts the given number of take-backs from a writer, at the given interval.
 func takeBack(from *v1alpha1.ScaleTakeBacks, writer string, times int, every time.Duration, at *time.Time) *v1alpha1.ScaleTakeBacks {
 	for range times {
 		*at = at.Add(every)
@@ -41,7 +41,7 @@ func TestTheThirdTakeBackWithinAMinuteIsAFight(t *testing.T) {
 	}
 }
 
-// TestWritersByTurnsAreAFight, and both writers are named.
+// TestWritersByTurnsAreAFight verifies that take-backs from two writers are a fight, and that both writers are named.
 func TestWritersByTurnsAreAFight(t *testing.T) {
 	at := start
 	counted := takeBack(nil, "hpa", 2, time.Second, &at)
@@ -60,12 +60,12 @@ func TestWritersByTurnsAreAFight(t *testing.T) {
 	}
 }
 
-// TestACountFromTheFutureDoesNotCount: the status was edited, or a clock was wrong.
+// TestACountFromTheFutureDoesNotCount verifies that a fight with a future time has no effect. The status was edited, or a clock was wrong.
 func TestACountFromTheFutureDoesNotCount(t *testing.T) {
 	at := start.Add(time.Hour)
 	counted := takeBack(nil, "hpa", 5, time.Second, &at)
 	if IsFight(counted, start) {
-		t.Error("a fight in an hour delays what is done now")
+		t.Error("a fight with a future time causes a delay")
 	}
 }
 
@@ -73,7 +73,7 @@ func TestTheDelayDoublesFromTenSecondsToFiveMinutes(t *testing.T) {
 	at := start
 	counted := takeBack(nil, "hpa", 2, time.Second, &at)
 	if !NextTakeBack(counted, at).IsZero() {
-		t.Error("there is a delay before it is a fight")
+		t.Error("there is a delay before the third take-back")
 	}
 	for _, want := range []time.Duration{10, 20, 40, 80, 160, 300, 300, 300} {
 		counted = takeBack(counted, "hpa", 1, time.Second, &at)
@@ -92,13 +92,13 @@ func TestAFightIsOverWhenTheOtherKeepsStill(t *testing.T) {
 	at := start
 	counted := takeBack(nil, "hpa", 3, time.Second, &at)
 	if !IsFight(counted, at.Add(69*time.Second)) {
-		t.Error("it is over before the delay and a minute have passed")
+		t.Error("the fight is over before the delay and a minute have passed")
 	}
 	if IsFight(counted, at.Add(70*time.Second)) {
-		t.Error("it is not over after the delay and a minute")
+		t.Error("the fight is not over after the delay and a minute")
 	}
 	at = at.Add(70 * time.Second)
 	if counted = takeBack(counted, "hpa", 1, 0, &at); counted.Count != 1 {
-		t.Errorf("the count goes on at %d", counted.Count)
+		t.Errorf("the count continues at %d", counted.Count)
 	}
 }

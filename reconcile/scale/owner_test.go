@@ -33,7 +33,7 @@ func through(manager, subresource string, at time.Time) *ownership.Owner {
 	}
 }
 
-// TestTheOwnerIsWhomAPersonWouldName: the scale is 4 in all rows.
+// TestTheOwnerIsWhomAPersonWouldName tests the name of the owner. The scale is 4 in all rows.
 func TestTheOwnerIsWhomAPersonWouldName(t *testing.T) {
 	long := start.Add(-time.Hour)
 	type hpas = []autoscalingv2.HorizontalPodAutoscaler
@@ -43,20 +43,20 @@ func TestTheOwnerIsWhomAPersonWouldName(t *testing.T) {
 		hpas  hpas
 		want  string
 	}{
-		"the operator":     {&self, hpas{hpa(4, &start)}, "MCPServer"},
-		"nobody on record": {nil, nil, "Unclaimed"},
-		"nobody on record, an autoscaler wrote 4":       {nil, hpas{hpa(4, &long)}, "HorizontalPodAutoscaler/web"},
-		"nobody on record, an autoscaler wants another": {nil, hpas{hpa(3, &long)}, "Unclaimed"},
-		"nobody on record, an autoscaler never wrote":   {nil, hpas{hpa(4, nil)}, "Unclaimed"},
-		"the controller of autoscalers":                 {through("kube-controller-manager", "scale", start), hpas{hpa(3, nil)}, "HorizontalPodAutoscaler/web"},
-		"the same, the autoscaler is gone":              {through("kube-controller-manager", "scale", start), nil, "kube-controller-manager"},
-		"it has another name (GKE)":                     {through("vpa-recommender", "scale", start), hpas{hpa(4, &start)}, "HorizontalPodAutoscaler/web"},
-		"kubectl, long after the autoscaler":            {through("kubectl", "scale", start), hpas{hpa(4, &long)}, "kubectl"},
-		"kubectl, beside an autoscaler":                 {through("kubectl", "scale", start), hpas{hpa(3, &start)}, "kubectl"},
-		"an apply, beside an autoscaler":                {through("argocd-controller", "", start), hpas{hpa(4, &start)}, "argocd-controller"},
-		"KEDA itself":                                   {through("keda", "scale", start), hpas{byKEDA(hpa(9, nil))}, "ScaledObject/jobs"},
-		"the autoscaler of KEDA":                        {nil, hpas{byKEDA(hpa(4, &start))}, "ScaledObject/jobs"},
-		"KEDA, its autoscaler is gone":                  {through("keda", "scale", start), nil, "keda"},
+		"the operator":                      {&self, hpas{hpa(4, &start)}, "MCPServer"},
+		"no manager":                        {nil, nil, "Unclaimed"},
+		"no manager, an autoscaler wrote 4": {nil, hpas{hpa(4, &long)}, "HorizontalPodAutoscaler/web"},
+		"no manager, an autoscaler wants another scale":        {nil, hpas{hpa(3, &long)}, "Unclaimed"},
+		"no manager, an autoscaler never wrote":                {nil, hpas{hpa(4, nil)}, "Unclaimed"},
+		"the controller of autoscalers":                        {through("kube-controller-manager", "scale", start), hpas{hpa(3, nil)}, "HorizontalPodAutoscaler/web"},
+		"the controller of autoscalers, without an autoscaler": {through("kube-controller-manager", "scale", start), nil, "kube-controller-manager"},
+		"the controller of autoscalers on GKE":                 {through("vpa-recommender", "scale", start), hpas{hpa(4, &start)}, "HorizontalPodAutoscaler/web"},
+		"kubectl, after the autoscaler":                        {through("kubectl", "scale", start), hpas{hpa(4, &long)}, "kubectl"},
+		"kubectl, beside an autoscaler":                        {through("kubectl", "scale", start), hpas{hpa(3, &start)}, "kubectl"},
+		"an apply, beside an autoscaler":                       {through("argocd-controller", "", start), hpas{hpa(4, &start)}, "argocd-controller"},
+		"KEDA itself":                                          {through("keda", "scale", start), hpas{byKEDA(hpa(9, nil))}, "ScaledObject/jobs"},
+		"the autoscaler of KEDA":                               {nil, hpas{byKEDA(hpa(4, &start))}, "ScaledObject/jobs"},
+		"KEDA, without its autoscaler":                         {through("keda", "scale", start), nil, "keda"},
 	} {
 		if got := OwnerName(row.owner, 4, row.hpas); got != row.want {
 			t.Errorf("%s: got %s, wanted %s", name, got, row.want)
@@ -64,7 +64,8 @@ func TestTheOwnerIsWhomAPersonWouldName(t *testing.T) {
 	}
 }
 
-// TestTheNameOfAManagerIsNoAdvice: any writer can choose its name.
+// TestTheNameOfAManagerIsNoAdvice verifies that the name of a field manager is never taken for an object, a keyword or several writers. Any
+// writer can choose its name.
 func TestTheNameOfAManagerIsNoAdvice(t *testing.T) {
 	for _, name := range []string{"Namespace/production", "HorizontalPodAutoscaler/web", "ScaledObject/web", "MCPServer", "Unclaimed", `"MCPServer"`, "a, b"} {
 		owner := OwnerName(through(name, "", start), 4, nil)
@@ -72,10 +73,10 @@ func TestTheNameOfAManagerIsNoAdvice(t *testing.T) {
 			t.Errorf("a manager %q leads to the advice %q", name, advice)
 		}
 		if kind := OwnerKind(owner); kind != "other" {
-			t.Errorf("a manager %q is in a metric as %q", name, kind)
+			t.Errorf("a manager %q has the kind %q in metrics", name, kind)
 		}
 		if counted := CountTakeBack(nil, owner, metav1.NewTime(start)); len(Writers(counted)) != 1 {
-			t.Errorf("a manager %q counts as several: %q", name, Writers(counted))
+			t.Errorf("a manager %q counts as several writers: %q", name, Writers(counted))
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"mcpserver-operator/reconcile/plan"
 )
 
-// atZero returns an autoscaler that has scaled to 0. Failure is why it has no metrics; empty if it has metrics.
+// atZero returns an autoscaler that has scaled to 0. Failure is the reason why it has no metrics. If empty, it has metrics.
 func atZero(failure string) autoscalingv2.HorizontalPodAutoscaler {
 	hpa := autoscaler("web", 3)
 	active := corev1.ConditionTrue
@@ -41,7 +41,7 @@ func notAtZero() autoscalingv2.HorizontalPodAutoscaler {
 	return hpa
 }
 
-// TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson also checks what the message tells the reader to do.
+// TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson also checks the advice in the message.
 func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 	keda := autoscaler("keda-hpa-web", 3)
 	keda.OwnerReferences = []metav1.OwnerReference{{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: "jobs", Controller: ptr.To(true)}}
@@ -61,11 +61,11 @@ func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 		says     string
 		saysNot  string
 	}{
-		{"nobody on record, no autoscaler", nil, nil, observe.Autoscalers{}, reasonScaledToZero, v1alpha1.PhaseStopped, "scaled to 0: no pod runs", "start"},
+		{"no manager, no autoscaler", nil, nil, observe.Autoscalers{}, reasonScaledToZero, v1alpha1.PhaseStopped, "scaled to 0: no pod runs", "start"},
 		{"a person", by("kubectl"), nil, observe.Autoscalers{}, reasonScaledToZero, v1alpha1.PhaseStopped, "scaled to 0: no pod runs", "start"},
 		{"an autoscaler", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{atZero("")}}, reasonIdle, v1alpha1.PhaseReady,
 			"HorizontalPodAutoscaler/web, which scales it up again", "at present"},
-		{"an autoscaler on record", by("kube-controller-manager"), ptr.To[int32](2), observe.Autoscalers{OfStatefulSet: hpas{atZero("")}}, reasonIdle, v1alpha1.PhaseReady,
+		{"an autoscaler with a manager", by("kube-controller-manager"), ptr.To[int32](2), observe.Autoscalers{OfStatefulSet: hpas{atZero("")}}, reasonIdle, v1alpha1.PhaseReady,
 			"HorizontalPodAutoscaler/web", "at present"},
 		{"an autoscaler that has lost its metrics", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{atZero("FailedGetExternalMetric")}}, reasonIdle, v1alpha1.PhaseReady,
 			`("FailedGetExternalMetric"): see kubectl -n team describe hpa web`, "start"},
@@ -79,7 +79,7 @@ func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 		{"the second of two autoscalers", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{notAtZero(), atZero("")}}, reasonIdle, v1alpha1.PhaseReady, "HorizontalPodAutoscaler/web", ""},
 		{"an autoscaler on the MCPServer", by("mcpserver-operator"), ptr.To[int32](0), observe.Autoscalers{OfMCPServer: hpas{atZero("")}}, reasonIdle, v1alpha1.PhaseReady, "HorizontalPodAutoscaler/web", ""},
 		{"KEDA", by("keda"), nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonIdle, v1alpha1.PhaseReady, "ScaledObject/jobs", ""},
-		{"KEDA, of which Kubernetes recorded nothing", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonIdle, v1alpha1.PhaseReady, "ScaledObject/jobs", ""},
+		{"KEDA, no manager", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonIdle, v1alpha1.PhaseReady, "ScaledObject/jobs", ""},
 		{"a person, under KEDA", by("kubectl"), nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonScaledToZero, v1alpha1.PhaseStopped, "scaled to 0: no pod runs", "start"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 	}
 }
 
-// TestAnAutoscalerIsLookedAtWhenItHasScaledToZero: other changes of its status, which are frequent, are ignored.
+// TestAnAutoscalerIsLookedAtWhenItHasScaledToZero verifies that other changes of the status of an autoscaler, which are frequent, are ignored.
 func TestAnAutoscalerIsLookedAtWhenItHasScaledToZero(t *testing.T) {
 	later := atZero("")
 	later.Status.CurrentReplicas, later.Status.Conditions[1].LastTransitionTime = 2, metav1.NewTime(start.Add(time.Minute))
@@ -113,8 +113,8 @@ func TestAnAutoscalerIsLookedAtWhenItHasScaledToZero(t *testing.T) {
 	}{
 		{"it scales to 0", notAtZero(), atZero(""), true},
 		{"it scales up", atZero(""), notAtZero(), true},
-		{"it loses its metrics meanwhile", atZero(""), atZero("FailedGetExternalMetric"), true},
-		{"it looks again", atZero(""), later, false},
+		{"it loses its metrics at 0", atZero(""), atZero("FailedGetExternalMetric"), true},
+		{"it repeats its check", atZero(""), later, false},
 		{"it has metrics, and has not scaled to 0", notAtZero(), active, false},
 	} {
 		if got := observe.AutoscalerChanged.Update(event.UpdateEvent{ObjectOld: &row.before, ObjectNew: &row.after}); got != row.looks {

@@ -33,18 +33,18 @@ func TestOnlyReportsOfProgressWait(t *testing.T) {
 	}{
 		"more pods are ready":      {statusOf(1, 1, reconciling(reasonPodsNotReady, "1 of 3 pods are ready")), true},
 		"a pod does not start":     {statusOf(0, 1, reconciling(reasonPodsNotReady, "0 of 3 pods are ready: pod web-0: ImagePullBackOff")), true},
-		"nothing is new":           {last, false},
+		"no change":                {last, false},
 		"all pods are ready":       {statusOf(3, 1, ready(reasonPodsReady, "3 of 3 pods are ready")), false},
 		"another generation":       {statusOf(1, 2, reconciling(reasonPodsNotReady, "1 of 3 pods are ready")), false},
 		"another scale":            {scaled, false},
 		"a conflict":               {conflict, false},
 		"a pass that failed":       {statusOf(0, 1, reconciling(reasonPassFailed, "the API server is away")), false},
-		"something to do for you":  {statusOf(0, 1, stalled(reasonRejected, "no")), false},
+		"an action for the user":   {statusOf(0, 1, stalled(reasonRejected, "no")), false},
 		"nothing was reported yet": {&v1alpha1.MCPServerStatus{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := isProgressOnly(last, test.next); got != test.waits {
-				t.Errorf("waits: %v", got)
+				t.Errorf("the report waits: %v", got)
 			}
 			if isProgressOnly(&v1alpha1.MCPServerStatus{}, test.next) {
 				t.Error("the first report waits")
@@ -68,10 +68,10 @@ func TestAReportOfProgressWaitsOnce(t *testing.T) {
 		wait  time.Duration
 	}{
 		{"the first progress waits", one, 0, progressAfter},
-		{"more of it waits no longer", two, 3 * time.Second, progressAfter - 3*time.Second},
-		{"nor if the clock is set back", two, -time.Hour, progressAfter},
-		{"then it is due", two, progressAfter, 0},
-		{"and stays due until it is written", two, progressAfter + time.Second, 0},
+		{"further progress does not extend the wait", two, 3 * time.Second, progressAfter - 3*time.Second},
+		{"a clock that is set back does not extend the wait", two, -time.Hour, progressAfter},
+		{"the report is due", two, progressAfter, 0},
+		{"the report stays due until it is written", two, progressAfter + time.Second, 0},
 	} {
 		if got := reports.Postpone(server, last, step.next, now.Add(step.after)); got != step.wait {
 			t.Errorf("%s: got %s, wanted %s", step.what, got, step.wait)
@@ -79,10 +79,10 @@ func TestAReportOfProgressWaitsOnce(t *testing.T) {
 	}
 	reports.Forget(server)
 	if got := reports.Postpone(server, last, two, now); got != progressAfter {
-		t.Errorf("what comes after a report waits anew: got %s", got)
+		t.Errorf("progress after a report must wait again: got %s", got)
 	}
 	reports.Forget(server)
 	if len(reports.since) != 0 {
-		t.Error("an MCPServer that is gone is remembered")
+		t.Error("a deleted MCPServer is still in memory")
 	}
 }

@@ -25,7 +25,7 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestHealth: Ready is correct, and its message names what is missing.
+// TestHealth verifies the phase and the condition Ready.
 func TestHealth(t *testing.T) {
 	set := func(wanted, existing, updated, ready int32) *appsv1.StatefulSet {
 		return &appsv1.StatefulSet{
@@ -59,23 +59,23 @@ func TestHealth(t *testing.T) {
 		reason  string
 	}{
 		{"no StatefulSet yet", nil, nil, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"a change that its controller has not seen", unseen, nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"a change that the StatefulSet controller has not observed", unseen, nil, nil, v1alpha1.PhasePending, reasonProgressing},
 		{"being deleted", deleted, nil, nil, v1alpha1.PhasePending, reasonProgressing},
 		{"pods are missing", set(3, 2, 2, 2), nil, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"pods are too many", set(3, 4, 3, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"surplus pods", set(3, 4, 3, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
 		{"pods of an old template", set(3, 3, 1, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
 		{"pods that are not ready", set(3, 3, 3, 2), nil, nil, v1alpha1.PhasePending, reasonPodsNotReady},
 		{"all ready", set(3, 3, 3, 3), nil, nil, v1alpha1.PhaseReady, reasonPodsReady},
 		{"scaled to 0", set(0, 0, 0, 0), nil, nil, v1alpha1.PhaseStopped, reasonScaledToZero},
-		{"a child is someone else's", set(3, 3, 3, 3), foreign, nil, v1alpha1.PhaseFailed, reasonNotControlled},
-		{"a child is of an earlier MCPServer of the name", nil, leftover, nil, v1alpha1.PhasePending, reasonProgressing},
+		{"a child has another owner", set(3, 3, 3, 3), foreign, nil, v1alpha1.PhaseFailed, reasonNotControlled},
+		{"a child belongs to an earlier MCPServer of this name", nil, leftover, nil, v1alpha1.PhasePending, reasonProgressing},
 		{"a webhook denies a child", set(3, 3, 3, 3), nil, denied, v1alpha1.PhaseFailed, reasonRejected},
 		{"a child is too large", set(3, 3, 3, 3), nil, tooLarge, v1alpha1.PhaseFailed, reasonRejected},
 		{"one child is rejected, and the API server is busy with another", set(3, 3, 3, 3), nil, errors.Join(busy, tooLarge), v1alpha1.PhaseFailed, reasonRejected},
 		{"the API server is busy", set(3, 3, 3, 3), nil, busy, v1alpha1.PhasePending, reasonPassFailed},
 		{"a child is rejected", set(3, 3, 3, 3), nil, forbidden, v1alpha1.PhaseFailed, reasonRejected},
 		{"the CRD is so new that the API server does not know it yet", nil, nil, unknownYet, v1alpha1.PhasePending, reasonPassFailed},
-		{"the API server is away", set(3, 3, 3, 3), nil, errors.New("connection refused"), v1alpha1.PhasePending, reasonPassFailed},
+		{"the API server is unavailable", set(3, 3, 3, 3), nil, errors.New("connection refused"), v1alpha1.PhasePending, reasonPassFailed},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			status := Next(&observe.Snapshot{
@@ -99,7 +99,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestTransfersKeepTheLastFive: the newest is first, and a new name of the same writer is no transfer.
+// TestTransfersKeepTheLastFive verifies that the newest transfer is first, and that a new name of the same writer is no transfer.
 func TestTransfersKeepTheLastFive(t *testing.T) {
 	scale := &v1alpha1.ScaleStatus{Owner: "0", Manager: "0"}
 	for _, owner := range []string{"1", "2", "3", "4", "5", "6", "7"} {
@@ -136,7 +136,7 @@ func TestTimesFromTheFutureAreReplaced(t *testing.T) {
 	}
 }
 
-// TestConditionsOfOthersAreLeftAlone: other writers may add conditions to the list.
+// TestConditionsOfOthersAreLeftAlone verifies that the operator keeps conditions of other writers.
 func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 	server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Conditions: []metav1.Condition{
 		{Type: "Scanned", Status: metav1.ConditionTrue, Reason: "Clean"},
@@ -144,15 +144,15 @@ func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 	}}}
 	status := Next(&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}, plan.Plan{}, nil)
 	if apimeta.FindStatusCondition(status.Conditions, "Scanned") == nil {
-		t.Error("the condition of someone else is gone")
+		t.Error("the condition of another writer is missing")
 	}
 	if apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled) != nil {
-		t.Error("a condition of ours that no longer holds is still there")
+		t.Error("a condition of the operator that no longer holds still exists")
 	}
 }
 
-// TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen: the pass has written the scale and recorded it in the status, or the
-// cache was stale. In both cases the StatefulSet in the snapshot is older than the write.
+// TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen tests two cases in which the StatefulSet in the snapshot is older than a write: the pass has
+// written the scale and recorded it in the status, or the cache was stale.
 func TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen(t *testing.T) {
 	written := v1alpha1.ScaleStatus{Replicas: 2, Owner: v1alpha1.ScaleOwnerMCPServer, DeclaredReplicas: ptr.To[int32](2)}
 	set := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](7)}}
@@ -175,7 +175,7 @@ func failed(err error) plan.Results {
 	return plan.Results{{Step: plan.Step{Child: observe.Child{Kind: observe.KindService}, Action: plan.Apply}, Outcome: plan.Failed, Err: err}}
 }
 
-// TestServing: status.ready counts the pods that receive traffic, and never more than the desired number.
+// TestServing verifies that status.ready counts the pods that receive traffic, and never more than the desired number.
 func TestServing(t *testing.T) {
 	for name, c := range map[string]struct {
 		wanted, ready, terminating, readyStill int32
@@ -205,8 +205,8 @@ func withUpdated(set *appsv1.StatefulSet, updated int32) *appsv1.StatefulSet {
 	return set
 }
 
-// TestWhatWasFoundIsTold: the first finding determines the reason, a finding about pods that cannot be created has precedence, and a message
-// names at most three pods.
+// TestWhatWasFoundIsTold verifies how findings are reported. The first finding determines the reason, a finding about pods that cannot be created
+// has precedence, and a message names at most three pods.
 func TestWhatWasFoundIsTold(t *testing.T) {
 	crash := func(pod string) observe.PodFinding {
 		return observe.PodFinding{Pod: pod, Finding: diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}}
@@ -253,7 +253,8 @@ func TestWhatWasFoundIsTold(t *testing.T) {
 	}
 }
 
-// TestAMessageIsBounded: the schema of the CRD rejects a message over 32 KiB, and quoted texts have no limit.
+// TestAMessageIsBounded verifies that long messages are truncated. The schema of the CRD rejects a message over 32 KiB, and quoted texts have no
+// limit.
 func TestAMessageIsBounded(t *testing.T) {
 	talkative := apierrors.NewBadRequest("admission webhook denied it: " + strings.Repeat("no — ", 20_000))
 	s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)}
@@ -264,7 +265,7 @@ func TestAMessageIsBounded(t *testing.T) {
 	}
 }
 
-// TestWhatWasNotSeenStaysAsLastSeen: a failed read is reported, and nothing else changes.
+// TestWhatWasNotSeenStaysAsLastSeen verifies that a failed read is reported, and that nothing else changes.
 func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
 	last := v1alpha1.MCPServerStatus{
 		ObservedGeneration: 3, Phase: v1alpha1.PhaseReady, Ready: "3/3", Replicas: 3, ReadyReplicas: 3, URL: "http://x",
@@ -275,7 +276,7 @@ func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
 	got := NotSeen(server, apierrors.NewInternalError(errors.New("etcd is away")), metav1.NewTime(start))
 	told := apimeta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReconciling)
 	if told == nil || told.Reason != reasonPassFailed || !strings.Contains(told.Message, "etcd is away") {
-		t.Errorf("it is not told: %+v", told)
+		t.Errorf("the failed read is not reported: %+v", told)
 	}
 	if apimeta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReady).Status != metav1.ConditionTrue {
 		t.Error("Ready has changed")
@@ -290,7 +291,7 @@ func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
 	}
 }
 
-// TestAnOwnerReferenceThatIsLostIsGivenBack: the command in the message deletes nothing and keeps the other owners.
+// TestAnOwnerReferenceThatIsLostIsGivenBack verifies that the command in the message deletes nothing and keeps the other owners.
 func TestAnOwnerReferenceThatIsLostIsGivenBack(t *testing.T) {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
 	set := observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
@@ -304,11 +305,11 @@ func TestAnOwnerReferenceThatIsLostIsGivenBack(t *testing.T) {
 		}
 	}
 	if strings.Contains(message, "elete") {
-		t.Errorf("it advises to delete: %q", message)
+		t.Errorf("the message advises to delete: %q", message)
 	}
 }
 
-// TestAPodThatHoldsUpARolloutInOrderIsNamed: the message has the command that continues the rollout.
+// TestAPodThatHoldsUpARolloutInOrderIsNamed verifies that the message has the command that continues the rollout.
 func TestAPodThatHoldsUpARolloutInOrderIsNamed(t *testing.T) {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team"}, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2)}}
 	set.Status = appsv1.StatefulSetStatus{Replicas: 2, UpdatedReplicas: 1, ReadyReplicas: 1, CurrentRevision: "a", UpdateRevision: "b"}

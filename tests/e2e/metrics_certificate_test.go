@@ -16,8 +16,8 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// TestMetricsAreServedWithTheCertificateOfTheAdmin: a client that trusts only that certificate connects, also after it was renewed, without
-// a restart.
+// TestMetricsAreServedWithTheCertificateOfTheAdmin verifies that the operator serves metrics with the certificate in --metrics-cert-path, and
+// uses a renewed certificate without a restart.
 func TestMetricsAreServedWithTheCertificateOfTheAdmin(t *testing.T) {
 	dir := t.TempDir()
 	first := writeCertificate(t, dir)
@@ -25,16 +25,17 @@ func TestMetricsAreServedWithTheCertificateOfTheAdmin(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { must(t, own.Stop()) })
 	if err := connect(t, own, first); err != nil {
-		t.Fatalf("a client that trusts the certificate: %v", err)
+		t.Fatalf("a client that trusts only the certificate cannot connect: %v", err)
 	}
 	renewed := writeCertificate(t, dir)
-	eventually(t.Context(), t, "a client that trusts the renewed certificate connects", func(context.Context) (string, bool) {
+	eventually(t.Context(), t, "a client that trusts only the renewed certificate to connect", func(context.Context) (string, bool) {
 		err := connect(t, own, renewed)
 		return fmt.Sprint(err), err == nil
 	})
 }
 
-// writeCertificate writes a new certificate for loopback to a directory, as a mounted Secret has it, and returns what trusts it.
+// writeCertificate writes a new certificate for 127.0.0.1 to a directory, with the file names of a mounted Secret. It returns a pool that trusts
+// only this certificate.
 func writeCertificate(t *testing.T, dir string) *x509.CertPool {
 	t.Helper()
 	certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", nil, nil)
@@ -46,7 +47,7 @@ func writeCertificate(t *testing.T, dir string) *x509.CertPool {
 	return pool
 }
 
-// connect makes a TLS connection to where an operator serves its metrics.
+// connect opens a TLS connection to the metrics endpoint of an operator.
 func connect(t *testing.T, o *cluster.Operator, trusted *x509.CertPool) error {
 	t.Helper()
 	metrics, err := url.Parse(o.MetricsURL())

@@ -25,30 +25,31 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// TestAWebhookThatRewritesAFieldOfOurs: what it makes of the image is what runs, as with a registry mirror. The operator does not apply
-// again and again, and does not take the webhook for somebody that fights.
+// TestAWebhookThatRewritesAFieldOfOurs verifies that the operator accepts an image that a mutating webhook rewrites, for example for a registry
+// mirror. The operator must not apply the StatefulSet repeatedly, and must not report a fight with the webhook.
 func TestAWebhookThatRewritesAFieldOfOurs(t *testing.T) {
 	theCluster.NeedAuditLog(t)
 	const mirrored = "mirror.example/server:"
 	testEnv.Test(t, feature("a webhook rewrites the image").
-		Assess("of every StatefulSet", statefulSetsPassThrough(t, mirror)).
-		Assess("which runs, and is not written again", all(
+		Assess("the webhook handles every StatefulSet", statefulSetsPassThrough(t, mirror)).
+		Assess("the StatefulSet has the rewritten image, and the operator writes nothing more", all(
 			apply(undeclared), scaleIs(1), imageIs(mirrored+"1"), writesNothing(passesAreForced(5)))).
-		Assess("scaled", all(kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2))).
+		Assess("the StatefulSet is scaled", all(kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2))).
 		Assess("another image is rolled out", holds(2,
 			apply(strings.Replace(undeclared, "server:1", "server:2", 1)), imageIs(mirrored+"2"), scaleIs(2))).
-		Assess("and not written again either", writesNothing(passesAreForced(5))).
-		// What the webhook does, an operator learns anew: its apply changes nothing.
-		Assess("after a restart once", holds(2, operatorRestarts(), passesAreForced(1), writesNothing(passesAreForced(5)))).
-		Assess("no more revisions than images", revisionsAre(2)).
-		Assess("and nobody is said to fight", all(
+		Assess("the operator writes nothing more", writesNothing(passesAreForced(5))).
+		// After a restart, the operator does not know what the webhook rewrites until its first apply, which changes nothing.
+		Assess("the operator restarts, and writes nothing after its first pass", holds(2, operatorRestarts(), passesAreForced(1), writesNothing(passesAreForced(5)))).
+		Assess("there are no more revisions than images", revisionsAre(2)).
+		Assess("no fight is reported", all(
 			conditionIsGone(v1alpha1.ConditionFieldConflict), noEventSays("FieldFight"), noEventSays("FieldTakenBack"))).
-		Assess("without the webhook, the image of the MCPServer is rolled out with the next edit", holds(2,
+		Assess("the webhook is removed, and the next edit rolls out the image of the MCPServer", holds(2,
 			noWebhook(), apply(strings.Replace(undeclared, "server:1", "server:3", 1)), imageIs("registry.example/server:3"), scaleIs(2))).
 		Feature())
 }
 
-// TestANamespaceWhoseWritesHangHoldsUpNoOther: not with more MCPServers than the operator has workers.
+// TestANamespaceWhoseWritesHangHoldsUpNoOther verifies that writes that hang in one namespace do not block another namespace, even if the first
+// namespace has more MCPServers than the operator has workers.
 func TestANamespaceWhoseWritesHangHoldsUpNoOther(t *testing.T) {
 	const servers = 8 // twice the default of --concurrency
 	released := make(chan struct{})
@@ -67,30 +68,30 @@ func TestANamespaceWhoseWritesHangHoldsUpNoOther(t *testing.T) {
 		return admission.Allowed("")
 	}
 	testEnv.Test(t, feature("the writes of a namespace hang in a webhook").
-		Assess("of many MCPServers", all(statefulSetsPassThrough(t, hang), step(func(ctx context.Context, t *testing.T) {
+		Assess("the writes for many MCPServers hang", all(statefulSetsPassThrough(t, hang), step(func(ctx context.Context, t *testing.T) {
 			for i := range servers {
 				apply(strings.Replace(undeclared, "name: web", fmt.Sprint("name: hangs-", i), 1))(ctx, t, nil)
 			}
-			eventually(ctx, t, "the writes of three workers hang", func(context.Context) (string, bool) {
+			eventually(ctx, t, "writes of three workers to hang", func(context.Context) (string, bool) {
 				mutex.Lock()
 				defer mutex.Unlock()
 				return fmt.Sprint(hanging), hanging >= 3
 			})
 		}))).
-		Assess("an MCPServer in another namespace is carried out meanwhile", step(func(ctx context.Context, t *testing.T) {
+		Assess("an MCPServer in another namespace is carried out in the meantime", step(func(ctx context.Context, t *testing.T) {
 			other := feature("another namespace").
 				Assess("its MCPServer is Ready", all(apply(undeclared), scaleIs(1))).
-				Assess("and its image is rolled out", imageChanges("registry.example/server:2"))
+				Assess("its image is rolled out", imageChanges("registry.example/server:2"))
 			testEnv.Test(t, other.Feature())
 			mutex.Lock()
 			defer mutex.Unlock()
 			if hanging > 3 {
-				t.Errorf("%d writes hung: those before were not held up all the time", hanging)
+				t.Errorf("%d writes hung: the first three did not hang all the time", hanging)
 			}
 			release()
 		})).
-		Assess("and afterwards those that hung are carried out", step(func(ctx context.Context, t *testing.T) {
-			eventually(ctx, t, "all StatefulSets exist", func(ctx context.Context) (string, bool) {
+		Assess("the MCPServers whose writes hung are carried out afterwards", step(func(ctx context.Context, t *testing.T) {
+			eventually(ctx, t, "all StatefulSets to exist", func(ctx context.Context) (string, bool) {
 				var sets appsv1.StatefulSetList
 				must(t, theCluster.Client.List(ctx, &sets, client.InNamespace(in(ctx))))
 				return fmt.Sprint(len(sets.Items)), len(sets.Items) == servers
@@ -99,7 +100,7 @@ func TestANamespaceWhoseWritesHangHoldsUpNoOther(t *testing.T) {
 		Feature())
 }
 
-// mirror rewrites the images of a StatefulSet to those of a mirror of their registry.
+// mirror replaces the registry in the images of a StatefulSet with a mirror.
 func mirror(_ context.Context, request admission.Request) admission.Response {
 	set := &appsv1.StatefulSet{}
 	if err := json.Unmarshal(request.Object.Raw, set); err != nil {
@@ -116,10 +117,11 @@ func mirror(_ context.Context, request admission.Request) admission.Response {
 	return admission.PatchResponseFromRaw(request.Object.Raw, rewritten)
 }
 
-// webhookTimeout is how long the API server waits for the webhook of a test. It is the longest that Kubernetes takes.
+// webhookTimeout is how long the API server waits for the webhook of a test. It is the maximum that Kubernetes accepts.
 const webhookTimeout = 30 * time.Second
 
-// statefulSetsPassThrough registers a mutating webhook for the StatefulSets in the namespace of a test. It goes when the test ends.
+// statefulSetsPassThrough registers a mutating webhook for the StatefulSets in the namespace of a test. The webhook is removed when the test
+// ends.
 func statefulSetsPassThrough(test *testing.T, handle admission.HandlerFunc) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -159,7 +161,7 @@ func deleteWebhook(ctx context.Context, t *testing.T) {
 		&admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: in(ctx)}})))
 }
 
-// revisionsAre fails unless the pod template of the StatefulSet has had so many versions.
+// revisionsAre fails unless the namespace contains the given number of ControllerRevisions, one for each pod template of the StatefulSet.
 func revisionsAre(number int) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

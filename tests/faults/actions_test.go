@@ -16,7 +16,7 @@ import (
 	"mcpserver-operator/tests/scale"
 )
 
-// actions is all that may happen to an MCPServer.
+// actions are all actions that an actor can draw.
 var actions = []struct {
 	name string
 	do   func(context.Context, *actor) error
@@ -50,7 +50,7 @@ var actions = []struct {
 	{"delete the StatefulSet", deleteStatefulSet},
 }
 
-// scales is someone who scales the StatefulSet.
+// scales returns an action that scales the StatefulSet.
 func scales(by func(scale.Requests, context.Context, int32) error) func(context.Context, *actor) error {
 	return func(ctx context.Context, a *actor) error {
 		if may, err := a.mayProvoke(ctx, forced); !may || err != nil {
@@ -66,15 +66,15 @@ func removeReplicas(ctx context.Context, a *actor) error {
 	if may, err := a.mayProvoke(ctx, forced); !may || err != nil {
 		return err
 	}
-	return a.send(ctx, a.requests.RemoveReplicas, func(m *scale.Model) { m.SomeoneScales(1) }) // the default of Kubernetes
+	return a.send(ctx, a.requests.RemoveReplicas, func(m *scale.Model) { m.SomeoneScales(1) }) // the default of the StatefulSet API
 }
 
-// adds is someone who adds something to the StatefulSet, which then has to stay.
+// adds returns an action that adds something to the StatefulSet. The operator must keep the addition.
 func adds(what string, by func(scale.Requests, context.Context) (scale.Kept, error)) func(context.Context, *actor) error {
 	return func(ctx context.Context, a *actor) error {
 		a.rollouts.Add(1)
 		var kept scale.Kept
-		delete(a.foreign, what) // what replaces it may be there before the answer is
+		delete(a.foreign, what) // the new addition can replace the old one before the answer arrives
 		err := a.insist(ctx, func(ctx context.Context) (err error) {
 			kept, err = by(a.requests, ctx)
 			return err
@@ -132,8 +132,8 @@ func scaleAs(ctx context.Context, a *actor) error {
 	})(ctx, a)
 }
 
-// loseOwnership removes the record of ownership of a child. The operator acts before and afterwards: Kubernetes does not record who scales
-// while there is no record.
+// loseOwnership removes managedFields of a child. It waits for the operator before and afterwards, because Kubernetes records no writer of the
+// scale while managedFields are lost.
 func loseOwnership(ctx context.Context, a *actor) error {
 	if err := a.settle(ctx); err != nil {
 		return err
@@ -146,8 +146,8 @@ func loseOwnership(ctx context.Context, a *actor) error {
 	return a.settle(ctx)
 }
 
-// removeStatus removes the status of the MCPServer. The operator acts before and afterwards: without a status, only the StatefulSet tells
-// which declaration was carried out.
+// removeStatus removes the status of the MCPServer. It waits for the operator before and afterwards, because without a status, only the
+// annotation of the StatefulSet records the last declaration.
 func removeStatus(ctx context.Context, a *actor) error {
 	if err := a.settle(ctx); err != nil {
 		return err
@@ -166,7 +166,7 @@ func meddle(ctx context.Context, a *actor) error {
 	return a.insist(ctx, func(ctx context.Context) error { return a.requests.Meddle(ctx, a.random) })
 }
 
-// setImage sets another image than that of the MCPServer, which the operator restores.
+// setImage sets another image on the StatefulSet. The operator restores the image of the MCPServer.
 func setImage(ctx context.Context, a *actor) error {
 	if !a.mayMeddle() {
 		return nil
@@ -175,8 +175,8 @@ func setImage(ctx context.Context, a *actor) error {
 	return a.insist(ctx, func(ctx context.Context) error { return a.requests.SetImage(ctx, "registry.example/other:1") })
 }
 
-// mayMeddle reports whether the actor may change a field of the operator. More often than once a minute could be a fight, in which the
-// operator waits for minutes: see mayProvoke.
+// mayMeddle reports whether the actor may change a field of the operator. If an actor changes fields more than once a minute, the changes can
+// become a fight, in which the operator backs off for minutes: see mayProvoke.
 func (a *actor) mayMeddle() bool {
 	if time.Since(a.meddled) < time.Minute {
 		return false
@@ -191,8 +191,8 @@ func editRecord(ctx context.Context, a *actor) error {
 	return a.insist(ctx, func(ctx context.Context) error { return a.requests.EditRecord(ctx, value) })
 }
 
-// deleteStatefulSet: one that comes back keeps its scale. What nobody has seen cannot be kept, so that the operator sees it
-// first.
+// deleteStatefulSet deletes the StatefulSet. The operator must recreate it with the same scale. The operator can only restore a scale that it
+// has seen, so the action waits for this first.
 func deleteStatefulSet(ctx context.Context, a *actor) error {
 	if err := a.operatorSees(ctx); err != nil {
 		return err
@@ -205,29 +205,29 @@ func deleteStatefulSet(ctx context.Context, a *actor) error {
 		metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan,
 	}
 	propagation := propagations[a.random.IntN(len(propagations))]
-	clear(a.foreign) // it goes with it
+	clear(a.foreign) // the additions are deleted with the StatefulSet
 	err := a.send(ctx, func(ctx context.Context) error {
 		err := a.requests.Client.Delete(ctx, set, client.PropagationPolicy(propagation),
 			client.Preconditions{UID: &set.UID})
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			return nil // an earlier try has deleted it
+			return nil // an earlier attempt has deleted it
 		}
 		return err
 	}, (*scale.Model).SomeoneDeletes)
 	if err != nil {
 		return err
 	}
-	return a.settle(ctx) // nobody can write what is not there
+	return a.settle(ctx) // the next actions need a StatefulSet
 }
 
-// operatorSees makes sure that the operator has seen the StatefulSet as it is now. The status does not tell: a scale that
-// went from 1 to 2 and back while the operator could not watch is 1 in a status from before. So somebody changes a label of
-// the operator's, and the operator, which writes only on the very version that it looked at, puts it back.
+// operatorSees waits until the operator has seen the current version of the StatefulSet. The status does not show this: if the scale changes
+// from 1 to 2 and back while the operator cannot watch, an old status has the same scale. Therefore the actor changes a label of the operator
+// and waits until the operator restores the label. The operator writes only to the version that it has seen.
 func (a *actor) operatorSees(ctx context.Context) error {
 	if err := a.settle(ctx); err != nil {
 		return err
 	}
-	meddler := fmt.Sprintf("meddler-%d", time.Now().UnixNano()) // the same one again and again would be a fight
+	meddler := fmt.Sprintf("meddler-%d", time.Now().UnixNano()) // repeated changes by one manager would be a fight
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: a.requests.Key.Namespace, Name: a.requests.Key.Name}}
 	err := a.insist(ctx, func(ctx context.Context) error {
 		return a.requests.Client.Patch(ctx, set, client.RawPatch(types.MergePatchType,
@@ -239,14 +239,14 @@ func (a *actor) operatorSees(ctx context.Context) error {
 	return a.settleWhen(ctx, func(l *live) bool { return l.set.Labels[applyconfigs.ManagedByLabel] == applyconfigs.FieldManager })
 }
 
-// forced reports whether a scale that someone else writes is put back.
+// forced reports whether the operator takes back the scale after a write of another client.
 func forced(m scale.Model) bool {
 	return m.Policy == v1alpha1.ReplicasConflictForce && m.Declared != nil
 }
 
-// mayProvoke reports whether an action may make the operator take the scale back, if it is possible that it does. A third
-// time within a minute is a fight, in which the operator waits for minutes: that is a promise of its own
-// (tests/e2e/owners_test.go), and the storm would stand still.
+// mayProvoke reports whether an action is allowed. An action that can cause a take-back of the scale is allowed only if no fight can result. The
+// third take-back within a minute is a fight, in which the operator backs off for minutes. This would stop the storm. tests/e2e/owners_test.go
+// tests fights.
 func (a *actor) mayProvoke(ctx context.Context, takesBack func(scale.Model) bool) (bool, error) {
 	if !a.possible.or(a.possible.acted()).any(takesBack) {
 		return true, nil
@@ -257,7 +257,7 @@ func (a *actor) mayProvoke(ctx context.Context, takesBack func(scale.Model) bool
 	return a.takeBacks == nil || a.takeBacks.Count < 2 || time.Since(a.takeBacks.Since.Time) > 2*time.Minute, nil
 }
 
-// drawReplicas draws small numbers more often: each pod costs time.
+// drawReplicas draws mostly small numbers, because each pod takes time.
 func (a *actor) drawReplicas() int32 {
 	if a.random.IntN(10) == 0 {
 		return a.random.Int32N(mostReplicas + 1)

@@ -24,24 +24,24 @@ import (
 )
 
 const (
-	// mostActions is how many actions follow each other before the operator is waited for.
+	// mostActions is the maximum number of actions before an actor waits for the operator.
 	mostActions = 3
-	// mostReplicas is how far the storm scales, and fewReplicas how far it scales most of the time.
+	// mostReplicas is the maximum scale, and fewReplicas the maximum for most actions.
 	mostReplicas = 50
 	fewReplicas  = 4
-	// pause is the most that an actor waits between two steps.
+	// pause is the maximum time between two steps of an actor.
 	pause = 500 * time.Millisecond
-	// lookInterval is how often an actor looks whether the operator has acted.
+	// lookInterval is the time between two checks of a condition that a test waits for.
 	lookInterval = 250 * time.Millisecond
 	// requestTimeout is how long an actor waits for an answer.
 	requestTimeout = 15 * time.Second
-	// settleTimeout is how long the operator may take while there is no fault. It backs off for at most a minute after
-	// failures; the rest is for a machine that is busy.
+	// settleTimeout is the maximum time that the operator may need while there is no fault. After failures, the operator backs off for at most
+	// a minute. The rest allows for a busy machine.
 	settleTimeout = 4 * time.Minute
 )
 
-// actor is everybody but the operator, for one MCPServer: it does something, waits until the operator has done its part,
-// and so on. Nobody else touches the MCPServer and its StatefulSet, so that what has to come of it is known.
+// actor acts as all users and controllers of one MCPServer except the operator. In each step, the actor takes some actions and waits until the
+// operator has reacted. No other client changes the MCPServer or its StatefulSet, so the expected result is known.
 type actor struct {
 	storm    *storm
 	requests scale.Requests
@@ -49,19 +49,19 @@ type actor struct {
 
 	possible  possible
 	image     string
-	foreign   map[string]scale.Kept // what it has added to the StatefulSet
+	foreign   map[string]scale.Kept // the additions of the actor to the StatefulSet
 	takeBacks *v1alpha1.ScaleTakeBacks
 	// hasVariable is true if the MCPServer has the environment variable of scale.Requests.SetVariable.
 	hasVariable bool
 	// meddled is when the actor last changed a field of the operator.
 	meddled time.Time
-	// rollouts is how often the pod template may have changed, and versions are the StatefulSets that show how often it has.
+	// rollouts is how often the pod template may have changed. versions are the observed versions of the StatefulSet.
 	rollouts atomic.Int32
 	versions []*appsv1.StatefulSet
 
 	now     step
-	steps   []step       // that are over
-	settled atomic.Int32 // how many steps there were
+	steps   []step       // the finished steps
+	settled atomic.Int32 // the number of finished steps
 	actions atomic.Int32
 }
 
@@ -77,7 +77,7 @@ func (a *actor) run(ctx context.Context) error {
 	}
 }
 
-// step does something, waits until the operator has done its part, and holds what there is then against the model.
+// step takes some actions, waits until the operator has reacted, and compares the result with the model.
 func (a *actor) step(ctx context.Context) error {
 	a.storm.calmly.RLock()
 	defer a.storm.calmly.RUnlock()
@@ -102,7 +102,7 @@ func (a *actor) step(ctx context.Context) error {
 	return nil
 }
 
-// send sends a request until it is answered, and notes what it does. A conflict is an answer: nothing happened.
+// send repeats a request until it is answered, and updates the possible models. A conflict is an answer: the request changed nothing.
 func (a *actor) send(ctx context.Context, request func(context.Context) error, happens func(*scale.Model)) error {
 	for {
 		a.think(a.possible.or(a.possible.acted()))
@@ -124,7 +124,7 @@ func (a *actor) send(ctx context.Context, request func(context.Context) error, h
 	}
 }
 
-// insist is send for a request that changes nothing that the model knows of.
+// insist is like send, for a request that does not change the model.
 func (a *actor) insist(ctx context.Context, request func(context.Context) error) error {
 	return a.send(ctx, request, func(*scale.Model) {})
 }
@@ -136,14 +136,14 @@ func (a *actor) try(ctx context.Context, request func(context.Context) error) er
 	return request(ctx)
 }
 
-// isUnanswered reports whether an error leaves open what became of the request, or is none of its doing.
+// isUnanswered reports whether the request must be repeated: the API server may have carried it out, or refused it for a reason that is
+// unrelated to the request.
 func isUnanswered(err error) bool {
 	var status apierrors.APIStatus
 	return !errors.As(err, &status) || status.Status().Code >= 500 || apierrors.IsTooManyRequests(err)
 }
 
-// think takes what is possible from now on. All of its scales may show, and under Force the operator may put the declared
-// one back.
+// think sets the models that are possible from now on. Their scales are allowed. Under Force, the operator may also set the declared scale.
 func (a *actor) think(p possible) {
 	a.possible = p
 	for _, m := range p {
@@ -154,12 +154,12 @@ func (a *actor) think(p possible) {
 	}
 }
 
-// settle waits until the operator has done its part, and begins a new step. The time of a fault does not count.
+// settle waits until the operator has reacted, and begins a new step. The time of a fault does not count.
 func (a *actor) settle(ctx context.Context) error {
 	return a.settleWhen(ctx, func(*live) bool { return true })
 }
 
-// settleWhen is settle that waits for something else as well.
+// settleWhen is like settle, but also waits for the given condition.
 func (a *actor) settleWhen(ctx context.Context, is func(*live) bool) error {
 	a.think(a.possible.or(a.possible.acted()))
 	begun := time.Now()
@@ -167,7 +167,7 @@ func (a *actor) settleWhen(ctx context.Context, is func(*live) bool) error {
 		live, err := a.look(ctx)
 		if err == nil {
 			if err := errors.Join(a.lost(live.set), a.judge(versionOf(live.set, "actor"))); err != nil {
-				return err // waiting does not make it right
+				return err // waiting cannot correct this
 			}
 			if live.is(a.possible.acted()) != nil && is(live) {
 				a.begin(live)
@@ -179,7 +179,7 @@ func (a *actor) settleWhen(ctx context.Context, is func(*live) bool) error {
 			if err != nil {
 				state = err.Error()
 			}
-			return fmt.Errorf("the operator has not done its part: %s; wanted one of %s", state, a.possible.acted())
+			return fmt.Errorf("the operator has not reached an expected state: %s; wanted one of %s", state, a.possible.acted())
 		}
 		if err := hold(ctx, lookInterval); err != nil {
 			return err
@@ -187,32 +187,32 @@ func (a *actor) settleWhen(ctx context.Context, is func(*live) bool) error {
 	}
 }
 
-// begin begins a new step with what there is.
+// begin begins a new step with the current state.
 func (a *actor) begin(live *live) {
 	a.endStep(version(live.set))
 	a.takeBacks = live.server.Status.Scale.TakeBacks
 	a.think(live.is(a.possible.acted()))
 }
 
-// endStep ends the present step with a version of the StatefulSet.
+// endStep ends the current step with the given resourceVersion.
 func (a *actor) endStep(until int64) {
 	ended := a.now
 	ended.until = until
 	a.steps, a.now = append(a.steps, ended), step{done: slices.Clone(a.now.done)}
 }
 
-// live is what there is of an MCPServer.
+// live is the current state of an MCPServer and its StatefulSet.
 type live struct {
 	set    *appsv1.StatefulSet
 	server *v1alpha1.MCPServer
 	ours   bool  // the operator owns the scale
-	asked  bool  // everything but the scale is as asked
-	lacks  error // what is not
+	asked  bool  // everything except the scale is as desired
+	lacks  error // the first difference in the pod template or the other children
 }
 
 var replicasPath = fieldpath.MakePathOrDie("spec", "replicas")
 
-// look reads what there is.
+// look reads the current state.
 func (a *actor) look(ctx context.Context) (*live, error) {
 	l := &live{set: &appsv1.StatefulSet{}, server: &v1alpha1.MCPServer{}}
 	err := a.try(ctx, func(ctx context.Context) error {
@@ -234,17 +234,17 @@ func (a *actor) look(ctx context.Context) (*live, error) {
 	return l, nil
 }
 
-// lost names what others have added to a StatefulSet and is not on it any more.
+// lost returns an error if an addition of the actor to a StatefulSet is missing.
 func (a *actor) lost(set *appsv1.StatefulSet) error {
 	for what, kept := range a.foreign {
 		if set.DeletionTimestamp == nil && !kept(set) {
-			return fmt.Errorf("%s is gone", what)
+			return fmt.Errorf("%s is missing", what)
 		}
 	}
 	return nil
 }
 
-// is returns those of the possible models that are the case, and known to the operator.
+// is returns the possible models that match both the current state and the status.
 func (l *live) is(p possible) possible {
 	seen := l.server.Status.Scale
 	if !l.asked || seen == nil {
@@ -281,7 +281,7 @@ func imageOf(set *appsv1.StatefulSet) string {
 	return ""
 }
 
-// version is the resourceVersion of an object as a number: the store counts its writes.
+// version returns the resourceVersion of an object as a number. It increases with each write to the store.
 func version(object client.Object) int64 {
 	n, err := strconv.ParseInt(object.GetResourceVersion(), 10, 64)
 	if err != nil {
@@ -290,7 +290,7 @@ func version(object client.Object) int64 {
 	return n
 }
 
-// create creates the MCPServer, which knows nothing of one before it.
+// create creates the MCPServer. A deleted MCPServer with the same name does not matter.
 func (a *actor) create(ctx context.Context, spec v1alpha1.MCPServerSpec) error {
 	a.image, a.hasVariable, a.foreign, a.takeBacks = spec.Image, false, map[string]scale.Kept{}, nil
 	a.possible = possible{{Declared: spec.Replicas, Policy: spec.ReplicasConflictPolicy, Fresh: true, Replicas: -1}}
@@ -300,11 +300,11 @@ func (a *actor) create(ctx context.Context, spec v1alpha1.MCPServerSpec) error {
 	if err := a.requests.Client.Create(ctx, server); err != nil {
 		return fmt.Errorf("creating MCPServer %s: %w", a.requests.Key, err)
 	}
-	a.endStep(version(server)) // the scale of one before it is not allowed any more
+	a.endStep(version(server)) // the scale of a deleted MCPServer is no longer allowed
 	return nil
 }
 
-// hold waits for a time.
+// hold waits for the given time.
 func hold(ctx context.Context, duration time.Duration) error {
 	select {
 	case <-ctx.Done():

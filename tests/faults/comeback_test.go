@@ -23,9 +23,9 @@ import (
 	"mcpserver-operator/tests/scale"
 )
 
-// TestMCPServerPutBackOverItsOrphans: who deletes an MCPServer with --cascade=orphan, as to replace the CRD without stopping
-// a pod, and puts it back, has children that are nobody's. They are left untouched until they are given to it; then it
-// goes on with them, at the scale that they have and with the pods that run.
+// TestMCPServerPutBackOverItsOrphans verifies the instructions in docs/reliability.md. A user deletes an MCPServer with --cascade=orphan, for
+// example to replace the CRD without stopping a pod, and creates the MCPServer again. The children then have no owner, and the operator must not
+// change them until the user makes the MCPServer their owner. Then the operator must continue with the same scale and the same pods.
 func TestMCPServerPutBackOverItsOrphans(t *testing.T) {
 	key := newKeyWithOperator(t)
 	namespace := key.Namespace
@@ -64,15 +64,16 @@ func TestMCPServerPutBackOverItsOrphans(t *testing.T) {
 	seen, err := recorder.Stop(t.Context())
 	must(t, err)
 	if len(seen) != 1 || seen[0] != 3 {
-		t.Errorf("the scale has to stay at 3, but was %v", seen)
+		t.Errorf("the scale must stay at 3, but was %v", seen)
 	}
 	if after := podUIDs(t, namespace); !maps.Equal(before, after) {
-		t.Errorf("the pods were %v and are %v", before, after)
+		t.Errorf("the pods have changed from %v to %v", before, after)
 	}
 }
 
-// TestStatefulSetWaitsForTheGarbageCollector: one that is deleted while the garbage collector is away does not come back before
-// that has begun to delete the pods. Otherwise it may not notice, and they would be in the way of the new ones for good.
+// TestStatefulSetWaitsForTheGarbageCollector verifies that the operator does not recreate a StatefulSet that was deleted while the garbage
+// collector was down, until the garbage collector deletes the pods. Otherwise the garbage collector might never notice the deletion, and the old
+// pods would prevent the creation of the new pods.
 func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
 	namespace := newKeyWithOperator(t).Namespace
 	createServer(t, namespace, "web", v1alpha1.MCPServerSpec{})
@@ -87,7 +88,7 @@ func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
 	must(t, err)
 	for _, request := range requests {
 		if request.IsWrite() && request.Namespace == namespace && request.Resource == "statefulsets" {
-			t.Errorf("the operator has not waited: %s", request)
+			t.Errorf("the operator did not wait: %s", request)
 		}
 	}
 
@@ -98,8 +99,8 @@ func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
 	})
 }
 
-// TestDeclarationWhileTheStatefulSetWaits: the same number, declared again after a release, is carried out also when both
-// happen while a StatefulSet that was deleted cannot come back yet.
+// TestDeclarationWhileTheStatefulSetWaits verifies that a declaration is carried out if a user removes it and declares the same number again
+// while the operator waits to recreate the StatefulSet.
 func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
 	key := newKeyWithOperator(t)
 	namespace := key.Namespace
@@ -120,7 +121,7 @@ func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
 
 	deleteWithoutGarbageCollector(t, namespace)
 	declare("null")
-	eventually(t, "the declaration to be forgotten", func(ctx context.Context) (string, bool) {
+	eventually(t, "the removal of the declaration to be in the status", func(ctx context.Context) (string, bool) {
 		return fmt.Sprint(status(ctx).Scale), status(ctx).Scale.DeclaredReplicas == nil
 	})
 	declare("3")
@@ -128,7 +129,8 @@ func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
 	eventually(t, "3 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "3/3" })
 }
 
-// TestStrayPodsKeepTheirAccount: an account that is no longer asked for stays while pods of a deleted StatefulSet run as it.
+// TestStrayPodsKeepTheirAccount verifies that the operator keeps a ServiceAccount that is no longer needed while pods of a deleted StatefulSet
+// use it.
 func TestStrayPodsKeepTheirAccount(t *testing.T) {
 	key := newKeyWithOperator(t)
 	createServer(t, key.Namespace, key.Name, v1alpha1.MCPServerSpec{})
@@ -138,21 +140,21 @@ func TestStrayPodsKeepTheirAccount(t *testing.T) {
 	deleteWithoutGarbageCollector(t, key.Namespace)
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 	must(t, theCluster.Client.Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"serviceAccount":"default"}}`))))
-	eventually(t, "the change to be seen", func(ctx context.Context) (string, bool) {
+	eventually(t, "the operator to observe the change", func(ctx context.Context) (string, bool) {
 		must(t, theCluster.Client.Get(ctx, key, server))
 		return fmt.Sprint(server.Status.ObservedGeneration), server.Status.ObservedGeneration == server.Generation
 	})
 	must(t, theCluster.Client.Get(t.Context(), client.ObjectKeyFromObject(account), account))
 
 	must(t, theCluster.StartAgain(t.Context(), controlplane.KubeControllerManager))
-	eventually(t, "the account to go", func(ctx context.Context) (string, bool) {
+	eventually(t, "the ServiceAccount to be deleted", func(ctx context.Context) (string, bool) {
 		err := theCluster.Client.Get(ctx, client.ObjectKeyFromObject(account), account)
 		must(t, client.IgnoreNotFound(err))
 		return "", err != nil
 	})
 }
 
-// newKeyWithOperator starts an operator for a test, and names its MCPServer, in a new namespace.
+// newKeyWithOperator starts an operator for a test. It returns the name of the test's MCPServer in a new namespace.
 func newKeyWithOperator(t *testing.T) client.ObjectKey {
 	t.Helper()
 	operator, err := theCluster.StartOperator(t.Context())
@@ -161,12 +163,12 @@ func newKeyWithOperator(t *testing.T) client.ObjectKey {
 	return client.ObjectKey{Namespace: newNamespace(t), Name: "web"}
 }
 
-// deleteWithoutGarbageCollector deletes the StatefulSet web while kube-controller-manager is away, which is then for the caller to
-// start again, and waits until the operator says what it waits for.
+// deleteWithoutGarbageCollector kills kube-controller-manager, deletes the StatefulSet web, and waits until the operator says what it waits for.
+// The caller must start kube-controller-manager again.
 func deleteWithoutGarbageCollector(t *testing.T, namespace string) {
 	t.Helper()
 	must(t, theCluster.Kill(controlplane.KubeControllerManager))
-	t.Cleanup(func() { must(t, theCluster.StartEnded(context.Background())) }) // should the test fail, for those that follow
+	t.Cleanup(func() { must(t, theCluster.StartEnded(context.Background())) }) // for the following tests, if this test fails
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
 	must(t, theCluster.Client.Delete(t.Context(), set, client.PropagationPolicy(metav1.DeletePropagationBackground)))
 	eventually(t, "the MCPServer to say what it waits for", func(ctx context.Context) (string, bool) {
@@ -177,7 +179,7 @@ func deleteWithoutGarbageCollector(t *testing.T, namespace string) {
 	})
 }
 
-// runRecipe runs what docs/reliability.md says about children that are to be given to an MCPServer, in the shell of its users.
+// runRecipe runs the command of docs/reliability.md that makes an MCPServer the owner of its children, in bash.
 func runRecipe(t *testing.T, namespace, server string) {
 	t.Helper()
 	docs, err := os.ReadFile("../../docs/reliability.md")
@@ -187,7 +189,7 @@ func runRecipe(t *testing.T, namespace, server string) {
 		if code, isCode := strings.CutPrefix(line, "    "); isCode {
 			recipe.WriteString(code)
 		} else if strings.Contains(recipe.String(), "done\n") {
-			break // what follows is another one
+			break // other code follows
 		}
 	}
 	script := strings.NewReplacer("NAME", server, "kubectl ", theCluster.KubectlPath()+" -n "+namespace+" ").Replace(recipe.String())
@@ -197,7 +199,7 @@ func runRecipe(t *testing.T, namespace, server string) {
 	t.Logf("%s\n%s", script, out)
 	must(t, err)
 	if !strings.Contains(string(out), "networkpolicy") {
-		t.Error("the recipe has left the NetworkPolicy out")
+		t.Error("the recipe has not patched the NetworkPolicy")
 	}
 }
 

@@ -26,9 +26,8 @@ import (
 	"mcpserver-operator/tests/scale"
 )
 
-// crdRemoved removes the CRD, and with it every MCPServer, and puts both back from a backup. The operators stay up. The
-// actors, whose model is of MCPServers that exist, pause; others are scaled and edited until the CRD is back, and are not
-// put back themselves.
+// crdRemoved removes the CRD, which also deletes every MCPServer, and restores both from a backup. The operators must keep running. The actors
+// pause, because their models require MCPServers. Instead, other MCPServers are scaled and edited in the meantime, and are not restored.
 func crdRemoved(t *testing.T, s *storm) {
 	goOn := s.calm(t)
 	defer goOn()
@@ -45,13 +44,13 @@ func crdRemoved(t *testing.T, s *storm) {
 	before := others.succeeded.Load()
 	_, err = theCluster.Kubectl(t.Context(), "wait", "--for=delete", "crd/mcpservers.toolhive.stacklok.dev", "--timeout=5m")
 	must(t, err)
-	eventually(t, "the children to go with the MCPServers", childrenAreGone(s.namespace))
+	eventually(t, "the children to be deleted with the MCPServers", childrenAreGone(s.namespace))
 	must(t, hold(t.Context(), 5*time.Second))
 	others.stop()
 	if others.succeeded.Load() == before {
-		t.Error("nothing was scaled or edited while the CRD was removed")
+		t.Error("no request to scale or edit succeeded while the CRD was removed")
 	}
-	eventually(t, "the children of those that are not put back to go", childrenAreGone(lost))
+	eventually(t, "the children of the MCPServers that are not restored to be deleted", childrenAreGone(lost))
 	mark, err := theCluster.AuditMark()
 	must(t, err)
 
@@ -59,26 +58,26 @@ func crdRemoved(t *testing.T, s *storm) {
 	for i, server := range backup.Items {
 		must(t, s.actors[i].create(t.Context(), server.Spec))
 	}
-	t.Cleanup(func() { staysGone(t, lost, mark) }) // when the operators have recovered
+	t.Cleanup(func() { staysGone(t, lost, mark) }) // at the end of the test, when the operators have recovered
 	if n := s.operators.restarts() - restarts; n > 0 {
-		t.Errorf("operators ended %d times", n)
+		t.Errorf("operators exited %d times", n)
 	}
 }
 
-// staysGone fails if the operators have written to a namespace since a mark in the audit log, or if it has children again.
+// staysGone fails if the operators have written to a namespace since a mark in the audit log, or if the namespace contains children.
 func staysGone(t *testing.T, namespace string, mark int64) {
 	t.Helper()
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 	must(t, err)
 	if n := countWrites(requests, namespace); n > 0 {
-		t.Errorf("the operators have written %d times to what is gone", n)
+		t.Errorf("the operators have sent %d writes for deleted MCPServers", n)
 	}
 	if state, gone := childrenAreGone(namespace)(context.Background()); !gone {
-		t.Errorf("something has come back: %s", state)
+		t.Errorf("children exist again: %s", state)
 	}
 }
 
-// childrenAreGone reports whether a namespace has no child of any MCPServer.
+// childrenAreGone returns a function that reports whether a namespace contains no child of any MCPServer.
 func childrenAreGone(namespace string) func(context.Context) (string, bool) {
 	return func(ctx context.Context) (string, bool) {
 		for _, list := range []client.ObjectList{
@@ -102,9 +101,8 @@ func childrenAreGone(namespace string) func(context.Context) (string, bool) {
 	}
 }
 
-// poisoned adds MCPServers that cannot be carried out: rejected by the API server, refused because a name is taken, and
-// forbidden by a quota. New MCPServers among them, and right behind them, cost what they cost without them, and do not wait
-// for them.
+// poisoned creates MCPServers that cannot be carried out: the API server rejects a child, the name of a child is taken, or a quota forbids a
+// child. Other MCPServers that are created right after them or later must need the same writes as without them, and must not wait for them.
 func poisoned(t *testing.T, _ *storm) {
 	before := costOfGoodOnes(t)
 
@@ -124,7 +122,7 @@ func poisoned(t *testing.T, _ *storm) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: full, Name: "full"},
 		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/statefulsets.apps": resource.MustParse("0")}},
 	}))
-	eventually(t, "the quota to be in force", func(ctx context.Context) (string, bool) {
+	eventually(t, "the quota to take effect", func(ctx context.Context) (string, bool) {
 		var quota corev1.ResourceQuota
 		must(t, theCluster.Client.Get(ctx, client.ObjectKey{Namespace: full, Name: "full"}, &quota))
 		return "", len(quota.Status.Hard) > 0
@@ -132,38 +130,38 @@ func poisoned(t *testing.T, _ *storm) {
 	createServer(t, full, "forbidden", v1alpha1.MCPServerSpec{})
 	isPoisoned := func(r cluster.Request) bool { return r.Namespace == namespace || r.Namespace == full }
 
-	// While they fail for the first times.
+	// Right after their creation, during their first failures.
 	mark, err := theCluster.AuditMark()
 	must(t, err)
 	behind := costOfGoodOnes(t)
 	areStalled(t, namespace, rejected+1)
 	areStalled(t, full, 1)
-	// Those that wait for their first pass come before the good ones, and while those are created every one of them may be
-	// tried once more: four children, two tries of the StatefulSet with a look at the MCPServer each, the status, an event.
+	// The first pass of each poisoned MCPServer comes before the good ones, and a second pass can happen while the good ones are created. The
+	// requests are: four children, two attempts to write the StatefulSet with a read of the MCPServer each, the status, and an event.
 	if most, tries := 10*(rejected+2), countRequests(t, mark, behind.last, isPoisoned); tries > most {
-		t.Errorf("the poisoned ones took %d requests until the good ones had their children, more than %d", tries, most)
+		t.Errorf("the poisoned MCPServers caused %d requests until the good ones had their children, more than %d", tries, most)
 	} else {
-		t.Logf("the poisoned ones took %d requests until the good ones had their children", tries)
+		t.Logf("the poisoned MCPServers caused %d requests until the good ones had their children", tries)
 	}
 
-	// And later.
+	// Later.
 	mark, err = theCluster.AuditMark()
 	must(t, err)
 	among := costOfGoodOnes(t)
-	for what, cost := range map[string]cost{"right behind": behind, "among": among} {
+	for what, cost := range map[string]cost{"right after": behind, "among": among} {
 		if !maps.Equal(before.writes, cost.writes) {
-			t.Errorf("writes of children for the good ones: %v before, %v %s poisoned ones", before.writes, cost.writes, what)
+			t.Errorf("writes of children for the good MCPServers: %v before, %v %s the poisoned ones", before.writes, cost.writes, what)
 		}
 	}
-	// Each is tried again after twice the time, from 100 ms to a minute: 11 times in the first 2 minutes, each with the
-	// two requests for its StatefulSet and a status.
+	// The delay between retries doubles from 100 ms to a minute: 11 retries in the first 2 minutes. Each retry sends two requests for the
+	// StatefulSet and one for the status.
 	if most, tries := 3*11*(rejected+2), countRequests(t, mark, time.Now(), isPoisoned); tries > most {
-		t.Errorf("the poisoned ones took %d requests of the operators, more than %d", tries, most)
+		t.Errorf("the poisoned MCPServers caused %d requests of the operators, more than %d", tries, most)
 	}
-	// They stay for as long as the storm is waited for.
+	// The poisoned MCPServers exist until the end of the subtest, after the actors have taken a step.
 }
 
-// countRequests counts requests of the operators from a mark in the audit log until a time.
+// countRequests counts the selected requests of the operators between a mark in the audit log and a time.
 func countRequests(t *testing.T, mark int64, until time.Time, is func(cluster.Request) bool) (count int) {
 	t.Helper()
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
@@ -176,13 +174,13 @@ func countRequests(t *testing.T, mark int64, until time.Time, is func(cluster.Re
 	return count
 }
 
-// cost is what it took the operators to bring MCPServers to Ready.
+// cost contains the writes that the operators needed until MCPServers were Ready.
 type cost struct {
 	writes map[string]int // of children, by resource
-	last   time.Time      // when the last one was answered
+	last   time.Time      // when the last write was answered
 }
 
-// costOfGoodOnes creates a few MCPServers, waits until they are Ready, and returns what it took.
+// costOfGoodOnes creates a few MCPServers, waits until they are Ready, and returns their cost.
 func costOfGoodOnes(t *testing.T) cost {
 	t.Helper()
 	namespace := newNamespace(t)
@@ -193,7 +191,7 @@ func costOfGoodOnes(t *testing.T) cost {
 	for i := range number {
 		createServer(t, namespace, fmt.Sprintf("good-%d", i), v1alpha1.MCPServerSpec{})
 	}
-	eventually(t, "the good ones to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
+	eventually(t, "the good MCPServers to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
 	took := time.Since(begun)
 	requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 	must(t, err)
@@ -221,10 +219,10 @@ func createServer(t *testing.T, namespace, name string, spec v1alpha1.MCPServerS
 	}))
 }
 
-// areStalled waits until every MCPServer of a namespace says that it cannot go on.
+// areStalled waits until a namespace contains the given number of MCPServers and all of them are Stalled.
 func areStalled(t *testing.T, namespace string, number int) {
 	t.Helper()
-	eventually(t, "the poisoned ones to be Stalled", func(ctx context.Context) (string, bool) {
+	eventually(t, "the MCPServers to be Stalled", func(ctx context.Context) (string, bool) {
 		var list v1alpha1.MCPServerList
 		must(t, theCluster.Client.List(ctx, &list, client.InNamespace(namespace)))
 		for _, server := range list.Items {
@@ -236,7 +234,7 @@ func areStalled(t *testing.T, namespace string, number int) {
 	})
 }
 
-// createScaled creates MCPServers, of which half are held to their declaration, and waits until their StatefulSets exist.
+// createScaled creates MCPServers, and waits until their StatefulSets exist. Every other MCPServer declares 0 replicas with the policy Force.
 func createScaled(t *testing.T, namespace string, number int) {
 	t.Helper()
 	for i := range number {
@@ -253,7 +251,7 @@ func createScaled(t *testing.T, namespace string, number int) {
 	})
 }
 
-// others go on scaling and editing MCPServers, there or not, until they are stopped.
+// others are clients that scale and edit MCPServers until stop is called, even if the MCPServers are deleted.
 type others struct {
 	succeeded atomic.Int32
 	end       context.CancelFunc
@@ -275,7 +273,7 @@ func scaleAndEdit(t *testing.T, namespace string, number int) *others {
 			for i := first; scaling.Err() == nil; i += scalers {
 				name := fmt.Sprintf("web-%d", i%number)
 				requests := scale.Requests{Client: theCluster.Client, Key: client.ObjectKey{Namespace: namespace, Name: name}}
-				var err error // of one that is gone already
+				var err error // the MCPServer may be deleted already
 				if rand.IntN(2) == 0 {
 					err = requests.PatchScale(scaling, rand.Int32N(3))
 				} else {
@@ -291,7 +289,7 @@ func scaleAndEdit(t *testing.T, namespace string, number int) *others {
 	return o
 }
 
-// hundredDeleted deletes 100 MCPServers at once while others go on scaling them. Nothing of them may come back or be left.
+// hundredDeleted deletes 100 MCPServers at once while other clients scale them. No child may remain or be recreated, and no metric may remain.
 func hundredDeleted(t *testing.T, s *storm) {
 	namespace := newNamespace(t)
 	const number = 100
@@ -303,11 +301,11 @@ func hundredDeleted(t *testing.T, s *storm) {
 	must(t, hold(t.Context(), time.Second))
 	others.stop()
 	during := others.succeeded.Load() - before
-	if t.Logf("%d of their scales were written before, %d after the request to delete them", before, during); during == 0 {
-		t.Error("they were not scaled while they were deleted")
+	if t.Logf("%d writes to the MCPServers and their scales before, %d after the request to delete them", before, during); during == 0 {
+		t.Error("no MCPServer was scaled while they were deleted")
 	}
 
-	eventually(t, "the children to go with the MCPServers", childrenAreGone(namespace))
+	eventually(t, "the children to be deleted with the MCPServers", childrenAreGone(namespace))
 	mark, err := theCluster.AuditMark()
 	must(t, err)
 	must(t, hold(t.Context(), quietTime))
@@ -323,6 +321,6 @@ func hundredDeleted(t *testing.T, s *storm) {
 		}
 	}
 	if len(left) > 0 {
-		t.Errorf("the leader still has metrics of what is gone: %v", left)
+		t.Errorf("the leader still has metrics of deleted MCPServers: %v", left)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 )
 
-// history is every version of the StatefulSets of a namespace that a watch has shown. When the watch breaks it begins anew
-// with what there is then.
+// history contains the versions of the StatefulSets in a namespace, as a watch reported them. After an interruption of the watch, the history
+// continues with the current versions.
 type history struct {
 	mutex    sync.Mutex
 	versions []setVersion
@@ -27,7 +27,7 @@ func watchHistory(ctx context.Context, namespace string) *history {
 		UpdateFunc: func(_, object any) { h.record(object) },
 	})
 	if err != nil {
-		panic(err) // it has not been started, let alone stopped
+		panic(err) // only a stopped informer returns an error
 	}
 	go informer.RunWithContext(ctx)
 	return h
@@ -44,7 +44,7 @@ func (h *history) record(object any) {
 	h.last[set.Name] = version(set)
 }
 
-// next returns the versions since the last call.
+// next returns the versions since the last call of next.
 func (h *history) next() []setVersion {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
@@ -53,7 +53,7 @@ func (h *history) next() []setVersion {
 	return next
 }
 
-// newest returns the newest version of a StatefulSet.
+// newest returns the newest resourceVersion of a StatefulSet.
 func (h *history) newest(name string) int64 {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()

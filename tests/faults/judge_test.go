@@ -16,13 +16,13 @@ import (
 	"mcpserver-operator/tests/scale"
 )
 
-// step is the time up to a version of the StatefulSet, and what may happen in it.
+// step is a period that ends with a version of the StatefulSet. It contains what may happen in this period.
 type step struct {
 	until int64
 	done  []string // the actions of the actor
-	// allowed are the scales that the StatefulSet may show.
+	// allowed are the scales that the StatefulSet may have.
 	allowed []int32
-	// The operator itself may set what is declared in the step, each once, and what is declared under Force, at any time.
+	// The operator may set each number in declared once, and each number in forced any number of times.
 	declared, forced []int32
 }
 
@@ -32,32 +32,31 @@ func (s *step) allow(replicas int32) {
 	}
 }
 
-// setVersion is what a witness says of a version of a StatefulSet.
+// setVersion is a version of a StatefulSet, as a witness reports it.
 type setVersion struct {
 	name       string
 	at         int64 // its resourceVersion
-	generation int64 // 0 if the witness does not say
+	generation int64 // 0 if unknown
 	replicas   int32
 	witness    string
-	byOperator bool // it is what a write of the operator made
+	byOperator bool // a write of the operator made this version
 	created    bool
-	set        *appsv1.StatefulSet // nil if the witness does not say
+	set        *appsv1.StatefulSet // nil if unknown
 }
 
 func versionOf(set *appsv1.StatefulSet, witness string) setVersion {
 	return setVersion{name: set.Name, at: version(set), generation: set.Generation, replicas: *set.Spec.Replicas, witness: witness, set: set}
 }
 
-// merge adds what another witness says of the same version.
+// merge adds the report of another witness about the same version.
 func (v setVersion) merge(other setVersion) setVersion {
 	v.generation = max(v.generation, other.generation)
 	v.byOperator, v.created, v.set = v.byOperator || other.byOperator, v.created || other.created, cmp.Or(v.set, other.set)
 	return v
 }
 
-// judge holds every version that the StatefulSets have had against what was allowed, and returns how many there were. It
-// has two witnesses: the watch, which may miss what happens while it is broken, and the audit log, which misses what the
-// API server had no time to log before it was killed.
+// judge compares each new version of the StatefulSets with what was allowed, and returns the number of versions. It has two witnesses. The watch
+// misses versions while it is interrupted. The audit log misses requests that the API server could not log before it was killed.
 func (s *storm) judge(t *testing.T) (versions int) {
 	t.Helper()
 	for _, a := range s.actors {
@@ -92,14 +91,14 @@ func (s *storm) judge(t *testing.T) (versions int) {
 			}
 		}
 		if rollouts, most := scale.Rollouts(a.versions), int(a.rollouts.Load()); rollouts > most {
-			t.Errorf("the pod template of %s has changed %d times, allowed was %d", name, rollouts, most)
+			t.Errorf("the pod template of %s has changed %d times, allowed were %d", name, rollouts, most)
 		}
 		versions += len(seen[name])
 	}
 	return versions
 }
 
-// loggedVersions returns what writes have made of the StatefulSets since it was called last, as the audit log has it.
+// loggedVersions returns the versions of the StatefulSets in the audit log since its last call.
 func (s *storm) loggedVersions(t *testing.T) (versions []setVersion) {
 	t.Helper()
 	requests, err := theCluster.RequestsSince(s.mark, "")
@@ -120,7 +119,7 @@ func (s *storm) loggedVersions(t *testing.T) (versions []setVersion) {
 	return versions
 }
 
-// stepAt returns the step that a version belongs to.
+// stepAt returns the step of a version.
 func (a *actor) stepAt(at int64) *step {
 	i, _ := slices.BinarySearchFunc(a.steps, at, func(s step, at int64) int { return int(s.until - at) })
 	if i < len(a.steps) {
@@ -129,17 +128,17 @@ func (a *actor) stepAt(at int64) *step {
 	return &a.now
 }
 
-// judge holds a version of the StatefulSet against what was allowed at that time.
+// judge fails if the scale of a version was not allowed at that time.
 func (a *actor) judge(v setVersion) error {
 	if now := a.stepAt(v.at); !slices.Contains(now.allowed, v.replicas) {
-		return fmt.Errorf("%s was at %d in version %d, as the %s has it; allowed was %v while %s",
+		return fmt.Errorf("%s was at %d in version %d (witness: %s); allowed were %v during %s",
 			v.name, v.replicas, v.at, v.witness, now.allowed, strings.Join(now.done, ", "))
 	}
 	return nil
 }
 
-// judgeOperator fails when the operator itself has changed the scale of a StatefulSet to something that is not declared
-// then. A generation more tells that the write before is the last change of the spec that there was in between.
+// judgeOperator fails if the operator has changed the scale of a StatefulSet to a number that was not declared at that time. It requires
+// consecutive generations: otherwise, a version is missing in between that may have changed the scale.
 func (a *actor) judgeOperator(before, v setVersion) error {
 	if !v.byOperator || v.created || v.replicas == before.replicas || v.generation != before.generation+1 {
 		return nil
@@ -152,12 +151,12 @@ func (a *actor) judgeOperator(before, v setVersion) error {
 	if slices.Contains(now.forced, v.replicas) {
 		return nil
 	}
-	return fmt.Errorf("the operator has changed the scale of %s from %d to %d in version %d; declared was %v, under Force %v, while %s",
+	return fmt.Errorf("the operator has changed the scale of %s from %d to %d in version %d; declared were %v, under Force %v, during %s",
 		v.name, before.replicas, v.replicas, v.at, now.declared, now.forced, strings.Join(now.done, ", "))
 }
 
-// TestWhatTheJudgeSaysOfTheOperator: it may change the scale to what is declared, each time once, and to what is declared
-// under Force; a new StatefulSet is judged by its scale alone.
+// TestWhatTheJudgeSaysOfTheOperator verifies that the operator may change the scale once for each declaration, and any number of times to a
+// number that is declared under Force. judgeOperator does not judge the creation of a StatefulSet.
 func TestWhatTheJudgeSaysOfTheOperator(t *testing.T) {
 	before := setVersion{name: "web", at: 10, generation: 4, replicas: 3}
 	write := func(change func(*setVersion)) setVersion {
@@ -172,11 +171,11 @@ func TestWhatTheJudgeSaysOfTheOperator(t *testing.T) {
 		write setVersion
 		wrong bool
 	}{
-		{"nobody has declared it", step{declared: []int32{3}}, write(unchanged), true},
-		{"it is declared", step{declared: []int32{2}}, write(unchanged), false},
-		{"it is declared under Force", step{forced: []int32{2}}, write(unchanged), false},
-		{"somebody else wrote it", step{}, write(func(v *setVersion) { v.byOperator = false }), false},
-		{"the scale stays", step{}, write(func(v *setVersion) { v.replicas = 3 }), false},
+		{"the number is not declared", step{declared: []int32{3}}, write(unchanged), true},
+		{"the number is declared", step{declared: []int32{2}}, write(unchanged), false},
+		{"the number is declared under Force", step{forced: []int32{2}}, write(unchanged), false},
+		{"another client wrote it", step{}, write(func(v *setVersion) { v.byOperator = false }), false},
+		{"the scale does not change", step{}, write(func(v *setVersion) { v.replicas = 3 }), false},
 		{"the StatefulSet is new", step{}, write(func(v *setVersion) { v.created = true }), false},
 		{"a version is missing in between", step{}, write(func(v *setVersion) { v.generation = 6 }), false},
 	} {
@@ -187,6 +186,6 @@ func TestWhatTheJudgeSaysOfTheOperator(t *testing.T) {
 	}
 	once := &actor{now: step{declared: []int32{2}}}
 	if first, second := once.judgeOperator(before, write(unchanged)), once.judgeOperator(before, write(unchanged)); first != nil || second == nil {
-		t.Errorf("a declaration counts twice: %v, %v", first, second)
+		t.Errorf("a declaration must count once: %v, %v", first, second)
 	}
 }

@@ -1,10 +1,9 @@
-// Package faults runs the operator as it is deployed, two processes of which one leads, on a control plane that is not
-// spared: while a storm of users, autoscalers and other controllers goes on, processes are killed and frozen, the network
-// fails, the API is taken away. Nothing that was answered may be lost, no scale may be wrong for an instant, and all has
-// to recover without help.
+// Package faults runs the operator as it is deployed: two processes, one of which is the leader. During a storm of changes by users, autoscalers
+// and other controllers, the tests kill and freeze processes, disturb the network, and remove the CRD. No confirmed write may be lost, no scale
+// may be wrong at any time, and everything must recover without intervention.
 //
 //	go test ./tests/faults -v -timeout=60m                       # most faults once
-//	go test ./tests/faults -v -timeout=3h -faults.rounds=10      # the long run, with all of them
+//	go test ./tests/faults -v -timeout=3h -faults.rounds=10      # the long run, with all faults
 //	go test ./tests/faults -v -run 'TestFaults/etcd'             # one fault
 package faults
 
@@ -25,8 +24,8 @@ import (
 var (
 	theCluster *cluster.Cluster
 
-	rounds = flag.Int("faults.rounds", 1, "how often each fault strikes; more than 1 for the long run, which has more of them")
-	seed   = flag.Uint64("faults.seed", uint64(time.Now().UnixNano()), "what the storm does is drawn from it")
+	rounds = flag.Int("faults.rounds", 1, "how often each fault happens; if more than 1, the run includes more faults")
+	seed   = flag.Uint64("faults.seed", uint64(time.Now().UnixNano()), "the seed of the actions in the storm")
 )
 
 func TestMain(m *testing.M) {

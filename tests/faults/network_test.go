@@ -27,12 +27,12 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// throughNetwork is the operators with a network between them and the API server that can be made worse.
+// throughNetwork runs operators with a proxy between them and the API server that can disturb the network.
 var throughNetwork = &setup{name: "through a network", number: 2, args: leaderElection, connect: func(t *testing.T, config *rest.Config) {
 	config.Host = "https://" + network(t, config.Host).Listen
 }}
 
-// network returns the network, which lasts as long as the process.
+// network returns the proxy, which runs until the test process ends.
 var network = func() func(*testing.T, string) *toxiproxy.Proxy {
 	var once sync.Once
 	var proxy *toxiproxy.Proxy
@@ -46,7 +46,7 @@ var network = func() func(*testing.T, string) *toxiproxy.Proxy {
 	}
 }()
 
-// poison makes the network worse in both directions until the test, or the returned function, ends it.
+// poison disturbs the network in both directions until the end of the test, or until the returned function is called.
 func poison(t *testing.T, kind, attributes string) (end func()) {
 	t.Helper()
 	toxics := network(t, theCluster.Config.Host).Toxics
@@ -60,7 +60,7 @@ func poison(t *testing.T, kind, attributes string) (end func()) {
 	return end
 }
 
-// answerTime is how long the network takes for one request on a connection of its own.
+// answerTime returns the time for one request on a new connection through the network.
 func answerTime(t *testing.T) (time.Duration, error) {
 	t.Helper()
 	config := rest.AnonymousClientConfig(theCluster.Config)
@@ -79,20 +79,19 @@ func answerTime(t *testing.T) (time.Duration, error) {
 	return time.Since(begun), response.Body.Close()
 }
 
-// latency makes the way to the API server take a second, and the way back another. A request on a connection of its own
-// goes there and back twice, the first time to agree on the encryption.
+// latency adds a second in each direction. A request on a new connection takes two round trips: the first is the TLS handshake.
 func latency(t *testing.T, _ *storm) {
 	end := poison(t, "latency", `{"latency": 1000}`)
 	took, err := answerTime(t)
 	must(t, err)
 	if took < 4*time.Second {
-		t.Fatalf("an answer took %s: there is too little latency", took)
+		t.Fatalf("an answer took %s, so the latency is too low", took)
 	}
 	must(t, hold(t.Context(), 8*time.Second))
 	end()
 }
 
-// connectionsReset ends every connection that carries something, and resets those that are made anew, again and again.
+// connectionsReset repeatedly resets every connection that carries data, and every new connection.
 func connectionsReset(t *testing.T, s *storm) {
 	before := s.operators.failedRequests(t)
 	for range 5 {
@@ -105,13 +104,13 @@ func connectionsReset(t *testing.T, s *storm) {
 		must(t, hold(t.Context(), time.Second))
 	}
 	if failed := s.operators.failedRequests(t) - before; failed == 0 {
-		t.Error("no request of the operators has failed: there was nothing to recover from")
+		t.Error("no request of the operators failed, so the test did not test a recovery")
 	} else {
 		t.Logf("%.0f requests of the operators failed", failed)
 	}
 }
 
-// noPacketArrives drops everything for longer than a lease lasts, without an error that anybody could see.
+// noPacketArrives drops all data without an error, for longer than the duration of the lease.
 func noPacketArrives(t *testing.T, _ *storm) {
 	end := poison(t, "timeout", `{"timeout": 0}`)
 	if took, err := answerTime(t); err == nil {
@@ -121,14 +120,14 @@ func noPacketArrives(t *testing.T, _ *storm) {
 	end()
 }
 
-// throughAnswers is the operators with a proxy between them and the API server that answers in its place.
+// throughAnswers runs operators with a proxy between them and the API server that can answer requests itself.
 var throughAnswers = &setup{name: "through a proxy", number: 2, args: leaderElection, connect: func(t *testing.T, config *rest.Config) {
 	proxy := answers(t)
 	config.Host, config.TLSClientConfig = proxy.server.URL, rest.TLSClientConfig{CAData: pem.EncodeToMemory(
 		&pem.Block{Type: "CERTIFICATE", Bytes: proxy.server.Certificate().Raw})}
 }}
 
-// answers returns the proxy, which lasts as long as the process.
+// answers returns the proxy, which runs until the test process ends.
 var answers = func() func(*testing.T) *answerer {
 	var once sync.Once
 	var proxy *answerer
@@ -138,17 +137,17 @@ var answers = func() func(*testing.T) *answerer {
 	}
 }()
 
-// answerer passes requests on to the API server, or answers them with an error of the API server's own.
+// answerer is a proxy that passes requests to the API server, or answers them with an error that the API server could return.
 type answerer struct {
 	server *httptest.Server
 	proxy  httputil.ReverseProxy
 
-	wrong atomic.Bool       // answers some requests with an error
+	wrong atomic.Bool       // answer some requests with an error
 	given [600]atomic.Int32 // errors by status code
-	lost  atomic.Int32      // of these, to writes of MCPServers and their children that had been carried out
+	lost  atomic.Int32      // errors for writes of MCPServers and their children that the API server had carried out
 
 	mutex   sync.Mutex
-	watches context.Context // ends with every watch that is open
+	watches context.Context // cancels all open watches
 	cut     context.CancelFunc
 	refused string // the resource that cannot be watched
 
@@ -163,7 +162,7 @@ func newAnswerer(t *testing.T) *answerer {
 	a := &answerer{proxy: httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(to) },
 		Transport:     transport,
-		FlushInterval: -1, // an event of a watch does not wait for the next one
+		FlushInterval: -1, // forward each event of a watch immediately
 		ErrorLog:      log.New(io.Discard, "", 0),
 		ErrorHandler:  func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}}
@@ -175,7 +174,7 @@ func newAnswerer(t *testing.T) *answerer {
 	return a
 }
 
-// cutWatches cuts every watch that is open, and lets nobody watch a resource until the next time.
+// cutWatches cuts all open watches, and refuses watches of the given resource until its next call.
 func (a *answerer) cutWatches(refused string) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
@@ -212,7 +211,7 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		carriedOut := httptest.NewRecorder()
 		a.proxy.ServeHTTP(carriedOut, r)
 		if r.Method == http.MethodPatch && carriedOut.Code < 300 && path.Base(r.URL.Path) != "events" {
-			a.lost.Add(1) // a lease is updated, a review created
+			a.lost.Add(1) // not for leases (PUT) and reviews (POST)
 		}
 	}
 	err := drawError(isWrite)
@@ -220,7 +219,7 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer(w, err)
 }
 
-// answer answers with an error.
+// answer sends an error.
 func answer(w http.ResponseWriter, err *apierrors.StatusError) {
 	status := err.Status()
 	status.Kind, status.APIVersion = "Status", "v1"
@@ -229,10 +228,10 @@ func answer(w http.ResponseWriter, err *apierrors.StatusError) {
 		w.Header().Set("Retry-After", fmt.Sprint(status.Details.RetryAfterSeconds))
 	}
 	w.WriteHeader(int(status.Code))
-	_ = json.NewEncoder(w).Encode(status) // whoever asked may be gone
+	_ = json.NewEncoder(w).Encode(status) // the client may have disconnected
 }
 
-// drawError draws an error that an API server answers with. Only a write conflicts.
+// drawError draws an error of an API server. Only writes can get a conflict.
 func drawError(isWrite bool) *apierrors.StatusError {
 	all := []*apierrors.StatusError{
 		apierrors.NewTooManyRequests("injected", 1),
@@ -245,7 +244,7 @@ func drawError(isWrite bool) *apierrors.StatusError {
 	return all[rand.IntN(len(all))]
 }
 
-// wrongAnswers answers every fourth request with an error. Half of the writes among them have been carried out.
+// wrongAnswers answers a quarter of the requests with an error. The API server has carried out half of the writes among them.
 func wrongAnswers(t *testing.T, _ *storm) {
 	proxy := answers(t)
 	codes := []int{http.StatusConflict, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
@@ -263,14 +262,14 @@ func wrongAnswers(t *testing.T, _ *storm) {
 			t.Errorf("no answer was %d", code)
 		}
 	}
-	t.Logf("%d writes of MCPServers and their children had been carried out", proxy.lost.Load())
+	t.Logf("the API server carried out %d of these writes of MCPServers and their children", proxy.lost.Load())
 	if proxy.lost.Load() == 0 {
-		t.Error("no write had been carried out that was answered with an error")
+		t.Error("the API server carried out no write that was answered with an error")
 	}
 }
 
-// watchesCut cuts every watch, again and again, and keeps the operators from watching one kind for a while: its cache is
-// old, and the others are not.
+// watchesCut repeatedly cuts all watches, and refuses watches of one kind for some time. The cache of this kind is then stale, and the other
+// caches are current.
 func watchesCut(t *testing.T, _ *storm) {
 	proxy := answers(t)
 	proxy.wasCut.Store(0)
@@ -283,6 +282,6 @@ func watchesCut(t *testing.T, _ *storm) {
 	proxy.cutWatches("")
 	t.Logf("%d watches were cut, %d refused", proxy.wasCut.Load(), proxy.wasRefused.Load())
 	if proxy.wasCut.Load() == 0 || proxy.wasRefused.Load() == 0 {
-		t.Fatal("there was nothing to recover from")
+		t.Fatal("no watch was cut or refused, so the test did not test a recovery")
 	}
 }

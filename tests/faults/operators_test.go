@@ -15,31 +15,31 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// setup is how operators run.
+// setup describes how operators run.
 type setup struct {
 	name    string
 	number  int
-	connect func(*testing.T, *rest.Config) // how they reach the API server; nil for directly
+	connect func(*testing.T, *rest.Config) // changes the connection to the API server; nil for a direct connection
 	args    []string
 }
 
 var (
-	// asDeployed is what deploy/ runs: two operators, of which one leads.
+	// asDeployed runs two operators with leader election, as deploy/ does.
 	asDeployed = &setup{name: "as deployed", number: 2, args: leaderElection}
-	// alone is one operator that waits for no lease.
+	// alone runs one operator without leader election.
 	alone = &setup{name: "alone", number: 1}
 
 	leaderElection = []string{"--leader-elect", "--leader-election-namespace=" + cluster.OperatorNamespace}
 )
 
-// operators are the operators that run. Each is started again when it ends, as the kubelet does.
+// operators are the running operators. Each operator is restarted when it exits, as the kubelet does.
 type operators struct {
 	setup   *setup
 	running []*kept
 	former  []*kept
 }
 
-// become makes the operators run as a setup says, and reports whether they did not already.
+// become changes the setup of the operators, and reports whether this was necessary.
 func (o *operators) become(t *testing.T, s *setup) bool {
 	t.Helper()
 	if o.setup == s {
@@ -60,7 +60,7 @@ func (o *operators) become(t *testing.T, s *setup) bool {
 	return true
 }
 
-// stop ends the operators as Kubernetes would.
+// stop ends the operators as Kubernetes does.
 func (o *operators) stop(t *testing.T) {
 	t.Helper()
 	for _, k := range o.running {
@@ -69,7 +69,7 @@ func (o *operators) stop(t *testing.T) {
 	o.former, o.running, o.setup = append(o.former, o.running...), nil, nil
 }
 
-// restarts is how often operators have been started again.
+// restarts returns the number of restarts of the running operators.
 func (o *operators) restarts() int {
 	var sum int32
 	for _, k := range o.running {
@@ -78,10 +78,10 @@ func (o *operators) restarts() int {
 	return int(sum)
 }
 
-// leader waits until one of them leads.
+// leader waits until an operator is the leader, and returns it.
 func (o *operators) leader(t *testing.T) (leader *kept) {
 	t.Helper()
-	eventually(t, "an operator that leads", func(ctx context.Context) (string, bool) {
+	eventually(t, "an operator to be the leader", func(ctx context.Context) (string, bool) {
 		for _, k := range o.running {
 			if k.leads(ctx) {
 				leader = k
@@ -92,7 +92,7 @@ func (o *operators) leader(t *testing.T) (leader *kept) {
 	return leader
 }
 
-// failedRequests is how many requests of the operators that run got no answer.
+// failedRequests returns the number of requests of the running operators that got no answer.
 func (o *operators) failedRequests(t *testing.T) (failed float64) {
 	t.Helper()
 	for _, k := range o.running {
@@ -109,7 +109,7 @@ func (o *operators) failedRequests(t *testing.T) (failed float64) {
 	return failed
 }
 
-// didNotPanic: a panic that controller-runtime recovers from shows in the log alone.
+// didNotPanic fails if an operator has panicked. If controller-runtime recovers from a panic, only the log shows it.
 func (o *operators) didNotPanic(t *testing.T) {
 	t.Helper()
 	for _, k := range append(o.former, o.running...) {
@@ -121,12 +121,12 @@ func (o *operators) didNotPanic(t *testing.T) {
 	}
 }
 
-// kept is an operator that is started again when it ends.
+// kept is an operator that is restarted when it exits.
 type kept struct {
 	operator *cluster.Operator
 	restarts atomic.Int32
 
-	mutex sync.Mutex // held while it is being started
+	mutex sync.Mutex // held while the operator is being started
 	end   context.CancelFunc
 	ended chan struct{}
 }
@@ -143,14 +143,14 @@ func keep(operator *cluster.Operator) *kept {
 			case <-k.exited():
 			}
 			if k.startAgain(ctx) != nil {
-				_ = hold(ctx, time.Second) // the API server may be away
+				_ = hold(ctx, time.Second) // the API server may be unavailable
 			}
 		}
 	}()
 	return k
 }
 
-// startAgain starts it. One that does not become ready is ended, to be started once more.
+// startAgain starts the operator. If the operator does not become ready, startAgain kills it, so that it is started again.
 func (k *kept) startAgain(ctx context.Context) error {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
@@ -167,7 +167,7 @@ func (k *kept) exited() <-chan struct{} {
 	return k.operator.Exited()
 }
 
-// kill ends it with SIGKILL.
+// kill ends the operator with SIGKILL.
 func (k *kept) kill() error {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
@@ -180,7 +180,7 @@ func (k *kept) stop() error {
 	return k.operator.Stop()
 }
 
-// leads reports whether it holds the lease, as its metrics say.
+// leads reports whether the operator is the leader, according to its metrics.
 func (k *kept) leads(ctx context.Context) bool {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
@@ -188,7 +188,7 @@ func (k *kept) leads(ctx context.Context) bool {
 	defer cancel()
 	families, err := k.operator.Metrics(ctx)
 	if err != nil {
-		return false // it is away, or frozen
+		return false // the operator does not run, or is frozen
 	}
 	for _, metric := range families["leader_election_master_status"].GetMetric() {
 		if metric.GetGauge().GetValue() == 1 {

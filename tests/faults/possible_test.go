@@ -8,11 +8,11 @@ import (
 	"mcpserver-operator/tests/scale"
 )
 
-// possible is everything that may be the case. An operator at work may have acted or not before anything that happens,
-// and a request that was not answered may have been carried out or not.
+// possible contains all possible states of the model. There can be more than one: the operator may or may not have acted before each action, and
+// the API server may or may not have carried out a request without an answer.
 type possible []scale.Model
 
-// after is what is possible after something that happens.
+// after returns the possible states after a change.
 func (p possible) after(happens func(*scale.Model)) possible {
 	var after possible
 	for _, m := range p {
@@ -22,10 +22,10 @@ func (p possible) after(happens func(*scale.Model)) possible {
 	return after
 }
 
-// acted is what is possible once the operator has acted.
+// acted returns the possible states after the operator has acted.
 func (p possible) acted() possible { return p.after((*scale.Model).OperatorActs) }
 
-// or is what is possible in either case.
+// or returns the states that are in one of the two.
 func (p possible) or(other possible) possible {
 	either := slices.Clone(p)
 	for _, m := range other {
@@ -36,7 +36,7 @@ func (p possible) or(other possible) possible {
 	return either
 }
 
-// any reports whether something is possible.
+// any reports whether at least one state meets a condition.
 func (p possible) any(is func(scale.Model) bool) bool { return slices.ContainsFunc(p, is) }
 
 func (p possible) String() string {

@@ -22,15 +22,15 @@ import (
 )
 
 const (
-	// servers is how many MCPServers the storm has.
+	// servers is the number of MCPServers in the storm.
 	servers = 6
-	// quietTime is how long the operators have to be silent when all is done.
+	// quietTime is how long the operators must not write when nothing is left to do.
 	quietTime = 5 * time.Second
-	// longest is the most that anything takes here, on a machine that is busy.
+	// longest is the timeout of eventually. It allows for a busy machine.
 	longest = 5 * time.Minute
 )
 
-// storm is a number of MCPServers, each with an actor, and the operators that run them.
+// storm contains the MCPServers, an actor for each of them, and the operators.
 type storm struct {
 	ctx       context.Context
 	fail      context.CancelCauseFunc
@@ -39,16 +39,16 @@ type storm struct {
 	history   *history
 	operators operators
 
-	// calmly is held for reading by an actor that takes a step, and for writing while nobody is to take one.
+	// calmly is held for reading by each actor during a step, and for writing while no actor may take a step.
 	calmly sync.RWMutex
-	// since is when the last fault was over, in nanoseconds; 0 during a fault.
+	// since is the end of the last fault in Unix nanoseconds. It is 0 during a fault.
 	since atomic.Int64
 
-	mark   int64                 // the end of what has been judged of the audit log
-	judged map[string]setVersion // the last of each StatefulSet
+	mark   int64                 // the end of the judged part of the audit log
+	judged map[string]setVersion // the last judged version of each StatefulSet
 }
 
-// startStorm creates the MCPServers. The actors begin when there are operators.
+// startStorm creates the MCPServers and starts their actors. Each actor waits until an operator has created its StatefulSet.
 func startStorm(t *testing.T) *storm {
 	t.Logf("-faults.seed=%d", *seed)
 	namespace := newNamespace(t)
@@ -73,7 +73,7 @@ func startStorm(t *testing.T) *storm {
 		s.actors = append(s.actors, a)
 		running.Go(func() {
 			if err := a.run(ctx); err != nil {
-				fail(err) // the first one counts
+				fail(err) // only the first error counts
 			}
 		})
 	}
@@ -83,17 +83,17 @@ func startStorm(t *testing.T) *storm {
 	return s
 }
 
-// begins and isOver are the time of a fault.
+// begins and isOver mark the begin and the end of a fault.
 func (s *storm) begins() { s.since.Store(0) }
 func (s *storm) isOver() { s.since.Store(time.Now().UnixNano()) }
 
-// calmSince returns when the last fault was over. Calm is false during one.
+// calmSince returns the end of the last fault. Calm is false during a fault.
 func (s *storm) calmSince() (since time.Time, calm bool) {
 	at := s.since.Load()
 	return time.Unix(0, at), at != 0
 }
 
-// everyActorTakesAStep waits until each has taken one more: has acted, and the operator has done its part.
+// everyActorTakesAStep waits until each actor has finished a step: the actor has taken its actions, and the operator has reacted.
 func (s *storm) everyActorTakesAStep(t *testing.T) {
 	t.Helper()
 	for _, a := range s.actors {
@@ -104,8 +104,7 @@ func (s *storm) everyActorTakesAStep(t *testing.T) {
 	}
 }
 
-// calm lets every actor end its step and take no further one until the returned function is called, at the end of the
-// test at the latest.
+// calm waits until every actor has finished its step, and stops the actors until the returned function is called or the test ends.
 func (s *storm) calm(t *testing.T) (goOn func()) {
 	t.Helper()
 	s.calmly.Lock()
@@ -115,7 +114,7 @@ func (s *storm) calm(t *testing.T) (goOn func()) {
 	return goOn
 }
 
-// suffer lets a fault strike while the storm goes on, and judges what happened.
+// suffer causes a fault during the storm, and judges the result.
 func (s *storm) suffer(t *testing.T, f fault) {
 	if s.operators.become(t, f.operators) {
 		s.everyActorTakesAStep(t)
@@ -138,7 +137,7 @@ func (s *storm) suffer(t *testing.T, f fault) {
 	versions := s.judge(t)
 	restarts = s.operators.restarts() - restarts
 	if restarts < f.restarts {
-		t.Errorf("operators were started again %d times, not %d: there was nothing to recover from", restarts, f.restarts)
+		t.Errorf("operators were restarted %d times, wanted at least %d", restarts, f.restarts)
 	}
 	writes, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 	must(t, err)
@@ -187,7 +186,7 @@ func areReady(ctx context.Context, namespace string) (string, bool) {
 	return "", len(list.Items) > 0
 }
 
-// end stops the storm, and shows that the operators have nothing left to do.
+// end stops the storm, and verifies that the operators have nothing left to do.
 func (s *storm) end(t *testing.T) {
 	s.operators.become(t, asDeployed)
 	s.everyActorTakesAStep(t)
@@ -203,7 +202,7 @@ func (s *storm) end(t *testing.T) {
 	s.operators.didNotPanic(t)
 }
 
-// operatorsAreSilent waits until the operators have not written anything for a time. The API server's audit log tells.
+// operatorsAreSilent waits until the audit log of the API server shows no write of the operators for quietTime.
 func (s *storm) operatorsAreSilent(t *testing.T) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("no write of the operators in %s", quietTime), func(ctx context.Context) (string, bool) {
@@ -221,7 +220,7 @@ func (s *storm) operatorsAreSilent(t *testing.T) {
 	})
 }
 
-// newNamespace makes a namespace that goes away with the test.
+// newNamespace creates a namespace that is deleted when the test ends.
 func newNamespace(t *testing.T) string {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "faults-"}}
@@ -230,7 +229,7 @@ func newNamespace(t *testing.T) string {
 	return namespace.Name
 }
 
-// eventually fails if something does not become true, and says how it was last.
+// eventually waits until a condition is true. If the condition does not become true in time, eventually fails with the last state.
 func eventually(t *testing.T, what string, is func(context.Context) (string, bool)) {
 	t.Helper()
 	var last string

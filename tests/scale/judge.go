@@ -35,7 +35,7 @@ func JudgeTemplate(set *appsv1.StatefulSet, image string, hasVariable bool) erro
 		}
 		return nil
 	}
-	return errors.New("the container of the server is gone")
+	return errors.New("the container of the server is missing")
 }
 
 // Rollouts returns how often the pod template of a StatefulSet has changed from one version to the next. A nil version means that the
@@ -51,8 +51,8 @@ func Rollouts(versions []*appsv1.StatefulSet) int {
 	return rollouts
 }
 
-// JudgeStatus fails unless status.scale agrees with the StatefulSet and the model, and the transfers agree with each other. No autoscaler
-// scales the StatefulSet.
+// JudgeStatus fails unless status.scale matches the model and its transfers are consistent. It requires that no autoscaler targets the
+// StatefulSet.
 func JudgeStatus(seen *v1alpha1.ScaleStatus, m Model) error {
 	if seen == nil {
 		return errors.New("status.scale is absent")
@@ -61,12 +61,12 @@ func JudgeStatus(seen *v1alpha1.ScaleStatus, m Model) error {
 		return fmt.Errorf("status.scale has %d replicas, declared %d; wanted %s", seen.Replicas, ptr.Deref(seen.DeclaredReplicas, -1), &m)
 	}
 	if ours := seen.Owner == v1alpha1.ScaleOwnerMCPServer; ours != m.Ours {
-		return fmt.Errorf("the owner of the scale is %q, owned by the MCPServer: %t", seen.Owner, m.Ours)
+		return fmt.Errorf("the owner of the scale is %q; the model says that the MCPServer owns it: %t", seen.Owner, m.Ours)
 	}
 	return errors.Join(judgeOwner(seen.Owner), judgeTransfers(seen))
 }
 
-// judgeOwner fails if the name of a stranger could be taken for the name of an object.
+// judgeOwner fails if the name of an unknown field manager could be mistaken for the name of an object.
 func judgeOwner(owner string) error {
 	if owner == "" || (!strings.HasPrefix(owner, `"`) && strings.ContainsAny(owner, `/,`)) {
 		return fmt.Errorf("the owner of the scale is %q", owner)
@@ -74,7 +74,8 @@ func judgeOwner(owner string) error {
 	return nil
 }
 
-// judgeTransfers fails unless each transfer begins where the one before ended, and the last ended with the present owner.
+// judgeTransfers fails unless the newest transfer is to the current owner, and each transfer is from the owner to whom the preceding transfer
+// was.
 func judgeTransfers(seen *v1alpha1.ScaleStatus) error {
 	next := seen.Owner
 	for _, transfer := range seen.Transfers {
@@ -89,7 +90,7 @@ func judgeTransfers(seen *v1alpha1.ScaleStatus) error {
 	return nil
 }
 
-// Children are the names and kinds of the children of an MCPServer besides its StatefulSet.
+// Children returns the children of an MCPServer except its StatefulSet. Only their names are set.
 func (r Requests) Children() []client.Object {
 	at := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: r.Key.Namespace, Name: name} }
 	return []client.Object{
@@ -100,8 +101,8 @@ func (r Requests) Children() []client.Object {
 	}
 }
 
-// JudgeChildren fails unless each child exists, belongs to the MCPServer and has the values that Requests.Meddle changes. The record of
-// who owns the fields of each child names the operator, and nobody is invented.
+// JudgeChildren fails unless each child exists, belongs to the MCPServer, and has the operator's values in the fields that Requests.Meddle
+// changes. The managedFields of each child must have exactly one Apply entry of the operator, and no entry of before-first-apply.
 func (r Requests) JudgeChildren(ctx context.Context, server *v1alpha1.MCPServer) error {
 	var errs []error
 	for _, child := range append(r.Children(), r.statefulSet()) {

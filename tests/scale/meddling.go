@@ -16,13 +16,13 @@ import (
 	"mcpserver-operator/crd/v1alpha1"
 )
 
-// HostileManagers are names of field managers that could be taken for something else: an object, a word of the status, several writers.
+// HostileManagers are names of field managers that could be mistaken for an object, a keyword of the status, or several writers.
 var HostileManagers = []string{
 	"Namespace/production", "HorizontalPodAutoscaler/web", v1alpha1.ScaleOwnerMCPServer, v1alpha1.ScaleOwnerUnclaimed, `a, "b"`,
 	applyconfigs.FieldManager, strings.Repeat("m", 128),
 }
 
-// ScaleAs scales under the name of any field manager, with an update of the StatefulSet.
+// ScaleAs scales under any name of a field manager, with a patch of the StatefulSet.
 func (r Requests) ScaleAs(ctx context.Context, manager string, replicas int32) error {
 	return r.patchSet(ctx, manager, mergePatch(`{"spec":{"replicas":%d}}`, replicas))
 }
@@ -42,19 +42,19 @@ func (r Requests) SetVariable(ctx context.Context, present bool) error {
 	return r.EditServer(ctx, `{"spec":{"env":[{"name":%q,"value":"secret"}]}}`, variable)
 }
 
-// LoseOwnership removes the record of who owns the fields of a child, as some backup tools do.
+// LoseOwnership removes managedFields of a child, as some backup tools do.
 func (r Requests) LoseOwnership(ctx context.Context, child client.Object, random *rand.Rand) error {
 	emptied := []string{`[]`, `[{}]`}[random.IntN(2)]
 	return r.Client.Patch(ctx, child, mergePatch(`{"metadata":{"managedFields":%s}}`, emptied), client.FieldOwner("restore"))
 }
 
-// RandomChild is the StatefulSet or another child of the MCPServer.
+// RandomChild returns the StatefulSet or another child of the MCPServer.
 func (r Requests) RandomChild(random *rand.Rand) client.Object {
 	all := append(r.Children(), r.statefulSet())
 	return all[random.IntN(len(all))]
 }
 
-// RemoveStatus removes the status of the MCPServer as a whole.
+// RemoveStatus removes the whole status of the MCPServer.
 func (r Requests) RemoveStatus(ctx context.Context) error {
 	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: r.Key.Namespace, Name: r.Key.Name}}
 	return r.Client.Status().Patch(ctx, server, mergePatch(`{"status":null}`), client.FieldOwner("restore"))

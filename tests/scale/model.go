@@ -21,7 +21,7 @@ type Model struct {
 	Replicas int32
 	// Fresh is true until the operator has created the StatefulSet for the first time.
 	Fresh bool
-	// Ours is true if nobody else has changed the scale since the operator set it.
+	// Ours is true if no other client has changed the scale since the operator set it.
 	Ours bool
 }
 

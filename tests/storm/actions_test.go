@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,7 +15,7 @@ import (
 	"mcpserver-operator/tests/scale"
 )
 
-// actions is all that may happen.
+// actions are all actions that the storm can draw.
 func (w *world) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"kubectl scale (PATCH of /scale)":       w.scalePatch,
@@ -57,7 +58,7 @@ func (w *world) scalePut(t *rapid.T) {
 	replicas := drawReplicas(t)
 	err := w.requests().PutScale(w.ctx, replicas)
 	if apierrors.IsConflict(err) {
-		return // the StatefulSet controller was faster
+		return // the StatefulSet controller wrote first
 	}
 	check(t, err)
 	w.someoneScales(t, replicas)
@@ -83,7 +84,7 @@ func (w *world) apply(t *rapid.T) {
 
 func (w *world) removeReplicas(t *rapid.T) {
 	check(t, w.requests().RemoveReplicas(w.ctx))
-	w.someoneScales(t, 1) // the default of Kubernetes
+	w.someoneScales(t, 1) // the default of the StatefulSet API
 }
 
 func (w *world) rolloutRestart(t *rapid.T) {
@@ -135,7 +136,8 @@ func (w *world) changeImage(t *rapid.T) {
 	w.settle(t)
 }
 
-// setVariable: what the MCPServer no longer asks for goes, whatever happened to the record of who owns it.
+// setVariable adds a variable to the MCPServer or removes it. The operator must remove the variable from the StatefulSet even if
+// managedFields were lost.
 func (w *world) setVariable(t *rapid.T) {
 	w.hasVariable = rapid.Bool().Draw(t, "present")
 	check(t, w.requests().SetVariable(w.ctx, w.hasVariable))
@@ -150,13 +152,15 @@ func (w *world) scaleAs(t *rapid.T) {
 }
 
 func (w *world) loseOwnership(t *rapid.T) {
-	w.lost = true
 	random := drawRandom(t)
-	check(t, w.requests().LoseOwnership(w.ctx, w.requests().RandomChild(random), random))
+	child := w.requests().RandomChild(random)
+	_, isSet := child.(*appsv1.StatefulSet)
+	w.lost = w.lost || isSet
+	check(t, w.requests().LoseOwnership(w.ctx, child, random))
 	w.settle(t)
 }
 
-// removeStatus: the status is the record of the scale at which a StatefulSet comes back.
+// removeStatus removes the status, which records the scale with which the operator recreates a StatefulSet.
 func (w *world) removeStatus(t *rapid.T) {
 	check(t, w.requests().RemoveStatus(w.ctx))
 	w.settle(t)
@@ -167,8 +171,8 @@ func (w *world) meddle(t *rapid.T) {
 	w.settle(t)
 }
 
-// scaleByTurns: also in a fight, with an operator that restarts or acts on an old cache in the middle of it, the scale is nothing but what
-// somebody wants.
+// scaleByTurns makes two writers scale in turn. Even in a fight, with an operator that restarts or has a stale cache, the scale must always
+// be a number that a writer or the MCPServer requested.
 func (w *world) scaleByTurns(t *rapid.T) {
 	for i := range 6 {
 		replicas := drawReplicas(t)
@@ -180,17 +184,17 @@ func (w *world) scaleByTurns(t *rapid.T) {
 	w.settle(t)
 }
 
-// setImage: somebody sets another image again and again. The one of the MCPServer is what runs in the end.
+// setImage sets another image repeatedly. In the end, the StatefulSet must have the image of the MCPServer.
 func (w *world) setImage(t *rapid.T) {
 	for i := range rapid.IntRange(1, 6).Draw(t, "times") {
 		check(t, w.requests().SetImage(w.ctx, fmt.Sprint("registry.example/other:", i)))
-		w.rollouts += 2 // it is put back
+		w.rollouts += 2 // the operator restores the image
 		w.provoke(t)
 	}
 	w.settle(t)
 }
 
-// provoke lets the operator act a second after what somebody did, which is soon enough for a fight.
+// provoke runs the operator one second after a change by another writer. Such changes can become a fight.
 func (w *world) provoke(t *rapid.T) {
 	w.now = w.now.Add(time.Second)
 	if w.down {
@@ -214,7 +218,7 @@ func (w *world) provoke(t *rapid.T) {
 	}
 }
 
-// failReads: what a pass could not read stays as it was seen last.
+// failReads makes all uncached reads of a pass fail. If the pass fails, status.scale and status.ready must not change.
 func (w *world) failReads(t *rapid.T) {
 	if w.down {
 		t.Skip("the operator is down")
@@ -226,7 +230,7 @@ func (w *world) failReads(t *rapid.T) {
 		after := &v1alpha1.MCPServer{}
 		check(t, theCluster.Client.Get(w.ctx, w.key, after))
 		if !equality.Semantic.DeepEqual(before.Status.Scale, after.Status.Scale) || before.Status.Ready != after.Status.Ready {
-			t.Fatalf("the status was %+v, and is %+v after a pass that could not read (%v)", before.Status, after.Status, err)
+			t.Fatalf("a pass whose reads failed changed the status from %+v to %+v (%v)", before.Status, after.Status, err)
 		}
 	}
 	w.settle(t)
@@ -236,7 +240,7 @@ func (w *world) patchServer(t rapid.TB, format string, args ...any) {
 	check(t, w.requests().EditServer(w.ctx, format, args...))
 }
 
-// editRecord: neither an edit nor the removal of the annotation is a declaration, or makes one count again.
+// editRecord edits or removes the annotation that records the declaration. Neither is a declaration, and neither repeats a declaration.
 func (w *world) editRecord(t *rapid.T) {
 	value := fmt.Sprintf("%q", rapid.SampledFrom([]string{"0", "1", "2", "3", "many", ""}).Draw(t, "value"))
 	if rapid.Bool().Draw(t, "remove") {
@@ -246,10 +250,10 @@ func (w *world) editRecord(t *rapid.T) {
 	w.settle(t)
 }
 
-// delete: a StatefulSet that comes back keeps its scale. What nobody has seen cannot be kept, so that the operator sees
-// it first.
+// delete deletes the StatefulSet. The operator must recreate it with the same scale. The operator can only restore a scale that it has seen,
+// so it runs first.
 func (w *world) delete(t *rapid.T) {
-	w.comeUp(t)
+	w.beUp(t)
 	w.deleteStatefulSet(t, rapid.SampledFrom([]metav1.DeletionPropagation{
 		metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan,
 	}).Draw(t, "propagation"))
@@ -257,9 +261,9 @@ func (w *world) delete(t *rapid.T) {
 	w.settle(t)
 }
 
-// recreate: a new MCPServer knows nothing of the one before it.
+// recreate deletes the MCPServer and creates a new one with the same name. The old MCPServer must not affect the scale of the new one.
 func (w *world) recreate(t *rapid.T) {
-	w.comeUp(t)
+	w.beUp(t)
 	set := w.statefulSet(t)
 	check(t, theCluster.Client.Delete(w.ctx, &v1alpha1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
@@ -268,7 +272,7 @@ func (w *world) recreate(t *rapid.T) {
 		before := w.model.Replicas
 		w.createServer(t)
 		w.allowed = append(w.allowed, before)
-		_, err := w.operators[0].pass(w.ctx, w, 0, 0) // what is there still belongs to the one before
+		_, err := w.operators[0].pass(w.ctx, w, 0, 0) // the StatefulSet still belongs to the old MCPServer
 		checkPass(t, err)
 		w.waitGone(t, set.UID)
 	} else {
@@ -286,7 +290,7 @@ func (w *world) restart(t *rapid.T) {
 	w.settle(t)
 }
 
-// changeLeader: the new leader begins while the old one has a pass under way still.
+// changeLeader starts a new leader. The old leader can still finish a pass.
 func (w *world) changeLeader(t *rapid.T) {
 	o, err := newOperator(w)
 	check(t, err)
@@ -294,17 +298,24 @@ func (w *world) changeLeader(t *rapid.T) {
 	w.settle(t)
 }
 
-// drawRandom is for choices that other packages make.
+// drawRandom returns a source of random numbers for choices in other packages.
 func drawRandom(t *rapid.T) *rand.Rand {
 	return rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 }
 
-// goDown and comeUp are for one state each. Skip does not end the test: rapid draws another action instead.
+// goDown requires a running operator, and comeUp a stopped operator. Skip does not end the test: rapid draws another action instead.
 func (w *world) goDown(t *rapid.T) {
 	if w.down {
 		t.Skip("the operator is down already")
 	}
 	w.down = true
+}
+
+// beUp starts the operator if it is down.
+func (w *world) beUp(t *rapid.T) {
+	if w.down {
+		w.comeUp(t)
+	}
 }
 
 func (w *world) comeUp(t *rapid.T) {

@@ -13,9 +13,9 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// TestCrashAfterEachWrite: for each transition the operator is cut off after its 1st, 2nd, … write, whose effect is on
-// the server but whose answer never arrives. The next operator brings it to the right end, without a wrong scale in
-// between.
+// TestCrashAfterEachWrite verifies that an operator can crash after any of its writes. In each transition, the operator is cut off after its
+// 1st, 2nd, … write: the API server carries out the write, but the operator gets no answer. The next operator must finish the transition, and
+// the scale must never be wrong in between.
 func TestCrashAfterEachWrite(t *testing.T) {
 	for _, tr := range transitions {
 		t.Run(tr.name, func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestCrashAfterEachWrite(t *testing.T) {
 				t.Logf("cut off after write %d", after)
 				if crashed := crashOnce(t, tr, after); !crashed {
 					if after == 1 {
-						t.Fatal("the operator sent no write: there was nothing to crash in")
+						t.Fatal("the operator sent no write, so the test did not test a crash")
 					}
 					return
 				}
@@ -32,8 +32,9 @@ func TestCrashAfterEachWrite(t *testing.T) {
 	}
 }
 
-// TestTheSameNumberDeclaredAgain: a declaration is removed, and the same is declared again after the 1st, 2nd, … write of the
-// operator, before it could go on. It is carried out anew: the scale belongs to the operator, not to nobody.
+// TestTheSameNumberDeclaredAgain verifies that the operator carries out a declaration that a user removes and then restores. The user
+// declares the same number again after the 1st, 2nd, … write of the operator, which is then cut off. In the end, the operator must own the
+// scale.
 func TestTheSameNumberDeclaredAgain(t *testing.T) {
 	removed := transition{
 		declared: ptr.To[int32](3), policy: v1alpha1.ReplicasConflictYield,
@@ -48,7 +49,7 @@ func TestTheSameNumberDeclaredAgain(t *testing.T) {
 		owners, err := cluster.OwnersOfReplicas(w.statefulSet(t))
 		check(t, err)
 		if !slices.Equal(owners, []string{applyconfigs.FieldManager + "/Apply"}) {
-			t.Errorf("declared again after write %d, the scale belongs to %q", after, owners)
+			t.Errorf("declared again after write %d, the owners of the scale are %q", after, owners)
 		}
 		return crashed
 	}
@@ -57,11 +58,11 @@ func TestTheSameNumberDeclaredAgain(t *testing.T) {
 		after++
 	}
 	if after == 1 {
-		t.Fatal("the operator sent no write: there was nothing to declare again in")
+		t.Fatal("the operator sent no write, so the test did not declare the number again in between")
 	}
 }
 
-// crashOnce reports whether the operator sent so many writes that it crashed.
+// crashOnce reports whether the operator sent enough writes to crash.
 func crashOnce(t rapid.TB, tr transition, after int32) bool {
 	w := newWorld(t)
 	defer w.close(t)
@@ -70,7 +71,7 @@ func crashOnce(t rapid.TB, tr transition, after int32) bool {
 	return crashed
 }
 
-// cutOff lets an operator run until it is cut off after a number of writes, or has nothing left to do.
+// cutOff runs an operator until it crashes after the given number of writes, or until it has nothing left to write.
 func cutOff(t rapid.TB, w *world, o *operatorUnderTest, after int32) (crashed bool) {
 	o.crashIn.Store(after)
 	for quiet := 0; quiet < 2 && !o.crashed.Load(); {
@@ -87,7 +88,7 @@ func cutOff(t rapid.TB, w *world, o *operatorUnderTest, after int32) (crashed bo
 	return o.crashed.Load()
 }
 
-// succeed lets the next operator bring a transition to its end, and judges it.
+// succeed runs a new operator until it has finished a transition, and judges the result.
 func succeed(t rapid.TB, w *world, tr transition) {
 	successor, err := newOperator(w)
 	check(t, err)

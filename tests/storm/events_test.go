@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestEventsOfEachTransition: one event for each thing that happens, and none for a pass.
+// TestEventsOfEachTransition verifies that the operator emits one event for each change, and none for a pass without a change.
 func TestEventsOfEachTransition(t *testing.T) {
 	for _, tr := range transitions {
 		t.Run(tr.name, func(t *testing.T) {

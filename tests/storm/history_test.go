@@ -20,7 +20,7 @@ type object interface {
 	comparable
 }
 
-// history is every version that one object has had, from the API server's watch. A nil version means that it was gone.
+// history contains every version of one object, as a watch reported them. A nil version means that the object did not exist.
 type history[O object] struct {
 	key   client.ObjectKey
 	empty O
@@ -29,7 +29,7 @@ type history[O object] struct {
 
 	mutex    sync.Mutex
 	versions []O
-	version  string // the newest resourceVersion; empty when it is gone
+	version  string // the newest resourceVersion; empty if the object does not exist
 }
 
 func newHistory[O object](ctx context.Context, key client.ObjectKey, empty O, list client.ObjectList) (*history[O], error) {
@@ -67,12 +67,12 @@ func (h *history[O]) stop() {
 	<-h.done
 }
 
-// sync waits until the history has what the API server has now.
+// sync waits until the history contains the current version.
 func (h *history[O]) sync(ctx context.Context) error {
 	return wait.PollUntilContextTimeout(ctx, 2*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
 		live, ok := h.empty.DeepCopyObject().(O)
 		if !ok {
-			return false, fmt.Errorf("a copy of %T is something else", h.empty)
+			return false, fmt.Errorf("a copy of %T has another type", h.empty)
 		}
 		err := theCluster.Client.Get(ctx, h.key, live)
 		if client.IgnoreNotFound(err) != nil {
@@ -87,22 +87,22 @@ func (h *history[O]) sync(ctx context.Context) error {
 	})
 }
 
-// length returns how many versions there are.
+// length returns the number of versions.
 func (h *history[O]) length() int {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	return len(h.versions)
 }
 
-// since returns the versions from an index on.
+// since returns the versions from the given index on.
 func (h *history[O]) since(index int) []O {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	return append([]O(nil), h.versions[index:]...)
 }
 
-// at returns the version that a cache shows which is lag events behind, but never behind what it showed before. Found is
-// false when the object does not exist there.
+// at returns the version in a cache that is lag events behind. A cache never goes back: the version is not older than the last shown version.
+// Found is false if the object does not exist in the cache.
 func (h *history[O]) at(shown *int, lag int) (version O, found bool) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()

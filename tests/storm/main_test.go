@@ -1,9 +1,9 @@
-// Package storm drives the operator through random sequences of what users, autoscalers and other controllers do, on a
-// real API server, and holds what happens against a model of the scale protocol. The passes of the operator are run one
-// by one, so that a sequence is the same each time: a failure shrinks, and its seed replays it.
+// Package storm runs the operator against random sequences of actions of users, autoscalers and other controllers, on a real API server. It
+// compares the results with a model of the scale protocol. The tests run the passes of the operator one by one, so that each sequence is
+// repeatable: rapid can shrink a failure, and the seed replays it.
 //
 //	go test ./tests/storm -run TestStorm -timeout=120m -rapid.checks=1000    # the long run
-//	go test ./tests/storm -run TestStorm -rapid.seed=SEED                    # one that failed
+//	go test ./tests/storm -run TestStorm -rapid.seed=SEED                    # replay a failure
 package storm
 
 import (
@@ -26,7 +26,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	// Few sequences with a fixed seed, unless the command line says otherwise.
+	// By default, run few sequences with a fixed seed. The command line can override these values.
 	for name, value := range map[string]string{"rapid.checks": "15", "rapid.steps": "30", "rapid.seed": "20260101", "rapid.shrinktime": "2m", "rapid.nofailfile": "true"} {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)

@@ -28,28 +28,28 @@ import (
 	"mcpserver-operator/reconcile/plan"
 )
 
-// errCutOff is what a request gets whose operator has crashed.
+// errCutOff is the error of each request of a crashed operator.
 var errCutOff = errors.New("the operator crashed")
 
-// operatorUnderTest is the reconciler of the product with the operator's own credentials. What it reads from its cache
-// lags as the test says; what it writes, and reads past the cache, is real.
+// operatorUnderTest is the reconciler of the product with the credentials of the operator. Its cache lags as the test requires. Its writes and
+// its uncached reads go to the API server.
 type operatorUnderTest struct {
 	reconciler *reconcile.Reconciler
 	recorder   *events.FakeRecorder
-	events     []string // the reasons of what it has recorded
-	// How far the cache lags in this pass, and the version that it has shown last; it never goes back.
+	events     []string // the reasons of the recorded events
+	// The lag of the cache in this pass, and the last version that the cache has shown. A cache never goes back.
 	lagSet, lagMCP     int
 	shownSet, shownMCP int
 
-	// failReads is the code with which reads past the cache fail; 0 if they do not.
+	// failReads is the status code with which uncached reads fail. If 0, they do not fail.
 	failReads int
 
 	writes  atomic.Int32
-	crashIn atomic.Int32 // writes until it crashes; 0 for never
+	crashIn atomic.Int32 // number of writes until the crash; 0 for no crash
 	crashed atomic.Bool
 }
 
-// newOperator starts an operator, whose cache is as empty as that of any that just started.
+// newOperator returns an operator that remembers nothing, as after a start.
 func newOperator(w *world) (*operatorUnderTest, error) {
 	o := &operatorUnderTest{recorder: events.NewFakeRecorder(1000), shownSet: -1, shownMCP: -1}
 	config := rest.CopyConfig(operatorConfig)
@@ -78,7 +78,7 @@ func newOperator(w *world) (*operatorUnderTest, error) {
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			switch list.(type) {
 			case *autoscalingv2.HorizontalPodAutoscalerList, *corev1.PodList:
-				return nil // there is none in a storm that matters; a live list cannot use the index of the cache
+				return nil // no such object matters in a storm, and a live list cannot use the index of the cache
 			}
 			return c.List(ctx, list, opts...)
 		},
@@ -95,7 +95,7 @@ func newOperator(w *world) (*operatorUnderTest, error) {
 	return o, nil
 }
 
-// asCached reads into an object what the operator's cache holds of a version of it.
+// asCached stores in an object what the operator's cache keeps of a version of the object.
 func asCached[O any, P interface {
 	*O
 	client.Object
@@ -119,7 +119,7 @@ func notFound(resource schema.GroupVersionResource, key client.ObjectKey) error 
 	return apierrors.NewNotFound(resource.GroupResource(), key.Name)
 }
 
-// pass makes one pass with a cache that lags by a number of events for each kind, and returns how many writes it sent.
+// pass runs one pass with a cache that lags by the given number of events for each kind. It returns the number of writes.
 func (o *operatorUnderTest) pass(ctx context.Context, w *world, lagMCP, lagSet int) (writes int, err error) {
 	if err := errors.Join(w.sets.sync(ctx), w.servers.sync(ctx)); err != nil {
 		return 0, err
@@ -138,7 +138,7 @@ func (o *operatorUnderTest) pass(ctx context.Context, w *world, lagMCP, lagSet i
 	return int(o.writes.Load() - before), err
 }
 
-// passWithoutReads makes a pass on a fresh cache in which all reads past the cache fail.
+// passWithoutReads runs a pass with a fresh cache, in which all uncached reads fail.
 func (o *operatorUnderTest) passWithoutReads(ctx context.Context, w *world, code int) error {
 	o.failReads = code
 	defer func() { o.failReads = 0 }()
@@ -146,9 +146,9 @@ func (o *operatorUnderTest) passWithoutReads(ctx context.Context, w *world, code
 	return err
 }
 
-// meter counts the writes of an operator, and cuts it off after a number of them: the request reaches the API server,
-// the answer does not reach the operator, and nothing does afterwards. A crash after a read leaves the world as a crash
-// after the write before it does.
+// meter counts the writes of an operator, and cuts the operator off after a number of writes. The last request reaches the API server, but its
+// answer does not reach the operator. All later requests fail. A crash after a read need not be tested: it has the same effect as a crash after
+// the preceding write.
 type meter struct {
 	operator *operatorUnderTest
 	next     http.RoundTripper
@@ -172,5 +172,5 @@ func (m *meter) RoundTrip(request *http.Request) (*http.Response, error) {
 	return nil, errCutOff
 }
 
-// ipv4 are the settings of an operator on the control plane of the tests.
+// ipv4 contains the settings of an operator on the control plane of the tests.
 var ipv4 = plan.Settings{Cluster: applyconfigs.Cluster{IPFamily: corev1.IPv4Protocol}}

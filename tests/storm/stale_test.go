@@ -6,8 +6,8 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// TestEveryStaleCache: after each transition an operator makes a pass for every pair of versions that its cache could
-// show of the MCPServer and of the StatefulSet, from the first to the last. Whatever it shows, the scale stays.
+// TestEveryStaleCache verifies that a stale cache never changes the scale. After each transition, a new operator runs two passes for each pair
+// of a version of the MCPServer and a version of the StatefulSet, from the first to the last.
 func TestEveryStaleCache(t *testing.T) {
 	for _, tr := range transitions {
 		t.Run(tr.name, func(t *testing.T) {
@@ -18,10 +18,10 @@ func TestEveryStaleCache(t *testing.T) {
 
 			servers, sets := w.servers.length(), w.sets.length()
 			for server := range servers {
-				for set := -1; set < sets; set++ { // before the first there was none
+				for set := -1; set < sets; set++ { // -1: the cache has no StatefulSet yet
 					stale, err := newOperator(w)
 					check(t, err)
-					for range 2 { // the second sees the same, and reports
+					for range 2 { // the second pass has the same cache, and reports
 						_, err = stale.pass(w.ctx, w, w.servers.length()-1-server, w.sets.length()-1-set)
 						checkPass(t, err)
 					}
@@ -31,7 +31,7 @@ func TestEveryStaleCache(t *testing.T) {
 					}
 				}
 			}
-			// Nor has any of them made the operator forget what was carried out.
+			// The stale passes must not have removed the record of the declaration either.
 			successor, err := newOperator(w)
 			check(t, err)
 			w.run(t, successor)
@@ -41,22 +41,22 @@ func TestEveryStaleCache(t *testing.T) {
 	}
 }
 
-// TestEveryOldStatefulSet: the operator sees the last change of a transition at once, and of the StatefulSet every version
-// that there was before. Nothing of what it does or reports then keeps the transition from its end.
+// TestEveryOldStatefulSet verifies that a stale StatefulSet does not prevent a transition. The operator sees the last change of the MCPServer at
+// once, but an older version of the StatefulSet. The test does this for each older version.
 func TestEveryOldStatefulSet(t *testing.T) {
 	for _, tr := range transitions {
 		t.Run(tr.name, func(t *testing.T) {
 			for lag, older := 1, true; older; lag++ {
 				older = actOnOldStatefulSet(t, tr, lag)
 				if t.Failed() {
-					t.Fatalf("on a StatefulSet from %d versions before", lag)
+					t.Fatalf("with a StatefulSet that was %d versions old", lag)
 				}
 			}
 		})
 	}
 }
 
-// actOnOldStatefulSet reports whether there were still older versions of the StatefulSet.
+// actOnOldStatefulSet reports whether even older versions of the StatefulSet exist.
 func actOnOldStatefulSet(t *testing.T, tr transition, lag int) (older bool) {
 	w := newWorld(t)
 	defer w.close(t)
@@ -72,8 +72,8 @@ func actOnOldStatefulSet(t *testing.T, tr transition, lag int) (older bool) {
 	return lag < versions
 }
 
-// TestACreationIsNotRepeated: a pass that follows a creation before the cache does sends no second one, not even one that the
-// API server refuses.
+// TestACreationIsNotRepeated verifies that the operator creates a StatefulSet only once while the cache does not show it yet. It must not even
+// send a request that the API server would refuse.
 func TestACreationIsNotRepeated(t *testing.T) {
 	theCluster.NeedAuditLog(t)
 	mark, err := theCluster.AuditMark()
@@ -81,7 +81,7 @@ func TestACreationIsNotRepeated(t *testing.T) {
 	w := newWorld(t)
 	defer w.close(t)
 	o := transitions[0].happen(t, w)
-	const never = 1000 // events: the cache shows no StatefulSet in all that follows
+	const never = 1000 // events; the cache never shows the StatefulSet in this test
 	for range 3 {
 		_, err := o.pass(w.ctx, w, 0, never)
 		checkPass(t, err)
@@ -95,6 +95,6 @@ func TestACreationIsNotRepeated(t *testing.T) {
 		}
 	}
 	if len(writes) != 1 {
-		t.Errorf("writes of the StatefulSet: %q, wanted one", writes)
+		t.Errorf("writes of the StatefulSet: %q, wanted exactly one", writes)
 	}
 }

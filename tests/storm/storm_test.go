@@ -21,12 +21,12 @@ import (
 	"mcpserver-operator/tests/scale"
 )
 
-// mostLag is how many events a cache may be behind. The StatefulSet controller alone makes several for each change of
-// the scale, so that a few would hide what happened before it.
+// mostLag is the maximum number of events that a cache can be behind. The StatefulSet controller alone causes several events for each change
+// of the scale, so a smaller lag would not reach the versions before the change.
 const mostLag = 12
 
-// TestStorm: whatever happens in whatever order, the scale is what the model says after every step, and never anything
-// else in between.
+// TestStorm verifies the operator in random sequences of actions. After each step, the scale must match the model. In between, only allowed
+// scales may occur.
 func TestStorm(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
@@ -37,7 +37,7 @@ func TestStorm(t *testing.T) {
 	})
 }
 
-// world is one MCPServer, what is around it, and what the model says of it.
+// world is one MCPServer, its environment, and the state of the model.
 type world struct {
 	ctx       context.Context
 	key       client.ObjectKey
@@ -45,19 +45,19 @@ type world struct {
 	sets      *history[*appsv1.StatefulSet]
 	servers   *history[*v1alpha1.MCPServer]
 	now       time.Time
-	operators []*operatorUnderTest // the one that leads comes first; the other may act once more
+	operators []*operatorUnderTest // the leader is first; a former leader can run once more
 	down      bool                 // the operator is not running
-	judged    int                  // the versions of the StatefulSet that have been judged
+	judged    int                  // the number of versions of the StatefulSet that have been judged
 	foreign   map[string]scale.Kept
-	allowed   []int32 // the scales that the present step may show
+	allowed   []int32 // the scales that are allowed in the current step
 
 	image       string // of the MCPServer
 	hasVariable bool   // the MCPServer has the environment variable of scale.Requests.SetVariable
-	rollouts    int    // how often the pod template may change in the present step
-	lost        bool   // somebody has removed the record of who owns the fields of the StatefulSet in this step
+	rollouts    int    // how often the pod template may change in the current step
+	lost        bool   // managedFields of a child were removed in this step
 }
 
-// image is the image that MCPServers begin with.
+// image is the first image of each MCPServer.
 const image = "registry.example/server:1"
 
 func newWorld(t rapid.TB) *world {
@@ -76,14 +76,14 @@ func newWorld(t rapid.TB) *world {
 	return w
 }
 
-// close forgets the world. Its namespace is not waited for.
+// close deletes the namespace, and does not wait for its deletion.
 func (w *world) close(t rapid.TB) {
 	w.sets.stop()
 	w.servers.stop()
 	check(t, theCluster.Client.Delete(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.key.Namespace}}))
 }
 
-// begin creates the MCPServer and lets the operator have its passes.
+// begin creates the MCPServer and lets the operator settle.
 func (w *world) begin(t *rapid.T) {
 	o, err := newOperator(w)
 	check(t, err)
@@ -103,13 +103,13 @@ func (w *world) createServer(t *rapid.T) {
 	}))
 }
 
-// settle lets the operators act: first on a cache that lags, then on a fresh one until there is nothing left to write.
-// Then the scale has to be what the model says, and must not have been anything else meanwhile.
+// settle runs the operators first with a cache that lags, and then with a fresh cache until nothing is left to write. Then the scale must match
+// the model, and only allowed scales may have occurred.
 func (w *world) settle(t *rapid.T) {
 	if w.down {
 		return
 	}
-	w.now = w.now.Add(2 * time.Minute) // longer than what counts as a fight
+	w.now = w.now.Add(2 * time.Minute) // take-backs with this interval are no fight
 	before := w.model.Replicas
 	w.model.OperatorActs()
 	w.allowed = append(w.allowed, before, w.model.Replicas)
@@ -117,7 +117,7 @@ func (w *world) settle(t *rapid.T) {
 	w.lag(t, w.operators...)
 	w.run(t, w.operators[0])
 	if former := w.operators[1:]; len(former) > 0 {
-		// Its cache still shows what was before the new leader acted.
+		// Its cache can still show the state before the passes of the new leader.
 		w.lag(t, former...)
 		w.run(t, w.operators[0])
 	}
@@ -126,7 +126,7 @@ func (w *world) settle(t *rapid.T) {
 	w.operators = w.operators[:1]
 }
 
-// lag lets operators act on caches that lag, each kind of object by a number of its own.
+// lag runs operators with caches that lag. The lag is drawn separately for each kind of object.
 func (w *world) lag(t *rapid.T, operators ...*operatorUnderTest) {
 	for range rapid.IntRange(0, 2).Draw(t, "passes on a lagging cache") {
 		o := operators[rapid.IntRange(0, len(operators)-1).Draw(t, "operator")]
@@ -137,7 +137,7 @@ func (w *world) lag(t *rapid.T, operators ...*operatorUnderTest) {
 
 func drawLag(t *rapid.T, what string) int { return rapid.IntRange(0, mostLag).Draw(t, what) }
 
-// run lets an operator act on a fresh cache until it is quiet, and shows that it then stays quiet.
+// run runs an operator with a fresh cache until two consecutive passes write nothing.
 func (w *world) run(t rapid.TB, o *operatorUnderTest) {
 	const most = 40
 	for pass, quiet := 0, 0; quiet < 2; pass++ {
@@ -154,29 +154,29 @@ func (w *world) run(t rapid.TB, o *operatorUnderTest) {
 	}
 }
 
-// exists reports whether the StatefulSet is there, owned by the present MCPServer, and not on its way out.
+// exists reports whether the StatefulSet exists, belongs to the current MCPServer, and is not being deleted.
 func (w *world) exists(t rapid.TB) bool {
 	set, server := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
 	check(t, client.IgnoreNotFound(theCluster.Client.Get(w.ctx, w.key, set)))
 	check(t, theCluster.Client.Get(w.ctx, w.key, server))
 	if set.UID == "" || set.DeletionTimestamp != nil || !metav1.IsControlledBy(set, server) {
-		time.Sleep(10 * time.Millisecond) // the garbage collector is not in our hands
+		time.Sleep(10 * time.Millisecond) // the garbage collector needs time
 		return false
 	}
 	return true
 }
 
-// judge holds every version of the StatefulSet that there has been since the last time against what is allowed.
+// judge compares each version of the StatefulSet since the last call with the allowed scales, and the current version with the model.
 func (w *world) judge(t rapid.TB) {
 	check(t, w.sets.sync(w.ctx))
 	versions := w.sets.since(w.judged)
 	if rollouts := scale.Rollouts(w.sets.since(max(w.judged-1, 0))); rollouts > w.rollouts {
-		t.Fatalf("the pod template has changed %d times, allowed was %d (%s)", rollouts, w.rollouts, &w.model)
+		t.Fatalf("the pod template has changed %d times, allowed were %d (%s)", rollouts, w.rollouts, &w.model)
 	}
 	w.rollouts = 0
 	for _, set := range versions {
 		if set != nil && !slices.Contains(w.allowed, *set.Spec.Replicas) {
-			t.Fatalf("the StatefulSet was at %d in between, allowed was %v (%s)", *set.Spec.Replicas, w.allowed, &w.model)
+			t.Fatalf("the StatefulSet was at %d in between, allowed were %v (%s)", *set.Spec.Replicas, w.allowed, &w.model)
 		}
 	}
 	w.judged += len(versions)
@@ -187,8 +187,8 @@ func (w *world) judge(t rapid.TB) {
 	w.allowed = []int32{w.model.Replicas}
 }
 
-// judgeEnd holds everything else against what is asked for, when the operator has nothing left to do: the pod template, the other children,
-// who owns what, and what the status says of it.
+// judgeEnd judges everything besides the scale when the operator has nothing left to do: the pod template, the other children, the owners of the
+// fields, and the status.
 func (w *world) judgeEnd(t rapid.TB) {
 	set, server := w.statefulSet(t), &v1alpha1.MCPServer{}
 	check(t, theCluster.Client.Get(w.ctx, w.key, server))
@@ -196,7 +196,7 @@ func (w *world) judgeEnd(t rapid.TB) {
 	check(t, err)
 	ours := ownership.Owns(owners, observe.Self)
 	if w.lost {
-		// What happened to the scale after that, Kubernetes has not recorded: the declared number may be the operator's or not.
+		// Kubernetes recorded no writer of the scale while managedFields were lost. The operator may or may not own the declared number.
 		w.model.Ours, w.lost = ours, false
 	}
 	if ours != w.model.Ours {
@@ -208,14 +208,14 @@ func (w *world) judgeEnd(t rapid.TB) {
 	w.foreignFieldsAreThere(t)
 }
 
-// someoneScales is a step in which someone else writes the scale.
+// someoneScales records that another client has written the scale, and lets the operator settle.
 func (w *world) someoneScales(t *rapid.T, replicas int32) {
 	w.allowed = append(w.allowed, replicas)
 	w.model.SomeoneScales(replicas)
 	w.settle(t)
 }
 
-// requests sends what others write.
+// requests returns the requests of other clients.
 func (w *world) requests() scale.Requests {
 	return scale.Requests{Client: theCluster.Client, Key: w.key}
 }
@@ -226,7 +226,7 @@ func (w *world) statefulSet(t rapid.TB) *appsv1.StatefulSet {
 	return set
 }
 
-// foreignFieldsAreThere: what others have added to the StatefulSet as it is now is still on it.
+// foreignFieldsAreThere fails if something that other clients have added to the StatefulSet is missing.
 func (w *world) foreignFieldsAreThere(t rapid.TB) {
 	set := w.statefulSet(t)
 	for what, there := range w.foreign {
@@ -236,7 +236,7 @@ func (w *world) foreignFieldsAreThere(t rapid.TB) {
 	}
 }
 
-// deleteStatefulSet deletes it and waits until it is gone. What others added to it goes with it.
+// deleteStatefulSet deletes the StatefulSet and waits for the deletion. The additions of other clients are deleted with it.
 func (w *world) deleteStatefulSet(t *rapid.T, propagation metav1.DeletionPropagation) {
 	set := w.statefulSet(t)
 	check(t, theCluster.Client.Delete(w.ctx, set, client.PropagationPolicy(propagation)))
@@ -255,7 +255,7 @@ func (w *world) waitGone(t rapid.TB, uid types.UID) {
 	check(t, err)
 }
 
-// checkPass fails on an error of a pass, but for those that the next pass does away with.
+// checkPass fails if a pass failed.
 func checkPass(t rapid.TB, err error) {
 	if err != nil {
 		t.Fatalf("a pass failed: %v", err)
@@ -268,7 +268,7 @@ func check(t rapid.TB, err error) {
 	}
 }
 
-// drawReplicas draws small numbers more often: each pod costs time.
+// drawReplicas draws mostly small numbers, because each pod takes time.
 func drawReplicas(t *rapid.T) int32 {
 	return rapid.OneOf(rapid.Int32Range(0, 4), rapid.Int32Range(0, 4), rapid.Int32Range(0, 50)).Draw(t, "replicas")
 }

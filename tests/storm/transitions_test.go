@@ -13,29 +13,29 @@ import (
 	"mcpserver-operator/tests/scale"
 )
 
-// transition is a change of who decides the scale. Each begins with a converged MCPServer.
+// transition is a sequence of changes, most of which change who decides the scale.
 type transition struct {
 	name     string
 	declared *int32
 	policy   v1alpha1.ReplicasConflictPolicy
-	// changes are what somebody does. The operator acts after the creation and after each change, and crashes after the
-	// last.
+	// changes are the changes of users and other clients. The operator runs after the creation and after each change. It crashes only after
+	// the last change.
 	changes []change
-	// wanted is the scale in the end.
+	// wanted is the final scale.
 	wanted int32
-	// allowed are the scales in between.
+	// allowed are all scales that may occur.
 	allowed []int32
-	// rollouts is how often the pod template changes, and image what it ends with; empty for the image that it began with.
+	// rollouts is how often the pod template may change. Image is the final image. If empty, the image does not change.
 	rollouts int
 	image    string
-	// events are the reasons of all events, from the creation to the end.
+	// events are the reasons of all events since the creation.
 	events []string
 }
 
-// change is something that somebody does.
+// change is one change of a user or another client.
 type change func(t rapid.TB, w *world)
 
-// and does another thing before the operator can act.
+// and adds another change, which happens before the operator runs.
 func (c change) and(next change) change {
 	return func(t rapid.TB, w *world) {
 		c(t, w)
@@ -79,7 +79,7 @@ var transitions = []transition{
 		wanted:  5, allowed: []int32{1, 5}, rollouts: 1, image: "registry.example/server:2", events: []string{"ScaleDeclared"},
 	},
 	{
-		// No template is written from an older generation than one that was carried out.
+		// The operator must not apply the template of an older generation after that of a newer generation.
 		name: "another image, and another",
 		changes: changes(editServer(`{"spec":{"image":"registry.example/server:2"}}`),
 			editServer(`{"spec":{"image":"registry.example/server:3"}}`)),
@@ -119,7 +119,7 @@ var transitions = []transition{
 		name: "yielded, deleted, restored", declared: ptr.To[int32](3),
 		changes: changes(scaleTo(5), deleteTheStatefulSet),
 		wanted:  5, allowed: []int32{3, 5},
-		// The last one is another conflict: nobody on record holds the restored scale.
+		// The last event is a new conflict: managedFields name no owner of the restored scale.
 		events: []string{"ScaleYielded", "ScaleRestored", "ScaleReleased", "ScaleYielded"},
 	},
 	{
@@ -135,7 +135,7 @@ var transitions = []transition{
 	},
 }
 
-// loseOwnership removes the record of who owns the fields of the StatefulSet.
+// loseOwnership removes managedFields of the StatefulSet.
 func loseOwnership(t rapid.TB, w *world) {
 	check(t, w.requests().LoseOwnership(w.ctx, w.statefulSet(t), rand.New(rand.NewPCG(1, 1))))
 }
@@ -146,7 +146,7 @@ func deleteTheStatefulSet(t rapid.TB, w *world) {
 	w.waitGone(t, set.UID)
 }
 
-// happen lets a transition happen up to its last change, which the operator has not seen yet. It returns the operator.
+// happen runs a transition up to its last change. The returned operator has not seen the last change yet.
 func (tr transition) happen(t rapid.TB, w *world) *operatorUnderTest {
 	check(t, theCluster.Client.Create(w.ctx, &v1alpha1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
@@ -164,7 +164,7 @@ func (tr transition) happen(t rapid.TB, w *world) *operatorUnderTest {
 	return o
 }
 
-// judge judges what a transition has come to.
+// judge judges the result of a transition.
 func (tr transition) judge(t rapid.TB, w *world) {
 	w.model.Replicas, w.allowed, w.rollouts = tr.wanted, tr.allowed, tr.rollouts
 	w.judge(t)
