@@ -108,7 +108,7 @@ storm: control-plane ## Run STORM_SEQUENCES random sequences against the model o
 
 .PHONY: bench
 bench: control-plane ## Compare the operator with a plain writer (about an hour). Requires an idle machine.
-	go test -tags=$(TAGS) ./applyconfigs ./reconcile -run='^$$' -bench=.
+	go test -tags=$(TAGS) ./applyconfigs ./reconcile/... -run='^$$' -bench=.
 	go run -tags=$(TAGS) ./tests/bench
 
 .PHONY: fuzz
