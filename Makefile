@@ -125,13 +125,13 @@ lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 
 .PHONY: generate
 generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, their copies in the chart, and docs/api.md.
-	go tool controller-gen object crd applyconfiguration paths=./crd/v1alpha1 output:crd:dir=deploy/crd
+	go tool controller-gen object crd applyconfiguration paths=./crd/v1beta1 output:crd:dir=deploy/crd
 	go run -tags=$(TAGS) ./crd/schema < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
 	mv bin/crd.yaml deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
 	cp deploy/crd/toolhive.stacklok.dev_mcpservers.yaml deploy/chart/files/crd.yaml
 	cp deploy/admission/deprecated_fields.yaml deploy/rbac/role.yaml deploy/rbac/user_roles.yaml deploy/rbac/metrics_reader.yaml deploy/chart/files/
-	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1alpha1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
+	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
 
 .PHONY: verify
 verify: ## Fail if generated files, go.mod files or formatting are out of date.

@@ -29,7 +29,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
@@ -115,7 +115,7 @@ func run(o options) error {
 
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
-	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	utilruntime.Must(v1beta1.AddToScheme(scheme))
 
 	discoverer, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {

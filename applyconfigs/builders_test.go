@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 var update = flag.Bool("update", false, "write the output of the builders to the golden files")
@@ -86,17 +86,17 @@ func TestReplicasAreLeftOutUnlessClaimed(t *testing.T) {
 
 func TestURLFollowsTheTransport(t *testing.T) {
 	for _, test := range []struct {
-		transport v1alpha1.Transport
-		proxyMode v1alpha1.ProxyMode
+		transport v1beta1.Transport
+		proxyMode v1beta1.ProxyMode
 		path      string
 	}{
 		{"", "", "/mcp"},
-		{v1alpha1.TransportStdio, "", "/mcp"},
-		{v1alpha1.TransportStdio, v1alpha1.ProxyModeStreamableHTTP, "/mcp"},
-		{v1alpha1.TransportStdio, v1alpha1.ProxyModeSSE, "/sse"},
-		{v1alpha1.TransportStreamableHTTP, "", "/mcp"},
-		{v1alpha1.TransportStreamableHTTP, v1alpha1.ProxyModeSSE, "/mcp"},
-		{v1alpha1.TransportSSE, "", "/sse"},
+		{v1beta1.TransportStdio, "", "/mcp"},
+		{v1beta1.TransportStdio, v1beta1.ProxyModeStreamableHTTP, "/mcp"},
+		{v1beta1.TransportStdio, v1beta1.ProxyModeSSE, "/sse"},
+		{v1beta1.TransportStreamableHTTP, "", "/mcp"},
+		{v1beta1.TransportStreamableHTTP, v1beta1.ProxyModeSSE, "/mcp"},
+		{v1beta1.TransportSSE, "", "/sse"},
 	} {
 		server := read(t, "minimal")
 		server.Spec.Transport, server.Spec.ProxyMode = test.transport, test.proxyMode
@@ -119,7 +119,7 @@ func TestBuildersLeaveTheMCPServerAlone(t *testing.T) {
 }
 
 // build builds all children of an MCPServer, the StatefulSet first.
-func build(t testing.TB, server *v1alpha1.MCPServer, scale Scale) []any {
+func build(t testing.TB, server *v1beta1.MCPServer, scale Scale) []any {
 	t.Helper()
 	fixed, err := FixedFor(server)
 	if err != nil {
@@ -158,13 +158,13 @@ func cases(t *testing.T) []string {
 	return names
 }
 
-func read(t testing.TB, name string) *v1alpha1.MCPServer {
+func read(t testing.TB, name string) *v1beta1.MCPServer {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &v1alpha1.MCPServer{}
+	server := &v1beta1.MCPServer{}
 	if err := yaml.UnmarshalStrict(content, server); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestChangedClaims: changes by the user are reported, and defaults that the API server has set are not.
@@ -26,24 +26,24 @@ func TestChangedClaims(t *testing.T) {
 	}
 	live.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeFilesystem)
 	set := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{VolumeClaimTemplates: []corev1.PersistentVolumeClaim{live}}}
-	claim := func(name string, spec corev1.PersistentVolumeClaimSpec) v1alpha1.VolumeClaimTemplate {
-		return v1alpha1.VolumeClaimTemplate{Metadata: v1alpha1.VolumeClaimMetadata{Name: name}, Spec: spec}
+	claim := func(name string, spec corev1.PersistentVolumeClaimSpec) v1beta1.VolumeClaimTemplate {
+		return v1beta1.VolumeClaimTemplate{Metadata: v1beta1.VolumeClaimMetadata{Name: name}, Spec: spec}
 	}
 	same := spec("1024Mi", ptr.To("fast"), corev1.ReadWriteOnce, corev1.ReadOnlyMany)
 	for _, test := range []struct {
 		name   string
-		wanted []v1alpha1.VolumeClaimTemplate
+		wanted []v1beta1.VolumeClaimTemplate
 		want   []string
 	}{
-		{"the same", []v1alpha1.VolumeClaimTemplate{claim("data", same)}, nil},
-		{"another size", []v1alpha1.VolumeClaimTemplate{claim("data", spec("2Gi", ptr.To("fast"), corev1.ReadWriteOnce, corev1.ReadOnlyMany))}, []string{"data"}},
-		{"no class any more", []v1alpha1.VolumeClaimTemplate{claim("data", spec("1Gi", nil, corev1.ReadWriteOnce, corev1.ReadOnlyMany))}, []string{"data"}},
-		{"an access mode less", []v1alpha1.VolumeClaimTemplate{claim("data", spec("1Gi", ptr.To("fast"), corev1.ReadWriteOnce))}, []string{"data"}},
-		{"one more", []v1alpha1.VolumeClaimTemplate{claim("data", same), claim("more", same)}, []string{"more"}},
-		{"another name", []v1alpha1.VolumeClaimTemplate{claim("other", same)}, []string{"other", "data"}},
+		{"the same", []v1beta1.VolumeClaimTemplate{claim("data", same)}, nil},
+		{"another size", []v1beta1.VolumeClaimTemplate{claim("data", spec("2Gi", ptr.To("fast"), corev1.ReadWriteOnce, corev1.ReadOnlyMany))}, []string{"data"}},
+		{"no class any more", []v1beta1.VolumeClaimTemplate{claim("data", spec("1Gi", nil, corev1.ReadWriteOnce, corev1.ReadOnlyMany))}, []string{"data"}},
+		{"an access mode less", []v1beta1.VolumeClaimTemplate{claim("data", spec("1Gi", ptr.To("fast"), corev1.ReadWriteOnce))}, []string{"data"}},
+		{"one more", []v1beta1.VolumeClaimTemplate{claim("data", same), claim("more", same)}, []string{"more"}},
+		{"another name", []v1beta1.VolumeClaimTemplate{claim("other", same)}, []string{"other", "data"}},
 		{"none", nil, []string{"data"}},
 	} {
-		server := &v1alpha1.MCPServer{Spec: v1alpha1.MCPServerSpec{VolumeClaimTemplates: test.wanted}}
+		server := &v1beta1.MCPServer{Spec: v1beta1.MCPServerSpec{VolumeClaimTemplates: test.wanted}}
 		if got := ChangedClaims(server, set); !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v, wanted %v", test.name, got, test.want)
 		}

@@ -3,7 +3,7 @@ package applyconfigs
 import (
 	corev1 "k8s.io/api/core/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // Cluster has the properties of the cluster on which the pods depend. They do not change while the cluster and the Service
@@ -28,7 +28,7 @@ const defaultUser = 1000
 // listenAddress returns the address on which a server must listen, so that probes and Services reach it. With "::", most
 // servers accept both IP families. However, "::" fails on a node whose kernel has IPv6 turned off, and Python's asyncio then
 // accepts IPv6 only. Therefore "::" is used only if the first IP family of the Service is IPv6.
-func listenAddress(server *v1alpha1.MCPServer, cluster Cluster) string {
+func listenAddress(server *v1beta1.MCPServer, cluster Cluster) string {
 	family := cluster.IPFamily
 	if service := server.Spec.Service; family == "" && service != nil && len(service.IPFamilies) > 0 {
 		family = service.IPFamilies[0]

@@ -10,7 +10,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/utils/ptr"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // securityOf returns the user, the group and the fsGroup of the pods, and whether root is refused.
@@ -31,7 +31,7 @@ func securityOf(t *testing.T, template string, cluster Cluster) string {
 		ptr.Deref(context.RunAsNonRoot, false))
 }
 
-func podOf(t *testing.T, server *v1alpha1.MCPServer, cluster Cluster) *corev1ac.PodSpecApplyConfiguration {
+func podOf(t *testing.T, server *v1beta1.MCPServer, cluster Cluster) *corev1ac.PodSpecApplyConfiguration {
 	t.Helper()
 	fixed, err := FixedFor(server)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestMergeOfATemplate checks the result for entries that both the operator and the user set.
@@ -204,7 +204,7 @@ func FuzzMerge(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		var server v1alpha1.MCPServer
+		var server v1beta1.MCPServer
 		if err := yaml.Unmarshal(content, &server); err == nil && server.Spec.PodTemplateSpec != nil {
 			f.Add(server.Spec.PodTemplateSpec.Raw)
 		}
@@ -330,12 +330,12 @@ func drawSecurityContext(t *rapid.T) map[string]any {
 // baseTemplate is the operator's template with an example of each field that a template of the user can conflict with.
 func baseTemplate(t testing.TB) *corev1ac.PodTemplateSpecApplyConfiguration {
 	t.Helper()
-	server := &v1alpha1.MCPServer{Spec: v1alpha1.MCPServerSpec{
+	server := &v1beta1.MCPServer{Spec: v1beta1.MCPServerSpec{
 		Image: "registry.example/server:1",
 		Env: []corev1.EnvVar{{Name: "NODE", ValueFrom: &corev1.EnvVarSource{
 			FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.nodeName"},
 		}}},
-		Volumes: []v1alpha1.Volume{{Name: "scratch", MountPath: "/scratch", EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		Volumes: []v1beta1.Volume{{Name: "scratch", MountPath: "/scratch", EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}}
 	server.Name = "web"
 	fixed, err := FixedFor(server)

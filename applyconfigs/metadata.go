@@ -5,7 +5,7 @@ import (
 
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // FieldManager is the name of the field manager with which the operator applies. managedFields records it: see
@@ -50,9 +50,9 @@ func labels(server string) map[string]string {
 
 // controllerReference makes the MCPServer the controller of a child, so that the child is deleted with the MCPServer. The
 // kind and the version come from the API package, because typed clients leave them out of the object.
-func controllerReference(server *v1alpha1.MCPServer) *metav1ac.OwnerReferenceApplyConfiguration {
+func controllerReference(server *v1beta1.MCPServer) *metav1ac.OwnerReferenceApplyConfiguration {
 	return metav1ac.OwnerReference().
-		WithAPIVersion(v1alpha1.GroupVersion.String()).
+		WithAPIVersion(v1beta1.GroupVersion.String()).
 		WithKind("MCPServer").
 		WithName(server.Name).
 		WithUID(server.UID).

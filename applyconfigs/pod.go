@@ -12,7 +12,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // ContainerName is the name of the container that runs the server.
@@ -30,7 +30,7 @@ const (
 // podTemplate returns the operator's pod template, merged with the user's. The operator's template meets the restricted Pod
 // Security Standard.
 func podTemplate(
-	server *v1alpha1.MCPServer, fixed Fixed, cluster Cluster,
+	server *v1beta1.MCPServer, fixed Fixed, cluster Cluster,
 ) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
 	container, err := container(server, cluster)
 	if err != nil {
@@ -85,7 +85,7 @@ func podTemplate(
 	return template, nil
 }
 
-func container(server *v1alpha1.MCPServer, cluster Cluster) (*corev1ac.ContainerApplyConfiguration, error) {
+func container(server *v1beta1.MCPServer, cluster Cluster) (*corev1ac.ContainerApplyConfiguration, error) {
 	c := corev1ac.Container().
 		WithName(ContainerName).
 		WithImage(server.Spec.Image).
@@ -127,7 +127,7 @@ func container(server *v1alpha1.MCPServer, cluster Cluster) (*corev1ac.Container
 		}
 		c.WithVolumeMounts(mount)
 	}
-	if Transport(server) == v1alpha1.TransportStdio {
+	if Transport(server) == v1beta1.TransportStdio {
 		// A stdio server exits at the end of its input.
 		return c.WithStdin(true), nil
 	}
@@ -152,7 +152,7 @@ func tcpProbe() *corev1ac.ProbeApplyConfiguration {
 
 // environment returns the operator's variables, then those of spec.env, then those of spec.secrets. A variable of the user
 // replaces the operator's variable with the same name.
-func environment(server *v1alpha1.MCPServer, cluster Cluster) ([]*corev1ac.EnvVarApplyConfiguration, error) {
+func environment(server *v1beta1.MCPServer, cluster Cluster) ([]*corev1ac.EnvVarApplyConfiguration, error) {
 	port, address := strconv.FormatInt(int64(ContainerPort(server)), 10), listenAddress(server, cluster)
 	var theirs []*corev1ac.EnvVarApplyConfiguration
 	for i := range server.Spec.Env {
@@ -189,7 +189,7 @@ func environment(server *v1alpha1.MCPServer, cluster Cluster) ([]*corev1ac.EnvVa
 }
 
 // volume returns a volume with its source. The schema allows exactly one source.
-func volume(from *v1alpha1.Volume) (*corev1ac.VolumeApplyConfiguration, error) {
+func volume(from *v1beta1.Volume) (*corev1ac.VolumeApplyConfiguration, error) {
 	source := corev1.VolumeSource{
 		PersistentVolumeClaim: from.PersistentVolumeClaim,
 		ConfigMap:             from.ConfigMap,
@@ -209,7 +209,7 @@ func volume(from *v1alpha1.Volume) (*corev1ac.VolumeApplyConfiguration, error) {
 
 // topologySpread returns the user's constraints. If there are none, it spreads the pods over hosts and zones if possible.
 func topologySpread(
-	server *v1alpha1.MCPServer, fixed Fixed,
+	server *v1beta1.MCPServer, fixed Fixed,
 ) ([]*corev1ac.TopologySpreadConstraintApplyConfiguration, error) {
 	constraints := server.Spec.TopologySpreadConstraints
 	if constraints == nil {
@@ -280,7 +280,7 @@ func claimReferenceDefaults(
 }
 
 // labelsWith returns the labels of all children and the user's labels.
-func labelsWith(server string, overrides *v1alpha1.MetadataOverrides) map[string]string {
+func labelsWith(server string, overrides *v1beta1.MetadataOverrides) map[string]string {
 	all := labels(server)
 	if overrides == nil {
 		return all
@@ -294,7 +294,7 @@ func labelsWith(server string, overrides *v1alpha1.MetadataOverrides) map[string
 	return merged
 }
 
-func annotationsOf(overrides *v1alpha1.MetadataOverrides) map[string]string {
+func annotationsOf(overrides *v1beta1.MetadataOverrides) map[string]string {
 	if overrides == nil {
 		return nil
 	}

@@ -10,17 +10,17 @@ import (
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // WantsNetworkPolicy reports whether an MCPServer needs a NetworkPolicy.
-func WantsNetworkPolicy(server *v1alpha1.MCPServer) bool {
+func WantsNetworkPolicy(server *v1beta1.MCPServer) bool {
 	profile := server.Spec.PermissionProfile
-	return profile != nil && profile.Name == v1alpha1.PermissionProfileNone
+	return profile != nil && profile.Name == v1beta1.PermissionProfileNone
 }
 
 // NetworkPolicy returns the apply configuration of the NetworkPolicy of an MCPServer; nil if it needs none.
-func NetworkPolicy(server *v1alpha1.MCPServer, fixed Fixed) *networkingv1ac.NetworkPolicyApplyConfiguration {
+func NetworkPolicy(server *v1beta1.MCPServer, fixed Fixed) *networkingv1ac.NetworkPolicyApplyConfiguration {
 	if !WantsNetworkPolicy(server) {
 		return nil
 	}
@@ -39,12 +39,12 @@ func NetworkPolicy(server *v1alpha1.MCPServer, fixed Fixed) *networkingv1ac.Netw
 }
 
 // WantsPodDisruptionBudget reports whether an MCPServer needs a PodDisruptionBudget.
-func WantsPodDisruptionBudget(server *v1alpha1.MCPServer) bool {
+func WantsPodDisruptionBudget(server *v1beta1.MCPServer) bool {
 	return server.Spec.PodDisruptionBudget == nil || !server.Spec.PodDisruptionBudget.Disabled
 }
 
 // PodDisruptionBudget returns the apply configuration of the PodDisruptionBudget of an MCPServer; nil if it needs none.
-func PodDisruptionBudget(server *v1alpha1.MCPServer, fixed Fixed) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
+func PodDisruptionBudget(server *v1beta1.MCPServer, fixed Fixed) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
 	if !WantsPodDisruptionBudget(server) {
 		return nil
 	}
@@ -66,13 +66,13 @@ func PodDisruptionBudget(server *v1alpha1.MCPServer, fixed Fixed) *policyv1ac.Po
 
 // WantsServiceAccount reports whether the operator creates a ServiceAccount for an MCPServer: spec.serviceAccount is unset, or
 // is the name of that ServiceAccount.
-func WantsServiceAccount(server *v1alpha1.MCPServer) bool {
+func WantsServiceAccount(server *v1beta1.MCPServer) bool {
 	return serviceAccountName(server) == ServiceAccountName(server.Name)
 }
 
 // ServiceAccount returns the apply configuration of the ServiceAccount of an MCPServer; nil if the operator creates none. The
 // ServiceAccount has no permissions, and its pods get no token.
-func ServiceAccount(server *v1alpha1.MCPServer) *corev1ac.ServiceAccountApplyConfiguration {
+func ServiceAccount(server *v1beta1.MCPServer) *corev1ac.ServiceAccountApplyConfiguration {
 	if !WantsServiceAccount(server) {
 		return nil
 	}
@@ -83,7 +83,7 @@ func ServiceAccount(server *v1alpha1.MCPServer) *corev1ac.ServiceAccountApplyCon
 }
 
 // serviceAccountName returns the name of the ServiceAccount of the pods.
-func serviceAccountName(server *v1alpha1.MCPServer) string {
+func serviceAccountName(server *v1beta1.MCPServer) string {
 	if name := server.Spec.ServiceAccount; name != nil {
 		return *name
 	}

@@ -17,7 +17,7 @@ import (
 // revision keep their pod template until there is another reason to restart their pods: see package plan.
 const TemplateRevision = 1
 
-// TemplateRecord identifies a pod template. It is the value of the annotation v1alpha1.PodTemplateAnnotation of a StatefulSet.
+// TemplateRecord identifies a pod template. It is the value of the annotation v1beta1.PodTemplateAnnotation of a StatefulSet.
 type TemplateRecord struct {
 	// Revision is the TemplateRevision of the operator that built the pod template.
 	Revision int

@@ -8,12 +8,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // ClientService returns the apply configuration of the Service to which clients connect. It claims the type and the IP
 // families only if the MCPServer declares them. It never claims the addresses and the node ports.
-func ClientService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
+func ClientService(server *v1beta1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
 	spec := corev1ac.ServiceSpec().
 		WithSessionAffinity(cmp.Or(server.Spec.SessionAffinity, corev1.ServiceAffinityClientIP))
 	if seconds := server.Spec.SessionAffinityTimeoutSeconds; seconds != nil {
@@ -31,7 +31,7 @@ func ClientService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApp
 		spec.LoadBalancerClass = from.LoadBalancerClass
 		spec.TrafficDistribution = from.TrafficDistribution
 	}
-	var overrides *v1alpha1.MetadataOverrides
+	var overrides *v1beta1.MetadataOverrides
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.ProxyService
 	}
@@ -40,8 +40,8 @@ func ClientService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApp
 
 // HeadlessService returns the apply configuration of the Service that is the serviceName of the StatefulSet. The Service
 // publishes pods before they are ready, so that pods can find each other while they start.
-func HeadlessService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
-	var overrides *v1alpha1.MetadataOverrides
+func HeadlessService(server *v1beta1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
+	var overrides *v1beta1.MetadataOverrides
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.HeadlessService
 	}
@@ -51,7 +51,7 @@ func HeadlessService(server *v1alpha1.MCPServer, fixed Fixed) *corev1ac.ServiceA
 }
 
 func service(
-	server *v1alpha1.MCPServer, fixed Fixed, name string, overrides *v1alpha1.MetadataOverrides,
+	server *v1beta1.MCPServer, fixed Fixed, name string, overrides *v1beta1.MetadataOverrides,
 	spec *corev1ac.ServiceSpecApplyConfiguration,
 ) *corev1ac.ServiceApplyConfiguration {
 	return corev1ac.Service(name, server.Namespace).
@@ -71,7 +71,7 @@ func service(
 const defaultProxyPort = 8080
 
 // ProxyPort returns the port to which clients connect.
-func ProxyPort(server *v1alpha1.MCPServer) int32 {
+func ProxyPort(server *v1beta1.MCPServer) int32 {
 	for _, port := range []*int32{server.Spec.ProxyPort, server.Spec.Port} {
 		if port != nil {
 			return *port
@@ -82,7 +82,7 @@ func ProxyPort(server *v1alpha1.MCPServer) int32 {
 
 // ContainerPort returns the port on which the server listens in its container. If mcpPort is unset, this is the port to
 // which clients connect.
-func ContainerPort(server *v1alpha1.MCPServer) int32 {
+func ContainerPort(server *v1beta1.MCPServer) int32 {
 	for _, port := range []*int32{server.Spec.McpPort, server.Spec.TargetPort} {
 		if port != nil {
 			return *port
@@ -92,21 +92,21 @@ func ContainerPort(server *v1alpha1.MCPServer) int32 {
 }
 
 // Transport returns the MCP transport of the server.
-func Transport(server *v1alpha1.MCPServer) v1alpha1.Transport {
-	return cmp.Or(server.Spec.Transport, v1alpha1.TransportStdio)
+func Transport(server *v1beta1.MCPServer) v1beta1.Transport {
+	return cmp.Or(server.Spec.Transport, v1beta1.TransportStdio)
 }
 
 // URL returns the URL to which clients connect.
-func URL(server *v1alpha1.MCPServer) string {
+func URL(server *v1beta1.MCPServer) string {
 	path := "mcp"
 	switch Transport(server) {
-	case v1alpha1.TransportSSE:
+	case v1beta1.TransportSSE:
 		path = "sse"
-	case v1alpha1.TransportStdio:
-		if server.Spec.ProxyMode == v1alpha1.ProxyModeSSE {
+	case v1beta1.TransportStdio:
+		if server.Spec.ProxyMode == v1beta1.ProxyModeSSE {
 			path = "sse"
 		}
-	case v1alpha1.TransportStreamableHTTP:
+	case v1beta1.TransportStreamableHTTP:
 	}
 	return fmt.Sprintf("http://%s.%s.svc.cluster.local:%d/%s",
 		ClientServiceName(server.Name), server.Namespace, ProxyPort(server), path)

@@ -11,7 +11,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // Scale is the scale in an apply of the StatefulSet.
@@ -20,7 +20,7 @@ type Scale struct {
 	// that the operator does not own the field, because an apply that drops an owned field resets its value.
 	Replicas *int32
 	// Declared is the value of spec.replicas that this apply or an earlier apply carries out. It is written to
-	// v1alpha1.DeclaredReplicasAnnotation. Nil if replicas are not declared.
+	// v1beta1.DeclaredReplicasAnnotation. Nil if replicas are not declared.
 	Declared *int32
 }
 
@@ -42,7 +42,7 @@ type Fixed struct {
 
 // FixedFor returns the immutable fields of a StatefulSet that does not exist yet. If an earlier StatefulSet existed, the
 // selector is that in the status of the MCPServer, so that the new StatefulSet adopts the remaining pods.
-func FixedFor(server *v1alpha1.MCPServer) (Fixed, error) {
+func FixedFor(server *v1beta1.MCPServer) (Fixed, error) {
 	selected, err := labelset.ConvertSelectorToLabelsMap(server.Status.Selector)
 	if err != nil || len(selected) == 0 {
 		selected = SelectorLabels(server.Name)
@@ -68,7 +68,7 @@ func FixedFor(server *v1alpha1.MCPServer) (Fixed, error) {
 }
 
 // FixedBy returns the immutable fields of an existing StatefulSet.
-func FixedBy(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) (Fixed, error) {
+func FixedBy(server *v1beta1.MCPServer, live *appsv1.StatefulSet) (Fixed, error) {
 	selector, err := configurationOf[metav1ac.LabelSelectorApplyConfiguration](live.Spec.Selector)
 	if err != nil {
 		return Fixed{}, fmt.Errorf("reading the selector of StatefulSet %q: %w", live.Name, err)
@@ -93,7 +93,7 @@ func FixedBy(server *v1alpha1.MCPServer, live *appsv1.StatefulSet) (Fixed, error
 // StatefulSet returns the apply configuration of the StatefulSet that runs an MCPServer. It returns an error if
 // spec.podTemplateSpec, or another field that is copied unchanged, is not valid for its type.
 func StatefulSet(
-	server *v1alpha1.MCPServer, scale Scale, fixed Fixed, cluster Cluster,
+	server *v1beta1.MCPServer, scale Scale, fixed Fixed, cluster Cluster,
 ) (*appsv1ac.StatefulSetApplyConfiguration, error) {
 	template, err := podTemplate(server, fixed, cluster)
 	if err != nil {
@@ -129,7 +129,7 @@ func StatefulSet(
 	set := appsv1ac.StatefulSet(StatefulSetName(server.Name), server.Namespace).
 		WithOwnerReferences(controllerReference(server)).
 		WithSpec(spec)
-	var overrides *v1alpha1.MetadataOverrides
+	var overrides *v1beta1.MetadataOverrides
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.StatefulSet
 	}
@@ -138,10 +138,10 @@ func StatefulSet(
 		return nil, err
 	}
 	set.WithLabels(labelsWith(server.Name, overrides)).WithAnnotations(annotationsOf(overrides)).
-		WithAnnotations(map[string]string{v1alpha1.PodTemplateAnnotation: made.String()})
+		WithAnnotations(map[string]string{v1beta1.PodTemplateAnnotation: made.String()})
 	if scale.Declared != nil {
 		set.WithAnnotations(map[string]string{
-			v1alpha1.DeclaredReplicasAnnotation: strconv.FormatInt(int64(*scale.Declared), 10),
+			v1beta1.DeclaredReplicasAnnotation: strconv.FormatInt(int64(*scale.Declared), 10),
 		})
 	}
 	return set, nil

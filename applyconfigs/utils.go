@@ -3,9 +3,9 @@
 package applyconfigs
 
 import (
-	crdv1alpha1 "mcpserver-operator/applyconfigs/crd/v1alpha1"
+	crdv1beta1 "mcpserver-operator/applyconfigs/crd/v1beta1"
 	internal "mcpserver-operator/applyconfigs/internal"
-	v1alpha1 "mcpserver-operator/crd/v1alpha1"
+	v1beta1 "mcpserver-operator/crd/v1beta1"
 
 	runtime "k8s.io/apimachinery/pkg/runtime"
 	schema "k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,37 +16,37 @@ import (
 // apply configuration type exists for the given GroupVersionKind.
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
-	// Group=toolhive.stacklok.dev, Version=v1alpha1
-	case v1alpha1.SchemeGroupVersion.WithKind("ClientService"):
-		return &crdv1alpha1.ClientServiceApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("MCPServer"):
-		return &crdv1alpha1.MCPServerApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("MCPServerSpec"):
-		return &crdv1alpha1.MCPServerSpecApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("MCPServerStatus"):
-		return &crdv1alpha1.MCPServerStatusApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("MetadataOverrides"):
-		return &crdv1alpha1.MetadataOverridesApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("PermissionProfile"):
-		return &crdv1alpha1.PermissionProfileApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("PodDisruptionBudget"):
-		return &crdv1alpha1.PodDisruptionBudgetApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("ResourceOverrides"):
-		return &crdv1alpha1.ResourceOverridesApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("ScaleStatus"):
-		return &crdv1alpha1.ScaleStatusApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("ScaleTakeBacks"):
-		return &crdv1alpha1.ScaleTakeBacksApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("ScaleTransfer"):
-		return &crdv1alpha1.ScaleTransferApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("SecretRef"):
-		return &crdv1alpha1.SecretRefApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("Volume"):
-		return &crdv1alpha1.VolumeApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("VolumeClaimMetadata"):
-		return &crdv1alpha1.VolumeClaimMetadataApplyConfiguration{}
-	case v1alpha1.SchemeGroupVersion.WithKind("VolumeClaimTemplate"):
-		return &crdv1alpha1.VolumeClaimTemplateApplyConfiguration{}
+	// Group=toolhive.stacklok.dev, Version=v1beta1
+	case v1beta1.SchemeGroupVersion.WithKind("ClientService"):
+		return &crdv1beta1.ClientServiceApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MCPServer"):
+		return &crdv1beta1.MCPServerApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MCPServerSpec"):
+		return &crdv1beta1.MCPServerSpecApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MCPServerStatus"):
+		return &crdv1beta1.MCPServerStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MetadataOverrides"):
+		return &crdv1beta1.MetadataOverridesApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("PermissionProfile"):
+		return &crdv1beta1.PermissionProfileApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("PodDisruptionBudget"):
+		return &crdv1beta1.PodDisruptionBudgetApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ResourceOverrides"):
+		return &crdv1beta1.ResourceOverridesApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ScaleStatus"):
+		return &crdv1beta1.ScaleStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ScaleTakeBacks"):
+		return &crdv1beta1.ScaleTakeBacksApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ScaleTransfer"):
+		return &crdv1beta1.ScaleTransferApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("SecretRef"):
+		return &crdv1beta1.SecretRefApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Volume"):
+		return &crdv1beta1.VolumeApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("VolumeClaimMetadata"):
+		return &crdv1beta1.VolumeClaimMetadataApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("VolumeClaimTemplate"):
+		return &crdv1beta1.VolumeClaimTemplateApplyConfiguration{}
 
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/plan"
 	"mcpserver-operator/reconcile/scale"
 	"mcpserver-operator/reconcile/status"
@@ -52,7 +52,7 @@ type collector struct {
 func (c collector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- scaleOwner }
 
 func (c collector) Collect(series chan<- prometheus.Metric) {
-	var servers v1alpha1.MCPServerList
+	var servers v1beta1.MCPServerList
 	// A cache that is not synced blocks readers, and a scrape has a deadline.
 	ctx, cancel := context.WithTimeout(context.Background(), mostCollecting)
 	defer cancel()
@@ -84,7 +84,7 @@ func countApplies(results plan.Results) {
 }
 
 // countTransfer counts a transfer of the scale, if the new status has one more transfer than the previous status.
-func countTransfer(before, now *v1alpha1.ScaleStatus) {
+func countTransfer(before, now *v1beta1.ScaleStatus) {
 	if status.Transferred(before, now) {
 		scaleTransfers.WithLabelValues(scale.OwnerKind(before.Owner), scale.OwnerKind(now.Owner)).Inc()
 	}

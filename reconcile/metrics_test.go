@@ -9,21 +9,21 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestTheMetricShowsThePresentOwnerOfEachScale verifies the metric of the owners. It shows kinds, because any writer can choose the name of its
 // field manager.
 func TestTheMetricShowsThePresentOwnerOfEachScale(t *testing.T) {
-	server := func(name, owner string) *v1alpha1.MCPServer {
-		server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name}}
+	server := func(name, owner string) *v1beta1.MCPServer {
+		server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name}}
 		if owner != "" {
-			server.Status.Scale = &v1alpha1.ScaleStatus{Owner: owner}
+			server.Status.Scale = &v1beta1.ScaleStatus{Owner: owner}
 		}
 		return server
 	}
 	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := v1beta1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
 	cache := fake.NewClientBuilder().WithScheme(scheme).WithObjects(

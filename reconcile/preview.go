@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/reconcile/plan"
@@ -31,7 +31,7 @@ const mostPasses = 5
 // read from the API server, not from a cache. A dry run on the API server sets the default values of removed fields.
 func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.Writer) error {
 	r.once.Do(r.start)
-	server := &v1alpha1.MCPServer{}
+	server := &v1beta1.MCPServer{}
 	if err := r.Client.Get(ctx, key, server); err != nil {
 		return fmt.Errorf("reading the MCPServer: %w", err)
 	}

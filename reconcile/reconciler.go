@@ -20,7 +20,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/act"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
@@ -58,7 +58,7 @@ func (r *Reconciler) start() {
 // Reconcile makes one pass over one MCPServer.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	r.once.Do(r.start)
-	server := &v1alpha1.MCPServer{}
+	server := &v1beta1.MCPServer{}
 	if err := r.Client.Get(ctx, request.NamespacedName, server); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.forget(request.NamespacedName)
@@ -179,7 +179,7 @@ func (r *Reconciler) report(
 }
 
 // reportNotSeen reports that a pass could not read all objects. It returns the error, so that the pass is retried.
-func (r *Reconciler) reportNotSeen(ctx context.Context, server *v1alpha1.MCPServer, err error, now metav1.Time) error {
+func (r *Reconciler) reportNotSeen(ctx context.Context, server *v1beta1.MCPServer, err error, now metav1.Time) error {
 	if act.IsStale(err) || act.IsTerminating(err) {
 		return err
 	}
@@ -192,7 +192,7 @@ func (r *Reconciler) reportNotSeen(ctx context.Context, server *v1alpha1.MCPServ
 // restoreRecord restores the record of the scale if another writer has removed or changed it in the status, because a recreated StatefulSet gets
 // this scale. It reports whether it has restored the record. It restores only a record that this process has written: a record that it has
 // read may be older than the last record of another operator process.
-func (r *Reconciler) restoreRecord(server *v1alpha1.MCPServer) bool {
+func (r *Reconciler) restoreRecord(server *v1beta1.MCPServer) bool {
 	recorded := r.memory.Seen.ScaleOf(server)
 	if recorded == nil || equality.Semantic.DeepEqual(server.Status.Scale, recorded) {
 		return false
@@ -202,7 +202,7 @@ func (r *Reconciler) restoreRecord(server *v1alpha1.MCPServer) bool {
 }
 
 // statusWritten records the changes of a written status.
-func (r *Reconciler) statusWritten(before *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus) {
+func (r *Reconciler) statusWritten(before *v1beta1.MCPServer, now v1beta1.MCPServerStatus) {
 	if now.Scale != nil {
 		r.memory.Seen.Scale(before, now.Scale)
 	}
@@ -210,7 +210,7 @@ func (r *Reconciler) statusWritten(before *v1alpha1.MCPServer, now v1alpha1.MCPS
 	r.record(before, status.OfStatus(before, now))
 }
 
-func (r *Reconciler) record(server *v1alpha1.MCPServer, all []status.Event) {
+func (r *Reconciler) record(server *v1beta1.MCPServer, all []status.Event) {
 	for _, event := range all {
 		var related runtime.Object
 		if event.Related != nil {

@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 )
 
@@ -58,8 +58,8 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
-		For(&v1alpha1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)).
-		Watches(&v1alpha1.MCPServer{}, statusHandler, builder.WithPredicates(statusChangedByOthers)).
+		For(&v1beta1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)).
+		Watches(&v1beta1.MCPServer{}, statusHandler, builder.WithPredicates(statusChangedByOthers)).
 		Watches(&appsv1.StatefulSet{}, childHandler).
 		Watches(&corev1.Service{}, childHandler).
 		Watches(&corev1.ServiceAccount{}, childHandler).

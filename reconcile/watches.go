@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 )
@@ -47,8 +47,8 @@ var statusChangedByOthers = predicate.Funcs{
 	CreateFunc: func(event.CreateEvent) bool { return false },
 	DeleteFunc: func(event.DeleteEvent) bool { return false },
 	UpdateFunc: func(e event.UpdateEvent) bool {
-		before, isBefore := e.ObjectOld.(*v1alpha1.MCPServer)
-		after, isAfter := e.ObjectNew.(*v1alpha1.MCPServer)
+		before, isBefore := e.ObjectOld.(*v1beta1.MCPServer)
+		after, isAfter := e.ObjectNew.(*v1beta1.MCPServer)
 		if !isBefore || !isAfter || equality.Semantic.DeepEqual(before.Status, after.Status) {
 			return false
 		}

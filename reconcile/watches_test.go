@@ -13,14 +13,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAStatusThatOthersChangeIsLookedAt verifies that a status write of another writer triggers a pass, even if it only removes fields,
 // which leaves no entry in managedFields. A status write of the operator triggers no pass.
 func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
-	server := func(reported int64, phase v1alpha1.Phase) *v1alpha1.MCPServer {
-		server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Phase: phase}}
+	server := func(reported int64, phase v1beta1.Phase) *v1beta1.MCPServer {
+		server := &v1beta1.MCPServer{Status: v1beta1.MCPServerStatus{Phase: phase}}
 		if reported > 0 {
 			at := metav1.Unix(reported, 0)
 			server.ManagedFields = []metav1.ManagedFieldsEntry{{
@@ -31,16 +31,16 @@ func TestAStatusThatOthersChangeIsLookedAt(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name          string
-		before, after *v1alpha1.MCPServer
+		before, after *v1beta1.MCPServer
 		looks         bool
 	}{
-		{"the operator writes for the first time", server(0, ""), server(1, v1alpha1.PhaseReady), false},
-		{"the operator writes again", server(1, v1alpha1.PhasePending), server(2, v1alpha1.PhaseReady), false},
-		{"another writer writes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseFailed), true},
-		{"another writer removes a field", server(1, v1alpha1.PhaseReady), server(1, ""), true},
-		{"another writer writes first", server(0, ""), server(0, v1alpha1.PhaseReady), true},
-		{"another writer removes the status", server(1, v1alpha1.PhaseReady), server(0, ""), true},
-		{"the spec changes", server(1, v1alpha1.PhaseReady), server(1, v1alpha1.PhaseReady), false},
+		{"the operator writes for the first time", server(0, ""), server(1, v1beta1.PhaseReady), false},
+		{"the operator writes again", server(1, v1beta1.PhasePending), server(2, v1beta1.PhaseReady), false},
+		{"another writer writes", server(1, v1beta1.PhaseReady), server(1, v1beta1.PhaseFailed), true},
+		{"another writer removes a field", server(1, v1beta1.PhaseReady), server(1, ""), true},
+		{"another writer writes first", server(0, ""), server(0, v1beta1.PhaseReady), true},
+		{"another writer removes the status", server(1, v1beta1.PhaseReady), server(0, ""), true},
+		{"the spec changes", server(1, v1beta1.PhaseReady), server(1, v1beta1.PhaseReady), false},
 	} {
 		if got := statusChangedByOthers.Update(event.UpdateEvent{ObjectOld: row.before, ObjectNew: row.after}); got != row.looks {
 			t.Errorf("%s: %t", row.name, got)
@@ -64,8 +64,8 @@ func TestWhatIsToBeCarriedOutComesBeforeReports(t *testing.T) {
 	}
 	childHandler.Create(t.Context(), event.CreateEvent{Object: set("created")}, queue)
 	childHandler.Update(t.Context(), event.UpdateEvent{ObjectOld: set("updated"), ObjectNew: set("updated")}, queue)
-	edited := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "edited", ResourceVersion: "2"}}
-	(&handler.EnqueueRequestForObject{}).Update(t.Context(), event.UpdateEvent{ObjectOld: &v1alpha1.MCPServer{}, ObjectNew: edited}, queue)
+	edited := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "edited", ResourceVersion: "2"}}
+	(&handler.EnqueueRequestForObject{}).Update(t.Context(), event.UpdateEvent{ObjectOld: &v1beta1.MCPServer{}, ObjectNew: edited}, queue)
 	childHandler.Delete(t.Context(), event.DeleteEvent{Object: set("deleted")}, queue)
 	childHandler.Update(t.Context(), event.UpdateEvent{ObjectOld: set("taken"), ObjectNew: set("taken", "kubectl")}, queue)
 	for _, want := range []string{"edited", "deleted", "taken", "created", "updated"} {

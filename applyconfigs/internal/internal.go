@@ -798,7 +798,7 @@ var schemaYAML = typed.YAMLObject(`types:
     elementType:
       namedType: __untyped_deduced_
     elementRelationship: separable
-- name: mcpserver-operator.crd.v1alpha1.ClientService
+- name: mcpserver-operator.crd.v1beta1.ClientService
   map:
     fields:
     - name: ipFamilies
@@ -816,7 +816,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: type
       type:
         namedType: io.k8s.api.core.v1.ServiceType
-- name: mcpserver-operator.crd.v1alpha1.MCPServer
+- name: mcpserver-operator.crd.v1beta1.MCPServer
   map:
     fields:
     - name: apiVersion
@@ -830,13 +830,13 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
     - name: spec
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.MCPServerSpec
+        namedType: mcpserver-operator.crd.v1beta1.MCPServerSpec
     - name: status
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.MCPServerStatus
+        namedType: mcpserver-operator.crd.v1beta1.MCPServerStatus
       default:
         observedGeneration: -1
-- name: mcpserver-operator.crd.v1alpha1.MCPServerSpec
+- name: mcpserver-operator.crd.v1beta1.MCPServerSpec
   map:
     fields:
     - name: args
@@ -887,13 +887,13 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
     - name: permissionProfile
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.PermissionProfile
+        namedType: mcpserver-operator.crd.v1beta1.PermissionProfile
     - name: persistentVolumeClaimRetentionPolicy
       type:
         namedType: io.k8s.api.apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy
     - name: podDisruptionBudget
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.PodDisruptionBudget
+        namedType: mcpserver-operator.crd.v1beta1.PodDisruptionBudget
     - name: podTemplateSpec
       type:
         namedType: __untyped_atomic_
@@ -902,7 +902,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
     - name: proxyMode
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.ProxyMode
+        namedType: mcpserver-operator.crd.v1beta1.ProxyMode
     - name: proxyPort
       type:
         scalar: numeric
@@ -911,11 +911,11 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
     - name: replicasConflictPolicy
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.ReplicasConflictPolicy
+        namedType: mcpserver-operator.crd.v1beta1.ReplicasConflictPolicy
       default: Yield
     - name: resourceOverrides
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.ResourceOverrides
+        namedType: mcpserver-operator.crd.v1beta1.ResourceOverrides
     - name: resources
       type:
         namedType: io.k8s.api.core.v1.ResourceRequirements
@@ -923,14 +923,14 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         list:
           elementType:
-            namedType: mcpserver-operator.crd.v1alpha1.SecretRef
+            namedType: mcpserver-operator.crd.v1beta1.SecretRef
           elementRelationship: associative
           keys:
           - name
           - key
     - name: service
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.ClientService
+        namedType: mcpserver-operator.crd.v1beta1.ClientService
     - name: serviceAccount
       type:
         scalar: string
@@ -960,7 +960,7 @@ var schemaYAML = typed.YAMLObject(`types:
           - whenUnsatisfiable
     - name: transport
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.Transport
+        namedType: mcpserver-operator.crd.v1beta1.Transport
       default: stdio
     - name: updateStrategy
       type:
@@ -969,17 +969,17 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         list:
           elementType:
-            namedType: mcpserver-operator.crd.v1alpha1.VolumeClaimTemplate
+            namedType: mcpserver-operator.crd.v1beta1.VolumeClaimTemplate
           elementRelationship: atomic
     - name: volumes
       type:
         list:
           elementType:
-            namedType: mcpserver-operator.crd.v1alpha1.Volume
+            namedType: mcpserver-operator.crd.v1beta1.Volume
           elementRelationship: associative
           keys:
           - name
-- name: mcpserver-operator.crd.v1alpha1.MCPServerStatus
+- name: mcpserver-operator.crd.v1beta1.MCPServerStatus
   map:
     fields:
     - name: conditions
@@ -995,7 +995,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
     - name: phase
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.Phase
+        namedType: mcpserver-operator.crd.v1beta1.Phase
     - name: ready
       type:
         scalar: string
@@ -1007,14 +1007,14 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
     - name: scale
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.ScaleStatus
+        namedType: mcpserver-operator.crd.v1beta1.ScaleStatus
     - name: selector
       type:
         scalar: string
     - name: url
       type:
         scalar: string
-- name: mcpserver-operator.crd.v1alpha1.MetadataOverrides
+- name: mcpserver-operator.crd.v1beta1.MetadataOverrides
   map:
     fields:
     - name: annotations
@@ -1027,7 +1027,7 @@ var schemaYAML = typed.YAMLObject(`types:
         map:
           elementType:
             scalar: string
-- name: mcpserver-operator.crd.v1alpha1.PermissionProfile
+- name: mcpserver-operator.crd.v1beta1.PermissionProfile
   map:
     fields:
     - name: key
@@ -1040,9 +1040,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: builtin
-- name: mcpserver-operator.crd.v1alpha1.Phase
+- name: mcpserver-operator.crd.v1beta1.Phase
   scalar: string
-- name: mcpserver-operator.crd.v1alpha1.PodDisruptionBudget
+- name: mcpserver-operator.crd.v1beta1.PodDisruptionBudget
   map:
     fields:
     - name: disabled
@@ -1054,23 +1054,23 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: minAvailable
       type:
         namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
-- name: mcpserver-operator.crd.v1alpha1.ProxyMode
+- name: mcpserver-operator.crd.v1beta1.ProxyMode
   scalar: string
-- name: mcpserver-operator.crd.v1alpha1.ReplicasConflictPolicy
+- name: mcpserver-operator.crd.v1beta1.ReplicasConflictPolicy
   scalar: string
-- name: mcpserver-operator.crd.v1alpha1.ResourceOverrides
+- name: mcpserver-operator.crd.v1beta1.ResourceOverrides
   map:
     fields:
     - name: headlessService
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.MetadataOverrides
+        namedType: mcpserver-operator.crd.v1beta1.MetadataOverrides
     - name: proxyService
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.MetadataOverrides
+        namedType: mcpserver-operator.crd.v1beta1.MetadataOverrides
     - name: statefulSet
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.MetadataOverrides
-- name: mcpserver-operator.crd.v1alpha1.ScaleStatus
+        namedType: mcpserver-operator.crd.v1beta1.MetadataOverrides
+- name: mcpserver-operator.crd.v1beta1.ScaleStatus
   map:
     fields:
     - name: declaredReplicas
@@ -1096,14 +1096,14 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
     - name: takeBacks
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.ScaleTakeBacks
+        namedType: mcpserver-operator.crd.v1beta1.ScaleTakeBacks
     - name: transfers
       type:
         list:
           elementType:
-            namedType: mcpserver-operator.crd.v1alpha1.ScaleTransfer
+            namedType: mcpserver-operator.crd.v1beta1.ScaleTransfer
           elementRelationship: atomic
-- name: mcpserver-operator.crd.v1alpha1.ScaleTakeBacks
+- name: mcpserver-operator.crd.v1beta1.ScaleTakeBacks
   map:
     fields:
     - name: count
@@ -1118,7 +1118,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: since
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
-- name: mcpserver-operator.crd.v1alpha1.ScaleTransfer
+- name: mcpserver-operator.crd.v1beta1.ScaleTransfer
   map:
     fields:
     - name: from
@@ -1136,7 +1136,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: toReplicas
       type:
         scalar: numeric
-- name: mcpserver-operator.crd.v1alpha1.SecretRef
+- name: mcpserver-operator.crd.v1beta1.SecretRef
   map:
     fields:
     - name: key
@@ -1148,9 +1148,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: targetEnvName
       type:
         scalar: string
-- name: mcpserver-operator.crd.v1alpha1.Transport
+- name: mcpserver-operator.crd.v1beta1.Transport
   scalar: string
-- name: mcpserver-operator.crd.v1alpha1.Volume
+- name: mcpserver-operator.crd.v1beta1.Volume
   map:
     fields:
     - name: configMap
@@ -1180,7 +1180,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: secret
       type:
         namedType: io.k8s.api.core.v1.SecretVolumeSource
-- name: mcpserver-operator.crd.v1alpha1.VolumeClaimMetadata
+- name: mcpserver-operator.crd.v1beta1.VolumeClaimMetadata
   map:
     fields:
     - name: annotations
@@ -1196,12 +1196,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
-- name: mcpserver-operator.crd.v1alpha1.VolumeClaimTemplate
+- name: mcpserver-operator.crd.v1beta1.VolumeClaimTemplate
   map:
     fields:
     - name: metadata
       type:
-        namedType: mcpserver-operator.crd.v1alpha1.VolumeClaimMetadata
+        namedType: mcpserver-operator.crd.v1beta1.VolumeClaimMetadata
     - name: spec
       type:
         namedType: io.k8s.api.core.v1.PersistentVolumeClaimSpec

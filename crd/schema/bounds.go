@@ -1,11 +1,5 @@
 package main
 
-import (
-	"fmt"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-)
-
 // mostEntries is the maximum number of entries in a list or a map, unless its type declares another maximum. Pods have fewer entries. Without a
 // maximum, an MCPServer could have tens of thousands of entries, and each pass of the operator over it could take a large part of a second.
 const mostEntries = 256
@@ -13,19 +7,8 @@ const mostEntries = 256
 // moreEntries are the maximums of lists that may have more entries. Generated manifests have hundreds of entries in these lists.
 var moreEntries = map[string]int64{"env": 512, "args": 512}
 
-// boundSpec adds a maximum to all lists and maps in the spec of a version of the CRD.
-func boundSpec(version map[string]any) error {
-	at := []string{"schema", "openAPIV3Schema", "properties", "spec"}
-	spec, _, err := unstructured.NestedMap(version, at...)
-	if err != nil {
-		return fmt.Errorf("reading the schema of the spec: %w", err)
-	}
-	bound("spec", spec)
-	if err := unstructured.SetNestedMap(version, spec, at...); err != nil {
-		return fmt.Errorf("writing the schema of the spec: %w", err)
-	}
-	return nil
-}
+// boundLists bounds the lists and maps in the schema of the spec.
+func boundLists(spec map[string]any) { bound("spec", spec) }
 
 // bound adds a maximum to all lists and maps in the schema of a field, including the field itself.
 func bound(name string, schema map[string]any) {

@@ -41,17 +41,19 @@ func run(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("reading the versions of the CRD: %w", err)
 	}
-	for _, version := range versions {
-		version := version.(map[string]any)
-		at := []string{"schema", "openAPIV3Schema", "properties", "spec", "properties", "podTemplateSpec"}
-		unstructured.RemoveNestedField(version, append(at, "x-kubernetes-preserve-unknown-fields")...)
-		if err := unstructured.SetNestedField(version, properties["properties"], append(at, "properties")...); err != nil {
-			return fmt.Errorf("writing the schema into the CRD: %w", err)
-		}
-		if err := boundSpec(version); err != nil {
-			return err
-		}
+	if len(versions) != 1 {
+		return fmt.Errorf("the CRD has %d versions, and the Go types have one", len(versions))
 	}
+	stored := versions[0].(map[string]any)
+	at := []string{"schema", "openAPIV3Schema", "properties", "spec", "properties", "podTemplateSpec"}
+	unstructured.RemoveNestedField(stored, append(at, "x-kubernetes-preserve-unknown-fields")...)
+	if err := unstructured.SetNestedField(stored, properties["properties"], append(at, "properties")...); err != nil {
+		return fmt.Errorf("writing the schema into the CRD: %w", err)
+	}
+	if err := changeSpec(stored, boundLists, shortenDescriptions); err != nil {
+		return err
+	}
+	versions = []any{olderVersion(stored), stored}
 	if err := unstructured.SetNestedSlice(definition, versions, "spec", "versions"); err != nil {
 		return fmt.Errorf("writing the versions of the CRD: %w", err)
 	}
@@ -61,6 +63,30 @@ func run(in io.Reader, out io.Writer) error {
 	}
 	if _, err := fmt.Fprintf(out, "---\n%s", content); err != nil {
 		return fmt.Errorf("writing the CRD: %w", err)
+	}
+	return nil
+}
+
+// olderVersion returns the version of the CRD that is served for manifests from before the stored version. Its schema is the same, so that the
+// API server converts objects by changing the apiVersion only.
+func olderVersion(stored map[string]any) map[string]any {
+	older := runtime.DeepCopyJSON(stored)
+	older["name"], older["storage"] = "v1alpha1", false
+	return older
+}
+
+// changeSpec changes the schema of the spec in a version of the CRD.
+func changeSpec(version map[string]any, changes ...func(spec map[string]any)) error {
+	at := []string{"schema", "openAPIV3Schema", "properties", "spec"}
+	spec, _, err := unstructured.NestedMap(version, at...)
+	if err != nil {
+		return fmt.Errorf("reading the schema of the spec: %w", err)
+	}
+	for _, change := range changes {
+		change(spec)
+	}
+	if err := unstructured.SetNestedMap(version, spec, at...); err != nil {
+		return fmt.Errorf("writing the schema of the spec: %w", err)
 	}
 	return nil
 }

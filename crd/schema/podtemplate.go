@@ -46,6 +46,7 @@ func templateSchema() (*apiext.JSONSchemaProps, error) {
 	// A partial template need not have containers: the operator adds its own.
 	pod := schema.Properties["spec"]
 	pod.Required = slices.DeleteFunc(pod.Required, func(field string) bool { return field == "containers" })
+	delete(pod.Properties, "ephemeralContainers") // the API server refuses them in a pod template
 	schema.Properties["spec"] = pod
 	return &schema, nil
 }

@@ -1,23 +1,62 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
+	"reflect"
 	"testing"
 
 	apiext "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 )
 
-// TestEveryListIsBounded verifies that each list and map in the spec has a maximum. Otherwise, an MCPServer could be as large as etcd permits.
-func TestEveryListIsBounded(t *testing.T) {
+// definition returns the CRD.
+func definition(t *testing.T) *apiext.CustomResourceDefinition {
+	t.Helper()
 	content, err := os.ReadFile("../../deploy/crd/toolhive.stacklok.dev_mcpservers.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var definition apiext.CustomResourceDefinition
-	if err := yaml.Unmarshal(content, &definition); err != nil {
+	definition := &apiext.CustomResourceDefinition{}
+	if err := yaml.Unmarshal(content, definition); err != nil {
 		t.Fatal(err)
 	}
+	return definition
+}
+
+// TestVersions verifies that both versions are served with one schema, and that the newer version is stored.
+func TestVersions(t *testing.T) {
+	versions := definition(t).Spec.Versions
+	if len(versions) != 2 || versions[0].Name != "v1alpha1" || versions[1].Name != "v1beta1" {
+		t.Fatalf("got %d versions", len(versions))
+	}
+	for i, version := range versions {
+		if !version.Served || version.Storage != (i == 1) {
+			t.Errorf("%s: served %t, stored %t", version.Name, version.Served, version.Storage)
+		}
+	}
+	versions[0].Name, versions[0].Storage = versions[1].Name, versions[1].Storage
+	if !reflect.DeepEqual(versions[0], versions[1]) {
+		t.Error("the versions differ")
+	}
+}
+
+// TestTheCRDFitsInAnAnnotation verifies that a client-side kubectl apply and the default sync of Argo CD can record the CRD: annotations have
+// at most 262,144 bytes.
+func TestTheCRDFitsInAnAnnotation(t *testing.T) {
+	content, err := json.Marshal(definition(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most, reserve = 262144, 8192 // for the other annotations of the CRD, and for what tools add
+	if len(content) > most-reserve {
+		t.Errorf("the CRD has %d bytes, at most %d fit", len(content), most-reserve)
+	}
+	t.Logf("%d bytes", len(content))
+}
+
+// TestEveryListIsBounded verifies that each list and map in the spec has a maximum. Otherwise, an MCPServer could be as large as etcd permits.
+func TestEveryListIsBounded(t *testing.T) {
 	lists := 0
 	var look func(path string, schema *apiext.JSONSchemaProps)
 	look = func(path string, schema *apiext.JSONSchemaProps) {
@@ -40,7 +79,7 @@ func TestEveryListIsBounded(t *testing.T) {
 			look(path+"."+name, &property)
 		}
 	}
-	for _, version := range definition.Spec.Versions {
+	for _, version := range definition(t).Spec.Versions {
 		spec := version.Schema.OpenAPIV3Schema.Properties["spec"]
 		look(version.Name+" spec", &spec)
 	}

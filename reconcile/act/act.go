@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/plan"
 )
 
@@ -31,7 +31,7 @@ type Writer struct {
 
 // CarryOut carries out a plan. Each write applies only to the version that was read. If a step fails, the other steps are still carried out.
 // If the status of the MCPServer is written, server has the new status and resourceVersion afterwards.
-func (w *Writer) CarryOut(ctx context.Context, server *v1alpha1.MCPServer, p plan.Plan) plan.Results {
+func (w *Writer) CarryOut(ctx context.Context, server *v1beta1.MCPServer, p plan.Plan) plan.Results {
 	results := make(plan.Results, 0, len(p.Steps))
 	var outdated error
 	if p.Applies() {
@@ -55,7 +55,7 @@ func (w *Writer) CarryOut(ctx context.Context, server *v1alpha1.MCPServer, p pla
 	return results
 }
 
-func (w *Writer) carryOut(ctx context.Context, server *v1alpha1.MCPServer, step plan.Step) (plan.Outcome, error) {
+func (w *Writer) carryOut(ctx context.Context, server *v1beta1.MCPServer, step plan.Step) (plan.Outcome, error) {
 	if step.Action == plan.Invalid {
 		return plan.Failed, step.Err
 	}
@@ -74,7 +74,7 @@ func outcomeOf(outcome plan.Outcome, err error) (plan.Outcome, error) {
 	}
 }
 
-func (w *Writer) write(ctx context.Context, server *v1alpha1.MCPServer, step plan.Step) (plan.Outcome, error) {
+func (w *Writer) write(ctx context.Context, server *v1beta1.MCPServer, step plan.Step) (plan.Outcome, error) {
 	if step.Confirm {
 		if err := w.confirm(ctx, server); err != nil {
 			return plan.Failed, err
@@ -109,8 +109,8 @@ func (w *Writer) write(ctx context.Context, server *v1alpha1.MCPServer, step pla
 }
 
 // confirmGeneration returns a conflict if the generation of the cached MCPServer is not current.
-func (w *Writer) confirmGeneration(ctx context.Context, cached *v1alpha1.MCPServer) error {
-	current := &v1alpha1.MCPServer{}
+func (w *Writer) confirmGeneration(ctx context.Context, cached *v1beta1.MCPServer) error {
+	current := &v1beta1.MCPServer{}
 	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("reading the MCPServer again: %w", err)
@@ -127,8 +127,8 @@ func staleCache(name string) error {
 
 // confirm returns a conflict if the cached MCPServer, including its status, is not current. A change of the owner of the scale or of its
 // record must not depend on the cache: after a change of the leader, the cache may be older than what was already carried out.
-func (w *Writer) confirm(ctx context.Context, cached *v1alpha1.MCPServer) error {
-	current := &v1alpha1.MCPServer{}
+func (w *Writer) confirm(ctx context.Context, cached *v1beta1.MCPServer) error {
+	current := &v1beta1.MCPServer{}
 	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("reading the MCPServer again: %w", err)

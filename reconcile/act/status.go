@@ -12,8 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
-	crdac "mcpserver-operator/applyconfigs/crd/v1alpha1"
-	"mcpserver-operator/crd/v1alpha1"
+	crdac "mcpserver-operator/applyconfigs/crd/v1beta1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // StatusWriter writes the status of MCPServers.
@@ -21,14 +21,14 @@ type StatusWriter struct {
 	// Client writes to the API server.
 	Client client.Client
 	// Written is called after a write, with the MCPServer before the write and its new status.
-	Written func(before *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus)
+	Written func(before *v1beta1.MCPServer, now v1beta1.MCPServerStatus)
 
 	writes statusWrites
 }
 
 // Write writes the status if it differs from the status of server, and updates server. It returns a conflict if the cached MCPServer is
 // stale, because a stale record of the scale must not replace a newer record.
-func (w *StatusWriter) Write(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
+func (w *StatusWriter) Write(ctx context.Context, server *v1beta1.MCPServer, status v1beta1.MCPServerStatus) error {
 	if equality.Semantic.DeepEqual(server.Status, status) {
 		return nil
 	}
@@ -36,7 +36,7 @@ func (w *StatusWriter) Write(ctx context.Context, server *v1alpha1.MCPServer, st
 }
 
 // Put is like Write, but also writes a status that equals the status of server: another writer may have changed the status on the API server.
-func (w *StatusWriter) Put(ctx context.Context, server *v1alpha1.MCPServer, status v1alpha1.MCPServerStatus) error {
+func (w *StatusWriter) Put(ctx context.Context, server *v1beta1.MCPServer, status v1beta1.MCPServerStatus) error {
 	want := crdac.MCPServer(server.Name, server.Namespace).
 		WithUID(server.UID).
 		WithResourceVersion(server.ResourceVersion).
@@ -61,19 +61,19 @@ func (w *StatusWriter) Put(ctx context.Context, server *v1alpha1.MCPServer, stat
 }
 
 // withScale returns a copy of a status with another scale.
-func withScale(status v1alpha1.MCPServerStatus, scale *v1alpha1.ScaleStatus) v1alpha1.MCPServerStatus {
+func withScale(status v1beta1.MCPServerStatus, scale *v1beta1.ScaleStatus) v1beta1.MCPServerStatus {
 	status = *status.DeepCopy()
 	status.Scale = scale
 	return status
 }
 
 // IsAhead reports whether the last status write created a newer version of an MCPServer than the cached version.
-func (w *StatusWriter) IsAhead(cached *v1alpha1.MCPServer) bool { return w.writes.areAhead(cached) }
+func (w *StatusWriter) IsAhead(cached *v1beta1.MCPServer) bool { return w.writes.areAhead(cached) }
 
 // Forget removes a deleted MCPServer.
 func (w *StatusWriter) Forget(server client.ObjectKey) { w.writes.forget(server) }
 
-func statusConfiguration(status *v1alpha1.MCPServerStatus) *crdac.MCPServerStatusApplyConfiguration {
+func statusConfiguration(status *v1beta1.MCPServerStatus) *crdac.MCPServerStatusApplyConfiguration {
 	to := crdac.MCPServerStatus().
 		WithObservedGeneration(status.ObservedGeneration).
 		WithReady(status.Ready).
@@ -88,7 +88,7 @@ func statusConfiguration(status *v1alpha1.MCPServerStatus) *crdac.MCPServerStatu
 		to.WithScale(scaleConfiguration(status.Scale))
 	}
 	for _, condition := range status.Conditions {
-		if !slices.Contains(v1alpha1.Conditions, condition.Type) {
+		if !slices.Contains(v1beta1.Conditions, condition.Type) {
 			continue
 		}
 		to.WithConditions(metav1ac.Condition().
@@ -102,7 +102,7 @@ func statusConfiguration(status *v1alpha1.MCPServerStatus) *crdac.MCPServerStatu
 	return to
 }
 
-func scaleConfiguration(scale *v1alpha1.ScaleStatus) *crdac.ScaleStatusApplyConfiguration {
+func scaleConfiguration(scale *v1beta1.ScaleStatus) *crdac.ScaleStatusApplyConfiguration {
 	to := crdac.ScaleStatus().
 		WithReplicas(scale.Replicas).
 		WithOwner(scale.Owner).

@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // statusWrites remembers the version of an MCPServer that the last status write created, until the cache has this version.
@@ -24,7 +24,7 @@ type statusWrite struct {
 }
 
 // remember records an MCPServer after a write of its status.
-func (w *statusWrites) remember(server *v1alpha1.MCPServer) {
+func (w *statusWrites) remember(server *v1beta1.MCPServer) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	if w.last == nil {
@@ -34,7 +34,7 @@ func (w *statusWrites) remember(server *v1alpha1.MCPServer) {
 }
 
 // areAhead reports whether the last status write created a newer version of an MCPServer than the cached version.
-func (w *statusWrites) areAhead(cached *v1alpha1.MCPServer) bool {
+func (w *statusWrites) areAhead(cached *v1beta1.MCPServer) bool {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	key := client.ObjectKeyFromObject(cached)

@@ -6,13 +6,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAPassOnAStatusFromBeforeAWriteIsRepeated verifies that a pass counts as stale until the cache contains the last status write.
 func TestAPassOnAStatusFromBeforeAWriteIsRepeated(t *testing.T) {
-	server := func(uid types.UID, version string) *v1alpha1.MCPServer {
-		return &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: uid, ResourceVersion: version}}
+	server := func(uid types.UID, version string) *v1beta1.MCPServer {
+		return &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: uid, ResourceVersion: version}}
 	}
 	var writes statusWrites
 	if writes.areAhead(server("a", "99")) {
@@ -39,7 +39,7 @@ func TestAPassOnAStatusFromBeforeAWriteIsRepeated(t *testing.T) {
 // TestAPartOfAStatusIsWritten verifies that the record of the scale can be written after another client has removed the status. The schema
 // rejects an empty phase.
 func TestAPartOfAStatusIsWritten(t *testing.T) {
-	got := statusConfiguration(&v1alpha1.MCPServerStatus{Scale: &v1alpha1.ScaleStatus{Replicas: 3}})
+	got := statusConfiguration(&v1beta1.MCPServerStatus{Scale: &v1beta1.ScaleStatus{Replicas: 3}})
 	if got.Phase != nil || got.Scale == nil || *got.Scale.Replicas != 3 {
 		t.Errorf("got phase %v, scale %+v", got.Phase, got.Scale)
 	}

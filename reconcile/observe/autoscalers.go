@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // targetIndex is the index of autoscalers by target: GROUP/KIND/NAME.
@@ -59,7 +59,7 @@ type Autoscalers struct {
 }
 
 // readAutoscalers finds the autoscalers of an MCPServer.
-func (r *Reader) readAutoscalers(ctx context.Context, server *v1alpha1.MCPServer) (Autoscalers, error) {
+func (r *Reader) readAutoscalers(ctx context.Context, server *v1beta1.MCPServer) (Autoscalers, error) {
 	find := func(kind schema.GroupKind, name string) ([]autoscalingv2.HorizontalPodAutoscaler, error) {
 		var list autoscalingv2.HorizontalPodAutoscalerList
 		err := r.Client.List(ctx, &list, client.InNamespace(server.Namespace),

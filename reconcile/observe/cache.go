@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 )
 
@@ -21,7 +21,7 @@ import (
 // child, and their deletion. Therefore all objects of a kind are watched, but of foreign objects only the identity is kept.
 func CachedObjects() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
-		&v1alpha1.MCPServer{}:                    {Transform: onlyWhenReported},
+		&v1beta1.MCPServer{}:                    {Transform: onlyWhenReported},
 		&appsv1.StatefulSet{}:                    {Transform: childOrIdentity[appsv1.StatefulSet]},
 		&corev1.Service{}:                        {Transform: childOrIdentity[corev1.Service]},
 		&corev1.ServiceAccount{}:                 {Transform: childOrIdentity[corev1.ServiceAccount]},
@@ -38,7 +38,7 @@ func CachedObjects() map[client.Object]cache.ByObject {
 // onlyWhenReported keeps only the time of the last status write of the operator in the managedFields of an MCPServer: see
 // ReportedAt.
 func onlyWhenReported(object any) (any, error) {
-	server, isServer := object.(*v1alpha1.MCPServer)
+	server, isServer := object.(*v1beta1.MCPServer)
 	if !isServer {
 		return object, nil // a tombstone
 	}

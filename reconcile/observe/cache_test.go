@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/diagnosis"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -32,7 +32,7 @@ func service(ownerAPIVersion, ownerKind string) *corev1.Service {
 }
 
 func TestTheCacheHoldsChildrenWhole(t *testing.T) {
-	for _, version := range []string{"toolhive.stacklok.dev/v1alpha1", "toolhive.stacklok.dev/v1beta1"} {
+	for _, version := range []string{"toolhive.stacklok.dev/v1beta1", "toolhive.stacklok.dev/v1beta1"} {
 		child := service(version, "MCPServer")
 		held, err := childOrIdentity[corev1.Service](child)
 		if err != nil || held != any(child) {
@@ -51,7 +51,7 @@ func TestTheCacheHoldsOfOtherObjectsWhatIsToldOfThem(t *testing.T) {
 	if !isObject {
 		t.Fatalf("got %T", held)
 	}
-	server, child := &v1alpha1.MCPServer{}, Child{KindService, "mcp-web-proxy"}
+	server, child := &v1beta1.MCPServer{}, Child{KindService, "mcp-web-proxy"}
 	if got, want := foreign(server, child, kept), foreign(server, child, other); !reflect.DeepEqual(got, want) {
 		t.Errorf("the report is %v, wanted %v", got, want)
 	}
@@ -119,7 +119,7 @@ func TestTheCacheHoldsOfAPodWhatThereIsToTell(t *testing.T) {
 func TestTheCacheHoldsOfAnMCPServerWhenItWasReportedOn(t *testing.T) {
 	at := metav1.Unix(7, 0)
 	fields := metav1.NewFieldsV1(`{"f:status":{}}`)
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{
 		{Manager: "someone", FieldsV1: fields},
 		{Manager: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status", Time: &at, FieldsV1: fields},
 		{Manager: "someone", Subresource: "status", FieldsV1: fields},
@@ -128,7 +128,7 @@ func TestTheCacheHoldsOfAnMCPServerWhenItWasReportedOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := held.(*v1alpha1.MCPServer)
+	kept := held.(*v1beta1.MCPServer)
 	if !ReportedAt(kept).Equal(&at) || len(kept.ManagedFields) != 1 || kept.ManagedFields[0].FieldsV1 != nil {
 		t.Errorf("got %v", kept.ManagedFields)
 	}

@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 )
 
@@ -106,7 +106,7 @@ func readChild[L liveObject](ctx context.Context, r *Reader, s *Snapshot, child 
 	return none, nil
 }
 
-func foreign(server *v1alpha1.MCPServer, child Child, object client.Object) Foreign {
+func foreign(server *v1beta1.MCPServer, child Child, object client.Object) Foreign {
 	found := Foreign{Child: child, References: object.GetOwnerReferences()}
 	if owner := metav1.GetControllerOf(object); owner != nil {
 		found.Owner = owner.Kind + "/" + owner.Name
@@ -125,7 +125,7 @@ func foreign(server *v1alpha1.MCPServer, child Child, object client.Object) Fore
 
 var (
 	statefulSetKind = appsv1.SchemeGroupVersion.WithKind(KindStatefulSet).GroupKind()
-	mcpServerKind   = v1alpha1.GroupVersion.WithKind("MCPServer").GroupKind()
+	mcpServerKind   = v1beta1.GroupVersion.WithKind("MCPServer").GroupKind()
 )
 
 // isChild reports whether an MCPServer controls an object.
@@ -143,7 +143,7 @@ func isOf(owner *metav1.OwnerReference, kind schema.GroupKind) bool {
 // It returns a conflict if the cache is stale. A stale scale would replace the scale for a recreated StatefulSet. With a stale record, the
 // operator would treat a number that is declared again after a release as carried out. In both cases no write follows that the API server
 // could reject.
-func (r *Reader) confirmScale(ctx context.Context, server *v1alpha1.MCPServer, cached *appsv1.StatefulSet) error {
+func (r *Reader) confirmScale(ctx context.Context, server *v1beta1.MCPServer, cached *appsv1.StatefulSet) error {
 	last := server.Status.Scale
 	if last == nil {
 		return nil
@@ -175,7 +175,7 @@ func ReplicasOf(set *appsv1.StatefulSet) int32 { return ptr.Deref(set.Spec.Repli
 // carriedOut returns the last declaration that was carried out; nil if there is none. It reads the annotation on the StatefulSet, which is written
 // together with the scale. If another writer has edited or removed the annotation, the operator no longer owns it, and the value in the status
 // is used. The next apply restores the annotation.
-func carriedOut(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) *int32 {
+func carriedOut(server *v1beta1.MCPServer, set *appsv1.StatefulSet) *int32 {
 	if record := recordOf(set); record != nil {
 		return record
 	}
@@ -187,7 +187,7 @@ func carriedOut(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) *int32 {
 
 // recordOf returns the declaration that the operator recorded on a StatefulSet; nil if there is none or if another writer has edited it.
 func recordOf(set *appsv1.StatefulSet) *int32 {
-	n, err := strconv.ParseInt(set.Annotations[v1alpha1.DeclaredReplicasAnnotation], 10, 32)
+	n, err := strconv.ParseInt(set.Annotations[v1beta1.DeclaredReplicasAnnotation], 10, 32)
 	if err != nil {
 		return nil
 	}

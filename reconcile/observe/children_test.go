@@ -8,15 +8,15 @@ import (
 	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestWhoseAForeignObjectIs verifies how a foreign object is classified: left over from an earlier MCPServer (the garbage collector deletes it),
 // created by the operator, or neither.
 func TestWhoseAForeignObjectIs(t *testing.T) {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "new"}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "new"}}
 	owned := func(kind, name string) []metav1.OwnerReference {
-		return []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: kind, Name: name, UID: "old", Controller: ptr.To(true)}}
+		return []metav1.OwnerReference{{APIVersion: v1beta1.GroupVersion.String(), Kind: kind, Name: name, UID: "old", Controller: ptr.To(true)}}
 	}
 	ours := []metav1.ManagedFieldsEntry{{Manager: applyconfigs.FieldManager}}
 	for name, row := range map[string]struct {

@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/diagnosis"
 )
 
@@ -71,8 +71,8 @@ func isInOrder(set *appsv1.StatefulSet) bool {
 }
 
 // UnreadyFor returns for how long the MCPServer has not been ready, according to its status.
-func UnreadyFor(server *v1alpha1.MCPServer, now time.Time) time.Duration {
-	ready := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady)
+func UnreadyFor(server *v1beta1.MCPServer, now time.Time) time.Duration {
+	ready := apimeta.FindStatusCondition(server.Status.Conditions, v1beta1.ConditionReady)
 	if ready == nil || ready.Status == metav1.ConditionTrue {
 		return 0
 	}

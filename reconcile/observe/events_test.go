@@ -13,7 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/diagnosis"
 )
 
@@ -37,9 +37,9 @@ func (l *eventLog) List(_ context.Context, list client.ObjectList, options ...cl
 
 // blockedPass returns a pass over MCPServer web, which has not been ready for some time.
 func blockedPass(unready time.Duration) *Snapshot {
-	p := &Snapshot{Server: &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}, Now: metav1.NewTime(start)}
+	p := &Snapshot{Server: &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}, Now: metav1.NewTime(start)}
 	p.Server.Status.Conditions = []metav1.Condition{{
-		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(start.Add(-unready)),
+		Type: v1beta1.ConditionReady, Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(start.Add(-unready)),
 	}}
 	return p
 }

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -26,14 +26,14 @@ var Self = ownership.Applier(applyconfigs.FieldManager)
 // The fields of a StatefulSet that the scale protocol uses: the scale, and the annotation with the declaration.
 var (
 	ReplicasPath         = fieldpath.MakePathOrDie("spec", "replicas")
-	DeclaredReplicasPath = fieldpath.MakePathOrDie("metadata", "annotations", v1alpha1.DeclaredReplicasAnnotation)
+	DeclaredReplicasPath = fieldpath.MakePathOrDie("metadata", "annotations", v1beta1.DeclaredReplicasAnnotation)
 )
 
 // Snapshot is the input of a pass. It is complete: if a read fails, there is no Snapshot, so that the operator never reports or writes anything
 // about objects that it could not read.
 type Snapshot struct {
 	// Server is the MCPServer.
-	Server *v1alpha1.MCPServer
+	Server *v1beta1.MCPServer
 	// Now is the time of the pass in whole seconds, the precision of the API server.
 	Now metav1.Time
 	// Children are the children that the MCPServer controls.
@@ -79,7 +79,7 @@ type Reader struct {
 }
 
 // Snapshot reads the complete input of a pass. It returns a conflict if the cache is stale: see act.IsStale.
-func (r *Reader) Snapshot(ctx context.Context, server *v1alpha1.MCPServer, now metav1.Time) (*Snapshot, error) {
+func (r *Reader) Snapshot(ctx context.Context, server *v1beta1.MCPServer, now metav1.Time) (*Snapshot, error) {
 	s, err := r.Planned(ctx, server, now)
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (r *Reader) Snapshot(ctx context.Context, server *v1alpha1.MCPServer, now m
 }
 
 // Planned reads only the children, which is sufficient for a plan that is not carried out. It does not need a cache.
-func (r *Reader) Planned(ctx context.Context, server *v1alpha1.MCPServer, now metav1.Time) (*Snapshot, error) {
+func (r *Reader) Planned(ctx context.Context, server *v1beta1.MCPServer, now metav1.Time) (*Snapshot, error) {
 	s := &Snapshot{Server: server, Now: now}
 	if err := r.readChildren(ctx, s); err != nil {
 		return nil, err

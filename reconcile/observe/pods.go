@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/diagnosis"
 )
 
@@ -117,7 +117,7 @@ func (r *Reader) podsNamed(ctx context.Context, namespace, set string) ([]*corev
 }
 
 // serverIn describes the server in the pods of a StatefulSet.
-func serverIn(mcp *v1alpha1.MCPServer, set *appsv1.StatefulSet) diagnosis.Server {
+func serverIn(mcp *v1beta1.MCPServer, set *appsv1.StatefulSet) diagnosis.Server {
 	server := diagnosis.Server{
 		Container: applyconfigs.ContainerName, Port: applyconfigs.ContainerPort(mcp),
 		Grace: time.Duration(GracePeriodOf(set)) * time.Second,

@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // Seen remembers which children existed, and which of them matched their MCPServer. It is not only a cache, because decisions depend on it: if
@@ -22,7 +22,7 @@ type Seen struct {
 // seenScale is the record of the scale of one MCPServer, identified by its UID.
 type seenScale struct {
 	server types.UID
-	scale  *v1alpha1.ScaleStatus
+	scale  *v1beta1.ScaleStatus
 }
 
 // seenChildren are the children of one MCPServer, identified by its UID.
@@ -40,27 +40,27 @@ type seenChild struct {
 }
 
 // Created records that the operator has created a child.
-func (s *Seen) Created(server *v1alpha1.MCPServer, child Child) { s.set(server, child, seenChild{}) }
+func (s *Seen) Created(server *v1beta1.MCPServer, child Child) { s.set(server, child, seenChild{}) }
 
 // AsAskedFor records that a child matches its MCPServer.
-func (s *Seen) AsAskedFor(server *v1alpha1.MCPServer, child Child, uid types.UID) {
+func (s *Seen) AsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID) {
 	s.set(server, child, seenChild{uid: uid, generation: server.Generation})
 }
 
 // WasThere reports whether the operator has created a child, or has seen that the child matched.
-func (s *Seen) WasThere(server *v1alpha1.MCPServer, child Child) bool {
+func (s *Seen) WasThere(server *v1beta1.MCPServer, child Child) bool {
 	_, was := s.get(server, child)
 	return was
 }
 
 // WasAsAskedFor reports whether a child matched its MCPServer in the current generation.
-func (s *Seen) WasAsAskedFor(server *v1alpha1.MCPServer, child Child, uid types.UID) bool {
+func (s *Seen) WasAsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID) bool {
 	last, seen := s.get(server, child)
 	return seen && last.uid == uid && last.generation == server.Generation
 }
 
 // Scale records the scale status of an MCPServer as the operator has written it.
-func (s *Seen) Scale(server *v1alpha1.MCPServer, scale *v1alpha1.ScaleStatus) {
+func (s *Seen) Scale(server *v1beta1.MCPServer, scale *v1beta1.ScaleStatus) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.scales == nil {
@@ -70,7 +70,7 @@ func (s *Seen) Scale(server *v1alpha1.MCPServer, scale *v1alpha1.ScaleStatus) {
 }
 
 // ScaleOf returns a copy of the recorded scale status of an MCPServer; nil if there is none.
-func (s *Seen) ScaleOf(server *v1alpha1.MCPServer) *v1alpha1.ScaleStatus {
+func (s *Seen) ScaleOf(server *v1beta1.MCPServer) *v1beta1.ScaleStatus {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	last := s.scales[client.ObjectKeyFromObject(server)]
@@ -80,7 +80,7 @@ func (s *Seen) ScaleOf(server *v1alpha1.MCPServer) *v1alpha1.ScaleStatus {
 	return last.scale.DeepCopy()
 }
 
-func (s *Seen) set(server *v1alpha1.MCPServer, child Child, is seenChild) {
+func (s *Seen) set(server *v1beta1.MCPServer, child Child, is seenChild) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	key := client.ObjectKeyFromObject(server)
@@ -93,7 +93,7 @@ func (s *Seen) set(server *v1alpha1.MCPServer, child Child, is seenChild) {
 	s.of[key].children[child] = is
 }
 
-func (s *Seen) get(server *v1alpha1.MCPServer, child Child) (is seenChild, found bool) {
+func (s *Seen) get(server *v1beta1.MCPServer, child Child) (is seenChild, found bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	of := s.of[client.ObjectKeyFromObject(server)]

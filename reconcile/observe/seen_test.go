@@ -6,13 +6,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAChildIsAsAskedForInOneGeneration verifies that the record of a matching child is valid only for one generation of one MCPServer.
 // Otherwise, a new field of the MCPServer would be reported as removed from the child.
 func TestAChildIsAsAskedForInOneGeneration(t *testing.T) {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	changed, another := server.DeepCopy(), server.DeepCopy()
 	changed.Generation, another.UID = 2, "another"
 	set := Child{KindStatefulSet, "web"}

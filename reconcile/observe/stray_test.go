@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // podOf returns a pod with the labels of MCPServer web that a StatefulSet controls.
@@ -31,10 +31,10 @@ func TestStrayPodsAreThoseOfADeletedStatefulSetThatNobodyDeletes(t *testing.T) {
 	marked.DeletionTimestamp, marked.Finalizers = ptr.To(metav1.Now()), []string{"example.com/hold"}
 	orphan := podOf("apps/v1", "web")
 	orphan.OwnerReferences = nil
-	scaled := &v1alpha1.ScaleStatus{Replicas: 1}
+	scaled := &v1beta1.ScaleStatus{Replicas: 1}
 	for name, c := range map[string]struct {
 		pod     *corev1.Pod
-		scale   *v1alpha1.ScaleStatus
+		scale   *v1beta1.ScaleStatus
 		created bool // by this operator, which has not written the status yet
 		foreign bool
 		stray   bool
@@ -71,7 +71,7 @@ func TestStrayPodsAreThoseOfADeletedStatefulSetThatNobodyDeletes(t *testing.T) {
 // TestNoPodIsStrayWhoseStatefulSetIsThere verifies that a pass returns a conflict if the StatefulSet exists and only the cache does not show it.
 func TestNoPodIsStrayWhoseStatefulSetIsThere(t *testing.T) {
 	r, p := strayPass(t, podOf("apps/v1", "web"), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}})
-	p.Server.Status.Scale = &v1alpha1.ScaleStatus{Replicas: 1}
+	p.Server.Status.Scale = &v1beta1.ScaleStatus{Replicas: 1}
 	if stray, err := r.strayPods(t.Context(), p); !apierrors.IsConflict(err) {
 		t.Errorf("got %v, %v, wanted a conflict", stray, err)
 	}
@@ -84,7 +84,7 @@ func strayPass(t *testing.T, objects ...client.Object) (*Reader, *Snapshot) {
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
 	fixed, err := applyconfigs.FixedFor(server)
 	if err != nil {
 		t.Fatal(err)

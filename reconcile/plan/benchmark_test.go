@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -19,15 +19,15 @@ import (
 // BenchmarkPlan compares the fields that the operator owns in a StatefulSet with its apply configuration, and finds no difference. After a
 // restart or a change, this is most of the cost of a pass that has nothing to write.
 func BenchmarkPlan(b *testing.B) {
-	benchmarkPlan(b, func(memory *Memory, server *v1alpha1.MCPServer) { memory.Forget(client.ObjectKeyFromObject(server)) })
+	benchmarkPlan(b, func(memory *Memory, server *v1beta1.MCPServer) { memory.Forget(client.ObjectKeyFromObject(server)) })
 }
 
 // BenchmarkPlanConverged does the same when neither the StatefulSet nor its apply configuration has changed since the last comparison.
 func BenchmarkPlanConverged(b *testing.B) {
-	benchmarkPlan(b, func(*Memory, *v1alpha1.MCPServer) {})
+	benchmarkPlan(b, func(*Memory, *v1beta1.MCPServer) {})
 }
 
-func benchmarkPlan(b *testing.B, before func(*Memory, *v1alpha1.MCPServer)) {
+func benchmarkPlan(b *testing.B, before func(*Memory, *v1beta1.MCPServer)) {
 	b.Helper()
 	server, set := appliedStatefulSet(b)
 	s, err := (&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}).With(set)
@@ -48,17 +48,17 @@ func benchmarkPlan(b *testing.B, before func(*Memory, *v1alpha1.MCPServer)) {
 }
 
 // appliedStatefulSet returns an MCPServer and its applied StatefulSet.
-func appliedStatefulSet(b testing.TB) (*v1alpha1.MCPServer, *appsv1.StatefulSet) {
+func appliedStatefulSet(b testing.TB) (*v1beta1.MCPServer, *appsv1.StatefulSet) {
 	b.Helper()
-	server := &v1alpha1.MCPServer{
+	server := &v1beta1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"},
-		Spec:       v1alpha1.MCPServerSpec{Image: "registry.example/server:1", Args: []string{"--verbose"}},
+		Spec:       v1beta1.MCPServerSpec{Image: "registry.example/server:1", Args: []string{"--verbose"}},
 	}
 	return server, applied(b, server)
 }
 
 // applied returns the applied StatefulSet of an MCPServer.
-func applied(b testing.TB, server *v1alpha1.MCPServer) *appsv1.StatefulSet {
+func applied(b testing.TB, server *v1beta1.MCPServer) *appsv1.StatefulSet {
 	b.Helper()
 	fixed, err := applyconfigs.FixedFor(server)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestWhatIsMissingWasRemovedIfItHadBeenThere verifies that a missing field counts as removed only if the child had all fields before.
@@ -18,7 +18,7 @@ import (
 func TestWhatIsMissingWasRemovedIfItHadBeenThere(t *testing.T) {
 	want := unstructuredOf(appsv1ac.StatefulSet("web", "default").
 		WithLabels(map[string]string{"app": "web"}).
-		WithAnnotations(map[string]string{v1alpha1.DeclaredReplicasAnnotation: "3"}).
+		WithAnnotations(map[string]string{v1beta1.DeclaredReplicasAnnotation: "3"}).
 		WithSpec(appsv1ac.StatefulSetSpec().WithReplicas(3).
 			WithTemplate(corev1ac.PodTemplateSpec().WithSpec(corev1ac.PodSpec().WithContainers(
 				corev1ac.Container().WithName("mcp").WithImage("a").WithEnv(corev1ac.EnvVar().WithName("MODE").WithValue("b")))))))

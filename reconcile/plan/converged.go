@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 )
 
@@ -45,15 +45,15 @@ type comparison struct {
 	unattainable bool
 }
 
-func (c *Converged) remember(server *v1alpha1.MCPServer, child observe.Child, live client.Object, digest uint64) {
+func (c *Converged) remember(server *v1beta1.MCPServer, child observe.Child, live client.Object, digest uint64) {
 	c.set(server, child, comparison{uid: live.GetUID(), version: live.GetResourceVersion(), digest: digest})
 }
 
-func (c *Converged) unattainable(server *v1alpha1.MCPServer, child observe.Child, live client.Object, digest uint64) {
+func (c *Converged) unattainable(server *v1beta1.MCPServer, child observe.Child, live client.Object, digest uint64) {
 	c.set(server, child, comparison{uid: live.GetUID(), version: live.GetResourceVersion(), digest: digest, unattainable: true})
 }
 
-func (c *Converged) set(server *v1alpha1.MCPServer, child observe.Child, is comparison) {
+func (c *Converged) set(server *v1beta1.MCPServer, child observe.Child, is comparison) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	key := client.ObjectKeyFromObject(server)
@@ -67,7 +67,7 @@ func (c *Converged) set(server *v1alpha1.MCPServer, child observe.Child, is comp
 }
 
 // find returns the last comparison of a child if neither the child nor its apply configuration has changed since.
-func (c *Converged) find(server *v1alpha1.MCPServer, child observe.Child, live client.Object, digest uint64) (last comparison, found bool) {
+func (c *Converged) find(server *v1beta1.MCPServer, child observe.Child, live client.Object, digest uint64) (last comparison, found bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	of := c.of[client.ObjectKeyFromObject(server)]
@@ -79,7 +79,7 @@ func (c *Converged) find(server *v1alpha1.MCPServer, child observe.Child, live c
 }
 
 // rememberBuilt records the result for the StatefulSet of an MCPServer, if a comparison of this MCPServer is recorded.
-func (c *Converged) rememberBuilt(server *v1alpha1.MCPServer, is built) {
+func (c *Converged) rememberBuilt(server *v1beta1.MCPServer, is built) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	key := client.ObjectKeyFromObject(server)
@@ -90,7 +90,7 @@ func (c *Converged) rememberBuilt(server *v1alpha1.MCPServer, is built) {
 }
 
 // findBuilt returns the cached result for a StatefulSet, if neither the StatefulSet nor the inputs of its apply configuration have changed.
-func (c *Converged) findBuilt(server *v1alpha1.MCPServer, child observe.Child, live client.Object, from uint64) (built, bool) {
+func (c *Converged) findBuilt(server *v1beta1.MCPServer, child observe.Child, live client.Object, from uint64) (built, bool) {
 	c.mutex.Lock()
 	is := c.of[client.ObjectKeyFromObject(server)].built
 	c.mutex.Unlock()
@@ -101,13 +101,13 @@ func (c *Converged) findBuilt(server *v1alpha1.MCPServer, child observe.Child, l
 }
 
 // isStill reports whether a child matched its apply configuration, as far as the API server allows, and neither has changed since.
-func (c *Converged) isStill(server *v1alpha1.MCPServer, child observe.Child, live client.Object, digest uint64) bool {
+func (c *Converged) isStill(server *v1beta1.MCPServer, child observe.Child, live client.Object, digest uint64) bool {
 	_, found := c.find(server, child, live, digest)
 	return found
 }
 
 // isUnattainable reports whether the last apply changed nothing, and neither the apply configuration nor the child has changed since.
-func (c *Converged) isUnattainable(server *v1alpha1.MCPServer, child observe.Child, live client.Object, digest uint64) bool {
+func (c *Converged) isUnattainable(server *v1beta1.MCPServer, child observe.Child, live client.Object, digest uint64) bool {
 	last, found := c.find(server, child, live, digest)
 	return found && last.unattainable
 }

@@ -10,7 +10,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -20,7 +20,7 @@ var webSet = observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
 // TestAChildIsLookedAtAgainWhenItChanges verifies that a child is compared again only if the child, its apply configuration or the MCPServer
 // has changed.
 func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
 	digest := func(minReadySeconds int32) uint64 {
 		asked, err := digestOf(appsv1ac.StatefulSet("web", "default").
@@ -53,7 +53,7 @@ func TestAChildIsLookedAtAgainWhenItChanges(t *testing.T) {
 // TestWhatTheAPIServerDropsIsNotAppliedAgain verifies that the operator does not apply a child again if the last apply changed nothing. Such a
 // child does not count as matching, so the dropped fields are not reported as removed.
 func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
 	snapshot, memory := &observe.Snapshot{Server: server}, NewMemory()
 	step := Step{Child: webSet, Action: Apply, Live: live, digest: 7}
@@ -103,7 +103,7 @@ func TestAStatefulSetIsBuiltAnewWhenItsInputsChange(t *testing.T) {
 			IPFamily: corev1.IPv4Protocol, AssignsUsers: true,
 		}}, Apply},
 	} {
-		s, memory := converged(t, func(*v1alpha1.MCPServer, *appsv1.StatefulSet) {}), NewMemory()
+		s, memory := converged(t, func(*v1beta1.MCPServer, *appsv1.StatefulSet) {}), NewMemory()
 		initial := planOf(s, memory)
 		first := initial.StatefulSet()
 		memory.Remember(s, Results{{Step: *first, Outcome: Nothing}})

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 )
@@ -83,12 +83,12 @@ func (m *maker) strayRecord(live client.Object) *correction {
 	if !isSet || m.Server.Spec.Replicas != nil {
 		return nil
 	}
-	if _, found := set.Annotations[v1alpha1.DeclaredReplicasAnnotation]; !found {
+	if _, found := set.Annotations[v1beta1.DeclaredReplicasAnnotation]; !found {
 		return nil
 	}
 	return &correction{
 		reason: "spec.replicas is unset, but the StatefulSet has the annotation of a declaration",
-		field:  fmt.Sprintf("the annotation %s", v1alpha1.DeclaredReplicasAnnotation), path: observe.DeclaredReplicasPath,
-		patch: ownership.Operation{Op: "remove", Path: "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.DeclaredReplicasAnnotation, "/", "~1")},
+		field:  fmt.Sprintf("the annotation %s", v1beta1.DeclaredReplicasAnnotation), path: observe.DeclaredReplicasPath,
+		patch: ownership.Operation{Op: "remove", Path: "/metadata/annotations/" + strings.ReplaceAll(v1beta1.DeclaredReplicasAnnotation, "/", "~1")},
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -22,12 +22,12 @@ type Fights struct {
 // fight is the count of a child. Each generation of the MCPServer has a new count, so that an edit is not delayed, even if the first attempt to
 // apply it fails.
 type fight struct {
-	*v1alpha1.ScaleTakeBacks
+	*v1beta1.ScaleTakeBacks
 	generation int64
 }
 
 // next returns when the operator may restore a child of an MCPServer again; the zero time means now.
-func (f *Fights) next(server *v1alpha1.MCPServer, child client.Object, now time.Time) time.Time {
+func (f *Fights) next(server *v1beta1.MCPServer, child client.Object, now time.Time) time.Time {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	last := f.byChild[child.GetUID()]
@@ -38,7 +38,7 @@ func (f *Fights) next(server *v1alpha1.MCPServer, child client.Object, now time.
 }
 
 // count counts one more reverted change of a child.
-func (f *Fights) count(server *v1alpha1.MCPServer, child client.Object, undone []Change, now metav1.Time) {
+func (f *Fights) count(server *v1beta1.MCPServer, child client.Object, undone []Change, now metav1.Time) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if f.byChild == nil {

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -23,8 +23,8 @@ func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 	by := []Change{{Manager: "meddler", Fields: []string{".spec"}}}
 	memory := NewMemory()
 	for range scale.FightAfter {
-		memory.Fights.count(&v1alpha1.MCPServer{}, set, by, metav1.NewTime(start))
-		memory.Fights.count(&v1alpha1.MCPServer{}, service, by, metav1.NewTime(start))
+		memory.Fights.count(&v1beta1.MCPServer{}, set, by, metav1.NewTime(start))
+		memory.Fights.count(&v1beta1.MCPServer{}, service, by, metav1.NewTime(start))
 	}
 	for _, row := range []struct {
 		kind       string
@@ -39,7 +39,7 @@ func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 		{observe.KindService, service, scale.Declare, 0, true},
 	} {
 		m := &maker{
-			Snapshot: &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)},
+			Snapshot: &observe.Snapshot{Server: &v1beta1.MCPServer{}, Now: metav1.NewTime(start)},
 			verdict:  scale.Verdict{Action: row.verdict}, memory: memory,
 		}
 		m.Server.Generation = row.generation // the fight was in generation 0
@@ -55,9 +55,9 @@ func TestWritersOfAFieldByTurnsAreAFight(t *testing.T) {
 	set := &appsv1.StatefulSet{}
 	var fights Fights
 	for _, manager := range []string{"a", "b", "a"} {
-		fights.count(&v1alpha1.MCPServer{}, set, []Change{{Manager: manager, Fields: []string{".spec"}}}, metav1.NewTime(start))
+		fights.count(&v1beta1.MCPServer{}, set, []Change{{Manager: manager, Fields: []string{".spec"}}}, metav1.NewTime(start))
 	}
-	if fights.next(&v1alpha1.MCPServer{}, set, start).IsZero() {
+	if fights.next(&v1beta1.MCPServer{}, set, start).IsZero() {
 		t.Error("three take-backs within a minute from two writers are no fight")
 	}
 }

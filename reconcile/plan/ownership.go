@@ -2,7 +2,7 @@ package plan
 
 import (
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 
@@ -75,5 +75,5 @@ func (m *maker) repair(step Step) (Step, error) {
 // scaleWasOurs reports whether a StatefulSet without managedFields still has the scale that the operator owned and the MCPServer declares.
 func (m *maker) scaleWasOurs(set *appsv1.StatefulSet) bool {
 	last := m.Server.Status.Scale
-	return last != nil && last.Owner == v1alpha1.ScaleOwnerMCPServer && ptr.Equal(set.Spec.Replicas, m.Server.Spec.Replicas)
+	return last != nil && last.Owner == v1beta1.ScaleOwnerMCPServer && ptr.Equal(set.Spec.Replicas, m.Server.Spec.Replicas)
 }

@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/reconcile/scale"
@@ -307,7 +307,7 @@ func (m *maker) familyOf(cluster applyconfigs.Cluster) applyconfigs.Cluster {
 
 // recordDiffers reports whether an apply would change the annotation with the declaration.
 func recordDiffers(live *appsv1.StatefulSet, declared *int32) bool {
-	record, recorded := live.Annotations[v1alpha1.DeclaredReplicasAnnotation]
+	record, recorded := live.Annotations[v1beta1.DeclaredReplicasAnnotation]
 	if declared == nil {
 		return recorded
 	}
@@ -326,8 +326,8 @@ func (m *maker) release(live *appsv1.StatefulSet, child observe.Child) Step {
 	if err != nil {
 		return failed(step, err)
 	}
-	if _, found := live.Annotations[v1alpha1.DeclaredReplicasAnnotation]; found && m.Server.Spec.Replicas == nil {
-		patch = append(patch, ownership.Operation{Op: "remove", Path: "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.DeclaredReplicasAnnotation, "/", "~1")})
+	if _, found := live.Annotations[v1beta1.DeclaredReplicasAnnotation]; found && m.Server.Spec.Replicas == nil {
+		patch = append(patch, ownership.Operation{Op: "remove", Path: "/metadata/annotations/" + strings.ReplaceAll(v1beta1.DeclaredReplicasAnnotation, "/", "~1")})
 	}
 	step.Patch = patch
 	return step

@@ -14,7 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -28,7 +28,7 @@ func planOf(s *observe.Snapshot, memory *Memory) Plan {
 }
 
 // converged returns a snapshot with the StatefulSet as applied, and then the given changes.
-func converged(t *testing.T, change func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet)) *observe.Snapshot {
+func converged(t *testing.T, change func(server *v1beta1.MCPServer, set *appsv1.StatefulSet)) *observe.Snapshot {
 	t.Helper()
 	server, set := appliedStatefulSet(t)
 	set.UID, set.ResourceVersion = "set", "7"
@@ -42,40 +42,40 @@ func converged(t *testing.T, change func(server *v1alpha1.MCPServer, set *appsv1
 
 // TestPlanOfTheStatefulSet tests the order and the precedence of the actions on the StatefulSet. Each row is a sentence.
 func TestPlanOfTheStatefulSet(t *testing.T) {
-	type change = func(*v1alpha1.MCPServer, *appsv1.StatefulSet)
-	image := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+	type change = func(*v1beta1.MCPServer, *appsv1.StatefulSet)
+	image := func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) {
 		server.Spec.Image = "registry.example/server:2"
 	}
-	predecessor := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+	predecessor := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 		set.ManagedFields = append(set.ManagedFields, metav1.ManagedFieldsEntry{
 			Manager: "toolhive-container-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "apps/v1",
 			FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`),
 		})
 	}
-	lost := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) { set.ManagedFields = nil }
-	declared := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) { server.Spec.Replicas = ptr.To[int32](3) }
-	ours := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+	lost := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) { set.ManagedFields = nil }
+	declared := func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) { server.Spec.Replicas = ptr.To[int32](3) }
+	ours := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 		for i := range set.ManagedFields {
 			fields := set.ManagedFields[i].FieldsV1.GetRawString()
 			set.ManagedFields[i].FieldsV1 = metav1.NewFieldsV1(strings.Replace(fields, `"f:spec":{`, `"f:spec":{"f:replicas":{},`, 1))
 		}
 	}
-	going := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+	going := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 		set.DeletionTimestamp = ptr.To(metav1.NewTime(start))
 	}
-	port := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+	port := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 		set.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort++
 	}
-	onDelete := func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+	onDelete := func(server *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 		server.Spec.UpdateStrategy = &appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType}
 		set.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{
 			Type: appsv1.RollingUpdateStatefulSetStrategyType, RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: new(int32)},
 		}
 	}
-	record := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
-		set.Annotations[v1alpha1.DeclaredReplicasAnnotation] = "7"
+	record := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
+		set.Annotations[v1beta1.DeclaredReplicasAnnotation] = "7"
 	}
-	invalid := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+	invalid := func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) {
 		server.Spec.PodTemplateSpec = &runtime.RawExtension{Raw: []byte(`{"spec":{"containers":3}}`)}
 	}
 	for name, row := range map[string]struct {
@@ -97,7 +97,7 @@ func TestPlanOfTheStatefulSet(t *testing.T) {
 		"being deleted, and the MCPServer is invalid: waits":                      {[]change{invalid, going}, Wait, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+			s := converged(t, func(server *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 				for _, change := range row.changes {
 					change(server, set)
 				}
@@ -123,7 +123,7 @@ func TestPlanOfTheStatefulSet(t *testing.T) {
 
 // TestPlanOfForeignAndAbsentChildren verifies that an absent child is created, and that a foreign object is not changed.
 func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
 	fixed, err := applyconfigs.FixedFor(server)
 	if err != nil {
 		t.Fatal(err)
@@ -180,10 +180,10 @@ func TestTheAddressFollowsTheService(t *testing.T) {
 		"that of the Service, even if another is declared later": {service(v4), nil, []corev1.IPFamily{v6}, v6, v4},
 		"that of the headless Service, if the other is deleted":  {nil, service(v6), nil, v4, v6},
 	} {
-		m := &maker{Snapshot: &observe.Snapshot{Server: &v1alpha1.MCPServer{}}}
+		m := &maker{Snapshot: &observe.Snapshot{Server: &v1beta1.MCPServer{}}}
 		m.Children.ClientService, m.Children.HeadlessService = row.clients, row.headless
 		if row.declared != nil {
-			m.Server.Spec.Service = &v1alpha1.ClientService{IPFamilies: row.declared}
+			m.Server.Spec.Service = &v1beta1.ClientService{IPFamilies: row.declared}
 		}
 		if got := m.familyOf(applyconfigs.Cluster{IPFamily: row.cluster}).IPFamily; got != row.want {
 			t.Errorf("%s: got %s", name, got)
@@ -198,7 +198,7 @@ func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
 		Manager: "backup", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "apps/v1", FieldsType: "FieldsV1",
 		FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"mcp\"}":{".":{},"f:args":{},"f:name":{}}}}}}}`),
 	}
-	s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+	s := converged(t, func(server *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 		server.Spec.Args = nil
 		set.ManagedFields = append(set.ManagedFields, backup)
 	})
@@ -217,7 +217,7 @@ func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
 	if got := told(s, memory); got != kept {
 		t.Errorf("after the apply: %s", got)
 	}
-	applied := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+	applied := converged(t, func(server *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 		server.Spec.Args = nil
 		for i := range set.ManagedFields {
 			fields := set.ManagedFields[i].FieldsV1.GetRawString()

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // Update is a new pod template that the operator has not applied, because it would restart pods without a request of the user.
@@ -44,7 +44,7 @@ func (m *maker) keepTemplate(want *appsv1ac.StatefulSetApplyConfiguration, live 
 	}
 	want.Spec.Template = owned.Spec.Template
 	want.WithAnnotations(map[string]string{
-		v1alpha1.PodTemplateAnnotation: kept.String(), v1alpha1.PodTemplateUpdateAnnotation: made.String(),
+		v1beta1.PodTemplateAnnotation: kept.String(), v1beta1.PodTemplateUpdateAnnotation: made.String(),
 	})
 	return &Update{From: kept.Revision, To: made.Revision, Fields: fields}, nil
 }
@@ -53,10 +53,10 @@ func (m *maker) keepTemplate(want *appsv1ac.StatefulSetApplyConfiguration, live 
 // template is applied.
 func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.StatefulSet) (*applyconfigs.TemplateRecord, *appsv1ac.StatefulSetApplyConfiguration, error) {
 	if live == nil || m.settings.UpdateTemplates ||
-		m.Server.Annotations[v1alpha1.UpdatePodTemplateAnnotation] == strconv.Itoa(made.Revision) {
+		m.Server.Annotations[v1beta1.UpdatePodTemplateAnnotation] == strconv.Itoa(made.Revision) {
 		return nil, nil, nil
 	}
-	recorded, isRecorded := applyconfigs.TemplateRecordIn(live, v1alpha1.PodTemplateAnnotation)
+	recorded, isRecorded := applyconfigs.TemplateRecordIn(live, v1beta1.PodTemplateAnnotation)
 	if recorded.Revision == made.Revision || (!isRecorded && live.Labels[applyconfigs.ManagedByLabel] != applyconfigs.FieldManager) {
 		return nil, nil, nil // the same revision; or the template of another operator
 	}
@@ -79,11 +79,11 @@ func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.St
 // recorded one of the same revision. After an upgrade there is no such record. Then it reports whether the status does not have the current
 // generation, or is Stalled.
 func (m *maker) isEdited(made applyconfigs.TemplateRecord, live *appsv1.StatefulSet) bool {
-	if before, isRecorded := applyconfigs.TemplateRecordIn(live, v1alpha1.PodTemplateUpdateAnnotation); isRecorded && before.Revision == made.Revision {
+	if before, isRecorded := applyconfigs.TemplateRecordIn(live, v1beta1.PodTemplateUpdateAnnotation); isRecorded && before.Revision == made.Revision {
 		return before.Digest != made.Digest
 	}
 	status := m.Server.Status
-	return status.ObservedGeneration != m.Server.Generation || apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionStalled)
+	return status.ObservedGeneration != m.Server.Generation || apimeta.IsStatusConditionTrue(status.Conditions, v1beta1.ConditionStalled)
 }
 
 // templateChanges returns the sorted paths in the pod template that applying want changes.

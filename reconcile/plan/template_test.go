@@ -10,42 +10,42 @@ import (
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAnUpgradeOfTheOperatorKeepsThePodTemplate verifies that an upgraded operator keeps the pod template until there is a reason to restart the
 // pods. The StatefulSet has a template of another revision, without the variable FASTMCP_PORT that the builders of this revision add.
 func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
-	type change = func(*v1alpha1.MCPServer, *appsv1.StatefulSet)
-	reported := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+	type change = func(*v1beta1.MCPServer, *appsv1.StatefulSet)
+	reported := func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) {
 		server.Generation, server.Status.ObservedGeneration = 4, 4
 	}
-	edited := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) { server.Generation = 5 }
-	stalled := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
-		server.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue}}
+	edited := func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) { server.Generation = 5 }
+	stalled := func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) {
+		server.Status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionStalled, Status: metav1.ConditionTrue}}
 	}
-	image := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
+	image := func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) {
 		server.Spec.Image = "registry.example/server:2"
 	}
 	seconds := int32(5)
-	other := func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) { server.Spec.MinReadySeconds = &seconds }
+	other := func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) { server.Spec.MinReadySeconds = &seconds }
 	asked := func(number int) change {
-		return func(server *v1alpha1.MCPServer, _ *appsv1.StatefulSet) {
-			server.Annotations = map[string]string{v1alpha1.UpdatePodTemplateAnnotation: fmt.Sprint(number)}
+		return func(server *v1beta1.MCPServer, _ *appsv1.StatefulSet) {
+			server.Annotations = map[string]string{v1beta1.UpdatePodTemplateAnnotation: fmt.Sprint(number)}
 		}
 	}
-	meddled := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+	meddled := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 		for i := range set.ManagedFields {
 			fields := set.ManagedFields[i].FieldsV1.GetRawString()
 			set.ManagedFields[i].FieldsV1 = metav1.NewFieldsV1(strings.Replace(fields, `"f:image":{},`, "", 1))
 		}
 	}
-	stranger := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
-		delete(set.Annotations, v1alpha1.PodTemplateAnnotation)
+	stranger := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
+		delete(set.Annotations, v1beta1.PodTemplateAnnotation)
 		delete(set.Labels, applyconfigs.ManagedByLabel)
 	}
-	unrecorded := func(_ *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
-		delete(set.Annotations, v1alpha1.PodTemplateAnnotation)
+	unrecorded := func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
+		delete(set.Annotations, v1beta1.PodTemplateAnnotation)
 	}
 
 	for name, row := range map[string]struct {
@@ -68,7 +68,7 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 		"the flag": {[]change{reported}, true, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := converged(t, func(server *v1alpha1.MCPServer, set *appsv1.StatefulSet) {
+			s := converged(t, func(server *v1beta1.MCPServer, set *appsv1.StatefulSet) {
 				ofAnotherRevision(t, set, row.seen)
 				for _, change := range row.changes {
 					change(server, set)
@@ -86,7 +86,7 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 			if update != nil && !strings.Contains(strings.Join(update.Fields, " "), `[name="FASTMCP_PORT"]`) {
 				t.Errorf("the changed fields are not reported: %q", update.Fields)
 			}
-			_, waits := want.Annotations[v1alpha1.PodTemplateUpdateAnnotation]
+			_, waits := want.Annotations[v1beta1.PodTemplateUpdateAnnotation]
 			if waits != row.kept {
 				t.Errorf("recorded as kept: %t", waits)
 			}
@@ -98,7 +98,7 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 // its own template.
 func ofAnotherRevision(t *testing.T, set *appsv1.StatefulSet, seen bool) {
 	t.Helper()
-	made := set.Annotations[v1alpha1.PodTemplateAnnotation]
+	made := set.Annotations[v1beta1.PodTemplateAnnotation]
 	env := &set.Spec.Template.Spec.Containers[0].Env
 	kept := (*env)[:0]
 	for _, variable := range *env {
@@ -119,8 +119,8 @@ func ofAnotherRevision(t *testing.T, set *appsv1.StatefulSet, seen bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set.Annotations[v1alpha1.PodTemplateAnnotation] = applyconfigs.TemplateRecord{Revision: applyconfigs.TemplateRevision - 1, Digest: digest}.String()
+	set.Annotations[v1beta1.PodTemplateAnnotation] = applyconfigs.TemplateRecord{Revision: applyconfigs.TemplateRevision - 1, Digest: digest}.String()
 	if seen {
-		set.Annotations[v1alpha1.PodTemplateUpdateAnnotation] = made
+		set.Annotations[v1beta1.PodTemplateUpdateAnnotation] = made
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // Input is the complete input of the decision about the scale.
@@ -14,13 +14,13 @@ type Input struct {
 	// Declared is spec.replicas of the MCPServer. If nil, the scale is delegated.
 	Declared *int32
 	// Policy is spec.replicasConflictPolicy of the MCPServer: what to do if another writer scales after a declaration.
-	Policy v1alpha1.ReplicasConflictPolicy
+	Policy v1beta1.ReplicasConflictPolicy
 	// Live is the scale of the StatefulSet; nil if it is absent.
 	Live *Live
 	// Last is the last observed scale; nil if there is none. It is used only while the StatefulSet is absent.
 	Last *Last
 	// TakeBacks is how often the operator has restored the declared scale; nil if it has not.
-	TakeBacks *v1alpha1.ScaleTakeBacks
+	TakeBacks *v1beta1.ScaleTakeBacks
 	// Now is the time of the pass.
 	Now time.Time
 }
@@ -120,7 +120,7 @@ func decideDeclared(declared int32, live Live, in Input) Verdict {
 		return Verdict{Action: Declare, Apply: claim, Reason: "the declaration is new or has changed"}
 	case live.Ours && live.Replicas == declared:
 		return Verdict{Action: Keep, Apply: claim, Reason: "the declaration is carried out"}
-	case in.Policy == v1alpha1.ReplicasConflictForce:
+	case in.Policy == v1beta1.ReplicasConflictForce:
 		// The operator must not omit a scale that it owns, because the apply would reset it.
 		if next := NextTakeBack(in.TakeBacks, in.Now); !next.IsZero() && !live.Ours {
 			return Verdict{Action: BackOff, Apply: leave, RetryAt: next, Reason: "another writer scales the StatefulSet after each take-back"}
@@ -148,13 +148,13 @@ func decideAbsentDelegated(last *Last) Verdict {
 
 // decideAbsentDeclared decides about an absent StatefulSet with a declaration. A recreated StatefulSet keeps a scale that was
 // yielded to another writer. Otherwise it gets the declared scale.
-func decideAbsentDeclared(declared int32, policy v1alpha1.ReplicasConflictPolicy, last *Last) Verdict {
+func decideAbsentDeclared(declared int32, policy v1beta1.ReplicasConflictPolicy, last *Last) Verdict {
 	declare := Verdict{
 		Action: Declare,
 		Apply:  applyconfigs.Scale{Replicas: &declared, Declared: &declared},
 		Reason: "a new StatefulSet gets the declared scale",
 	}
-	yielded := policy != v1alpha1.ReplicasConflictForce && last != nil &&
+	yielded := policy != v1beta1.ReplicasConflictForce && last != nil &&
 		last.CarriedOut != nil && *last.CarriedOut == declared && last.Replicas != declared
 	if !yielded {
 		return declare

@@ -9,15 +9,15 @@ import (
 	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestDecide is the scale protocol as a table. Each row is a sentence: the declaration and the policy, the state of
 // the StatefulSet, and the action.
 func TestDecide(t *testing.T) {
 	const (
-		yield = v1alpha1.ReplicasConflictYield
-		force = v1alpha1.ReplicasConflictForce
+		yield = v1beta1.ReplicasConflictYield
+		force = v1beta1.ReplicasConflictForce
 	)
 	ours := func(replicas int32, carriedOut *int32) *Live {
 		return &Live{Replicas: replicas, Ours: true, CarriedOut: carriedOut}
@@ -34,7 +34,7 @@ func TestDecide(t *testing.T) {
 	for _, row := range []struct {
 		name     string
 		declared *int32
-		policy   v1alpha1.ReplicasConflictPolicy
+		policy   v1beta1.ReplicasConflictPolicy
 		live     *Live
 		last     *Last
 		action   Action
@@ -95,22 +95,22 @@ func TestDecide(t *testing.T) {
 // TestAFightDelaysNothingButTakeBacks verifies that a fight delays take-backs from any writer, and no other action. A take-back of a scale that
 // the operator owns is not delayed either: without the field in the apply, the API server would reset the scale.
 func TestAFightDelaysNothingButTakeBacks(t *testing.T) {
-	fight := &v1alpha1.ScaleTakeBacks{From: "hpa", Count: FightAfter, Since: metav1.NewTime(start), Last: metav1.NewTime(start)}
+	fight := &v1beta1.ScaleTakeBacks{From: "hpa", Count: FightAfter, Since: metav1.NewTime(start), Last: metav1.NewTime(start)}
 	three, theirs := ptr.To[int32](3), Live{Replicas: 5, CarriedOut: ptr.To[int32](3)}
 	ours := theirs
 	ours.Ours = true
 	for name, row := range map[string]struct {
 		declared int32
-		policy   v1alpha1.ReplicasConflictPolicy
+		policy   v1beta1.ReplicasConflictPolicy
 		live     Live
 		at       time.Time
 		action   Action
 	}{
-		"a take-back is delayed":                         {3, v1alpha1.ReplicasConflictForce, theirs, start, BackOff},
-		"a take-back after the delay":                    {3, v1alpha1.ReplicasConflictForce, theirs, start.Add(firstDelay), TakeBack},
-		"a changed declaration is not delayed":           {4, v1alpha1.ReplicasConflictForce, theirs, start, Declare},
-		"Yield is not delayed":                           {3, v1alpha1.ReplicasConflictYield, theirs, start, Yield},
-		"the take-back of an owned scale is not delayed": {3, v1alpha1.ReplicasConflictForce, ours, start, TakeBack},
+		"a take-back is delayed":                         {3, v1beta1.ReplicasConflictForce, theirs, start, BackOff},
+		"a take-back after the delay":                    {3, v1beta1.ReplicasConflictForce, theirs, start.Add(firstDelay), TakeBack},
+		"a changed declaration is not delayed":           {4, v1beta1.ReplicasConflictForce, theirs, start, Declare},
+		"Yield is not delayed":                           {3, v1beta1.ReplicasConflictYield, theirs, start, Yield},
+		"the take-back of an owned scale is not delayed": {3, v1beta1.ReplicasConflictForce, ours, start, TakeBack},
 	} {
 		got := Decide(Input{Declared: &row.declared, Policy: row.policy, Live: &row.live, Last: &Last{Replicas: 5, CarriedOut: three}, TakeBacks: fight, Now: row.at})
 		if got.Action != row.action {
@@ -123,14 +123,14 @@ func TestAFightDelaysNothingButTakeBacks(t *testing.T) {
 func TestDecideNeverMovesWhatNobodyDeclared(t *testing.T) {
 	numbers := []*int32{nil, ptr.To[int32](0), ptr.To[int32](1), ptr.To[int32](2)}
 	for _, declared := range numbers {
-		for _, policy := range []v1alpha1.ReplicasConflictPolicy{"", v1alpha1.ReplicasConflictYield, v1alpha1.ReplicasConflictForce} {
+		for _, policy := range []v1beta1.ReplicasConflictPolicy{"", v1beta1.ReplicasConflictYield, v1beta1.ReplicasConflictForce} {
 			for _, live := range numbers {
 				for _, isOurs := range []bool{false, true} {
 					for _, carriedOut := range numbers {
 						for _, fights := range []bool{false, true} {
 							in := Input{Declared: declared, Policy: policy, Now: start}
 							if fights {
-								in.TakeBacks = &v1alpha1.ScaleTakeBacks{
+								in.TakeBacks = &v1beta1.ScaleTakeBacks{
 									From: "x", Count: FightAfter, Since: metav1.NewTime(start), Last: metav1.NewTime(start),
 								}
 							}
@@ -159,7 +159,7 @@ func checkScaleRules(t *testing.T, in Input, got Verdict) {
 		t.Errorf("the recorded declaration differs from the declaration: %s", describe)
 	}
 	if in.Live != nil && in.Declared != nil && ptr.Equal(in.Live.CarriedOut, in.Declared) && !in.Live.Ours &&
-		in.Policy != v1alpha1.ReplicasConflictForce && got.Apply.Replicas != nil {
+		in.Policy != v1beta1.ReplicasConflictForce && got.Apply.Replicas != nil {
 		t.Errorf("a declaration is carried out twice: %s", describe)
 	}
 }

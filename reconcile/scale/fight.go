@@ -7,7 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // FightAfter take-backs within FightWindow are a fight, regardless of the other writers. Two controllers that both restore the scale would
@@ -31,9 +31,9 @@ const mostWriters = 3
 const betweenWriters = ", "
 
 // CountTakeBack returns the count after one more take-back. From is the previous owner, as returned by OwnerName.
-func CountTakeBack(before *v1alpha1.ScaleTakeBacks, from string, now metav1.Time) *v1alpha1.ScaleTakeBacks {
+func CountTakeBack(before *v1beta1.ScaleTakeBacks, from string, now metav1.Time) *v1beta1.ScaleTakeBacks {
 	if before == nil || !StillCounts(before, now.Time) {
-		return &v1alpha1.ScaleTakeBacks{From: from, Count: 1, Since: now, Last: now}
+		return &v1beta1.ScaleTakeBacks{From: from, Count: 1, Since: now, Last: now}
 	}
 	after := *before
 	after.Count++
@@ -45,14 +45,14 @@ func CountTakeBack(before *v1alpha1.ScaleTakeBacks, from string, now metav1.Time
 }
 
 // Writers returns the owners from which the scale was taken back, the earliest first.
-func Writers(takeBacks *v1alpha1.ScaleTakeBacks) []string {
+func Writers(takeBacks *v1beta1.ScaleTakeBacks) []string {
 	return strings.Split(takeBacks.From, betweenWriters)
 }
 
 // StillCounts reports whether the next take-back continues the count. Before a fight, the count covers one window. A fight is over if the
 // other writers do nothing for the current delay and one window more. A count with a time in the future is ignored: it was edited, or a
 // clock was wrong.
-func StillCounts(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) bool {
+func StillCounts(takeBacks *v1beta1.ScaleTakeBacks, now time.Time) bool {
 	if takeBacks.Last.After(now) || takeBacks.Since.After(now) {
 		return false
 	}
@@ -63,12 +63,12 @@ func StillCounts(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) bool {
 }
 
 // IsFight reports whether the operator and other writers are in a fight.
-func IsFight(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) bool {
+func IsFight(takeBacks *v1beta1.ScaleTakeBacks, now time.Time) bool {
 	return takeBacks != nil && takeBacks.Count >= FightAfter && StillCounts(takeBacks, now)
 }
 
 // NextTakeBack returns when the operator may take the scale back again; the zero time means now.
-func NextTakeBack(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) time.Time {
+func NextTakeBack(takeBacks *v1beta1.ScaleTakeBacks, now time.Time) time.Time {
 	if !IsFight(takeBacks, now) {
 		return time.Time{}
 	}
@@ -79,7 +79,7 @@ func NextTakeBack(takeBacks *v1alpha1.ScaleTakeBacks, now time.Time) time.Time {
 }
 
 // FightEnds returns when a fight is over if the other writers do nothing.
-func FightEnds(takeBacks *v1alpha1.ScaleTakeBacks) time.Time {
+func FightEnds(takeBacks *v1beta1.ScaleTakeBacks) time.Time {
 	return takeBacks.Last.Add(delay(takeBacks.Count) + FightWindow)
 }
 

@@ -7,13 +7,13 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // takeBack counts the given number of take-backs from a writer, at the given interval.
-func takeBack(from *v1alpha1.ScaleTakeBacks, writer string, times int, every time.Duration, at *time.Time) *v1alpha1.ScaleTakeBacks {
+func takeBack(from *v1beta1.ScaleTakeBacks, writer string, times int, every time.Duration, at *time.Time) *v1beta1.ScaleTakeBacks {
 	for range times {
 		*at = at.Add(every)
 		from = CountTakeBack(from, writer, metav1.NewTime(*at))

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 )
 
@@ -48,7 +48,7 @@ func (o Owners) Ours() bool { return ownership.Owns(o, self) }
 // Current returns the field manager that decides the scale; nil if the scale has no owner. If several managers own the same value, it
 // returns the operator, or else the manager that the status recorded last, or else the manager that last wrote to the object:
 // managedFields has no time per field.
-func (o Owners) Current(last *v1alpha1.ScaleStatus) *ownership.Owner {
+func (o Owners) Current(last *v1beta1.ScaleStatus) *ownership.Owner {
 	var current *ownership.Owner
 	rank := func(owner ownership.Owner) int {
 		switch {
@@ -85,7 +85,7 @@ func (o Owners) OthersThanOurs() []string {
 // field manager. Owner is nil if Kubernetes has recorded none.
 func OwnerName(owner *ownership.Owner, replicas int32, hpas []autoscalingv2.HorizontalPodAutoscaler) string {
 	if owner != nil && owner.Manager == self {
-		return v1alpha1.ScaleOwnerMCPServer
+		return v1beta1.ScaleOwnerMCPServer
 	}
 	for i := range hpas {
 		if wrote(&hpas[i], owner, replicas) {
@@ -93,7 +93,7 @@ func OwnerName(owner *ownership.Owner, replicas int32, hpas []autoscalingv2.Hori
 		}
 	}
 	if owner == nil {
-		return v1alpha1.ScaleOwnerUnclaimed
+		return v1beta1.ScaleOwnerUnclaimed
 	}
 	return managerName(owner.Name)
 }
@@ -120,7 +120,7 @@ func wrote(hpa *autoscalingv2.HorizontalPodAutoscaler, owner *ownership.Owner, r
 // managerName returns the name of a field manager as the owner of a scale. Any writer can choose its name. Therefore a name that looks like
 // an object, several writers, or a reserved word of status.scale.owner is put in quotes, without commas.
 func managerName(name string) string {
-	if strings.ContainsAny(name, `/,"`) || name == v1alpha1.ScaleOwnerMCPServer || name == v1alpha1.ScaleOwnerUnclaimed {
+	if strings.ContainsAny(name, `/,"`) || name == v1beta1.ScaleOwnerMCPServer || name == v1beta1.ScaleOwnerUnclaimed {
 		return strconv.Quote(strings.ReplaceAll(name, ",", "_"))
 	}
 	return name
@@ -144,9 +144,9 @@ func IsOfKEDA(hpa *autoscalingv2.HorizontalPodAutoscaler) bool {
 // Describe returns the owner of a scale, as returned by OwnerName, in words for a sentence.
 func Describe(owner string) string {
 	switch {
-	case owner == v1alpha1.ScaleOwnerMCPServer:
+	case owner == v1beta1.ScaleOwnerMCPServer:
 		return "this MCPServer"
-	case owner == v1alpha1.ScaleOwnerUnclaimed:
+	case owner == v1beta1.ScaleOwnerUnclaimed:
 		return "an unknown writer (Kubernetes records no owner if a writer uses /scale and the field had no owner)"
 	case owner == manyManagers:
 		return fmt.Sprintf("an earlier writer (Kubernetes merges the oldest field managers of an object into %q)", manyManagers)
@@ -182,7 +182,7 @@ var knownManagers = []string{
 // field manager, or "other".
 func OwnerKind(owner string) string {
 	switch {
-	case owner == v1alpha1.ScaleOwnerMCPServer, owner == v1alpha1.ScaleOwnerUnclaimed, slices.Contains(knownManagers, owner):
+	case owner == v1beta1.ScaleOwnerMCPServer, owner == v1beta1.ScaleOwnerUnclaimed, slices.Contains(knownManagers, owner):
 		return owner
 	case isAutoscaler(owner):
 		kind, _, _ := strings.Cut(owner, "/")

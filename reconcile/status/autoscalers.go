@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -31,7 +31,7 @@ type finding struct {
 }
 
 // findAutoscalerProblems checks the autoscalers of an MCPServer. The message of each finding includes the fix.
-func findAutoscalerProblems(server *v1alpha1.MCPServer, set *appsv1.StatefulSet, found observe.Autoscalers) []finding {
+func findAutoscalerProblems(server *v1beta1.MCPServer, set *appsv1.StatefulSet, found observe.Autoscalers) []finding {
 	var findings []finding
 	add := func(reason, format string, args ...any) {
 		findings = append(findings, finding{Reason: reason, Message: fmt.Sprintf(format, args...)})
@@ -50,7 +50,7 @@ func findAutoscalerProblems(server *v1alpha1.MCPServer, set *appsv1.StatefulSet,
 		for i := range found.OfStatefulSet {
 			add(reasonAutoscalerForced, "%s scales StatefulSet %q, and the operator resets it to spec.replicas each time: "+
 				"remove spec.replicas, or set replicasConflictPolicy to %s, or point the autoscaler at the MCPServer",
-				scale.AutoscalerName(&found.OfStatefulSet[i]), applyconfigs.StatefulSetName(server.Name), v1alpha1.ReplicasConflictYield)
+				scale.AutoscalerName(&found.OfStatefulSet[i]), applyconfigs.StatefulSetName(server.Name), v1beta1.ReplicasConflictYield)
 		}
 	}
 	if server.Spec.Replicas == nil {
@@ -65,17 +65,17 @@ func findAutoscalerProblems(server *v1alpha1.MCPServer, set *appsv1.StatefulSet,
 			add(reasonAutoscalerNoRequest, "%s scales by the utilization of %s, but container %q does not request it: "+
 				"set resources.requests.%s on this container", scale.AutoscalerName(&every[i]), resource, container, resource)
 		}
-		if every[i].Spec.MaxReplicas > 1 && applyconfigs.Transport(server) == v1alpha1.TransportStdio {
+		if every[i].Spec.MaxReplicas > 1 && applyconfigs.Transport(server) == v1beta1.TransportStdio {
 			add(reasonAutoscalerCannotScale, "%s may scale to %d, but with transport %s each pod runs a separate process that no "+
 				"other pod can replace: set transport to %s, or maxReplicas to 1",
-				scale.AutoscalerName(&every[i]), every[i].Spec.MaxReplicas, v1alpha1.TransportStdio, v1alpha1.TransportStreamableHTTP)
+				scale.AutoscalerName(&every[i]), every[i].Spec.MaxReplicas, v1beta1.TransportStdio, v1beta1.TransportStreamableHTTP)
 		}
 	}
 	return findings
 }
 
-func declaresByForce(server *v1alpha1.MCPServer) bool {
-	return server.Spec.Replicas != nil && server.Spec.ReplicasConflictPolicy == v1alpha1.ReplicasConflictForce
+func declaresByForce(server *v1beta1.MCPServer) bool {
+	return server.Spec.Replicas != nil && server.Spec.ReplicasConflictPolicy == v1beta1.ReplicasConflictForce
 }
 
 // missingRequest returns the first container of the live template without a request for a resource by whose utilization an autoscaler

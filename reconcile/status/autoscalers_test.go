@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 )
 
@@ -36,12 +36,12 @@ func cpuOf(container string) autoscalingv2.MetricSpec {
 
 func TestFindAutoscalerProblems(t *testing.T) {
 	const utilization = autoscalingv2.UtilizationMetricType
-	streaming := v1alpha1.MCPServerSpec{Transport: v1alpha1.TransportStreamableHTTP}
-	forced := v1alpha1.MCPServerSpec{
-		Transport: v1alpha1.TransportStreamableHTTP, Replicas: ptr.To[int32](2), ReplicasConflictPolicy: v1alpha1.ReplicasConflictForce,
+	streaming := v1beta1.MCPServerSpec{Transport: v1beta1.TransportStreamableHTTP}
+	forced := v1beta1.MCPServerSpec{
+		Transport: v1beta1.TransportStreamableHTTP, Replicas: ptr.To[int32](2), ReplicasConflictPolicy: v1beta1.ReplicasConflictForce,
 	}
 	yielding := *forced.DeepCopy()
-	yielding.ReplicasConflictPolicy = v1alpha1.ReplicasConflictYield
+	yielding.ReplicasConflictPolicy = v1beta1.ReplicasConflictYield
 	requests := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
 	none := corev1.Container{Name: "mcp"}
 	requested := corev1.Container{Name: "mcp", Resources: corev1.ResourceRequirements{Requests: requests}}
@@ -55,7 +55,7 @@ func TestFindAutoscalerProblems(t *testing.T) {
 
 	for _, row := range []struct {
 		name        string
-		spec        v1alpha1.MCPServerSpec
+		spec        v1beta1.MCPServerSpec
 		containers  []corev1.Container
 		statefulSet hpas
 		mcpServer   hpas
@@ -79,11 +79,11 @@ func TestFindAutoscalerProblems(t *testing.T) {
 		{"utilization of a container without a request", streaming, []corev1.Container{requested, sidecar}, hpas{autoscaler("web", 3, cpuOf("sidecar"))}, nil, []string{reasonAutoscalerNoRequest}, `container "sidecar"`},
 		{"an absolute value needs no request", streaming, []corev1.Container{none}, hpas{autoscaler("web", 3, cpu(autoscalingv2.AverageValueMetricType))}, nil, nil, ""},
 		{"a fixed number needs no metrics", streaming, []corev1.Container{none}, hpas{fixed}, nil, nil, ""},
-		{"a transport that cannot scale out", v1alpha1.MCPServerSpec{}, nil, hpas{autoscaler("web", 3)}, nil, []string{reasonAutoscalerCannotScale}, "streamable-http"},
-		{"a transport that cannot scale out, and need not", v1alpha1.MCPServerSpec{}, nil, hpas{autoscaler("web", 1)}, nil, nil, ""},
+		{"a transport that cannot scale out", v1beta1.MCPServerSpec{}, nil, hpas{autoscaler("web", 3)}, nil, []string{reasonAutoscalerCannotScale}, "streamable-http"},
+		{"a transport that cannot scale out, and need not", v1beta1.MCPServerSpec{}, nil, hpas{autoscaler("web", 1)}, nil, nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: row.spec}
+			server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: row.spec}
 			set := &appsv1.StatefulSet{}
 			set.Spec.Template.Spec.Containers = row.containers
 			findings := findAutoscalerProblems(server, set, observe.Autoscalers{OfStatefulSet: row.statefulSet, OfMCPServer: row.mcpServer})

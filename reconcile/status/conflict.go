@@ -6,7 +6,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
 	"mcpserver-operator/reconcile/scale"
@@ -27,8 +27,8 @@ func scaleConflict(s *observe.Snapshot, verdict scale.Verdict) []metav1.Conditio
 		return conflict(reasonScaleFight, fmt.Sprintf("spec.replicas declares %d with replicasConflictPolicy %s, but each time the "+
 			"operator restores this scale, the StatefulSet is scaled again by %s. The operator retries with an increasing delay of up to %s, "+
 			"so that pods do not flap. %s, or set replicasConflictPolicy to %s, or remove spec.replicas",
-			declared, v1alpha1.ReplicasConflictForce, strings.Join(who, " and "), scale.MostDelay, strings.Join(stop, ", and "),
-			v1alpha1.ReplicasConflictYield))
+			declared, v1beta1.ReplicasConflictForce, strings.Join(who, " and "), scale.MostDelay, strings.Join(stop, ", and "),
+			v1beta1.ReplicasConflictYield))
 	}
 	if verdict.Action != scale.Yield || replicas == declared {
 		return nil
@@ -36,12 +36,12 @@ func scaleConflict(s *observe.Snapshot, verdict scale.Verdict) []metav1.Conditio
 	return conflict(reasonScaleYielded, fmt.Sprintf("spec.replicas declares %d, but %s has since scaled the StatefulSet to %d. "+
 		"The operator does not change the scale. To take it back, change spec.replicas or set replicasConflictPolicy to %s. To "+
 		"leave it to other writers permanently, remove spec.replicas",
-		declared, scale.Describe(s.ScaleOwnerName()), replicas, v1alpha1.ReplicasConflictForce))
+		declared, scale.Describe(s.ScaleOwnerName()), replicas, v1beta1.ReplicasConflictForce))
 }
 
 func conflict(reason, message string) []metav1.Condition {
 	return []metav1.Condition{{
-		Type: v1alpha1.ConditionScaleConflict, Status: metav1.ConditionTrue, Reason: reason, Message: message,
+		Type: v1beta1.ConditionScaleConflict, Status: metav1.ConditionTrue, Reason: reason, Message: message,
 	}}
 }
 
@@ -74,7 +74,7 @@ func fieldConflict(results plan.Results) []metav1.Condition {
 		return nil
 	}
 	return []metav1.Condition{{
-		Type: v1alpha1.ConditionFieldConflict, Status: metav1.ConditionTrue, Reason: reason, Message: strings.Join(fights, "; "),
+		Type: v1beta1.ConditionFieldConflict, Status: metav1.ConditionTrue, Reason: reason, Message: strings.Join(fights, "; "),
 	}}
 }
 
@@ -105,7 +105,7 @@ func autoscalerProblem(findings []finding) []metav1.Condition {
 		messages = append(messages, found.Message)
 	}
 	return []metav1.Condition{{
-		Type: v1alpha1.ConditionAutoscalerProblem, Status: metav1.ConditionTrue,
+		Type: v1beta1.ConditionAutoscalerProblem, Status: metav1.ConditionTrue,
 		Reason: findings[0].Reason, Message: strings.Join(messages, "; "),
 	}}
 }
@@ -117,16 +117,16 @@ const mostFields = 5
 const mcpServerResource = "mcpservers.toolhive.stacklok.dev"
 
 // updateAvailable returns the condition UpdateAvailable if the operator has not applied its new pod template.
-func updateAvailable(server *v1alpha1.MCPServer, update *plan.Update) []metav1.Condition {
+func updateAvailable(server *v1beta1.MCPServer, update *plan.Update) []metav1.Condition {
 	if update == nil {
 		return nil
 	}
 	return []metav1.Condition{{
-		Type: v1alpha1.ConditionUpdateAvailable, Status: metav1.ConditionTrue, Reason: reasonOtherRevision,
+		Type: v1beta1.ConditionUpdateAvailable, Status: metav1.ConditionTrue, Reason: reasonOtherRevision,
 		Message: fmt.Sprintf("the pods run revision %d of the pod template. This version of the operator has revision %d, which changes %s. "+
 			"The operator applies it with the next change of the pod template. To apply it now and restart the pods, run: "+
 			"kubectl annotate %s %s -n %s --overwrite %s=%d",
 			update.From, update.To, shortList(update.Fields), mcpServerResource, server.Name, server.Namespace,
-			v1alpha1.UpdatePodTemplateAnnotation, update.To),
+			v1beta1.UpdatePodTemplateAnnotation, update.To),
 	}}
 }

@@ -8,7 +8,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
 	"mcpserver-operator/reconcile/scale"
@@ -90,7 +90,7 @@ func scaleEvents(s *observe.Snapshot, verdict scale.Verdict) []Event {
 	set := s.Children.StatefulSet
 	switch verdict.Action {
 	case scale.Declare:
-		if set == nil || s.ScaleOwnerName() == v1alpha1.ScaleOwnerMCPServer {
+		if set == nil || s.ScaleOwnerName() == v1beta1.ScaleOwnerMCPServer {
 			return nil // the scale was not taken from another owner
 		}
 		return one(corev1.EventTypeNormal, eventScaleDeclared, "spec.replicas declares %d: the operator scaled StatefulSet %q from %d. The previous owner of the scale was %s",
@@ -99,7 +99,7 @@ func scaleEvents(s *observe.Snapshot, verdict scale.Verdict) []Event {
 		return one(corev1.EventTypeWarning, eventScaleTakenBack, "%s had scaled StatefulSet %q to %d. The operator restored the declared %d, because "+
 			"replicasConflictPolicy is %s. To let others scale it, remove spec.replicas or set replicasConflictPolicy to %s",
 			scale.Describe(s.ScaleOwnerName()), set.Name, observe.ReplicasOf(set), *verdict.Apply.Replicas,
-			v1alpha1.ReplicasConflictForce, v1alpha1.ReplicasConflictYield)
+			v1beta1.ReplicasConflictForce, v1beta1.ReplicasConflictYield)
 	case scale.Release:
 		next := "the next writer meets no conflict"
 		if others := s.ScaleOwners.OthersThanOurs(); len(others) > 0 {
@@ -117,11 +117,11 @@ func scaleEvents(s *observe.Snapshot, verdict scale.Verdict) []Event {
 
 // OfStatus returns the events about what is new in a status: a condition that needs a user action, or a transfer of the scale by another
 // writer. A transfer by the operator already has an event of OfPass.
-func OfStatus(server *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus) []Event {
+func OfStatus(server *v1beta1.MCPServer, now v1beta1.MCPServerStatus) []Event {
 	var all []Event
 	for _, conditionType := range []string{
-		v1alpha1.ConditionStalled, v1alpha1.ConditionScaleConflict, v1alpha1.ConditionAutoscalerProblem,
-		v1alpha1.ConditionFieldConflict,
+		v1beta1.ConditionStalled, v1beta1.ConditionScaleConflict, v1beta1.ConditionAutoscalerProblem,
+		v1beta1.ConditionFieldConflict,
 	} {
 		condition := apimeta.FindStatusCondition(now.Conditions, conditionType)
 		before := apimeta.FindStatusCondition(server.Status.Conditions, conditionType)
@@ -136,24 +136,24 @@ func OfStatus(server *v1alpha1.MCPServer, now v1alpha1.MCPServerStatus) []Event 
 }
 
 // Transferred reports whether the owner of the scale has changed.
-func Transferred(before, now *v1alpha1.ScaleStatus) bool {
+func Transferred(before, now *v1beta1.ScaleStatus) bool {
 	return before != nil && now != nil && len(now.Transfers) > 0 && (len(before.Transfers) == 0 || before.Transfers[0] != now.Transfers[0])
 }
 
 // transferNote returns the note about a delegated scale that changed its owner, or that was written without a recorded owner; empty if
 // there was neither.
-func transferNote(before, now *v1alpha1.ScaleStatus) string {
+func transferNote(before, now *v1beta1.ScaleStatus) string {
 	switch {
 	case before == nil, now == nil:
 		return ""
-	case now.Owner == v1alpha1.ScaleOwnerMCPServer, before.Owner == v1alpha1.ScaleOwnerMCPServer:
+	case now.Owner == v1beta1.ScaleOwnerMCPServer, before.Owner == v1beta1.ScaleOwnerMCPServer:
 		return "" // a declaration, a restore, a release
-	case now.Owner == v1alpha1.ScaleOwnerUnclaimed && before.Replicas == now.Replicas:
+	case now.Owner == v1beta1.ScaleOwnerUnclaimed && before.Replicas == now.Replicas:
 		return "" // it was restored
 	case Transferred(before, now):
 		return fmt.Sprintf("%s scaled the StatefulSet from %d to %d. The previous owner of the scale was %s",
 			scale.Describe(now.Owner), before.Replicas, now.Replicas, scale.Describe(before.Owner))
-	case now.Owner == v1alpha1.ScaleOwnerUnclaimed && before.Owner == now.Owner:
+	case now.Owner == v1beta1.ScaleOwnerUnclaimed && before.Owner == now.Owner:
 		return fmt.Sprintf("the StatefulSet was scaled from %d to %d through /scale (kubectl scale, an autoscaler). "+
 			"Kubernetes records no owner for this write, because the scale had no owner before", before.Replicas, now.Replicas)
 	default:

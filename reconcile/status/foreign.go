@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 )
 
@@ -38,7 +38,7 @@ func foreignConditions(s *observe.Snapshot) []metav1.Condition {
 	}
 }
 
-func foreignMessage(server *v1alpha1.MCPServer, object observe.Foreign) string {
+func foreignMessage(server *v1beta1.MCPServer, object observe.Foreign) string {
 	whose := "nothing controls it"
 	if object.Owner != "" {
 		whose = object.Owner + " controls it"
@@ -58,10 +58,10 @@ func foreignMessage(server *v1alpha1.MCPServer, object observe.Foreign) string {
 }
 
 // adoptCommand returns the command that restores the owner reference of an object that the operator created.
-func adoptCommand(server *v1alpha1.MCPServer, object observe.Foreign) string {
+func adoptCommand(server *v1beta1.MCPServer, object observe.Foreign) string {
 	references := append([]metav1.OwnerReference{}, object.References...)
 	references = append(references, metav1.OwnerReference{
-		APIVersion: v1alpha1.GroupVersion.String(), Kind: "MCPServer", Name: server.Name, UID: server.UID,
+		APIVersion: v1beta1.GroupVersion.String(), Kind: "MCPServer", Name: server.Name, UID: server.UID,
 		Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),
 	})
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": references}})

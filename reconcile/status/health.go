@@ -11,7 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/act"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
@@ -168,12 +168,12 @@ func orderedAdvice(set *appsv1.StatefulSet, pods observe.Pods) string {
 }
 
 // suspended returns the condition Suspended if spec.suspend is true.
-func suspended(server *v1alpha1.MCPServer) []metav1.Condition {
+func suspended(server *v1beta1.MCPServer) []metav1.Condition {
 	if !server.Spec.Suspend {
 		return nil
 	}
 	return []metav1.Condition{{
-		Type: v1alpha1.ConditionSuspended, Status: metav1.ConditionTrue, Reason: reasonSuspended,
+		Type: v1beta1.ConditionSuspended, Status: metav1.ConditionTrue, Reason: reasonSuspended,
 		Message: "spec.suspend is true. The operator writes only the status of this MCPServer. To resume, set spec.suspend to false",
 	}}
 }
@@ -306,20 +306,20 @@ func isKindUnknownYet(err error) bool {
 
 func ready(reason, message string) []metav1.Condition {
 	return []metav1.Condition{
-		{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: reason, Message: message},
+		{Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue, Reason: reason, Message: message},
 	}
 }
 
 func reconciling(reason, message string) []metav1.Condition {
 	return []metav1.Condition{
-		{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: message},
-		{Type: v1alpha1.ConditionReconciling, Status: metav1.ConditionTrue, Reason: reason, Message: message},
+		{Type: v1beta1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: message},
+		{Type: v1beta1.ConditionReconciling, Status: metav1.ConditionTrue, Reason: reason, Message: message},
 	}
 }
 
 func stalled(reason, message string) []metav1.Condition {
 	return []metav1.Condition{
-		{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: message},
-		{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reason, Message: message},
+		{Type: v1beta1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: message},
+		{Type: v1beta1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reason, Message: message},
 	}
 }

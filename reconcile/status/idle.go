@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/reconcile/scale"
@@ -16,7 +16,7 @@ import (
 
 // zeroScale returns the reason and the message of Ready for a server with a scale of 0. The server is idle if an autoscaler set the 0,
 // because the autoscaler scales it up again. Otherwise the server is stopped, because it stays at 0 until a user acts.
-func zeroScale(server *v1alpha1.MCPServer, owner *ownership.Owner, found observe.Autoscalers) (reason, message string) {
+func zeroScale(server *v1beta1.MCPServer, owner *ownership.Owner, found observe.Autoscalers) (reason, message string) {
 	if hpa := idleBy(owner, found); hpa != nil {
 		message = fmt.Sprintf("scaled to 0 by %s, which scales it up again when its metrics require it: no pod runs", scale.AutoscalerName(hpa))
 		if failure := metricsFailure(hpa); failure != "" {

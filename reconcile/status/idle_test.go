@@ -13,7 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/reconcile/plan"
@@ -57,39 +57,39 @@ func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 		declared *int32
 		found    observe.Autoscalers
 		reason   string
-		phase    v1alpha1.Phase
+		phase    v1beta1.Phase
 		says     string
 		saysNot  string
 	}{
-		{"no manager, no autoscaler", nil, nil, observe.Autoscalers{}, reasonScaledToZero, v1alpha1.PhaseStopped, "scaled to 0: no pod runs", "start"},
-		{"a person", by("kubectl"), nil, observe.Autoscalers{}, reasonScaledToZero, v1alpha1.PhaseStopped, "scaled to 0: no pod runs", "start"},
-		{"an autoscaler", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{atZero("")}}, reasonIdle, v1alpha1.PhaseReady,
+		{"no manager, no autoscaler", nil, nil, observe.Autoscalers{}, reasonScaledToZero, v1beta1.PhaseStopped, "scaled to 0: no pod runs", "start"},
+		{"a person", by("kubectl"), nil, observe.Autoscalers{}, reasonScaledToZero, v1beta1.PhaseStopped, "scaled to 0: no pod runs", "start"},
+		{"an autoscaler", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{atZero("")}}, reasonIdle, v1beta1.PhaseReady,
 			"HorizontalPodAutoscaler/web, which scales it up again", "at present"},
-		{"an autoscaler with a manager", by("kube-controller-manager"), ptr.To[int32](2), observe.Autoscalers{OfStatefulSet: hpas{atZero("")}}, reasonIdle, v1alpha1.PhaseReady,
+		{"an autoscaler with a manager", by("kube-controller-manager"), ptr.To[int32](2), observe.Autoscalers{OfStatefulSet: hpas{atZero("")}}, reasonIdle, v1beta1.PhaseReady,
 			"HorizontalPodAutoscaler/web", "at present"},
-		{"an autoscaler that has lost its metrics", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{atZero("FailedGetExternalMetric")}}, reasonIdle, v1alpha1.PhaseReady,
+		{"an autoscaler that has lost its metrics", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{atZero("FailedGetExternalMetric")}}, reasonIdle, v1beta1.PhaseReady,
 			`("FailedGetExternalMetric"): see kubectl -n team describe hpa web`, "start"},
 		{"an autoscaler that no longer has a metric that works without pods", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{atZero(scalingDisabled)}},
-			reasonScaledToZero, v1alpha1.PhaseStopped, start, "idle"},
-		{"a person, under an autoscaler", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}}, reasonScaledToZero, v1alpha1.PhaseStopped,
+			reasonScaledToZero, v1beta1.PhaseStopped, start, "idle"},
+		{"a person, under an autoscaler", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}}, reasonScaledToZero, v1beta1.PhaseStopped,
 			"HorizontalPodAutoscaler/web does not scale up from a 0 that it did not set. To start the server, " + start, ""},
-		{"a person, under an autoscaler of Kubernetes 1.36", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{autoscaler("web", 3)}}, reasonScaledToZero, v1alpha1.PhaseStopped, start, ""},
+		{"a person, under an autoscaler of Kubernetes 1.36", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{autoscaler("web", 3)}}, reasonScaledToZero, v1beta1.PhaseStopped, start, ""},
 		{"a declaration, under an autoscaler", by("mcpserver-operator"), ptr.To[int32](0), observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}},
-			reasonScaledToZero, v1alpha1.PhaseStopped, "set spec.replicas to 1 or more", "kubectl"},
-		{"the second of two autoscalers", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{notAtZero(), atZero("")}}, reasonIdle, v1alpha1.PhaseReady, "HorizontalPodAutoscaler/web", ""},
-		{"an autoscaler on the MCPServer", by("mcpserver-operator"), ptr.To[int32](0), observe.Autoscalers{OfMCPServer: hpas{atZero("")}}, reasonIdle, v1alpha1.PhaseReady, "HorizontalPodAutoscaler/web", ""},
-		{"KEDA", by("keda"), nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonIdle, v1alpha1.PhaseReady, "ScaledObject/jobs", ""},
-		{"KEDA, no manager", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonIdle, v1alpha1.PhaseReady, "ScaledObject/jobs", ""},
-		{"a person, under KEDA", by("kubectl"), nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonScaledToZero, v1alpha1.PhaseStopped, "scaled to 0: no pod runs", "start"},
+			reasonScaledToZero, v1beta1.PhaseStopped, "set spec.replicas to 1 or more", "kubectl"},
+		{"the second of two autoscalers", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{notAtZero(), atZero("")}}, reasonIdle, v1beta1.PhaseReady, "HorizontalPodAutoscaler/web", ""},
+		{"an autoscaler on the MCPServer", by("mcpserver-operator"), ptr.To[int32](0), observe.Autoscalers{OfMCPServer: hpas{atZero("")}}, reasonIdle, v1beta1.PhaseReady, "HorizontalPodAutoscaler/web", ""},
+		{"KEDA", by("keda"), nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonIdle, v1beta1.PhaseReady, "ScaledObject/jobs", ""},
+		{"KEDA, no manager", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonIdle, v1beta1.PhaseReady, "ScaledObject/jobs", ""},
+		{"a person, under KEDA", by("kubectl"), nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonScaledToZero, v1beta1.PhaseStopped, "scaled to 0: no pod runs", "start"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
+			server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
 			server.Spec.Replicas = row.declared
 			status := Next(&observe.Snapshot{
 				Server: server, Autoscalers: row.found, ScaleOwners: row.owners,
 				Children: observe.Children{StatefulSet: &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](0)}}},
 			}, plan.Plan{}, nil)
-			ready := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+			ready := apimeta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady)
 			if ready.Status != metav1.ConditionTrue || ready.Reason != row.reason || status.Phase != row.phase {
 				t.Errorf("phase %s, Ready %+v", status.Phase, ready)
 			}

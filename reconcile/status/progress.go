@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // progressAfter is how long the operator delays a report that only has the progress of a rollout. The StatefulSet controller writes
@@ -27,7 +27,7 @@ type Progress struct {
 
 // Postpone returns how long to delay a report; zero if the report is due.
 func (r *Progress) Postpone(
-	server types.NamespacedName, last, next *v1alpha1.MCPServerStatus, now time.Time,
+	server types.NamespacedName, last, next *v1beta1.MCPServerStatus, now time.Time,
 ) time.Duration {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -54,14 +54,14 @@ func (r *Progress) Forget(server types.NamespacedName) {
 }
 
 // isProgressOnly reports whether two statuses differ only in the progress of the same rollout.
-func isProgressOnly(last, next *v1alpha1.MCPServerStatus) bool {
+func isProgressOnly(last, next *v1beta1.MCPServerStatus) bool {
 	if !isRollingOut(last) || !isRollingOut(next) || equality.Semantic.DeepEqual(last, next) {
 		return false
 	}
 	as := next.DeepCopy()
 	as.Replicas, as.ReadyReplicas, as.Ready = last.Replicas, last.ReadyReplicas, last.Ready
 	for _, told := range last.Conditions {
-		if told.Type != v1alpha1.ConditionReady && told.Type != v1alpha1.ConditionReconciling {
+		if told.Type != v1beta1.ConditionReady && told.Type != v1beta1.ConditionReconciling {
 			continue
 		}
 		if condition := apimeta.FindStatusCondition(as.Conditions, told.Type); condition != nil && condition.Status == told.Status {
@@ -72,8 +72,8 @@ func isProgressOnly(last, next *v1alpha1.MCPServerStatus) bool {
 }
 
 // isRollingOut reports whether a status is that of a rollout without problems that is not complete.
-func isRollingOut(status *v1alpha1.MCPServerStatus) bool {
-	reconciling := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReconciling)
+func isRollingOut(status *v1beta1.MCPServerStatus) bool {
+	reconciling := apimeta.FindStatusCondition(status.Conditions, v1beta1.ConditionReconciling)
 	return reconciling != nil && reconciling.Status == metav1.ConditionTrue &&
 		slices.Contains([]string{reasonProgressing, reasonPodsNotReady}, reconciling.Reason)
 }

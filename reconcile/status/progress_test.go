@@ -7,14 +7,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // statusOf returns a status of 3 replicas, some of them ready.
-func statusOf(readyReplicas int32, generation int64, conditions []metav1.Condition) *v1alpha1.MCPServerStatus {
-	status := &v1alpha1.MCPServerStatus{
+func statusOf(readyReplicas int32, generation int64, conditions []metav1.Condition) *v1beta1.MCPServerStatus {
+	status := &v1beta1.MCPServerStatus{
 		ObservedGeneration: generation, Replicas: 3, ReadyReplicas: readyReplicas,
-		Scale: &v1alpha1.ScaleStatus{Replicas: 3, Owner: "Nobody"},
+		Scale: &v1beta1.ScaleStatus{Replicas: 3, Owner: "Nobody"},
 	}
 	setConditions(status, conditions, metav1.Unix(1, 0))
 	return status
@@ -25,10 +25,10 @@ func TestOnlyReportsOfProgressWait(t *testing.T) {
 	scaled := statusOf(1, 1, reconciling(reasonPodsNotReady, "1 of 3 pods are ready"))
 	scaled.Scale.Replicas = 4
 	conflict := statusOf(1, 1, append(reconciling(reasonPodsNotReady, "1 of 3 pods are ready"),
-		metav1.Condition{Type: v1alpha1.ConditionScaleConflict, Status: metav1.ConditionTrue, Reason: reasonScaleYielded}))
+		metav1.Condition{Type: v1beta1.ConditionScaleConflict, Status: metav1.ConditionTrue, Reason: reasonScaleYielded}))
 
 	for name, test := range map[string]struct {
-		next  *v1alpha1.MCPServerStatus
+		next  *v1beta1.MCPServerStatus
 		waits bool
 	}{
 		"more pods are ready":      {statusOf(1, 1, reconciling(reasonPodsNotReady, "1 of 3 pods are ready")), true},
@@ -40,13 +40,13 @@ func TestOnlyReportsOfProgressWait(t *testing.T) {
 		"a conflict":               {conflict, false},
 		"a pass that failed":       {statusOf(0, 1, reconciling(reasonPassFailed, "the API server is away")), false},
 		"an action for the user":   {statusOf(0, 1, stalled(reasonRejected, "no")), false},
-		"nothing was reported yet": {&v1alpha1.MCPServerStatus{}, false},
+		"nothing was reported yet": {&v1beta1.MCPServerStatus{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := isProgressOnly(last, test.next); got != test.waits {
 				t.Errorf("the report waits: %v", got)
 			}
-			if isProgressOnly(&v1alpha1.MCPServerStatus{}, test.next) {
+			if isProgressOnly(&v1beta1.MCPServerStatus{}, test.next) {
 				t.Error("the first report waits")
 			}
 		})
@@ -63,7 +63,7 @@ func TestAReportOfProgressWaitsOnce(t *testing.T) {
 
 	for _, step := range []struct {
 		what  string
-		next  *v1alpha1.MCPServerStatus
+		next  *v1beta1.MCPServerStatus
 		after time.Duration
 		wait  time.Duration
 	}{

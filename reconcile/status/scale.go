@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/scale"
 )
@@ -15,8 +15,8 @@ import (
 const transfersKept = 5
 
 // scaleSeen returns the owner of the scale of an existing StatefulSet, with the previous owners.
-func scaleSeen(s *observe.Snapshot) *v1alpha1.ScaleStatus {
-	next := &v1alpha1.ScaleStatus{Replicas: observe.ReplicasOf(s.Children.StatefulSet), Owner: s.ScaleOwnerName()}
+func scaleSeen(s *observe.Snapshot) *v1beta1.ScaleStatus {
+	next := &v1beta1.ScaleStatus{Replicas: observe.ReplicasOf(s.Children.StatefulSet), Owner: s.ScaleOwnerName()}
 	if owner := s.ScaleOwner(); owner != nil {
 		next.Manager, next.Operation, next.Subresource = owner.Name, owner.Operation, owner.Subresource
 	}
@@ -33,7 +33,7 @@ func scaleSeen(s *observe.Snapshot) *v1alpha1.ScaleStatus {
 // ScaleWritten returns the status after the verdict of a pass was carried out. The operator writes it in the same pass: before the next
 // pass, somebody could delete the StatefulSet or edit the annotation, and the declaration, the scale and the number of take-backs would be
 // lost. It returns false if the status has no scale yet, because then nothing can be lost.
-func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1alpha1.MCPServerStatus, bool) {
+func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1beta1.MCPServerStatus, bool) {
 	status := *s.Server.Status.DeepCopy()
 	if status.Scale == nil {
 		return status, false
@@ -43,11 +43,11 @@ func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1alpha1.MCPServe
 	switch verdict.Action {
 	case scale.Declare, scale.TakeBack:
 		next.Replicas = *verdict.Apply.Replicas
-		next.Owner = v1alpha1.ScaleOwnerMCPServer
+		next.Owner = v1beta1.ScaleOwnerMCPServer
 		next.Manager, next.Operation, next.Subresource = applyconfigs.FieldManager, metav1.ManagedFieldsOperationApply, ""
 	case scale.Release:
 		next.Replicas = observe.ReplicasOf(s.Children.StatefulSet)
-		next.Owner = v1alpha1.ScaleOwnerUnclaimed
+		next.Owner = v1beta1.ScaleOwnerUnclaimed
 		next.Manager, next.Operation, next.Subresource = "", "", ""
 	case scale.Restore:
 		next.Replicas = *verdict.Apply.Replicas
@@ -65,7 +65,7 @@ func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1alpha1.MCPServe
 
 // remember copies the history of the last scale to next. A time in the future was edited, or a clock was wrong: remember replaces it with the
 // present time.
-func remember(last, next *v1alpha1.ScaleStatus, now metav1.Time) *v1alpha1.ScaleStatus {
+func remember(last, next *v1beta1.ScaleStatus, now metav1.Time) *v1beta1.ScaleStatus {
 	next.Since, next.Transfers = now, nil
 	if last == nil {
 		return next
@@ -81,7 +81,7 @@ func remember(last, next *v1alpha1.ScaleStatus, now metav1.Time) *v1alpha1.Scale
 		next.Since = notAfter(now, last.Since)
 		return next
 	}
-	next.Transfers = slices.Insert(next.Transfers, 0, v1alpha1.ScaleTransfer{
+	next.Transfers = slices.Insert(next.Transfers, 0, v1beta1.ScaleTransfer{
 		Time: now, From: last.Owner, To: next.Owner, FromReplicas: last.Replicas, ToReplicas: next.Replicas,
 	})
 	next.Transfers = next.Transfers[:min(len(next.Transfers), transfersKept)]

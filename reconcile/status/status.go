@@ -11,13 +11,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
 )
 
 // Next returns the status after a pass. It starts from the current status; fields that the pass did not observe keep their values.
-func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1alpha1.MCPServerStatus {
+func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1beta1.MCPServerStatus {
 	status := *s.Server.Status.DeepCopy()
 	if !s.Server.Spec.Suspend {
 		status.ObservedGeneration = s.Server.Generation
@@ -53,13 +53,13 @@ func IsOutdated(p plan.Plan, results plan.Results) bool {
 }
 
 // NotSeen returns the status after a pass that could not read all objects. Only the condition with the error changes.
-func NotSeen(server *v1alpha1.MCPServer, err error, now metav1.Time) v1alpha1.MCPServerStatus {
+func NotSeen(server *v1beta1.MCPServer, err error, now metav1.Time) v1beta1.MCPServerStatus {
 	status := *server.Status.DeepCopy()
 	conditions := slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
-		return !slices.Contains(v1alpha1.Conditions, c.Type) || c.Type == v1alpha1.ConditionReconciling
+		return !slices.Contains(v1beta1.Conditions, c.Type) || c.Type == v1beta1.ConditionReconciling
 	})
 	failed := reconciling(reasonPassFailed, "the operator cannot read all objects that it needs, and retries: "+err.Error())
-	if apimeta.FindStatusCondition(conditions, v1alpha1.ConditionReady) == nil {
+	if apimeta.FindStatusCondition(conditions, v1beta1.ConditionReady) == nil {
 		conditions = append(conditions, failed...)
 	} else {
 		conditions = append(conditions, failed[1:]...)
@@ -72,10 +72,10 @@ func NotSeen(server *v1alpha1.MCPServer, err error, now metav1.Time) v1alpha1.MC
 }
 
 // Terminating returns the status of an MCPServer whose children are being deleted.
-func Terminating(server *v1alpha1.MCPServer, now metav1.Time) v1alpha1.MCPServerStatus {
+func Terminating(server *v1beta1.MCPServer, now metav1.Time) v1beta1.MCPServerStatus {
 	status := *server.Status.DeepCopy()
 	status.ObservedGeneration = server.Generation
-	status.Phase = v1alpha1.PhaseTerminating
+	status.Phase = v1beta1.PhaseTerminating
 	setConditions(&status, reconciling(reasonTerminating, "the MCPServer and its children are being deleted"), now)
 	return status
 }
@@ -85,8 +85,8 @@ func Terminating(server *v1alpha1.MCPServer, now metav1.Time) v1alpha1.MCPServer
 const mostMessage = 8 << 10
 
 // setConditions replaces the conditions of the operator with the given ones. It does not change conditions of other writers.
-func setConditions(status *v1alpha1.MCPServerStatus, conditions []metav1.Condition, now metav1.Time) {
-	for _, own := range v1alpha1.Conditions {
+func setConditions(status *v1beta1.MCPServerStatus, conditions []metav1.Condition, now metav1.Time) {
+	for _, own := range v1beta1.Conditions {
 		if !slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Type == own }) {
 			apimeta.RemoveStatusCondition(&status.Conditions, own)
 		}
@@ -109,15 +109,15 @@ func Bounded(text string, most int) string {
 	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }
 
-func phaseOf(conditions []metav1.Condition) v1alpha1.Phase {
+func phaseOf(conditions []metav1.Condition) v1beta1.Phase {
 	switch {
-	case apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionStalled):
-		return v1alpha1.PhaseFailed
-	case !apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReady):
-		return v1alpha1.PhasePending
-	case apimeta.FindStatusCondition(conditions, v1alpha1.ConditionReady).Reason == reasonScaledToZero:
-		return v1alpha1.PhaseStopped
+	case apimeta.IsStatusConditionTrue(conditions, v1beta1.ConditionStalled):
+		return v1beta1.PhaseFailed
+	case !apimeta.IsStatusConditionTrue(conditions, v1beta1.ConditionReady):
+		return v1beta1.PhasePending
+	case apimeta.FindStatusCondition(conditions, v1beta1.ConditionReady).Reason == reasonScaledToZero:
+		return v1beta1.PhaseStopped
 	default: // also for Idle: existing clients, and the CRD before an upgrade, do not know a separate phase
-		return v1alpha1.PhaseReady
+		return v1beta1.PhaseReady
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/diagnosis"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
@@ -47,7 +47,7 @@ func TestHealth(t *testing.T) {
 	tooLarge := apierrors.NewRequestEntityTooLargeError("limit is 3145728")
 	busy := apierrors.NewTooManyRequests("try again", 1)
 	unknownYet := apierrors.NewForbidden(schema.GroupResource{Resource: "statefulsets"}, "web", errors.New("cannot set "+
-		"blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion toolhive.stacklok.dev/v1alpha1 Kind MCPServer"))
+		"blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion toolhive.stacklok.dev/v1beta1 Kind MCPServer"))
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "statefulsets"}, "web", errors.New("exceeded quota"))
 
 	for _, row := range []struct {
@@ -55,40 +55,40 @@ func TestHealth(t *testing.T) {
 		set     *appsv1.StatefulSet
 		foreign []observe.Foreign
 		err     error
-		phase   v1alpha1.Phase
+		phase   v1beta1.Phase
 		reason  string
 	}{
-		{"no StatefulSet yet", nil, nil, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"a change that the StatefulSet controller has not observed", unseen, nil, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"being deleted", deleted, nil, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"pods are missing", set(3, 2, 2, 2), nil, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"surplus pods", set(3, 4, 3, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"pods of an old template", set(3, 3, 1, 3), nil, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"pods that are not ready", set(3, 3, 3, 2), nil, nil, v1alpha1.PhasePending, reasonPodsNotReady},
-		{"all ready", set(3, 3, 3, 3), nil, nil, v1alpha1.PhaseReady, reasonPodsReady},
-		{"scaled to 0", set(0, 0, 0, 0), nil, nil, v1alpha1.PhaseStopped, reasonScaledToZero},
-		{"a child has another owner", set(3, 3, 3, 3), foreign, nil, v1alpha1.PhaseFailed, reasonNotControlled},
-		{"a child belongs to an earlier MCPServer of this name", nil, leftover, nil, v1alpha1.PhasePending, reasonProgressing},
-		{"a webhook denies a child", set(3, 3, 3, 3), nil, denied, v1alpha1.PhaseFailed, reasonRejected},
-		{"a child is too large", set(3, 3, 3, 3), nil, tooLarge, v1alpha1.PhaseFailed, reasonRejected},
-		{"one child is rejected, and the API server is busy with another", set(3, 3, 3, 3), nil, errors.Join(busy, tooLarge), v1alpha1.PhaseFailed, reasonRejected},
-		{"the API server is busy", set(3, 3, 3, 3), nil, busy, v1alpha1.PhasePending, reasonPassFailed},
-		{"a child is rejected", set(3, 3, 3, 3), nil, forbidden, v1alpha1.PhaseFailed, reasonRejected},
-		{"the CRD is so new that the API server does not know it yet", nil, nil, unknownYet, v1alpha1.PhasePending, reasonPassFailed},
-		{"the API server is unavailable", set(3, 3, 3, 3), nil, errors.New("connection refused"), v1alpha1.PhasePending, reasonPassFailed},
+		{"no StatefulSet yet", nil, nil, nil, v1beta1.PhasePending, reasonProgressing},
+		{"a change that the StatefulSet controller has not observed", unseen, nil, nil, v1beta1.PhasePending, reasonProgressing},
+		{"being deleted", deleted, nil, nil, v1beta1.PhasePending, reasonProgressing},
+		{"pods are missing", set(3, 2, 2, 2), nil, nil, v1beta1.PhasePending, reasonProgressing},
+		{"surplus pods", set(3, 4, 3, 3), nil, nil, v1beta1.PhasePending, reasonProgressing},
+		{"pods of an old template", set(3, 3, 1, 3), nil, nil, v1beta1.PhasePending, reasonProgressing},
+		{"pods that are not ready", set(3, 3, 3, 2), nil, nil, v1beta1.PhasePending, reasonPodsNotReady},
+		{"all ready", set(3, 3, 3, 3), nil, nil, v1beta1.PhaseReady, reasonPodsReady},
+		{"scaled to 0", set(0, 0, 0, 0), nil, nil, v1beta1.PhaseStopped, reasonScaledToZero},
+		{"a child has another owner", set(3, 3, 3, 3), foreign, nil, v1beta1.PhaseFailed, reasonNotControlled},
+		{"a child belongs to an earlier MCPServer of this name", nil, leftover, nil, v1beta1.PhasePending, reasonProgressing},
+		{"a webhook denies a child", set(3, 3, 3, 3), nil, denied, v1beta1.PhaseFailed, reasonRejected},
+		{"a child is too large", set(3, 3, 3, 3), nil, tooLarge, v1beta1.PhaseFailed, reasonRejected},
+		{"one child is rejected, and the API server is busy with another", set(3, 3, 3, 3), nil, errors.Join(busy, tooLarge), v1beta1.PhaseFailed, reasonRejected},
+		{"the API server is busy", set(3, 3, 3, 3), nil, busy, v1beta1.PhasePending, reasonPassFailed},
+		{"a child is rejected", set(3, 3, 3, 3), nil, forbidden, v1beta1.PhaseFailed, reasonRejected},
+		{"the CRD is so new that the API server does not know it yet", nil, nil, unknownYet, v1beta1.PhasePending, reasonPassFailed},
+		{"the API server is unavailable", set(3, 3, 3, 3), nil, errors.New("connection refused"), v1beta1.PhasePending, reasonPassFailed},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			status := Next(&observe.Snapshot{
-				Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start), Foreign: row.foreign, Children: observe.Children{StatefulSet: row.set},
+				Server: &v1beta1.MCPServer{}, Now: metav1.NewTime(start), Foreign: row.foreign, Children: observe.Children{StatefulSet: row.set},
 			}, plan.Plan{}, failed(row.err))
-			ready := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+			ready := apimeta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady)
 			if ready == nil || ready.Reason != row.reason || status.Phase != row.phase {
 				t.Fatalf("phase %s, Ready %+v", status.Phase, ready)
 			}
 			// If Ready is not True, exactly one of Reconciling and Stalled is.
 			var why []string
 			for _, condition := range status.Conditions {
-				if condition.Type != v1alpha1.ConditionReady && condition.Status == metav1.ConditionTrue {
+				if condition.Type != v1beta1.ConditionReady && condition.Status == metav1.ConditionTrue {
 					why = append(why, condition.Type)
 				}
 			}
@@ -101,11 +101,11 @@ func TestHealth(t *testing.T) {
 
 // TestTransfersKeepTheLastFive verifies that the newest transfer is first, and that a new name of the same writer is no transfer.
 func TestTransfersKeepTheLastFive(t *testing.T) {
-	scale := &v1alpha1.ScaleStatus{Owner: "0", Manager: "0"}
+	scale := &v1beta1.ScaleStatus{Owner: "0", Manager: "0"}
 	for _, owner := range []string{"1", "2", "3", "4", "5", "6", "7"} {
-		scale = remember(scale, &v1alpha1.ScaleStatus{Owner: owner, Manager: owner}, metav1.NewTime(start))
+		scale = remember(scale, &v1beta1.ScaleStatus{Owner: owner, Manager: owner}, metav1.NewTime(start))
 	}
-	scale = remember(scale, &v1alpha1.ScaleStatus{Owner: "renamed", Manager: "7"}, metav1.NewTime(start))
+	scale = remember(scale, &v1beta1.ScaleStatus{Owner: "renamed", Manager: "7"}, metav1.NewTime(start))
 	var to []string
 	for _, transfer := range scale.Transfers {
 		to = append(to, transfer.To)
@@ -119,16 +119,16 @@ func TestTransfersKeepTheLastFive(t *testing.T) {
 // the future for ever.
 func TestTimesFromTheFutureAreReplaced(t *testing.T) {
 	now, future := metav1.NewTime(start), metav1.NewTime(start.Add(24*time.Hour))
-	last := &v1alpha1.ScaleStatus{Owner: "kubectl", Since: future, Transfers: []v1alpha1.ScaleTransfer{{Time: future, From: "a", To: "kubectl"}}}
-	got := remember(last, &v1alpha1.ScaleStatus{Owner: "kubectl"}, now)
+	last := &v1beta1.ScaleStatus{Owner: "kubectl", Since: future, Transfers: []v1beta1.ScaleTransfer{{Time: future, From: "a", To: "kubectl"}}}
+	got := remember(last, &v1beta1.ScaleStatus{Owner: "kubectl"}, now)
 	if got.Since != now || got.Transfers[0].Time != now {
 		t.Errorf("got %+v", got)
 	}
 	if last.Transfers[0].Time != future {
 		t.Error("the last status was changed, which belongs to the cache")
 	}
-	status := v1alpha1.MCPServerStatus{Conditions: []metav1.Condition{{
-		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: future,
+	status := v1beta1.MCPServerStatus{Conditions: []metav1.Condition{{
+		Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: future,
 	}}}
 	setConditions(&status, ready("PodsReady", ""), now)
 	if got := status.Conditions[0].LastTransitionTime; got != now {
@@ -138,15 +138,15 @@ func TestTimesFromTheFutureAreReplaced(t *testing.T) {
 
 // TestConditionsOfOthersAreLeftAlone verifies that the operator keeps conditions of other writers.
 func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
-	server := &v1alpha1.MCPServer{Status: v1alpha1.MCPServerStatus{Conditions: []metav1.Condition{
+	server := &v1beta1.MCPServer{Status: v1beta1.MCPServerStatus{Conditions: []metav1.Condition{
 		{Type: "Scanned", Status: metav1.ConditionTrue, Reason: "Clean"},
-		{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reasonNotControlled},
+		{Type: v1beta1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reasonNotControlled},
 	}}}
 	status := Next(&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}, plan.Plan{}, nil)
 	if apimeta.FindStatusCondition(status.Conditions, "Scanned") == nil {
 		t.Error("the condition of another writer is missing")
 	}
-	if apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled) != nil {
+	if apimeta.FindStatusCondition(status.Conditions, v1beta1.ConditionStalled) != nil {
 		t.Error("a condition of the operator that no longer holds still exists")
 	}
 }
@@ -154,11 +154,11 @@ func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 // TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen tests two cases in which the StatefulSet in the snapshot is older than a write: the pass has
 // written the scale and recorded it in the status, or the cache was stale.
 func TestAReportKeepsTheScaleOfAWriteThatItHasNotSeen(t *testing.T) {
-	written := v1alpha1.ScaleStatus{Replicas: 2, Owner: v1alpha1.ScaleOwnerMCPServer, DeclaredReplicas: ptr.To[int32](2)}
+	written := v1beta1.ScaleStatus{Replicas: 2, Owner: v1beta1.ScaleOwnerMCPServer, DeclaredReplicas: ptr.To[int32](2)}
 	set := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](7)}}
 	step := plan.Step{Child: observe.Child{Kind: observe.KindStatefulSet}, Action: plan.Apply, Live: set}
 	for name, outcome := range map[string]plan.Outcome{"written": plan.Written, "the cache was behind": plan.Stale} {
-		s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Children: observe.Children{StatefulSet: set}}
+		s := &observe.Snapshot{Server: &v1beta1.MCPServer{}, Children: observe.Children{StatefulSet: set}}
 		s.Server.Spec.Replicas, s.Server.Status.Scale = ptr.To[int32](2), written.DeepCopy()
 		results := append(failed(errors.New("another child is rejected")), plan.Result{Step: step, Outcome: outcome})
 		if got := Next(s, plan.Plan{Scale: scale.Verdict{Action: scale.Declare}}, results).Scale; !reflect.DeepEqual(got, &written) {
@@ -189,7 +189,7 @@ func TestServing(t *testing.T) {
 		"more than the scale, which nobody deletes":  {2, 4, 0, 0, "2/2"},
 		"the StatefulSet is ahead of the pods":       {3, 0, 1, 1, "0/3"},
 	} {
-		p := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)}
+		p := &observe.Snapshot{Server: &v1beta1.MCPServer{}, Now: metav1.NewTime(start)}
 		p.Children.StatefulSet = &appsv1.StatefulSet{
 			Spec: appsv1.StatefulSetSpec{Replicas: &c.wanted}, Status: appsv1.StatefulSetStatus{ReadyReplicas: c.ready},
 		}
@@ -244,9 +244,9 @@ func TestWhatWasFoundIsTold(t *testing.T) {
 			"2 of 2 pods are ready; pod web-1: it ends"},
 	} {
 		p := &observe.Snapshot{
-			Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start), Children: observe.Children{StatefulSet: c.set}, Pods: c.pods,
+			Server: &v1beta1.MCPServer{}, Now: metav1.NewTime(start), Children: observe.Children{StatefulSet: c.set}, Pods: c.pods,
 		}
-		got := apimeta.FindStatusCondition(Next(p, plan.Plan{}, nil).Conditions, v1alpha1.ConditionReady)
+		got := apimeta.FindStatusCondition(Next(p, plan.Plan{}, nil).Conditions, v1beta1.ConditionReady)
 		if got.Status != c.status || got.Reason != c.reason || got.Message != c.message {
 			t.Errorf("%s: got %s, %s: %s", name, got.Status, got.Reason, got.Message)
 		}
@@ -257,7 +257,7 @@ func TestWhatWasFoundIsTold(t *testing.T) {
 // limit.
 func TestAMessageIsBounded(t *testing.T) {
 	talkative := apierrors.NewBadRequest("admission webhook denied it: " + strings.Repeat("no — ", 20_000))
-	s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start)}
+	s := &observe.Snapshot{Server: &v1beta1.MCPServer{}, Now: metav1.NewTime(start)}
 	for _, condition := range Next(s, plan.Plan{}, failed(talkative)).Conditions {
 		if len(condition.Message) > mostMessage || !strings.HasSuffix(condition.Message, "…") || !utf8.ValidString(condition.Message) {
 			t.Errorf("%s has a message of %d bytes", condition.Type, len(condition.Message))
@@ -267,38 +267,38 @@ func TestAMessageIsBounded(t *testing.T) {
 
 // TestWhatWasNotSeenStaysAsLastSeen verifies that a failed read is reported, and that nothing else changes.
 func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
-	last := v1alpha1.MCPServerStatus{
-		ObservedGeneration: 3, Phase: v1alpha1.PhaseReady, Ready: "3/3", Replicas: 3, ReadyReplicas: 3, URL: "http://x",
-		Scale:      &v1alpha1.ScaleStatus{Replicas: 3, Owner: "HorizontalPodAutoscaler/web", Manager: "kube-controller-manager"},
+	last := v1beta1.MCPServerStatus{
+		ObservedGeneration: 3, Phase: v1beta1.PhaseReady, Ready: "3/3", Replicas: 3, ReadyReplicas: 3, URL: "http://x",
+		Scale:      &v1beta1.ScaleStatus{Replicas: 3, Owner: "HorizontalPodAutoscaler/web", Manager: "kube-controller-manager"},
 		Conditions: ready(reasonPodsReady, "3 of 3 pods are ready"),
 	}
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Generation: 4}, Status: last}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Generation: 4}, Status: last}
 	got := NotSeen(server, apierrors.NewInternalError(errors.New("etcd is away")), metav1.NewTime(start))
-	told := apimeta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReconciling)
+	told := apimeta.FindStatusCondition(got.Conditions, v1beta1.ConditionReconciling)
 	if told == nil || told.Reason != reasonPassFailed || !strings.Contains(told.Message, "etcd is away") {
 		t.Errorf("the failed read is not reported: %+v", told)
 	}
-	if apimeta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReady).Status != metav1.ConditionTrue {
+	if apimeta.FindStatusCondition(got.Conditions, v1beta1.ConditionReady).Status != metav1.ConditionTrue {
 		t.Error("Ready has changed")
 	}
 	got.Conditions = last.Conditions
 	if !reflect.DeepEqual(got, last) {
 		t.Errorf("got %+v", got)
 	}
-	if first := NotSeen(&v1alpha1.MCPServer{}, errors.New("etcd is away"), metav1.NewTime(start)); first.Phase != v1alpha1.PhasePending ||
-		apimeta.FindStatusCondition(first.Conditions, v1alpha1.ConditionReady) == nil {
+	if first := NotSeen(&v1beta1.MCPServer{}, errors.New("etcd is away"), metav1.NewTime(start)); first.Phase != v1beta1.PhasePending ||
+		apimeta.FindStatusCondition(first.Conditions, v1beta1.ConditionReady) == nil {
 		t.Errorf("the first report says %+v", first)
 	}
 }
 
 // TestAnOwnerReferenceThatIsLostIsGivenBack verifies that the command in the message deletes nothing and keeps the other owners.
 func TestAnOwnerReferenceThatIsLostIsGivenBack(t *testing.T) {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}}
 	set := observe.Child{Kind: observe.KindStatefulSet, Name: "web"}
 	s := &observe.Snapshot{Server: server, Now: metav1.NewTime(start), Foreign: []observe.Foreign{{
 		Child: set, Made: true, Managers: []string{"mcpserver-operator"}, References: []metav1.OwnerReference{{Kind: "Other", Name: "o", UID: "2"}},
 	}}}
-	message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1alpha1.ConditionStalled).Message
+	message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1beta1.ConditionStalled).Message
 	for _, wanted := range []string{"kubectl -n team patch statefulset web", `"name":"o"`, `"kind":"MCPServer"`, `"uid":"1"`, `"controller":true`} {
 		if !strings.Contains(message, wanted) {
 			t.Errorf("no %q in %q", wanted, message)
@@ -316,8 +316,8 @@ func TestAPodThatHoldsUpARolloutInOrderIsNamed(t *testing.T) {
 	pods := observe.Pods{Unwell: []observe.PodFinding{{Pod: "web-1", Finding: diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}}}}
 	for policy, tells := range map[appsv1.PodManagementPolicyType]bool{appsv1.OrderedReadyPodManagement: true, appsv1.ParallelPodManagement: false} {
 		set.Spec.PodManagementPolicy = policy
-		s := &observe.Snapshot{Server: &v1alpha1.MCPServer{}, Now: metav1.NewTime(start), Children: observe.Children{StatefulSet: set}, Pods: pods}
-		message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1alpha1.ConditionReady).Message
+		s := &observe.Snapshot{Server: &v1beta1.MCPServer{}, Now: metav1.NewTime(start), Children: observe.Children{StatefulSet: set}, Pods: pods}
+		message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1beta1.ConditionReady).Message
 		if strings.Contains(message, "kubectl -n team delete pod web-1") != tells {
 			t.Errorf("%s: %s", policy, message)
 		}

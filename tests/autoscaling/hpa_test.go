@@ -11,7 +11,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // The autoscaler of the example has 2 to 6 pods. Its target is 70% of a CPU request of 100m per pod.
@@ -46,7 +46,7 @@ func TestAnAutoscalerOnTheStatefulSet(t *testing.T) {
 	if !slices.Equal(owners, []string{""}) {
 		t.Errorf("unexpected owners of the scale: %q", owners)
 	}
-	if owner := get(t, namespace, &v1alpha1.MCPServer{}).Status.Scale.Owner; owner != "HorizontalPodAutoscaler/"+server {
+	if owner := get(t, namespace, &v1beta1.MCPServer{}).Status.Scale.Owner; owner != "HorizontalPodAutoscaler/"+server {
 		t.Errorf("unexpected owner in the status: %s", owner)
 	}
 }
@@ -64,7 +64,7 @@ func TestAnAutoscalerFromAStartingValue(t *testing.T) {
 	if !slices.Equal(owners, []string{"mcpserver-operator/Apply", autoscalerManager}) {
 		t.Errorf("the scale was owned by %q", owners)
 	}
-	mcp := get(t, namespace, &v1alpha1.MCPServer{})
+	mcp := get(t, namespace, &v1beta1.MCPServer{})
 	if mcp.Status.Scale.Owner != "HorizontalPodAutoscaler/"+server {
 		t.Errorf("the status says that the owner is %s", mcp.Status.Scale.Owner)
 	}
@@ -77,7 +77,7 @@ func TestAnAutoscalerOnTheMCPServer(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
 	manifest := strings.Replace(example(t),
-		"{apiVersion: apps/v1, kind: StatefulSet,", "{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer,", 1)
+		"{apiVersion: apps/v1, kind: StatefulSet,", "{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer,", 1)
 	apply(t, namespace, manifest)
 	kubectl(t, namespace, "scale", "mcpserver/"+server, "--replicas=2")
 	replicasBecome(t, namespace, fewest)
@@ -86,8 +86,8 @@ func TestAnAutoscalerOnTheMCPServer(t *testing.T) {
 	if !slices.Equal(owners, []string{"mcpserver-operator/Apply"}) {
 		t.Errorf("the scale was owned by %q", owners)
 	}
-	mcp := get(t, namespace, &v1alpha1.MCPServer{})
-	if mcp.Status.Scale.Owner != v1alpha1.ScaleOwnerMCPServer || *mcp.Spec.Replicas != fewest {
+	mcp := get(t, namespace, &v1beta1.MCPServer{})
+	if mcp.Status.Scale.Owner != v1beta1.ScaleOwnerMCPServer || *mcp.Spec.Replicas != fewest {
 		t.Errorf("the status says that the owner is %s, of %d replicas", mcp.Status.Scale.Owner, *mcp.Spec.Replicas)
 	}
 	hasNoFight(t, mcp)
@@ -175,9 +175,9 @@ func scaleWrites(t *testing.T, mark int64, namespace, resource string) int {
 }
 
 // hasNoFight fails if the operator has ever restored a scale.
-func hasNoFight(t *testing.T, mcp *v1alpha1.MCPServer) {
+func hasNoFight(t *testing.T, mcp *v1beta1.MCPServer) {
 	t.Helper()
-	if mcp.Status.Scale.TakeBacks != nil || apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionAutoscalerProblem) != nil {
+	if mcp.Status.Scale.TakeBacks != nil || apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionAutoscalerProblem) != nil {
 		t.Errorf("the operator restored the scale: %+v, %v", mcp.Status.Scale.TakeBacks, mcp.Status.Conditions)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
 )
@@ -94,7 +94,7 @@ func scaleIs(t *testing.T, namespace string, n int32) (state string, is bool) {
 func isReady(t *testing.T, namespace string, n int, version string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d ready pods of version %s", n, version), func() (string, bool) {
-		mcp := get(t, namespace, &v1alpha1.MCPServer{})
+		mcp := get(t, namespace, &v1beta1.MCPServer{})
 		var pods corev1.PodList
 		must(t, theCluster.Client.List(t.Context(), &pods, client.InNamespace(namespace)))
 		run := 0
@@ -103,7 +103,7 @@ func isReady(t *testing.T, namespace string, n int, version string) {
 				run++
 			}
 		}
-		ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+		ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionReady)
 		return fmt.Sprintf("%s ready, %d of %d pods run it, %v", mcp.Status.Ready, run, len(pods.Items), ready),
 			mcp.Status.Ready == fmt.Sprintf("%d/%d", n, n) && run == n && len(pods.Items) == n &&
 				ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == mcp.Generation

@@ -11,13 +11,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
 // toZero is an MCPServer without replicas, with an autoscaler of 0 to 3 pods: one pod for each 10 waiting calls.
 const toZero = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: autoscaled}
 spec: {image: "registry.example/mcp/search:1.0", transport: streamable-http}
@@ -49,7 +49,7 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	must(t, err)
 
 	metrics.set(0)
-	isAtZero(t, namespace, v1alpha1.PhaseReady, "Idle", "scaled to 0 by HorizontalPodAutoscaler/autoscaled, which scales it up again when its metrics require it: no pod runs")
+	isAtZero(t, namespace, v1beta1.PhaseReady, "Idle", "scaled to 0 by HorizontalPodAutoscaler/autoscaled, which scales it up again when its metrics require it: no pod runs")
 	scaledToZeroIs(t, namespace, corev1.ConditionTrue)
 	apply(t, namespace, toZero) // a second apply declares nothing
 	kubectl(t, namespace, "annotate", "mcpserver/"+server, "example.com/touched=yes")
@@ -58,7 +58,7 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 	scaledToZeroIs(t, namespace, corev1.ConditionFalse)
 
 	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=0")
-	isAtZero(t, namespace, v1alpha1.PhaseStopped, "ScaledToZero", "HorizontalPodAutoscaler/autoscaled does not scale up from a 0 that it did not set. "+
+	isAtZero(t, namespace, v1beta1.PhaseStopped, "ScaledToZero", "HorizontalPodAutoscaler/autoscaled does not scale up from a 0 that it did not set. "+
 		"To start the server, run: kubectl -n "+namespace+" scale statefulset autoscaled --replicas=1")
 	stays(t, namespace, metrics)
 	kubectl(t, namespace, "scale", "statefulset/"+server, "--replicas=1") // the command in the message
@@ -76,11 +76,11 @@ func TestAnAutoscalerScalesToZeroAndBack(t *testing.T) {
 }
 
 // isAtZero waits until the MCPServer is Ready without pods, with the given phase, reason and message.
-func isAtZero(t *testing.T, namespace string, phase v1alpha1.Phase, reason, message string) {
+func isAtZero(t *testing.T, namespace string, phase v1beta1.Phase, reason, message string) {
 	t.Helper()
 	eventually(t, "0 pods, "+reason, func() (string, bool) {
-		mcp := get(t, namespace, &v1alpha1.MCPServer{})
-		ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+		mcp := get(t, namespace, &v1beta1.MCPServer{})
+		ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionReady)
 		state, _ := scaleIs(t, namespace, 0)
 		return fmt.Sprintf("%s, %s, %v, %s", mcp.Status.Phase, mcp.Status.Ready, ready, state),
 			mcp.Status.Ready == "0/0" && mcp.Status.Phase == phase && ready != nil && ready.Status == metav1.ConditionTrue &&

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
 )
@@ -165,7 +165,7 @@ func countWrites(requests []cluster.Request) int {
 func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
 	var listing time.Duration
 	for _, list := range []client.ObjectList{
-		&v1alpha1.MCPServerList{}, &appsv1.StatefulSetList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{},
+		&v1beta1.MCPServerList{}, &appsv1.StatefulSetList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{},
 		&networkingv1.NetworkPolicyList{}, &policyv1.PodDisruptionBudgetList{}, &corev1.PodList{},
 		&autoscalingv2.HorizontalPodAutoscalerList{},
 	} {

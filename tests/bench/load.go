@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -46,14 +46,14 @@ func parallel(ctx context.Context, workers, n int, do func(ctx context.Context, 
 }
 
 // server returns the i-th MCPServer: a typical spec that results in five children.
-func server(i int) *v1alpha1.MCPServer {
-	return &v1alpha1.MCPServer{
+func server(i int) *v1beta1.MCPServer {
+	return &v1beta1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: fmt.Sprintf("bench-%d", i%namespaces), Name: fmt.Sprintf("server-%05d", i),
 			Labels: map[string]string{"team": "bench"},
 		},
-		Spec: v1alpha1.MCPServerSpec{
-			Image: "registry.example/mcp/time:1.0", Transport: v1alpha1.TransportStreamableHTTP,
+		Spec: v1beta1.MCPServerSpec{
+			Image: "registry.example/mcp/time:1.0", Transport: v1beta1.TransportStreamableHTTP,
 			Args: []string{"--verbose"},
 			Env:  []corev1.EnvVar{{Name: "LOG_LEVEL", Value: "info"}, {Name: "REGION", Value: "north"}},
 			Resources: &corev1.ResourceRequirements{
@@ -93,13 +93,13 @@ func edit(ctx context.Context, c *cluster.Cluster, i, value int) error {
 func waitReady(ctx context.Context, c *cluster.Cluster, n int) error {
 	var last int
 	err := wait.PollUntilContextTimeout(ctx, 5*time.Second, most, true, func(ctx context.Context) (bool, error) {
-		var servers v1alpha1.MCPServerList
+		var servers v1beta1.MCPServerList
 		if err := c.Client.List(ctx, &servers); err != nil {
 			return false, err
 		}
 		last = 0
 		for i := range servers.Items {
-			if apimeta.IsStatusConditionTrue(servers.Items[i].Status.Conditions, v1alpha1.ConditionReady) {
+			if apimeta.IsStatusConditionTrue(servers.Items[i].Status.Conditions, v1beta1.ConditionReady) {
 				last++
 			}
 		}

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -139,7 +139,7 @@ func isChildWrite(r cluster.Request) bool {
 
 // writeRaw applies the children of all MCPServers with the apply configurations that the operator would use.
 func writeRaw(ctx context.Context, c *cluster.Cluster, workers int) error {
-	var servers v1alpha1.MCPServerList
+	var servers v1beta1.MCPServerList
 	if err := c.Client.List(ctx, &servers); err != nil {
 		return fmt.Errorf("listing the MCPServers: %w", err)
 	}
@@ -159,7 +159,7 @@ func writeRaw(ctx context.Context, c *cluster.Cluster, workers int) error {
 }
 
 // childrenOf builds the children of an MCPServer of the benchmark.
-func childrenOf(server *v1alpha1.MCPServer) ([]runtime.ApplyConfiguration, error) {
+func childrenOf(server *v1beta1.MCPServer) ([]runtime.ApplyConfiguration, error) {
 	fixed, err := applyconfigs.FixedFor(server)
 	if err != nil {
 		return nil, err

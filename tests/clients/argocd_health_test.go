@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // argoHealths installs the health check as described in docs/operations.md, into an argocd-cm that has other settings, and reads it from
@@ -149,7 +149,7 @@ func recordHealth(t *testing.T, namespace string) *healthRecord {
 	t.Helper()
 	healths, record := argoHealths(t), &healthRecord{}
 	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("MCPServerList"))
+	list.SetGroupVersionKind(v1beta1.GroupVersion.WithKind("MCPServerList"))
 	events, err := theCluster.Client.Watch(context.Background(), list, client.InNamespace(namespace))
 	must(t, err)
 	var done sync.WaitGroup

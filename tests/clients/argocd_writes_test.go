@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // declared maps names of MCPServers to their numbers of replicas, in order and without duplicates.
@@ -37,12 +37,12 @@ type declarations struct {
 func recordDeclarations(t *testing.T, namespace string) *declarations {
 	t.Helper()
 	d := &declarations{namespace: namespace, declared: declared{}, versions: map[string]string{}}
-	events, err := theCluster.Client.Watch(context.Background(), &v1alpha1.MCPServerList{}, client.InNamespace(namespace))
+	events, err := theCluster.Client.Watch(context.Background(), &v1beta1.MCPServerList{}, client.InNamespace(namespace))
 	must(t, err)
 	var done sync.WaitGroup
 	done.Go(func() {
 		for event := range events.ResultChan() {
-			if server, isServer := event.Object.(*v1alpha1.MCPServer); isServer {
+			if server, isServer := event.Object.(*v1beta1.MCPServer); isServer {
 				d.see(server)
 			}
 		}
@@ -51,7 +51,7 @@ func recordDeclarations(t *testing.T, namespace string) *declarations {
 	return d
 }
 
-func (d *declarations) see(server *v1alpha1.MCPServer) {
+func (d *declarations) see(server *v1beta1.MCPServer) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.versions[server.Name] = server.ResourceVersion
@@ -64,11 +64,11 @@ func (d *declarations) see(server *v1alpha1.MCPServer) {
 func (d *declarations) except(t *testing.T, allowed declared) []string {
 	t.Helper()
 	eventually(t, "the watch to have seen the current state of every MCPServer", func() (string, bool) {
-		var servers v1alpha1.MCPServerList
+		var servers v1beta1.MCPServerList
 		must(t, theCluster.Client.List(t.Context(), &servers, client.InNamespace(d.namespace)))
 		d.mutex.Lock()
 		defer d.mutex.Unlock()
-		return fmt.Sprint(d.versions), !slices.ContainsFunc(servers.Items, func(server v1alpha1.MCPServer) bool {
+		return fmt.Sprint(d.versions), !slices.ContainsFunc(servers.Items, func(server v1beta1.MCPServer) bool {
 			return d.versions[server.Name] != server.ResourceVersion
 		})
 	})
@@ -132,7 +132,7 @@ func TestAWriteOfAScaleByArgoCDShows(t *testing.T) {
 
 	set := &appsv1.StatefulSet{}
 	set.Namespace, set.Name = namespace, "web"
-	server := &v1alpha1.MCPServer{}
+	server := &v1beta1.MCPServer{}
 	server.Namespace, server.Name = namespace, "web"
 	for _, row := range []struct {
 		way   string

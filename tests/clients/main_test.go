@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
 )
@@ -97,13 +97,13 @@ func scaleIs(t *testing.T, server client.ObjectKey, n int32) {
 // isAt reports whether the condition of scaleIs is true now.
 func isAt(t *testing.T, server client.ObjectKey, n int32) (state string, is bool) {
 	t.Helper()
-	set, mcp := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
+	set, mcp := &appsv1.StatefulSet{}, &v1beta1.MCPServer{}
 	if err := errors.Join(theCluster.Client.Get(t.Context(), server, set), theCluster.Client.Get(t.Context(), server, mcp)); err != nil {
 		return err.Error(), false
 	}
 	return fmt.Sprintf("%d replicas, %s, %v", *set.Spec.Replicas, mcp.Status.Ready, mcp.Status.Conditions),
 		*set.Spec.Replicas == n && mcp.Status.Ready == fmt.Sprintf("%d/%d", n, n) &&
-			apimeta.IsStatusConditionTrue(mcp.Status.Conditions, v1alpha1.ConditionReady)
+			apimeta.IsStatusConditionTrue(mcp.Status.Conditions, v1beta1.ConditionReady)
 }
 
 // holds fails if the StatefulSet has a scale other than n at any time while do runs. It returns the owners of the scale during that time.
@@ -147,7 +147,7 @@ func leftToOthers(t *testing.T, owners []string) {
 // isManagedBy fails unless the field manager has written the MCPServer with server-side apply, or without it, as given.
 func isManagedBy(t *testing.T, key client.ObjectKey, manager string, serverSide bool) {
 	t.Helper()
-	server := &v1alpha1.MCPServer{}
+	server := &v1beta1.MCPServer{}
 	must(t, theCluster.Client.Get(t.Context(), key, server))
 	var writers []string
 	for _, entry := range server.ManagedFields {
@@ -182,7 +182,7 @@ func together(manifests ...string) string { return strings.Join(manifests, "---\
 
 // mcpServer returns the manifest of an MCPServer. The argument more contains fields of its spec, in YAML's flow style.
 func mcpServer(name, image string, more ...string) string {
-	return fmt.Sprintf(`apiVersion: toolhive.stacklok.dev/v1alpha1
+	return fmt.Sprintf(`apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: %s}
 spec: {%s}

@@ -25,7 +25,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/deploy/image"
 	"mcpserver-operator/tests/controlplane"
 )
@@ -81,7 +81,7 @@ func StartWith(ctx context.Context, options controlplane.Options) (*Cluster, err
 	}
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
-	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	utilruntime.Must(v1beta1.AddToScheme(scheme))
 	c.Client, err = client.NewWithWatch(c.Config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("making a client: %w", err), c.Stop(true))
@@ -243,7 +243,7 @@ func (c *Cluster) Install(ctx context.Context) error {
 
 // count returns the number of MCPServers.
 func (c *Cluster) count(ctx context.Context) (int, error) {
-	var servers v1alpha1.MCPServerList
+	var servers v1beta1.MCPServerList
 	if err := c.Client.List(ctx, &servers); err != nil {
 		return 0, fmt.Errorf("listing the MCPServers: %w", err)
 	}

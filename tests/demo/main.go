@@ -79,17 +79,17 @@ const (
 	nextImage   = "demo.example/server:2"
 	clientImage = "demo.example/client:1"
 
-	undeclared = `apiVersion: toolhive.stacklok.dev/v1alpha1
+	undeclared = `apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "` + serverImage + `", transport: streamable-http}
 `
-	declaredTwo = `apiVersion: toolhive.stacklok.dev/v1alpha1
+	declaredTwo = `apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "` + nextImage + `", transport: streamable-http, replicas: 2}
 `
-	released = `apiVersion: toolhive.stacklok.dev/v1alpha1
+	released = `apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "` + nextImage + `", transport: streamable-http}

@@ -13,7 +13,7 @@ import (
 // value and the reason.
 func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 	mcpServer := func(name, spec string) string {
-		return fmt.Sprintf("apiVersion: toolhive.stacklok.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: %s}\nspec: %s\n", name, spec)
+		return fmt.Sprintf("apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata: {name: %s}\nspec: %s\n", name, spec)
 	}
 	const longest = 50
 	test := feature("an MCPServer")
@@ -21,7 +21,7 @@ func TestBadInputIsRefusedAtAdmission(t *testing.T) {
 		what, manifest string
 		says           []string
 	}{
-		{"without a spec", "apiVersion: toolhive.stacklok.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: web}\n",
+		{"without a spec", "apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata: {name: web}\n",
 			[]string{"spec", "Required value"}},
 		{"without an image", mcpServer("web", `{replicas: 1}`), []string{"spec.image", "Required value"}},
 		{"with an empty image", mcpServer("web", `{image: ""}`), []string{"spec.image", `""`, "at least 1 chars long"}},

@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 var listOptions = metav1.ListOptions{}
@@ -72,7 +72,7 @@ spec: {selector: {app: other}, ports: [{port: 80}]}
 				}))).
 			Assess("the condition contains its name and its owner", all(
 				apply(undeclared),
-				conditionSays(v1alpha1.ConditionStalled, "NotControlled", foreign.kind, foreign.name, "another-team", "Delete it"),
+				conditionSays(v1beta1.ConditionStalled, "NotControlled", foreign.kind, foreign.name, "another-team", "Delete it"),
 				eventSays("NotControlled", foreign.kind, foreign.name, "another-team"))).
 			Assess("forced passes and a restart do not change it", all(
 				passesAreForced(3), operatorRestarts(),
@@ -84,7 +84,7 @@ spec: {selector: {app: other}, ports: [{port: 80}]}
 				}))).
 			Assess("when it is deleted, the operator creates the child", all(
 				kubectl("delete", foreign.kind, foreign.name),
-				scaleIs(1), conditionIsGone(v1alpha1.ConditionStalled), childrenAreThere())).
+				scaleIs(1), conditionIsGone(v1beta1.ConditionStalled), childrenAreThere())).
 			Feature())
 	}
 }
@@ -268,7 +268,7 @@ func childrenOf(server string) []client.Object {
 func annotationIsGone() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		if value, found := statefulSet(ctx, t).Annotations[v1alpha1.DeclaredReplicasAnnotation]; found {
+		if value, found := statefulSet(ctx, t).Annotations[v1beta1.DeclaredReplicasAnnotation]; found {
 			t.Fatalf("the StatefulSet still has the annotation declared-replicas: %s", value)
 		}
 	})

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // users is the path of the user and group ids in a pod.
@@ -59,7 +59,7 @@ func TestAServerOnIPv6(t *testing.T) {
 		Feature())
 	testEnv.Test(t, feature("the IP family of an existing Service").
 		Setup(all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
-			owner := metav1.NewControllerRef(mcpServer(ctx, t), v1alpha1.GroupVersion.WithKind("MCPServer"))
+			owner := metav1.NewControllerRef(mcpServer(ctx, t), v1beta1.GroupVersion.WithKind("MCPServer"))
 			must(t, theCluster.Client.Create(ctx, &corev1.Service{
 				ObjectMeta: metav1.ObjectMeta{
 					Namespace: in(ctx), Name: applyconfigs.ClientServiceName(server), OwnerReferences: []metav1.OwnerReference{*owner},

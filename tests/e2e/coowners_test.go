@@ -12,13 +12,13 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
 // full is an MCPServer with every child.
 const full = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec:
@@ -225,7 +225,7 @@ func fightShows(words []string, command ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		eventually(ctx, t, "the condition FieldConflict", func(ctx context.Context) (string, bool) {
 			kubectl(command...)(ctx, t, nil)
-			condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1alpha1.ConditionFieldConflict)
+			condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1beta1.ConditionFieldConflict)
 			return fmt.Sprint(condition), condition != nil && condition.Reason == "FieldFight" && containsAll(condition.Message, words)
 		})
 	})
@@ -244,7 +244,7 @@ func TestAFightOverAField(t *testing.T) {
 		Assess("a change of the MCPServer is applied without waiting", holds(2,
 			apply(strings.Replace(undeclared, "server:1", "server:2", 1)),
 			eventuallyPrints("registry.example/server:2", "statefulset/web", ".spec.template.spec.containers[0].image"),
-			conditionIsGone(v1alpha1.ConditionFieldConflict))).
+			conditionIsGone(v1beta1.ConditionFieldConflict))).
 		Feature())
 }
 
@@ -259,7 +259,7 @@ func TestAFightWithWhoRemovesAField(t *testing.T) {
 		Assess("a change of the MCPServer is applied without waiting, and a new variable is not reported as removed", holds(2,
 			apply(strings.Replace(undeclared, `:1"`, `:1", env: [{name: NEW, value: a}]`, 1)),
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST NEW", "statefulset/web", ".spec.template.spec.containers[0].env[*].name"),
-			conditionIsGone(v1alpha1.ConditionFieldConflict), scaleIs(2), passesAreForced(2), noEventSays("NEW"))).
+			conditionIsGone(v1beta1.ConditionFieldConflict), scaleIs(2), passesAreForced(2), noEventSays("NEW"))).
 		Feature())
 }
 
@@ -279,7 +279,7 @@ func TestWhatTheSchemaDoesNotAllow(t *testing.T) {
 func TestTwoAppliersOfOneMCPServer(t *testing.T) {
 	part := func(team string, rest string) string {
 		return fmt.Sprintf(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web, labels: {team-%[1]s: "yes"}}
 spec:
@@ -303,7 +303,7 @@ spec:
 			eventuallyHas([]string{"team-a", "team-b"}, "statefulset/web", volumes),
 			eventuallyHas([]string{"team-a", "team-b"}, "mcpserver/web", labels))).
 		Assess("a field that one manager drops is removed, and nothing else", all(
-			applyAs("team-b", "{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, metadata: {name: web}}"),
+			applyAs("team-b", "{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, metadata: {name: web}}"),
 			eventuallyPrints("team-a", "statefulset/web", volumes),
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST TEAM_a SECRET_a TEMPLATE_a", "statefulset/web", variables),
 			eventuallyHas([]string{"team-a"}, "mcpserver/web", labels))).

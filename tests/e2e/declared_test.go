@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestRemovedDeclarationLeavesThePodsAlone verifies that removing replicas from an MCPServer is a release, not a reset to 1.
@@ -64,12 +64,12 @@ func TestYield(t *testing.T) {
 		Assess("the scale survives edits and a restart", holds(5, everythingThatMustNotMoveTheScale(), scaleIs(5))).
 		Assess("the condition names the owner, the value and the remedies", all(
 			operatorDoesNotOwnTheScale(),
-			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded",
+			conditionSays(v1beta1.ConditionScaleConflict, "ScaleYielded",
 				"declares 3", `"kubectl"`, "to 5", "change spec.replicas", "Force", "remove spec.replicas"),
 			eventSays("ScaleYielded", `"kubectl"`, "declares 3", "to 5"),
 			printed([]string{"5/5", "kubectl"}, "get", "mcpservers"))).
 		Assess("a changed declaration counts", all(apply(declared(4)), scaleIs(4), operatorOwnsTheScale(),
-			conditionIsGone(v1alpha1.ConditionScaleConflict),
+			conditionIsGone(v1beta1.ConditionScaleConflict),
 			eventSays("ScaleDeclared", "declares 4", "from 5", `"kubectl"`))).
 		Feature())
 }
@@ -77,7 +77,7 @@ func TestYield(t *testing.T) {
 // TestForce covers the Force policy: the operator restores the declared number and names the manager that changed it.
 func TestForce(t *testing.T) {
 	testEnv.Test(t, feature("declared 3 with Force, then kubectl scale to 5").
-		Assess("as declared", all(apply(declaredWith(3, v1alpha1.ReplicasConflictForce)), scaleIs(3))).
+		Assess("as declared", all(apply(declaredWith(3, v1beta1.ReplicasConflictForce)), scaleIs(3))).
 		Assess("the operator restores the scale", all(
 			kubectl("scale", "statefulset", server, "--replicas=5"),
 			eventSays("ScaleTakenBack", `"kubectl"`, "to 5", "declared 3", "Yield"),
@@ -90,7 +90,7 @@ func TestPolicyChange(t *testing.T) {
 	testEnv.Test(t, feature("declared 3 with Yield, scaled to 5, then Force, then Yield").
 		Assess("yielded", all(apply(declared(3)), scaleIs(3),
 			kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
-		Assess("Force restores the scale", all(apply(declaredWith(3, v1alpha1.ReplicasConflictForce)), scaleIs(3), operatorOwnsTheScale())).
+		Assess("Force restores the scale", all(apply(declaredWith(3, v1beta1.ReplicasConflictForce)), scaleIs(3), operatorOwnsTheScale())).
 		Assess("Yield changes nothing", holds(3, apply(declared(3)), passesAreForced(3), scaleIs(3))).
 		Assess("Yield does not change the owner", operatorOwnsTheScale()).
 		Feature())

@@ -14,7 +14,7 @@ import (
 // managers stay.
 func TestWhatTheMCPServerDropsGoes(t *testing.T) {
 	const everythingToDrop = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec:
@@ -29,7 +29,7 @@ spec:
   podTemplateSpec: {spec: {nodeSelector: {kubernetes.io/os: linux}, priorityClassName: system-cluster-critical}}
 `
 	const dropped = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec:
@@ -98,7 +98,7 @@ spec: {podSelector: {matchLabels: {app: other}}}
 			}))).
 		Assess("are not modified", all(
 			apply(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", podDisruptionBudget: {disabled: true}}

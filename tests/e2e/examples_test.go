@@ -9,7 +9,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestExamples verifies that every example is accepted and gets pods in a namespace that enforces the restricted Pod Security Standard.
@@ -29,12 +29,12 @@ func TestExamples(t *testing.T) {
 		testEnv.Test(t, feature(filepath.Base(file)).
 			Assess("is accepted and works", all(apply(string(content)), step(func(ctx context.Context, t *testing.T) {
 				eventually(ctx, t, "Ready "+wanted, func(ctx context.Context) (string, bool) {
-					var list v1alpha1.MCPServerList
+					var list v1beta1.MCPServerList
 					must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx))))
 					if len(list.Items) != 1 {
 						return "no MCPServer", false
 					}
-					ready := apimeta.FindStatusCondition(list.Items[0].Status.Conditions, v1alpha1.ConditionReady)
+					ready := apimeta.FindStatusCondition(list.Items[0].Status.Conditions, v1beta1.ConditionReady)
 					if ready == nil {
 						return "no condition", false
 					}

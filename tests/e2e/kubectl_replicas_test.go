@@ -8,7 +8,7 @@ import (
 
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestApplyByASecondManager verifies that a second field manager meets a conflict, and that nothing changes until it forces the apply.
@@ -25,12 +25,12 @@ func TestApplyByASecondManager(t *testing.T) {
 			passesAreForced(1), scaleIsOwnedBy("mcpserver-operator/Apply"))).
 		Assess("the apply forces the conflict and scales", scaleGoes([]int32{2, 3},
 			applyForcedAs("team-c", threeReplicas), scaleIs(3), scaleIsOwnedBy("team-c/Apply"), ownerIs("team-c"), passesAreForced(2),
-			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", `"team-c"`, "declares 2", "to 3"))).
+			conditionSays(v1beta1.ConditionScaleConflict, "ScaleYielded", `"team-c"`, "declares 2", "to 3"))).
 		Assess("without a field manager, the owner is kubectl", scaleGoes([]int32{3, 4},
 			kubectlOf(strings.ReplaceAll(threeReplicas, "3", "4"), "apply", "--server-side", "--force-conflicts", "-f", "-"),
 			scaleIs(4), scaleIsOwnedBy("kubectl/Apply"), ownerIs("kubectl"))).
 		Assess("with the policy Force, the operator restores the scale", all(
-			applyForcedAs("team-b", declaredWith(2, v1alpha1.ReplicasConflictForce)), scaleIs(2), ownerIs("MCPServer"),
+			applyForcedAs("team-b", declaredWith(2, v1beta1.ReplicasConflictForce)), scaleIs(2), ownerIs("MCPServer"),
 			scaleGoes([]int32{2, 3, 2}, applyForcedAs("team-c", threeReplicas), eventSays("ScaleTakenBack", `"team-c"`), scaleIs(2)))).
 		Feature())
 }
@@ -70,10 +70,10 @@ func TestEdit(t *testing.T) {
 		Assess("of the StatefulSet scales", scaleGoes([]int32{3, 4},
 			edit("statefulset/web", "sed -i 's/^  replicas: 3$/  replicas: 4/'"), scaleIs(4), ownerIs("kubectl-edit"),
 			scaleIsOwnedBy("kubectl-edit/Update"), passesAreForced(1),
-			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", `"kubectl-edit"`, "to 4"))).
+			conditionSays(v1beta1.ConditionScaleConflict, "ScaleYielded", `"kubectl-edit"`, "to 4"))).
 		Assess("removing it from the MCPServer is a release", holds(4,
 			edit("mcpserver/web", "sed -i '/^  replicas: 3$/d'"), passesAreForced(1),
-			conditionIsGone(v1alpha1.ConditionScaleConflict), ownerIs("kubectl-edit"), scaleIs(4))).
+			conditionIsGone(v1beta1.ConditionScaleConflict), ownerIs("kubectl-edit"), scaleIs(4))).
 		Feature())
 }
 
@@ -89,7 +89,7 @@ func edit(object, editor string) features.Func {
 // TestAManifestAfterAnEditOrAPatch verifies that an apply of the original manifest meets a conflict that names the manager of the
 // change.
 func TestAManifestAfterAnEditOrAPatch(t *testing.T) {
-	const using = " using toolhive.stacklok.dev/v1alpha1: .spec.replicas"
+	const using = " using toolhive.stacklok.dev/v1beta1: .spec.replicas"
 	test := feature("a manifest with 2 replicas").Assess("declared", all(applyAs("kubectl", declared(2)), scaleIs(2)))
 	for _, change := range []struct {
 		manager string
@@ -115,7 +115,7 @@ func TestAManifestAfterAnEditOrAPatch(t *testing.T) {
 func TestAManifestBesideAnAutoscalerOfTheMCPServer(t *testing.T) {
 	with := func(replicas string) string {
 		return fmt.Sprintf(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", transport: streamable-http, resources: {requests: {cpu: 100m}}%s}
@@ -129,11 +129,11 @@ spec: {image: "registry.example/server:1", transport: streamable-http, resources
 		Assess("declared 2", all(asUser(with(", replicas: 2")), scaleIs(2), declarationIsOwnedBy("kubectl/Apply"))).
 		Assess("declares", scaleGoes([]int32{2, 3},
 			kubectl("autoscale", "mcpserver/web", "--min=3", "--max=6", "--cpu=80%"), scaleIs(3), declarationIsOwnedBy(autoscaler),
-			ownerIs("MCPServer"), conditionIsGone(v1alpha1.ConditionAutoscalerProblem), conditionIsGone(v1alpha1.ConditionScaleConflict))).
+			ownerIs("MCPServer"), conditionIsGone(v1beta1.ConditionAutoscalerProblem), conditionIsGone(v1beta1.ConditionScaleConflict))).
 		Assess("the manifest with 2 meets a conflict", holds(3,
 			refused(`conflict with "kube-controller-manager" with subresource "scale"`, with(", replicas: 2"), "apply", "--server-side", "-f", "-"),
 			fails(`Apply failed with 1 conflict: conflict with "kube-controller-manager" with subresource "scale" using `+
-				`toolhive.stacklok.dev/v1alpha1: .spec.replicas`, with(", replicas: 2"), "apply", "--server-side", "-f", "-"),
+				`toolhive.stacklok.dev/v1beta1: .spec.replicas`, with(", replicas: 2"), "apply", "--server-side", "-f", "-"),
 			passesAreForced(1))).
 		Assess("without replicas it meets none, and leaves the number alone", holds(3,
 			asUser(with("")), passesAreForced(1), declarationIsOwnedBy(autoscaler), scaleIs(3))).
@@ -145,10 +145,10 @@ spec: {image: "registry.example/server:1", transport: streamable-http, resources
 	testEnv.Test(t, feature("kubectl autoscale mcpserver, which declares no replicas").
 		Assess("cannot read the scale, and the condition says what to do", all(asUser(with("")), scaleIs(1), holds(1,
 			kubectl("autoscale", "mcpserver/web", "--min=3", "--max=6", "--cpu=80%"),
-			conditionSays(v1alpha1.ConditionAutoscalerProblem, "AutoscalerOnUndeclared", "HorizontalPodAutoscaler/web", "set spec.replicas")))).
+			conditionSays(v1beta1.ConditionAutoscalerProblem, "AutoscalerOnUndeclared", "HorizontalPodAutoscaler/web", "set spec.replicas")))).
 		Assess("works after kubectl scale, and Kubernetes records no owner of the field", all(
 			kubectl("scale", "mcpserver/web", "--replicas=2"), scaleIs(3), declarationIsOwnedBy(),
-			conditionIsGone(v1alpha1.ConditionAutoscalerProblem))).
+			conditionIsGone(v1beta1.ConditionAutoscalerProblem))).
 		Assess("a manifest with replicas meets no conflict and declares", scaleGoes([]int32{3, 5},
 			asUser(with(", replicas: 5")), scaleIs(5), declarationIsOwnedBy("kubectl/Apply"))).
 		Feature())
@@ -232,7 +232,7 @@ func TestScaleFromAKnownNumber(t *testing.T) {
 // TestAutoscaleWithoutMetrics: an autoscaler enforces its minimum and maximum before it reads metrics. The cluster has no metrics.
 func TestAutoscaleWithoutMetrics(t *testing.T) {
 	const streaming = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", transport: streamable-http, resources: {requests: {cpu: 100m}}}
@@ -243,7 +243,7 @@ spec: {image: "registry.example/server:1", transport: streamable-http, resources
 		Assess("with a minimum", all(kubectl("delete", "hpa", server), scaleGoes([]int32{2, 3},
 			kubectl("autoscale", "statefulset", server, "--min=3", "--max=6", "--cpu=80%"), scaleIs(3), passesAreForced(1)))).
 		Assess("the autoscaler reports that it has no metrics", eventuallyPrints("False", "hpa/web", `.status.conditions[?(@.type=="ScalingActive")].status`)).
-		Assess("the MCPServer reports no problem", conditionIsGone(v1alpha1.ConditionAutoscalerProblem)).
+		Assess("the MCPServer reports no problem", conditionIsGone(v1beta1.ConditionAutoscalerProblem)).
 		Assess("the autoscaler is the owner, although Kubernetes records none", all(ownerIs("HorizontalPodAutoscaler/web"), scaleIsOwnedBy(),
 			eventSays("ScaleTransferred", "2 to 3"))).
 		Feature())

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestRollout verifies that kubectl rollout works on the StatefulSet. Only rollout undo of a field that the MCPServer declares is
@@ -96,7 +96,7 @@ func TestAnMCPServerDeletedWithoutItsChildren(t *testing.T) {
 			kubectl("delete", "mcpserver", server, "--cascade=orphan"),
 			eventuallyPrints("", "statefulset/web", ".metadata.ownerReferences"), childrenAreThere(), podsAreReady(3), samePods)).
 		Assess("a new MCPServer does not adopt them", holds(3, apply(declared(3)),
-			conditionSays(v1alpha1.ConditionStalled, "NotControlled", `StatefulSet "web"`, "nothing controls it"), passesAreForced(2))).
+			conditionSays(v1beta1.ConditionStalled, "NotControlled", `StatefulSet "web"`, "nothing controls it"), passesAreForced(2))).
 		Assess("after an orphaning deletion, they are recreated", holds(3,
 			kubectl("delete", "--cascade=orphan", "statefulset/web", "service/mcp-web-proxy", "service/mcp-web-headless",
 				"serviceaccount/mcp-web", "poddisruptionbudget/mcp-web"),

@@ -19,7 +19,7 @@ import (
 // guarded returns an MCPServer with the given environment variables, such as token.
 func guarded(env string) string {
 	return fmt.Sprintf(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec:

@@ -9,7 +9,7 @@ import (
 
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // autoscaler returns a HorizontalPodAutoscaler with a fixed number of replicas, independent of metrics.
@@ -28,7 +28,7 @@ spec:
 const (
 	threeReplicas = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web}, spec: {replicas: 3}}"
 	onStatefulSet = "apiVersion: apps/v1, kind: StatefulSet"
-	onMCPServer   = "apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer"
+	onMCPServer   = "apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer"
 )
 
 // TestTheOwnerOfTheScaleHasAName verifies that the status names each manager that scales a declared server.
@@ -42,7 +42,7 @@ func TestTheOwnerOfTheScaleHasAName(t *testing.T) {
 		Assess("kubectl", all(kubectl("scale", "statefulset", server, "--replicas=1"), scaleIs(1), ownerIs("kubectl"))).
 		Assess("HorizontalPodAutoscaler/web", all(
 			apply(autoscaler("web", onStatefulSet, 4)), scaleIs(4), ownerIs("HorizontalPodAutoscaler/web"),
-			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleYielded", "HorizontalPodAutoscaler/web", "to 4"),
+			conditionSays(v1beta1.ConditionScaleConflict, "ScaleYielded", "HorizontalPodAutoscaler/web", "to 4"),
 			printed([]string{"HorizontalPodAutoscaler/web"}, "get", "mcpservers"),
 			kubectl("delete", "hpa", "web"))).
 		Assess("ScaledObject/mcp, if KEDA created the autoscaler", all(
@@ -71,11 +71,11 @@ func TestAnUnrecordedWriteIsReportedAsWhatItIs(t *testing.T) {
 // TestAFightEnds verifies that the operator backs off, instead of making pods flap forever, when an autoscaler works against Force.
 func TestAFightEnds(t *testing.T) {
 	testEnv.Test(t, feature("declared 2 with Force, and an autoscaler that wants 4").
-		Assess("declared", all(apply(declaredWith(2, v1alpha1.ReplicasConflictForce)), scaleIs(2))).
+		Assess("declared", all(apply(declaredWith(2, v1beta1.ReplicasConflictForce)), scaleIs(2))).
 		Assess("the operator restores the scale three times", all(
 			apply(autoscaler("web", onStatefulSet, 4)), takeBacksAre(3))).
 		Assess("the operator backs off and names the autoscaler and the remedy", all(
-			conditionSays(v1alpha1.ConditionScaleConflict, "ScaleFight",
+			conditionSays(v1beta1.ConditionScaleConflict, "ScaleFight",
 				"HorizontalPodAutoscaler/web", "declares 2", `Delete HorizontalPodAutoscaler "web"`, "Yield"),
 			eventSays("ScaleFight", "HorizontalPodAutoscaler/web"))).
 		// The first delay is 10 s. The autoscaler takes up to 2 s of it.
@@ -88,11 +88,11 @@ func TestAFightEnds(t *testing.T) {
 // TestAutoscalerProblems verifies that a condition reports each problem of an autoscaler with the fix, and disappears after the fix.
 func TestAutoscalerProblems(t *testing.T) {
 	problem := func(reason string, words ...string) features.Func {
-		return all(conditionSays(v1alpha1.ConditionAutoscalerProblem, reason, words...), eventSays(reason, words...))
+		return all(conditionSays(v1beta1.ConditionAutoscalerProblem, reason, words...), eventSays(reason, words...))
 	}
-	gone := conditionIsGone(v1alpha1.ConditionAutoscalerProblem)
+	gone := conditionIsGone(v1beta1.ConditionAutoscalerProblem)
 	streaming := `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", transport: streamable-http%s}
@@ -163,9 +163,9 @@ func TestTheRecordIsNotForUsers(t *testing.T) {
 		Assess("yielded", all(apply(declared(3)), scaleIs(3),
 			kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5))).
 		Assess("the scale stays when the annotation is removed", holds(5,
-			kubectl("annotate", "statefulset", server, v1alpha1.DeclaredReplicasAnnotation+"-"), passesAreForced(3), scaleIs(5))).
+			kubectl("annotate", "statefulset", server, v1beta1.DeclaredReplicasAnnotation+"-"), passesAreForced(3), scaleIs(5))).
 		Assess("the scale stays when the annotation is edited", holds(5,
-			kubectl("annotate", "statefulset", server, "--overwrite", v1alpha1.DeclaredReplicasAnnotation+"=7"),
+			kubectl("annotate", "statefulset", server, "--overwrite", v1beta1.DeclaredReplicasAnnotation+"=7"),
 			passesAreForced(3), scaleIs(5))).
 		Assess("the operator restores the annotation", printed([]string{"3"}, "get", "statefulset", server,
 			"-o", `jsonpath={.metadata.annotations.toolhive\.stacklok\.dev/declared-replicas}`)).

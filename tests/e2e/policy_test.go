@@ -63,7 +63,7 @@ func TestThePolicyForTenants(t *testing.T) {
 }
 
 func mcpServerWith(spec string) string {
-	return fmt.Sprintf("{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, metadata: {name: web}, spec: %s}", spec)
+	return fmt.Sprintf("{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, metadata: {name: web}, spec: %s}", spec)
 }
 
 // tenantPolicy applies the policy to the namespace of the test, and waits until it is in force. The policy is deleted when the test ends.

@@ -16,7 +16,7 @@ import (
 // everything has every field except replicas. Some values are ones that the API server stores in a different form: a CPU quantity, a
 // field reference without its version, an empty value.
 const everything = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec:

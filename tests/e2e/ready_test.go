@@ -19,14 +19,14 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestReadyTellsTheTruth verifies the status that kstatus computes from the conditions. Flux, kpt and others use kstatus. It also
 // verifies that the message names the pod and the reason.
 func TestReadyTellsTheTruth(t *testing.T) {
 	const noSuchNode = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec:
@@ -40,7 +40,7 @@ spec:
 		Assess("a pod that crashes repeatedly", all(
 			podWaits("web-1", "CrashLoopBackOff", "back-off 5m0s restarting failed container"),
 			unready("1 of 2 pods are ready", "web-1", "CrashLoopBackOff", `container "mcp"`, "back-off"), kstatusIs(status.InProgressStatus),
-			phaseIs(v1alpha1.PhasePending))).
+			phaseIs(v1beta1.PhasePending))).
 		Assess("the pod is replaced", all(kubectl("delete", "pod", "web-1"), scaleIs(2), kstatusIs(status.CurrentStatus))).
 		Assess("an image that cannot be pulled", all(
 			podWaits("web-0", "ImagePullBackOff", "Back-off pulling image"),
@@ -50,13 +50,13 @@ spec:
 			apply(noSuchNode),
 			unready("pods", "web-1", "Unschedulable"), kstatusIs(status.InProgressStatus))).
 		Assess("a corrected template finishes the rollout", all(apply(declared(2)), scaleIs(2), kstatusIs(status.CurrentStatus))).
-		Assess("an MCPServer that is stopped is Ready", all(apply(declared(0)), scaleIs(0), kstatusIs(status.CurrentStatus), phaseIs(v1alpha1.PhaseStopped))).
+		Assess("an MCPServer that is stopped is Ready", all(apply(declared(0)), scaleIs(0), kstatusIs(status.CurrentStatus), phaseIs(v1beta1.PhaseStopped))).
 		Feature())
 	testEnv.Test(t, feature("a stalled MCPServer").
 		Assess("has failed", all(
 			applyAs("another-team", "{apiVersion: v1, kind: Service, metadata: {name: mcp-web-proxy}, spec: {ports: [{port: 80}]}}"),
-			apply(undeclared), conditionSays(v1alpha1.ConditionStalled, "NotControlled"),
-			kstatusIs(status.FailedStatus), phaseIs(v1alpha1.PhaseFailed))).
+			apply(undeclared), conditionSays(v1beta1.ConditionStalled, "NotControlled"),
+			kstatusIs(status.FailedStatus), phaseIs(v1beta1.PhaseFailed))).
 		Feature())
 }
 
@@ -96,7 +96,7 @@ func readyOnlyWithAllPods(steps ...features.Func) features.Func {
 		t.Helper()
 		until, cancel := context.WithTimeout(ctx, watchTimeout)
 		defer cancel()
-		setWatch, mcpWatch := watchFromNow(until, t, &appsv1.StatefulSetList{}), watchFromNow(until, t, &v1alpha1.MCPServerList{})
+		setWatch, mcpWatch := watchFromNow(until, t, &appsv1.StatefulSetList{}), watchFromNow(until, t, &v1beta1.MCPServerList{})
 		defer setWatch.Stop()
 		defer mcpWatch.Stop()
 		sets, last := []*appsv1.StatefulSet{statefulSet(ctx, t)}, mcpServer(ctx, t)
@@ -156,7 +156,7 @@ func unready(words ...string) features.Func {
 		t.Helper()
 		eventually(ctx, t, fmt.Sprintf("Ready False with %q", words), func(ctx context.Context) (string, bool) {
 			mcp := mcpServer(ctx, t)
-			condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+			condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionReady)
 			return fmt.Sprint(condition), condition != nil && condition.Status == "False" &&
 				condition.ObservedGeneration == mcp.Generation && containsAll(condition.Reason+": "+condition.Message, words)
 		})
@@ -190,7 +190,7 @@ func kstatusIs(want status.Status) features.Func {
 		t.Helper()
 		eventually(ctx, t, "kstatus "+string(want), func(ctx context.Context) (string, bool) {
 			mcp := mcpServer(ctx, t)
-			mcp.GetObjectKind().SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("MCPServer"))
+			mcp.GetObjectKind().SetGroupVersionKind(v1beta1.GroupVersion.WithKind("MCPServer"))
 			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(mcp)
 			must(t, err)
 			result, err := status.Compute(&unstructured.Unstructured{Object: content})
@@ -201,7 +201,7 @@ func kstatusIs(want status.Status) features.Func {
 }
 
 // phaseIs waits until the MCPServer has the given phase.
-func phaseIs(want v1alpha1.Phase) features.Func {
+func phaseIs(want v1beta1.Phase) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		eventually(ctx, t, "phase "+string(want), func(ctx context.Context) (string, bool) {

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -22,7 +22,7 @@ import (
 // tests/node for the reasons that a kubelet reports.
 func TestPodsThatCannotBeCreatedAreNamed(t *testing.T) {
 	const absentAccount = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", serviceAccount: absent}
@@ -188,7 +188,7 @@ func neverMoreThanAskedFor(steps ...features.Func) features.Func {
 		t.Helper()
 		until, cancel := context.WithTimeout(ctx, watchTimeout)
 		defer cancel()
-		watch := watchFromNow(until, t, &v1alpha1.MCPServerList{})
+		watch := watchFromNow(until, t, &v1beta1.MCPServerList{})
 		defer watch.Stop()
 		ctx = all(steps...)(ctx, t, config)
 		for _, mcp := range versionsUntil(t, watch, mcpServer(ctx, t)) {
@@ -220,7 +220,7 @@ func TestAKillForMemoryIsToldAfterwards(t *testing.T) {
 		Assess("the message reports the kill, and Ready is True", step(func(ctx context.Context, t *testing.T) {
 			eventually(ctx, t, "Ready True with the kill", func(ctx context.Context) (string, bool) {
 				mcp := mcpServer(ctx, t)
-				condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+				condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionReady)
 				return fmt.Sprint(condition), ready(mcp) && condition.Reason == "PodsReady" &&
 					strings.HasPrefix(condition.Message, `1 of 1 pods are ready; pod web-0: container "mcp" was killed at `)
 			})

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAChangeThatNeedsARecreate verifies that the condition contains the fields and the command, that other changes are still applied,
@@ -22,7 +22,7 @@ import (
 func TestAChangeThatNeedsARecreate(t *testing.T) {
 	withClaim := func(ctx context.Context, image, size string) string {
 		return fmt.Sprintf(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec:
@@ -51,18 +51,18 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 		})).
 		Assess("a change is Stalled, with the field and the command", all(
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:1", "2Gi") }),
-			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired", "spec.volumeClaimTemplates", "data", "--cascade=orphan", "undo the change"),
+			conditionSays(v1beta1.ConditionStalled, "RecreateRequired", "spec.volumeClaimTemplates", "data", "--cascade=orphan", "undo the change"),
 			eventSays("RecreateRequired", "volumeClaimTemplates"))).
 		Assess("the command is lossless", holds(3,
 			step(func(ctx context.Context, t *testing.T) {
-				condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1alpha1.ConditionStalled)
+				condition := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1beta1.ConditionStalled)
 				command := regexp.MustCompile(`kubectl (.*--cascade=orphan)`).FindStringSubmatch(condition.Message)
 				if command == nil {
 					t.Fatalf("no command in %q", condition.Message)
 				}
 				clusterKubectl(strings.Fields(command[1])...)(ctx, t, nil)
 			}),
-			childrenAreThere(), conditionIsGone(v1alpha1.ConditionStalled), scaleIs(3),
+			childrenAreThere(), conditionIsGone(v1beta1.ConditionStalled), scaleIs(3),
 			eventuallyPrints("2Gi", "statefulset/web", ".spec.volumeClaimTemplates[*].spec.resources.requests.storage"),
 			step(func(ctx context.Context, t *testing.T) {
 				if after := podUIDs(ctx, t); !slices.Equal(after, pods) {
@@ -74,7 +74,7 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 			}))).
 		Assess("other changes are still applied", all(
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:2", "3Gi") }),
-			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired"), imageRuns("registry.example/server:2"))).
+			conditionSays(v1beta1.ConditionStalled, "RecreateRequired"), imageRuns("registry.example/server:2"))).
 		Assess("an additional claim with a mount requires a recreate as well", all(
 			applyWith(func(ctx context.Context) string {
 				return strings.NewReplacer(
@@ -82,10 +82,10 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 					"volumeMounts: [", "volumeMounts: [{name: more, mountPath: /more}, ",
 				).Replace(withClaim(ctx, "registry.example/server:2", "2Gi"))
 			}),
-			conditionSays(v1alpha1.ConditionStalled, "RecreateRequired", "(more)", "--cascade=orphan", "delete the pods one after the other"))).
+			conditionSays(v1beta1.ConditionStalled, "RecreateRequired", "(more)", "--cascade=orphan", "delete the pods one after the other"))).
 		Assess("undoing the change ends the condition", all(
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:2", "2Gi") }),
-			conditionIsGone(v1alpha1.ConditionStalled), scaleIs(3))).
+			conditionIsGone(v1beta1.ConditionStalled), scaleIs(3))).
 		Assess("the volumes are deleted", step(func(ctx context.Context, t *testing.T) {
 			for i := range 4 {
 				must(t, theCluster.Client.Delete(ctx, &corev1.PersistentVolume{ObjectMeta: named(fmt.Sprintf("%s-%d", in(ctx), i))}))
@@ -103,19 +103,19 @@ func TestASpecThatTheAPIServerRefuses(t *testing.T) {
 			step(func(ctx context.Context, t *testing.T) { before = podUIDs(ctx, t) }))).
 		Assess("Stalled names the field", all(
 			apply(withTemplate("{spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}")),
-			conditionSays(v1alpha1.ConditionStalled, "Rejected", "spec.template.spec.containers[0].volumeMounts[0].name", "missing"),
+			conditionSays(v1beta1.ConditionStalled, "Rejected", "spec.template.spec.containers[0].volumeMounts[0].name", "missing"),
 			eventSays("Rejected", "volumeMounts[0].name", "missing"))).
 		Assess("the ServiceAccount that the spec drops is not deleted", all(
 			apply(strings.Replace(withTemplate("{spec: {containers: [{name: mcp, volumeMounts: [{name: missing, mountPath: /data}]}]}}"),
 				"image:", "serviceAccount: default, image:", 1)),
-			conditionSays(v1alpha1.ConditionStalled, "Rejected", "missing"), passesAreForced(2),
+			conditionSays(v1beta1.ConditionStalled, "Rejected", "missing"), passesAreForced(2),
 			eventuallyPrints("mcp-web", "serviceaccount/mcp-web", ".metadata.name"))).
 		Assess("the running pods are not affected", step(func(ctx context.Context, t *testing.T) {
 			if after := podUIDs(ctx, t); !slices.Equal(after, before) {
 				t.Fatalf("the pods were %v and are %v", before, after)
 			}
 		})).
-		Assess("a corrected spec is applied", all(apply(undeclared), conditionIsGone(v1alpha1.ConditionStalled), scaleIs(1))).
+		Assess("a corrected spec is applied", all(apply(undeclared), conditionIsGone(v1beta1.ConditionStalled), scaleIs(1))).
 		Feature())
 }
 

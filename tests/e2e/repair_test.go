@@ -57,7 +57,7 @@ func TestABrokenRolloutIsRepairedByFixingTheImage(t *testing.T) {
 // held returns a manifest with three pods that wait to be let go. The argument more is appended to its spec.
 func held(image, more string) string {
 	return fmt.Sprintf(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec:

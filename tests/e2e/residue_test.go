@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestWhatOthersHaveAppliedTooIsNamedWhenItIsDropped: a field that the MCPServer drops stays if another manager owns it too. This
@@ -19,10 +19,10 @@ func TestWhatOthersHaveAppliedTooIsNamedWhenItIsDropped(t *testing.T) {
 	testEnv.Test(t, feature("a co-owner").
 		Setup(all(apply(guarded(token)), scaleIs(3), wholeStatefulSetIsAppliedBy("backup"))).
 		Assess("the dropped field stays, and a condition names the manager", all(apply(guarded("")), passesAreForced(1),
-			conditionSays(v1alpha1.ConditionFieldConflict, "FieldKept", `env[name="TOKEN"]`, `StatefulSet "web"`, `"backup"`),
+			conditionSays(v1beta1.ConditionFieldConflict, "FieldKept", `env[name="TOKEN"]`, `StatefulSet "web"`, `"backup"`),
 			eventSays("FieldKept", "TOKEN", "backup"), eventuallyPrints("TOKEN", "statefulset/web", env))).
 		Assess("the field is removed when the manager gives it up", all(applyForcedAs("backup", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, labels: {kept: by-backup}}}`),
-			eventuallyPrints("", "statefulset/web", env), passesAreForced(1), conditionIsGone(v1alpha1.ConditionFieldConflict), scaleIs(3))).
+			eventuallyPrints("", "statefulset/web", env), passesAreForced(1), conditionIsGone(v1beta1.ConditionFieldConflict), scaleIs(3))).
 		Feature())
 }
 

@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"testing"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // strategy returns an MCPServer with an image and an update strategy.
 func strategy(image, update string) string {
 	return fmt.Sprintf(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: %q, updateStrategy: %s}
@@ -29,7 +29,7 @@ func TestTheUpdateStrategyCanBeChangedWhileItRuns(t *testing.T) {
 		Setup(all(apply(strategy(first, "{}")), scaleIs(1), eventuallyPrints("RollingUpdate", "statefulset/web", kind))).
 		Assess("to OnDelete, with another image", all(apply(strategy(second, "{type: OnDelete}")),
 			eventuallyPrints("OnDelete", "statefulset/web", kind), eventuallyPrints(second, "statefulset/web", image), scaleIs(1),
-			eventuallyPrints(first, "pod/web-0", ".spec.containers[0].image"), conditionIsGone(v1alpha1.ConditionStalled))).
+			eventuallyPrints(first, "pod/web-0", ".spec.containers[0].image"), conditionIsGone(v1beta1.ConditionStalled))).
 		Assess("back to RollingUpdate", all(apply(strategy(second, "{type: RollingUpdate}")),
 			eventuallyPrints("RollingUpdate", "statefulset/web", kind), imageIs(second))).
 		Assess("to a partition, with another image", all(apply(strategy(third, "{rollingUpdate: {partition: 1}}")),
@@ -46,9 +46,9 @@ func TestARecordOfADeclarationThatThereIsNotIsPutRight(t *testing.T) {
 	testEnv.Test(t, feature("a declared-replicas annotation of another manager").
 		Setup(all(apply(undeclared), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs(3))).
 		Assess("is removed, and the scale stays", holds(3,
-			kubectl("annotate", "statefulset", "web", v1alpha1.DeclaredReplicasAnnotation+"=7"),
+			kubectl("annotate", "statefulset", "web", v1beta1.DeclaredReplicasAnnotation+"=7"),
 			eventuallyPrints("", "statefulset/web", `.metadata.annotations.toolhive\.stacklok\.dev/declared-replicas`),
-			eventSays("FieldTakenBack", "kubectl-annotate", v1alpha1.DeclaredReplicasAnnotation))).
+			eventSays("FieldTakenBack", "kubectl-annotate", v1beta1.DeclaredReplicasAnnotation))).
 		Assess("forced passes write nothing", writesNothing(passesAreForced(2))).
 		Feature())
 }
@@ -64,7 +64,7 @@ func TestAPredecessorThatStillRunsIsAFight(t *testing.T) {
 			Setup(all(apply(undeclared), scaleIs(1), passesAreForced(1))).
 			Assess("the operator restores the field and emits an event", all(meddle, putBack, eventSays("FieldTakenBack", manager, "image"))).
 			Assess("repeated updates are reported as a fight", all(meddle, putBack, meddle, putBack, meddle,
-				conditionSays(v1alpha1.ConditionFieldConflict, "FieldFight", manager, "image"))).
+				conditionSays(v1beta1.ConditionFieldConflict, "FieldFight", manager, "image"))).
 			Feature())
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -25,7 +25,7 @@ func TestASuspendedMCPServerIsLeftAlone(t *testing.T) {
 	testEnv.Test(t, feature("suspended").
 		Setup(all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs(3))).
 		Assess("only the status is written", writesNoChild(all(
-			apply(suspendedWith(next)), conditionSays(v1alpha1.ConditionSuspended, "Suspended", "spec.suspend"),
+			apply(suspendedWith(next)), conditionSays(v1beta1.ConditionSuspended, "Suspended", "spec.suspend"),
 			kubectl("label", "statefulset", "web", "app.kubernetes.io/managed-by=me", "--overwrite"),
 			kubectl("delete", "service", "mcp-web-proxy"),
 			kubectl("scale", "statefulset", "web", "--replicas=2"), podsAreReady(2),
@@ -33,12 +33,12 @@ func TestASuspendedMCPServerIsLeftAlone(t *testing.T) {
 			eventuallyPrints("2", "mcpserver/web", ".status.scale.replicas")))).
 		Assess("after a resume, the children match the spec and the scale stays", holds(2,
 			apply(strings.Replace(suspendedWith(next), "suspend: true", "suspend: false", 1)),
-			conditionIsGone(v1alpha1.ConditionSuspended), imageIs(next), scaleIs(2),
+			conditionIsGone(v1beta1.ConditionSuspended), imageIs(next), scaleIs(2),
 			eventuallyPrints("mcpserver-operator", "statefulset/web", `.metadata.labels.app\.kubernetes\.io/managed-by`),
 			eventuallyPrints("mcp-web-proxy", "service/mcp-web-proxy", ".metadata.name"))).
 		Feature())
 	testEnv.Test(t, feature("suspended from the start").
-		Setup(all(apply(suspendedWith(next)), conditionSays(v1alpha1.ConditionSuspended, "Suspended"))).
+		Setup(all(apply(suspendedWith(next)), conditionSays(v1beta1.ConditionSuspended, "Suspended"))).
 		Assess("nothing is created", all(passesAreForced(2), step(func(ctx context.Context, t *testing.T) {
 			var sets appsv1.StatefulSetList
 			must(t, theCluster.Client.List(ctx, &sets, client.InNamespace(in(ctx))))

@@ -118,7 +118,7 @@ metadata:
   name: web
   labels: {app: web, toolhive: "true", toolhive-name: web}
   annotations: {old: "1"}
-  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
+  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
 spec:
   replicas: 1
   serviceName: web
@@ -138,14 +138,14 @@ apiVersion: v1
 kind: Service
 metadata:
   name: mcp-web-proxy
-  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
+  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
 spec: {selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
 ---
 apiVersion: v1
 kind: Service
 metadata:
   name: mcp-web-headless
-  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
+  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
 spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
 `
 

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAnUpgradeOfTheOperatorRestartsNoPod starts with a StatefulSet of an earlier operator. Its pod template has no FASTMCP_PORT
@@ -31,7 +31,7 @@ func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 			})
 		})
 	}
-	update := kubectl("annotate", "mcpserver", "web", fmt.Sprintf("%s=%d", v1alpha1.UpdatePodTemplateAnnotation, applyconfigs.TemplateRevision))
+	update := kubectl("annotate", "mcpserver", "web", fmt.Sprintf("%s=%d", v1beta1.UpdatePodTemplateAnnotation, applyconfigs.TemplateRevision))
 	old := all(apply(undeclared), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2),
 		withoutOperator(anEarlierOperatorHasApplied()), podsAreReady(2), step(func(ctx context.Context, t *testing.T) {
 			pods = podUIDs(ctx, t)
@@ -49,14 +49,14 @@ func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 			"-p", `{"spec":{"template":{"spec":{"containers":[{"name":"mcp","image":"registry.example/other:1"}]}}}}`), false},
 	} {
 		testEnv.Test(t, feature("an upgrade, and "+name).
-			Setup(all(old, conditionSays(v1alpha1.ConditionUpdateAvailable, "OtherRevision", "revision 0", "FASTMCP_PORT", v1alpha1.UpdatePodTemplateAnnotation))).
+			Setup(all(old, conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "revision 0", "FASTMCP_PORT", v1beta1.UpdatePodTemplateAnnotation))).
 			Assess("restarts pods only for a reason", all(passesAreForced(2), podsAre(true), eventuallyPrints("", "statefulset/web", fastmcp),
 				row.change, passesAreForced(2), podsAre(row.same))).
 			Assess("gets the new pod template only then", func() features.Func {
 				if row.same {
-					return all(eventuallyPrints("", "statefulset/web", fastmcp), conditionSays(v1alpha1.ConditionUpdateAvailable, "OtherRevision"))
+					return all(eventuallyPrints("", "statefulset/web", fastmcp), conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision"))
 				}
-				return all(eventuallyPrints("8080", "statefulset/web", fastmcp), conditionIsGone(v1alpha1.ConditionUpdateAvailable), scaleIs(2))
+				return all(eventuallyPrints("8080", "statefulset/web", fastmcp), conditionIsGone(v1beta1.ConditionUpdateAvailable), scaleIs(2))
 			}()).
 			Feature())
 	}
@@ -69,7 +69,7 @@ func anEarlierOperatorHasApplied() features.Func {
 		t.Helper()
 		owned, err := appsv1ac.ExtractStatefulSet(statefulSet(ctx, t), applyconfigs.FieldManager)
 		must(t, err)
-		delete(owned.Annotations, v1alpha1.PodTemplateAnnotation)
+		delete(owned.Annotations, v1beta1.PodTemplateAnnotation)
 		container := &owned.Spec.Template.Spec.Containers[0]
 		container.Env = slices.DeleteFunc(container.Env, func(variable corev1ac.EnvVarApplyConfiguration) bool { return *variable.Name == "FASTMCP_PORT" })
 		must(t, theCluster.Client.Apply(ctx, owned, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership))

@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/tests/cluster"
 )
@@ -28,17 +28,17 @@ const server = "web"
 
 // undeclared and declared are manifests of the MCPServer of a test.
 const undeclared = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1"}
 `
 
-func declared(replicas int32) string { return declaredWith(replicas, v1alpha1.ReplicasConflictYield) }
+func declared(replicas int32) string { return declaredWith(replicas, v1beta1.ReplicasConflictYield) }
 
-func declaredWith(replicas int32, policy v1alpha1.ReplicasConflictPolicy) string {
+func declaredWith(replicas int32, policy v1beta1.ReplicasConflictPolicy) string {
 	return fmt.Sprintf(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", replicas: %d, replicasConflictPolicy: %s}
@@ -48,7 +48,7 @@ spec: {image: "registry.example/server:1", replicas: %d, replicasConflictPolicy:
 // withTemplate returns a manifest with a podTemplateSpec.
 func withTemplate(template string) string {
 	return fmt.Sprintf(`
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", podTemplateSpec: %s}
@@ -360,9 +360,9 @@ func statefulSet(ctx context.Context, t *testing.T) *appsv1.StatefulSet {
 	return get(ctx, t, server, &appsv1.StatefulSet{})
 }
 
-func mcpServer(ctx context.Context, t *testing.T) *v1alpha1.MCPServer {
+func mcpServer(ctx context.Context, t *testing.T) *v1beta1.MCPServer {
 	t.Helper()
-	return get(ctx, t, server, &v1alpha1.MCPServer{})
+	return get(ctx, t, server, &v1beta1.MCPServer{})
 }
 
 // get reads an object. If the object does not exist, get returns it unchanged.
@@ -380,8 +380,8 @@ func replicas(set *appsv1.StatefulSet) int32 {
 }
 
 // ready reports whether the MCPServer is Ready in its current generation.
-func ready(mcp *v1alpha1.MCPServer) bool {
-	condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+func ready(mcp *v1beta1.MCPServer) bool {
+	condition := apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionReady)
 	return condition != nil && condition.Status == metav1.ConditionTrue && condition.ObservedGeneration == mcp.Generation
 }
 

@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAWebhookThatRewritesAFieldOfOurs verifies that the operator accepts an image that a mutating webhook rewrites, for example for a registry
@@ -42,7 +42,7 @@ func TestAWebhookThatRewritesAFieldOfOurs(t *testing.T) {
 		Assess("the operator restarts, and writes nothing after its first pass", holds(2, operatorRestarts(), passesAreForced(1), writesNothing(passesAreForced(5)))).
 		Assess("there are no more revisions than images", revisionsAre(2)).
 		Assess("no fight is reported", all(
-			conditionIsGone(v1alpha1.ConditionFieldConflict), noEventSays("FieldFight"), noEventSays("FieldTakenBack"))).
+			conditionIsGone(v1beta1.ConditionFieldConflict), noEventSays("FieldFight"), noEventSays("FieldTakenBack"))).
 		Assess("the webhook is removed, and the next edit rolls out the image of the MCPServer", holds(2,
 			noWebhook(), apply(strings.Replace(undeclared, "server:1", "server:3", 1)), imageIs("registry.example/server:3"), scaleIs(2))).
 		Feature())

@@ -304,10 +304,10 @@ func TestImmutableFieldIsInvalid(t *testing.T) {
 func TestScaleOfAnUndeclaredMCPServerCannotBeReadButSet(t *testing.T) {
 	const name = "undeclared"
 	_, err := theCluster.KubectlWithInput(t.Context(),
-		"{apiVersion: toolhive.stacklok.dev/v1alpha1, kind: MCPServer, metadata: {name: undeclared}, spec: {image: a}}", "apply", "-f", "-")
+		"{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, metadata: {name: undeclared}, spec: {image: a}}", "apply", "-f", "-")
 	must(t, err)
 	out, err := theCluster.Kubectl(t.Context(), "get", "--raw",
-		"/apis/toolhive.stacklok.dev/v1alpha1/namespaces/default/mcpservers/"+name+"/scale")
+		"/apis/toolhive.stacklok.dev/v1beta1/namespaces/default/mcpservers/"+name+"/scale")
 	if err == nil || !strings.Contains(out, "does not exist") {
 		t.Fatalf("got %v: %s", err, out)
 	}

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/scale"
 )
 
@@ -99,9 +99,9 @@ func undeclare(ctx context.Context, a *actor) error {
 }
 
 func changePolicy(ctx context.Context, a *actor) error {
-	policy := v1alpha1.ReplicasConflictYield
+	policy := v1beta1.ReplicasConflictYield
 	if a.random.IntN(2) == 0 {
-		policy = v1alpha1.ReplicasConflictForce
+		policy = v1beta1.ReplicasConflictForce
 		if may, err := a.mayProvoke(ctx, func(m scale.Model) bool { return m.Declared != nil }); !may || err != nil {
 			return err
 		}
@@ -241,7 +241,7 @@ func (a *actor) operatorSees(ctx context.Context) error {
 
 // forced reports whether the operator takes back the scale after a write of another client.
 func forced(m scale.Model) bool {
-	return m.Policy == v1alpha1.ReplicasConflictForce && m.Declared != nil
+	return m.Policy == v1beta1.ReplicasConflictForce && m.Declared != nil
 }
 
 // mayProvoke reports whether an action is allowed. An action that can cause a take-back of the scale is allowed only if no fight can result. The

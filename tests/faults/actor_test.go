@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/tests/scale"
 )
@@ -51,7 +51,7 @@ type actor struct {
 	possible  possible
 	image     string
 	foreign   map[string]scale.Kept // the additions of the actor to the StatefulSet
-	takeBacks *v1alpha1.ScaleTakeBacks
+	takeBacks *v1beta1.ScaleTakeBacks
 	// hasVariable is true if the MCPServer has the environment variable of scale.Requests.SetVariable.
 	hasVariable bool
 	// meddled is when the actor last changed a field of the operator.
@@ -205,7 +205,7 @@ func (a *actor) endStep(until int64) {
 // live is the current state of an MCPServer and its StatefulSet.
 type live struct {
 	set    *appsv1.StatefulSet
-	server *v1alpha1.MCPServer
+	server *v1beta1.MCPServer
 	ours   bool  // the operator owns the scale
 	asked  bool  // everything except the scale is as desired
 	lacks  error // the first difference in the pod template or the other children
@@ -215,7 +215,7 @@ var replicasPath = fieldpath.MakePathOrDie("spec", "replicas")
 
 // look reads the current state.
 func (a *actor) look(ctx context.Context) (*live, error) {
-	l := &live{set: &appsv1.StatefulSet{}, server: &v1alpha1.MCPServer{}}
+	l := &live{set: &appsv1.StatefulSet{}, server: &v1beta1.MCPServer{}}
 	err := a.try(ctx, func(ctx context.Context) error {
 		return errors.Join(theCluster.Client.Get(ctx, a.requests.Key, l.server), theCluster.Client.Get(ctx, a.requests.Key, l.set))
 	})
@@ -253,7 +253,7 @@ func (l *live) is(p possible) possible {
 	}
 	var is possible
 	for _, m := range p {
-		recorded := m.CarriedOut == nil || l.set.Annotations[v1alpha1.DeclaredReplicasAnnotation] == fmt.Sprint(*m.CarriedOut)
+		recorded := m.CarriedOut == nil || l.set.Annotations[v1beta1.DeclaredReplicasAnnotation] == fmt.Sprint(*m.CarriedOut)
 		if *l.set.Spec.Replicas == m.Replicas && l.ours == m.Ours && recorded && scale.JudgeStatus(seen, m) == nil {
 			is = append(is, m)
 		}
@@ -267,7 +267,7 @@ func (l *live) String() string {
 	}
 	return fmt.Sprintf("a StatefulSet at %d, owned by the operator: %t, record %q, image %s, being deleted: %t; the status has "+
 		"%d by %s, carried out %v, generation %d of %d, transfers %v, conditions %v; %v",
-		*l.set.Spec.Replicas, l.ours, l.set.Annotations[v1alpha1.DeclaredReplicasAnnotation], imageOf(l.set),
+		*l.set.Spec.Replicas, l.ours, l.set.Annotations[v1beta1.DeclaredReplicasAnnotation], imageOf(l.set),
 		l.set.DeletionTimestamp != nil, l.server.Status.Scale.Replicas, l.server.Status.Scale.Owner,
 		ptr.Deref(l.server.Status.Scale.DeclaredReplicas, -1),
 		l.server.Status.ObservedGeneration, l.server.Generation, l.server.Status.Scale.Transfers, l.server.Status.Conditions, l.lacks)
@@ -292,7 +292,7 @@ func version(object client.Object) int64 {
 }
 
 // create creates the MCPServer. A deleted MCPServer with the same name does not matter.
-func (a *actor) create(ctx context.Context, spec v1alpha1.MCPServerSpec) error {
+func (a *actor) create(ctx context.Context, spec v1beta1.MCPServerSpec) error {
 	a.image, a.hasVariable, a.foreign, a.takeBacks = spec.Image, false, map[string]scale.Kept{}, nil
 	a.possible = possible{{Declared: spec.Replicas, Policy: spec.ReplicasConflictPolicy, Fresh: true, Replicas: -1}}
 	// A rollout of 50 pods, one after the other, would take minutes.
@@ -300,7 +300,7 @@ func (a *actor) create(ctx context.Context, spec v1alpha1.MCPServerSpec) error {
 		Type:          appsv1.RollingUpdateStatefulSetStrategyType,
 		RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{MaxUnavailable: ptr.To(intstr.FromString("100%"))},
 	}
-	server := &v1alpha1.MCPServer{
+	server := &v1beta1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: a.requests.Key.Namespace, Name: a.requests.Key.Name}, Spec: spec,
 	}
 	if err := a.requests.Client.Create(ctx, server); err != nil {

@@ -17,7 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
 	"mcpserver-operator/tests/scale"
@@ -29,12 +29,12 @@ import (
 func TestMCPServerPutBackOverItsOrphans(t *testing.T) {
 	key := newKeyWithOperator(t)
 	namespace := key.Namespace
-	isolated := v1alpha1.MCPServerSpec{PermissionProfile: &v1alpha1.PermissionProfile{Type: "builtin", Name: v1alpha1.PermissionProfileNone}}
+	isolated := v1beta1.MCPServerSpec{PermissionProfile: &v1beta1.PermissionProfile{Type: "builtin", Name: v1beta1.PermissionProfileNone}}
 	createServer(t, namespace, "web", isolated)
 	eventually(t, "the MCPServer to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
 	must(t, scale.Requests{Client: theCluster.Client, Key: key}.PatchScale(t.Context(), 3))
 	hasThreePods := func(ctx context.Context) (string, bool) {
-		server := &v1alpha1.MCPServer{}
+		server := &v1beta1.MCPServer{}
 		must(t, theCluster.Client.Get(ctx, key, server))
 		return fmt.Sprintf("%+v", server.Status), server.Status.Ready == "3/3"
 	}
@@ -76,7 +76,7 @@ func TestMCPServerPutBackOverItsOrphans(t *testing.T) {
 // pods would prevent the creation of the new pods.
 func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
 	namespace := newKeyWithOperator(t).Namespace
-	createServer(t, namespace, "web", v1alpha1.MCPServerSpec{})
+	createServer(t, namespace, "web", v1beta1.MCPServerSpec{})
 	eventually(t, "the MCPServer to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
 	before := podUIDs(t, namespace)
 
@@ -104,17 +104,17 @@ func TestStatefulSetWaitsForTheGarbageCollector(t *testing.T) {
 func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
 	key := newKeyWithOperator(t)
 	namespace := key.Namespace
-	status := func(ctx context.Context) v1alpha1.MCPServerStatus {
-		server := &v1alpha1.MCPServer{}
+	status := func(ctx context.Context) v1beta1.MCPServerStatus {
+		server := &v1beta1.MCPServer{}
 		must(t, theCluster.Client.Get(ctx, key, server))
 		return server.Status
 	}
 	declare := func(replicas string) {
-		server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
+		server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
 		patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":`+replicas+`}}`))
 		must(t, theCluster.Client.Patch(t.Context(), server, patch))
 	}
-	createServer(t, namespace, "web", v1alpha1.MCPServerSpec{Replicas: ptr.To[int32](3)})
+	createServer(t, namespace, "web", v1beta1.MCPServerSpec{Replicas: ptr.To[int32](3)})
 	eventually(t, "3 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "3/3" })
 	must(t, scale.Requests{Client: theCluster.Client, Key: key}.PatchScale(t.Context(), 2))
 	eventually(t, "2 pods", func(ctx context.Context) (string, bool) { return status(ctx).Ready, status(ctx).Ready == "2/2" })
@@ -133,12 +133,12 @@ func TestDeclarationWhileTheStatefulSetWaits(t *testing.T) {
 // use it.
 func TestStrayPodsKeepTheirAccount(t *testing.T) {
 	key := newKeyWithOperator(t)
-	createServer(t, key.Namespace, key.Name, v1alpha1.MCPServerSpec{})
+	createServer(t, key.Namespace, key.Name, v1beta1.MCPServerSpec{})
 	eventually(t, "the MCPServer to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, key.Namespace) })
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: "mcp-web"}}
 
 	deleteWithoutGarbageCollector(t, key.Namespace)
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 	must(t, theCluster.Client.Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"serviceAccount":"default"}}`))))
 	eventually(t, "the operator to observe the change", func(ctx context.Context) (string, bool) {
 		must(t, theCluster.Client.Get(ctx, key, server))
@@ -172,9 +172,9 @@ func deleteWithoutGarbageCollector(t *testing.T, namespace string) {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web"}}
 	must(t, theCluster.Client.Delete(t.Context(), set, client.PropagationPolicy(metav1.DeletePropagationBackground)))
 	eventually(t, "the MCPServer to say what it waits for", func(ctx context.Context) (string, bool) {
-		server := &v1alpha1.MCPServer{}
+		server := &v1beta1.MCPServer{}
 		must(t, theCluster.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "web"}, server))
-		message := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady).Message
+		message := apimeta.FindStatusCondition(server.Status.Conditions, v1beta1.ConditionReady).Message
 		return message, strings.Contains(message, "such as web-0. If it does not, run: kubectl -n "+namespace+" delete pod -l")
 	})
 }

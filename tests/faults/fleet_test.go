@@ -21,7 +21,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/scale"
 )
@@ -36,7 +36,7 @@ func crdRemoved(t *testing.T, s *storm) {
 	createScaled(t, lost, number)
 	others := scaleAndEdit(t, lost, number)
 	restarts := s.operators.restarts()
-	var backup v1alpha1.MCPServerList
+	var backup v1beta1.MCPServerList
 	must(t, theCluster.Client.List(t.Context(), &backup, client.InNamespace(s.namespace)))
 
 	_, err := theCluster.Kubectl(t.Context(), "delete", "-k", "deploy/crd", "--wait=false")
@@ -110,13 +110,13 @@ func poisoned(t *testing.T, _ *storm) {
 	noSuchVolume := runtime.RawExtension{Raw: []byte(`{"spec":{"containers":[{"name":"mcp","volumeMounts":[{"name":"none","mountPath":"/none"}]}]}}`)}
 	const rejected = 18
 	for i := range rejected {
-		createServer(t, namespace, fmt.Sprintf("rejected-%d", i), v1alpha1.MCPServerSpec{PodTemplateSpec: &noSuchVolume})
+		createServer(t, namespace, fmt.Sprintf("rejected-%d", i), v1beta1.MCPServerSpec{PodTemplateSpec: &noSuchVolume})
 	}
 	must(t, theCluster.Client.Create(t.Context(), &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "mcp-refused-proxy"},
 		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
 	}))
-	createServer(t, namespace, "refused", v1alpha1.MCPServerSpec{})
+	createServer(t, namespace, "refused", v1beta1.MCPServerSpec{})
 	full := newNamespace(t)
 	must(t, theCluster.Client.Create(t.Context(), &corev1.ResourceQuota{
 		ObjectMeta: metav1.ObjectMeta{Namespace: full, Name: "full"},
@@ -127,7 +127,7 @@ func poisoned(t *testing.T, _ *storm) {
 		must(t, theCluster.Client.Get(ctx, client.ObjectKey{Namespace: full, Name: "full"}, &quota))
 		return "", len(quota.Status.Hard) > 0
 	})
-	createServer(t, full, "forbidden", v1alpha1.MCPServerSpec{})
+	createServer(t, full, "forbidden", v1beta1.MCPServerSpec{})
 	isPoisoned := func(r cluster.Request) bool { return r.Namespace == namespace || r.Namespace == full }
 
 	// Right after their creation, during their first failures.
@@ -189,7 +189,7 @@ func costOfGoodOnes(t *testing.T) cost {
 	const number = 5
 	begun := time.Now()
 	for i := range number {
-		createServer(t, namespace, fmt.Sprintf("good-%d", i), v1alpha1.MCPServerSpec{})
+		createServer(t, namespace, fmt.Sprintf("good-%d", i), v1beta1.MCPServerSpec{})
 	}
 	eventually(t, "the good MCPServers to be Ready", func(ctx context.Context) (string, bool) { return areReady(ctx, namespace) })
 	took := time.Since(begun)
@@ -211,10 +211,10 @@ func costOfGoodOnes(t *testing.T) cost {
 	return costs
 }
 
-func createServer(t *testing.T, namespace, name string, spec v1alpha1.MCPServerSpec) {
+func createServer(t *testing.T, namespace, name string, spec v1beta1.MCPServerSpec) {
 	t.Helper()
 	spec.Image = "registry.example/server:1"
-	must(t, theCluster.Client.Create(t.Context(), &v1alpha1.MCPServer{
+	must(t, theCluster.Client.Create(t.Context(), &v1beta1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: spec,
 	}))
 }
@@ -223,10 +223,10 @@ func createServer(t *testing.T, namespace, name string, spec v1alpha1.MCPServerS
 func areStalled(t *testing.T, namespace string, number int) {
 	t.Helper()
 	eventually(t, "the MCPServers to be Stalled", func(ctx context.Context) (string, bool) {
-		var list v1alpha1.MCPServerList
+		var list v1beta1.MCPServerList
 		must(t, theCluster.Client.List(ctx, &list, client.InNamespace(namespace)))
 		for _, server := range list.Items {
-			if !apimeta.IsStatusConditionTrue(server.Status.Conditions, v1alpha1.ConditionStalled) {
+			if !apimeta.IsStatusConditionTrue(server.Status.Conditions, v1beta1.ConditionStalled) {
 				return fmt.Sprintf("%s: %v", server.Name, server.Status.Conditions), false
 			}
 		}
@@ -238,9 +238,9 @@ func areStalled(t *testing.T, namespace string, number int) {
 func createScaled(t *testing.T, namespace string, number int) {
 	t.Helper()
 	for i := range number {
-		spec := v1alpha1.MCPServerSpec{}
+		spec := v1beta1.MCPServerSpec{}
 		if i%2 == 0 {
-			spec.Replicas, spec.ReplicasConflictPolicy = ptr.To[int32](0), v1alpha1.ReplicasConflictForce
+			spec.Replicas, spec.ReplicasConflictPolicy = ptr.To[int32](0), v1beta1.ReplicasConflictForce
 		}
 		createServer(t, namespace, fmt.Sprintf("web-%d", i), spec)
 	}
@@ -296,7 +296,7 @@ func hundredDeleted(t *testing.T, s *storm) {
 	createScaled(t, namespace, number)
 	others := scaleAndEdit(t, namespace, number)
 	must(t, hold(t.Context(), time.Second))
-	must(t, theCluster.Client.DeleteAllOf(t.Context(), &v1alpha1.MCPServer{}, client.InNamespace(namespace)))
+	must(t, theCluster.Client.DeleteAllOf(t.Context(), &v1beta1.MCPServer{}, client.InNamespace(namespace)))
 	before := others.succeeded.Load()
 	must(t, hold(t.Context(), time.Second))
 	others.stop()

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/scale"
 )
@@ -64,7 +64,7 @@ func startStorm(t *testing.T) *storm {
 	for i := range servers {
 		a := &actor{storm: s, random: rand.New(rand.NewPCG(*seed, uint64(i)))}
 		a.requests = scale.Requests{Client: theCluster.Client, Key: client.ObjectKey{Namespace: namespace, Name: fmt.Sprintf("web-%d", i)}}
-		spec := v1alpha1.MCPServerSpec{Image: "registry.example/server:1", ReplicasConflictPolicy: v1alpha1.ReplicasConflictYield}
+		spec := v1beta1.MCPServerSpec{Image: "registry.example/server:1", ReplicasConflictPolicy: v1beta1.ReplicasConflictYield}
 		if i%2 == 1 {
 			replicas := a.drawReplicas()
 			spec.Replicas = &replicas
@@ -173,12 +173,12 @@ func (s *storm) allAreReady(t *testing.T) {
 }
 
 func areReady(ctx context.Context, namespace string) (string, bool) {
-	var list v1alpha1.MCPServerList
+	var list v1beta1.MCPServerList
 	if err := theCluster.Client.List(ctx, &list, client.InNamespace(namespace)); err != nil {
 		return err.Error(), false
 	}
 	for _, server := range list.Items {
-		ready := apimeta.FindStatusCondition(server.Status.Conditions, v1alpha1.ConditionReady)
+		ready := apimeta.FindStatusCondition(server.Status.Conditions, v1beta1.ConditionReady)
 		if ready == nil || ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != server.Generation {
 			return fmt.Sprintf("%s: %+v", server.Name, ready), false
 		}

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/images"
 )
 
@@ -127,7 +127,7 @@ func everyServerIsReady() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		eventually(ctx, t, "every MCPServer to be ready", func(ctx context.Context) (string, bool) {
-			var list v1alpha1.MCPServerList
+			var list v1beta1.MCPServerList
 			must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx))))
 			var waits []string
 			for i := range list.Items {

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestTheStatusNamesTheReason: each row has a problem of a pod on a real node and the message that the status must contain. All rows run
@@ -97,21 +97,21 @@ const statusesStayFor = time.Minute
 func statusesStay() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		var list v1alpha1.MCPServerList
+		var list v1beta1.MCPServerList
 		must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx))))
 		said := map[string]string{}
 		for i := range list.Items {
 			said[list.Items[i].Name] = show(&list.Items[i])
 			t.Logf("%s: %s", list.Items[i].Name, show(&list.Items[i]))
 		}
-		watcher, err := theCluster.Client.Watch(ctx, &v1alpha1.MCPServerList{}, client.InNamespace(in(ctx)),
+		watcher, err := theCluster.Client.Watch(ctx, &v1beta1.MCPServerList{}, client.InNamespace(in(ctx)),
 			&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
 		must(t, err)
 		defer watcher.Stop()
 		for end := time.After(statusesStayFor); ; {
 			select {
 			case event := <-watcher.ResultChan():
-				mcp, isMCPServer := event.Object.(*v1alpha1.MCPServer)
+				mcp, isMCPServer := event.Object.(*v1beta1.MCPServer)
 				if !isMCPServer {
 					t.Fatalf("watching: %v", event.Object)
 				}

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestReadyIsTrueOnlyWhenRealPodsAnswer uses servers that take four seconds to listen, so that a Ready condition that is too early shows.
@@ -34,7 +34,7 @@ func TestReadyIsTrueOnlyWhenRealPodsAnswer(t *testing.T) {
 // neverReadyTooEarly runs a step that changes MCPServer "web". It fails if the Ready condition of the new generation is True while a pod
 // runs a different image or is not ready.
 func neverReadyTooEarly(image string, do features.Func) features.Func {
-	return watching(do, func(ctx context.Context, t *testing.T, mcp *v1alpha1.MCPServer) {
+	return watching(do, func(ctx context.Context, t *testing.T, mcp *v1beta1.MCPServer) {
 		if !isReady(mcp) || mcp.Spec.Image != image {
 			return
 		}
@@ -61,19 +61,19 @@ func podIsReady(pod *corev1.Pod) bool {
 
 // watching runs a step and calls look for every version of the test's MCPServers, up to their state after the step. It fails if the watch
 // reports no MCPServer.
-func watching(do features.Func, look func(ctx context.Context, t *testing.T, mcp *v1alpha1.MCPServer)) features.Func {
+func watching(do features.Func, look func(ctx context.Context, t *testing.T, mcp *v1beta1.MCPServer)) features.Func {
 	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
 		t.Helper()
-		var list v1alpha1.MCPServerList
+		var list v1beta1.MCPServerList
 		must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx))))
-		watcher, err := theCluster.Client.Watch(ctx, &v1alpha1.MCPServerList{}, client.InNamespace(in(ctx)),
+		watcher, err := theCluster.Client.Watch(ctx, &v1beta1.MCPServerList{}, client.InNamespace(in(ctx)),
 			&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
 		must(t, err)
 		seen := make(chan int)
 		go func() {
 			var count int
 			for event := range watcher.ResultChan() {
-				if mcp, isMCPServer := event.Object.(*v1alpha1.MCPServer); isMCPServer && event.Type != watch.Deleted {
+				if mcp, isMCPServer := event.Object.(*v1beta1.MCPServer); isMCPServer && event.Type != watch.Deleted {
 					count++
 					look(ctx, t, mcp)
 				}
@@ -93,7 +93,7 @@ func watching(do features.Func, look func(ctx context.Context, t *testing.T, mcp
 // their whole grace period.
 func TestTerminatingPodsDoNotCountAsReady(t *testing.T) {
 	var terminating bool
-	neverMoreThanAskedFor := func(_ context.Context, t *testing.T, mcp *v1alpha1.MCPServer) {
+	neverMoreThanAskedFor := func(_ context.Context, t *testing.T, mcp *v1beta1.MCPServer) {
 		var ready, wanted int
 		if _, err := fmt.Sscanf(mcp.Status.Ready, "%d/%d", &ready, &wanted); err == nil && ready > wanted {
 			t.Errorf("status.ready is %s", mcp.Status.Ready)

@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/images/calls"
 )
@@ -72,7 +72,7 @@ func all(steps ...features.Func) features.Func {
 // server returns the manifest of an MCPServer with an image. The argument more contains fields of its spec, in YAML's flow style.
 func server(name, image string, more ...string) string {
 	fields := append([]string{"image: " + image, "transport: streamable-http"}, more...)
-	return fmt.Sprintf("apiVersion: toolhive.stacklok.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: %s}\nspec: {%s}\n---\n",
+	return fmt.Sprintf("apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata: {name: %s}\nspec: {%s}\n---\n",
 		name, strings.Join(fields, ", "))
 }
 
@@ -114,7 +114,7 @@ func readySays(name string, status metav1.ConditionStatus, reason string, words 
 		eventually(ctx, t, fmt.Sprintf("%s Ready %s with reason %s and %q", name, status, reason, words),
 			func(ctx context.Context) (string, bool) {
 				mcp := mcpServer(ctx, t, name)
-				ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+				ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionReady)
 				return show(mcp), ready != nil && ready.Status == status && ready.Reason == reason &&
 					!slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(ready.Message, word) })
 			})
@@ -258,9 +258,9 @@ func call(name, tool string, arguments, answer any) features.Func {
 	}, "-tool="+tool, "-args="+string(encoded))
 }
 
-func mcpServer(ctx context.Context, t *testing.T, name string) *v1alpha1.MCPServer {
+func mcpServer(ctx context.Context, t *testing.T, name string) *v1beta1.MCPServer {
 	t.Helper()
-	return get(ctx, t, name, &v1alpha1.MCPServer{})
+	return get(ctx, t, name, &v1beta1.MCPServer{})
 }
 
 func statefulSet(ctx context.Context, t *testing.T, name string) *appsv1.StatefulSet {
@@ -279,14 +279,14 @@ func get[O client.Object](ctx context.Context, t *testing.T, name string, object
 }
 
 // isReady reports whether an MCPServer is Ready in its current generation.
-func isReady(mcp *v1alpha1.MCPServer) bool {
-	ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+func isReady(mcp *v1beta1.MCPServer) bool {
+	ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionReady)
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == mcp.Generation
 }
 
 // show formats an MCPServer for failure messages.
-func show(mcp *v1alpha1.MCPServer) string {
-	ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1alpha1.ConditionReady)
+func show(mcp *v1beta1.MCPServer) string {
+	ready := apimeta.FindStatusCondition(mcp.Status.Conditions, v1beta1.ConditionReady)
 	if ready == nil {
 		return "no condition Ready"
 	}

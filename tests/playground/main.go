@@ -61,7 +61,7 @@ Run in another terminal:
   export KUBECONFIG=%[1]s
   alias kubectl=%[2]s
   kubectl apply --server-side -f - <<'EOF'
-  apiVersion: toolhive.stacklok.dev/v1alpha1
+  apiVersion: toolhive.stacklok.dev/v1beta1
   kind: MCPServer
   metadata: {name: my-mcp-server}
   spec: {image: "%[4]s"}

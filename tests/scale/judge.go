@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // variable is the environment variable that Requests.SetVariable adds to the MCPServer.
@@ -53,14 +53,14 @@ func Rollouts(versions []*appsv1.StatefulSet) int {
 
 // JudgeStatus fails unless status.scale matches the model and its transfers are consistent. It requires that no autoscaler targets the
 // StatefulSet.
-func JudgeStatus(seen *v1alpha1.ScaleStatus, m Model) error {
+func JudgeStatus(seen *v1beta1.ScaleStatus, m Model) error {
 	if seen == nil {
 		return errors.New("status.scale is absent")
 	}
 	if seen.Replicas != m.Replicas || !ptr.Equal(seen.DeclaredReplicas, m.CarriedOut) {
 		return fmt.Errorf("status.scale has %d replicas, declared %d; wanted %s", seen.Replicas, ptr.Deref(seen.DeclaredReplicas, -1), &m)
 	}
-	if ours := seen.Owner == v1alpha1.ScaleOwnerMCPServer; ours != m.Ours {
+	if ours := seen.Owner == v1beta1.ScaleOwnerMCPServer; ours != m.Ours {
 		return fmt.Errorf("the owner of the scale is %q; the model says that the MCPServer owns it: %t", seen.Owner, m.Ours)
 	}
 	return errors.Join(judgeOwner(seen.Owner), judgeTransfers(seen))
@@ -76,7 +76,7 @@ func judgeOwner(owner string) error {
 
 // judgeTransfers fails unless the newest transfer is to the current owner, and each transfer is from the owner to whom the preceding transfer
 // was.
-func judgeTransfers(seen *v1alpha1.ScaleStatus) error {
+func judgeTransfers(seen *v1beta1.ScaleStatus) error {
 	next := seen.Owner
 	for _, transfer := range seen.Transfers {
 		if transfer.To != next || transfer.From == transfer.To || transfer.Time.After(seen.Since.Time) {
@@ -103,7 +103,7 @@ func (r Requests) Children() []client.Object {
 
 // JudgeChildren fails unless each child exists, belongs to the MCPServer, and has the operator's values in the fields that Requests.Meddle
 // changes. The managedFields of each child must have exactly one Apply entry of the operator, and no entry of before-first-apply.
-func (r Requests) JudgeChildren(ctx context.Context, server *v1alpha1.MCPServer) error {
+func (r Requests) JudgeChildren(ctx context.Context, server *v1beta1.MCPServer) error {
 	var errs []error
 	for _, child := range append(r.Children(), r.statefulSet()) {
 		if err := r.Client.Get(ctx, client.ObjectKeyFromObject(child), child); err != nil {

@@ -13,12 +13,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // HostileManagers are names of field managers that could be mistaken for an object, a keyword of the status, or several writers.
 var HostileManagers = []string{
-	"Namespace/production", "HorizontalPodAutoscaler/web", v1alpha1.ScaleOwnerMCPServer, v1alpha1.ScaleOwnerUnclaimed, `a, "b"`,
+	"Namespace/production", "HorizontalPodAutoscaler/web", v1beta1.ScaleOwnerMCPServer, v1beta1.ScaleOwnerUnclaimed, `a, "b"`,
 	applyconfigs.FieldManager, strings.Repeat("m", 128),
 }
 
@@ -56,7 +56,7 @@ func (r Requests) RandomChild(random *rand.Rand) client.Object {
 
 // RemoveStatus removes the whole status of the MCPServer.
 func (r Requests) RemoveStatus(ctx context.Context) error {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: r.Key.Namespace, Name: r.Key.Name}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: r.Key.Namespace, Name: r.Key.Name}}
 	return r.Client.Status().Patch(ctx, server, mergePatch(`{"status":null}`), client.FieldOwner("restore"))
 }
 

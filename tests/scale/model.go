@@ -7,14 +7,14 @@ import (
 
 	"k8s.io/utils/ptr"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // Model is the scale protocol from a user's view. It tracks numbers and who set them last. It does not know field managers, requests or
 // caches.
 type Model struct {
 	Declared *int32
-	Policy   v1alpha1.ReplicasConflictPolicy
+	Policy   v1beta1.ReplicasConflictPolicy
 	// CarriedOut is the last declaration that the operator carried out.
 	CarriedOut *int32
 	// Replicas is the expected spec.replicas of the StatefulSet.
@@ -35,7 +35,7 @@ func (m *Model) OperatorActs() {
 		return
 	}
 	isNew := m.Fresh || !ptr.Equal(m.CarriedOut, m.Declared)
-	if isNew || (m.Policy == v1alpha1.ReplicasConflictForce && !m.Ours) {
+	if isNew || (m.Policy == v1beta1.ReplicasConflictForce && !m.Ours) {
 		m.Replicas, m.Ours = *m.Declared, true
 	}
 	m.CarriedOut, m.Fresh = ptr.To(*m.Declared), false
@@ -53,7 +53,7 @@ func (m *Model) SomeoneScales(replicas int32) {
 // and the operator owns the scale if it equals the declared one. With Force, the StatefulSet is recreated at the declared scale.
 func (m *Model) SomeoneDeletes() {
 	if m.Declared != nil {
-		m.Ours = m.Policy != v1alpha1.ReplicasConflictForce && m.Replicas == *m.Declared
+		m.Ours = m.Policy != v1beta1.ReplicasConflictForce && m.Replicas == *m.Declared
 	}
 }
 

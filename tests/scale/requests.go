@@ -12,7 +12,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // Requests sends writes of other clients to an MCPServer and its StatefulSet. Each method sends a single request like one kind of client,
@@ -103,12 +103,12 @@ func (r Requests) Inject(ctx context.Context) (Kept, error) {
 // scale or makes a declaration count again.
 func (r Requests) EditRecord(ctx context.Context, value string) error {
 	return r.patchSet(ctx, "meddler", mergePatch(`{"metadata":{"annotations":{%q:%s}}}`,
-		v1alpha1.DeclaredReplicasAnnotation, value))
+		v1beta1.DeclaredReplicasAnnotation, value))
 }
 
 // EditServer edits the MCPServer with a merge patch.
 func (r Requests) EditServer(ctx context.Context, format string, args ...any) error {
-	server := &v1alpha1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: r.Key.Namespace, Name: r.Key.Name}}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: r.Key.Namespace, Name: r.Key.Name}}
 	return r.Client.Patch(ctx, server, mergePatch(format, args...), client.FieldOwner("user"))
 }
 

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/scale"
 )
 
@@ -213,7 +213,7 @@ func (w *world) provoke(t *rapid.T) {
 		_, err := w.operators[0].pass(w.ctx, w, 0, 0)
 		checkPass(t, err)
 	}
-	if forced := w.model.Policy == v1alpha1.ReplicasConflictForce && w.model.Declared != nil; forced {
+	if forced := w.model.Policy == v1beta1.ReplicasConflictForce && w.model.Declared != nil; forced {
 		w.model.Replicas, w.model.Ours = *w.statefulSet(t).Spec.Replicas, *w.statefulSet(t).Spec.Replicas == *w.model.Declared
 	}
 }
@@ -223,11 +223,11 @@ func (w *world) failReads(t *rapid.T) {
 	if w.down {
 		t.Skip("the operator is down")
 	}
-	before := &v1alpha1.MCPServer{}
+	before := &v1beta1.MCPServer{}
 	check(t, theCluster.Client.Get(w.ctx, w.key, before))
 	err := w.operators[0].passWithoutReads(w.ctx, w, rapid.SampledFrom([]int{403, 429, 500, 503}).Draw(t, "code"))
 	if err != nil {
-		after := &v1alpha1.MCPServer{}
+		after := &v1beta1.MCPServer{}
 		check(t, theCluster.Client.Get(w.ctx, w.key, after))
 		if !equality.Semantic.DeepEqual(before.Status.Scale, after.Status.Scale) || before.Status.Ready != after.Status.Ready {
 			t.Fatalf("a pass whose reads failed changed the status from %+v to %+v (%v)", before.Status, after.Status, err)
@@ -265,7 +265,7 @@ func (w *world) delete(t *rapid.T) {
 func (w *world) recreate(t *rapid.T) {
 	w.beUp(t)
 	set := w.statefulSet(t)
-	check(t, theCluster.Client.Delete(w.ctx, &v1alpha1.MCPServer{
+	check(t, theCluster.Client.Delete(w.ctx, &v1beta1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
 	}))
 	if rapid.Bool().Draw(t, "at once") {

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -37,7 +37,7 @@ func TestCrashAfterEachWrite(t *testing.T) {
 // scale.
 func TestTheSameNumberDeclaredAgain(t *testing.T) {
 	removed := transition{
-		declared: ptr.To[int32](3), policy: v1alpha1.ReplicasConflictYield,
+		declared: ptr.To[int32](3), policy: v1beta1.ReplicasConflictYield,
 		changes: changes(editServer(`{"spec":{"replicas":null}}`)), wanted: 3, allowed: []int32{3},
 	}
 	again := func(t *testing.T, after int32) (crashed bool) {

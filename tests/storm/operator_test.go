@@ -22,7 +22,7 @@ import (
 	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/applyconfigs"
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
@@ -66,11 +66,11 @@ func newOperator(w *world) (*operatorUnderTest, error) {
 					return asCached(version, into)
 				}
 				return notFound(appsv1.SchemeGroupVersion.WithResource("statefulsets"), key)
-			case *v1alpha1.MCPServer:
+			case *v1beta1.MCPServer:
 				if version, found := w.servers.at(&o.shownMCP, o.lagMCP); found {
 					return asCached(version, into)
 				}
-				return notFound(v1alpha1.GroupVersion.WithResource("mcpservers"), key)
+				return notFound(v1beta1.GroupVersion.WithResource("mcpservers"), key)
 			default:
 				return c.Get(ctx, key, object, opts...)
 			}

@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/tests/scale"
@@ -43,7 +43,7 @@ type world struct {
 	key       client.ObjectKey
 	model     scale.Model
 	sets      *history[*appsv1.StatefulSet]
-	servers   *history[*v1alpha1.MCPServer]
+	servers   *history[*v1beta1.MCPServer]
 	now       time.Time
 	operators []*operatorUnderTest // the leader is first; a former leader can run once more
 	down      bool                 // the operator is not running
@@ -71,7 +71,7 @@ func newWorld(t rapid.TB) *world {
 	var err error
 	w.sets, err = newHistory(ctx, w.key, &appsv1.StatefulSet{}, &appsv1.StatefulSetList{})
 	check(t, err)
-	w.servers, err = newHistory(ctx, w.key, &v1alpha1.MCPServer{}, &v1alpha1.MCPServerList{})
+	w.servers, err = newHistory(ctx, w.key, &v1beta1.MCPServer{}, &v1beta1.MCPServerList{})
 	check(t, err)
 	return w
 }
@@ -97,9 +97,9 @@ func (w *world) createServer(t *rapid.T) {
 	policy := drawPolicy(t)
 	w.image, w.hasVariable = image, false
 	w.model = scale.Model{Declared: declared, Policy: policy, Fresh: true, Replicas: -1}
-	check(t, theCluster.Client.Create(w.ctx, &v1alpha1.MCPServer{
+	check(t, theCluster.Client.Create(w.ctx, &v1beta1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
-		Spec:       v1alpha1.MCPServerSpec{Image: image, Replicas: declared, ReplicasConflictPolicy: policy},
+		Spec:       v1beta1.MCPServerSpec{Image: image, Replicas: declared, ReplicasConflictPolicy: policy},
 	}))
 }
 
@@ -156,7 +156,7 @@ func (w *world) run(t rapid.TB, o *operatorUnderTest) {
 
 // exists reports whether the StatefulSet exists, belongs to the current MCPServer, and is not being deleted.
 func (w *world) exists(t rapid.TB) bool {
-	set, server := &appsv1.StatefulSet{}, &v1alpha1.MCPServer{}
+	set, server := &appsv1.StatefulSet{}, &v1beta1.MCPServer{}
 	check(t, client.IgnoreNotFound(theCluster.Client.Get(w.ctx, w.key, set)))
 	check(t, theCluster.Client.Get(w.ctx, w.key, server))
 	if set.UID == "" || set.DeletionTimestamp != nil || !metav1.IsControlledBy(set, server) {
@@ -190,7 +190,7 @@ func (w *world) judge(t rapid.TB) {
 // judgeEnd judges everything besides the scale when the operator has nothing left to do: the pod template, the other children, the owners of the
 // fields, and the status.
 func (w *world) judgeEnd(t rapid.TB) {
-	set, server := w.statefulSet(t), &v1alpha1.MCPServer{}
+	set, server := w.statefulSet(t), &v1beta1.MCPServer{}
 	check(t, theCluster.Client.Get(w.ctx, w.key, server))
 	owners, err := ownership.OwnersOf(set, observe.ReplicasPath)
 	check(t, err)
@@ -281,8 +281,8 @@ func drawDeclared(t *rapid.T) *int32 {
 	return &replicas
 }
 
-func drawPolicy(t *rapid.T) v1alpha1.ReplicasConflictPolicy {
-	return rapid.SampledFrom([]v1alpha1.ReplicasConflictPolicy{
-		v1alpha1.ReplicasConflictYield, v1alpha1.ReplicasConflictForce,
+func drawPolicy(t *rapid.T) v1beta1.ReplicasConflictPolicy {
+	return rapid.SampledFrom([]v1beta1.ReplicasConflictPolicy{
+		v1beta1.ReplicasConflictYield, v1beta1.ReplicasConflictForce,
 	}).Draw(t, "policy")
 }

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/scale"
 )
 
@@ -17,7 +17,7 @@ import (
 type transition struct {
 	name     string
 	declared *int32
-	policy   v1alpha1.ReplicasConflictPolicy
+	policy   v1beta1.ReplicasConflictPolicy
 	// changes are the changes of users and other clients. The operator runs after the creation and after each change. It crashes only after
 	// the last change.
 	changes []change
@@ -96,7 +96,7 @@ var transitions = []transition{
 		wanted:  5, allowed: []int32{3, 5}, events: []string{"ScaleYielded"},
 	},
 	{
-		name: "declared, then taken back", declared: ptr.To[int32](3), policy: v1alpha1.ReplicasConflictForce,
+		name: "declared, then taken back", declared: ptr.To[int32](3), policy: v1beta1.ReplicasConflictForce,
 		changes: changes(scaleTo(5)),
 		wanted:  3, allowed: []int32{3, 5}, events: []string{"ScaleTakenBack"},
 	},
@@ -128,7 +128,7 @@ var transitions = []transition{
 		wanted:  3, allowed: []int32{3}, rollouts: 1, image: "registry.example/server:2", events: []string{"ScaleReleased"},
 	},
 	{
-		name: "taken back in a fight, then another number declared", declared: ptr.To[int32](3), policy: v1alpha1.ReplicasConflictForce,
+		name: "taken back in a fight, then another number declared", declared: ptr.To[int32](3), policy: v1beta1.ReplicasConflictForce,
 		changes: changes(scaleTo(5), scaleTo(6), scaleTo(5), scaleTo(6), editServer(`{"spec":{"replicas":4}}`)),
 		wanted:  4, allowed: []int32{3, 4, 5, 6},
 		events: []string{"ScaleTakenBack", "ScaleTakenBack", "ScaleTakenBack", "ScaleFight", "ScaleDeclared"},
@@ -148,9 +148,9 @@ func deleteTheStatefulSet(t rapid.TB, w *world) {
 
 // happen runs a transition up to its last change. The returned operator has not seen the last change yet.
 func (tr transition) happen(t rapid.TB, w *world) *operatorUnderTest {
-	check(t, theCluster.Client.Create(w.ctx, &v1alpha1.MCPServer{
+	check(t, theCluster.Client.Create(w.ctx, &v1beta1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: w.key.Name},
-		Spec: v1alpha1.MCPServerSpec{
+		Spec: v1beta1.MCPServerSpec{
 			Image: image, Replicas: tr.declared, ReplicasConflictPolicy: tr.policy,
 		},
 	}))

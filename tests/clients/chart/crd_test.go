@@ -6,7 +6,7 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestTheCRDLeavesTheReleaseAndComesBack verifies that disabling and enabling the CRD in the release keeps the CRD, the MCPServers and
@@ -58,6 +58,6 @@ func isReady(t *testing.T, namespace string) {
 	t.Helper()
 	eventually(t, "the MCPServer to be Ready", func() (string, bool) {
 		server := mcpServer(t, namespace)
-		return fmt.Sprint(server.Status), apimeta.IsStatusConditionTrue(server.Status.Conditions, v1alpha1.ConditionReady)
+		return fmt.Sprint(server.Status), apimeta.IsStatusConditionTrue(server.Status.Conditions, v1beta1.ConditionReady)
 	})
 }

@@ -15,7 +15,7 @@ func TestNamespaces(t *testing.T) {
 	helmInstall(t, theChart(t), fmt.Sprintf(`{namespaces: [%s]}`, watched))
 	startOperator(t, "1.0.0")
 	const manifest = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1", replicas: 2, permissionProfile: {type: builtin, name: none}}

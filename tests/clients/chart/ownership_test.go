@@ -9,7 +9,7 @@ import (
 	"helm.sh/helm/v4/pkg/kube"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -65,14 +65,14 @@ func TestFromKubectlToHelm(t *testing.T) {
 }
 
 const webManifest = `
-apiVersion: toolhive.stacklok.dev/v1alpha1
+apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
 spec: {image: "registry.example/server:1"}
 `
 
 // isAsBefore fails if the MCPServer was recreated or its spec has changed.
-func isAsBefore(t *testing.T, namespace string, before *v1alpha1.MCPServer) {
+func isAsBefore(t *testing.T, namespace string, before *v1beta1.MCPServer) {
 	t.Helper()
 	if after := mcpServer(t, namespace); after.UID != before.UID || after.Generation != before.Generation {
 		t.Errorf("the MCPServer was %+v and is %+v", before.ObjectMeta, after.ObjectMeta)
@@ -86,9 +86,9 @@ func deleteCRD(t *testing.T) {
 	must(t, err)
 }
 
-func mcpServer(t *testing.T, namespace string) *v1alpha1.MCPServer {
+func mcpServer(t *testing.T, namespace string) *v1beta1.MCPServer {
 	t.Helper()
-	server := &v1alpha1.MCPServer{}
+	server := &v1beta1.MCPServer{}
 	must(t, theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"}, server))
 	return server
 }

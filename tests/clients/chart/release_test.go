@@ -18,7 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"mcpserver-operator/crd/v1alpha1"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -247,7 +247,7 @@ spec:
   maxReplicas: %[2]d
 `, name, scale)
 			}
-			fmt.Fprintf(&all, "---\napiVersion: toolhive.stacklok.dev/v1alpha1\nkind: MCPServer\nmetadata: {name: %s}\nspec: {%s}\n", name, spec)
+			fmt.Fprintf(&all, "---\napiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata: {name: %s}\nspec: {%s}\n", name, spec)
 		}
 	}
 	return all.String()
@@ -273,7 +273,7 @@ func allAreHeld(t *testing.T, namespace string) {
 	t.Helper()
 	for how, owner := range held {
 		eventually(t, "every scale to have its owner: "+how, func() (string, bool) {
-			var servers v1alpha1.MCPServerList
+			var servers v1beta1.MCPServerList
 			must(t, theCluster.Client.List(t.Context(), &servers, client.InNamespace(namespace)))
 			var are int
 			var not []string
@@ -285,7 +285,7 @@ func allAreHeld(t *testing.T, namespace string) {
 				i, err := strconv.Atoi(number)
 				must(t, err)
 				if server.Status.Ready == fmt.Sprintf("%[1]d/%[1]d", scaleOf(how, i)) && server.Status.Scale.Owner == strings.Replace(owner, "NAME", server.Name, 1) &&
-					apimeta.IsStatusConditionTrue(server.Status.Conditions, v1alpha1.ConditionReady) {
+					apimeta.IsStatusConditionTrue(server.Status.Conditions, v1beta1.ConditionReady) {
 					are++
 				} else {
 					not = append(not, fmt.Sprintf("%s is %s, %+v", server.Name, server.Status.Ready, server.Status.Scale))

@@ -1,12 +1,12 @@
-// Package v1alpha1 is the API of MCPServer, group toolhive.stacklok.dev, version v1alpha1. The comments on the fields
+// Package v1beta1 is the API of MCPServer, group toolhive.stacklok.dev, version v1beta1. The comments on the fields
 // are the user's manual: kubectl explain prints them.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:ac:generate=true
 // +kubebuilder:ac:output:package=../../applyconfigs
 // +groupName=toolhive.stacklok.dev
-// +versionName=v1alpha1
-package v1alpha1
+// +versionName=v1beta1
+package v1beta1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,7 +16,7 @@ import (
 
 var (
 	// GroupVersion is the group and version of MCPServer.
-	GroupVersion = schema.GroupVersion{Group: "toolhive.stacklok.dev", Version: "v1alpha1"}
+	GroupVersion = schema.GroupVersion{Group: "toolhive.stacklok.dev", Version: "v1beta1"}
 
 	// SchemeGroupVersion is GroupVersion under the name that the generated apply configurations expect.
 	SchemeGroupVersion = GroupVersion
