@@ -21,7 +21,7 @@ import (
 // child, and their deletion. Therefore all objects of a kind are watched, but of foreign objects only the identity is kept.
 func CachedObjects() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
-		&v1beta1.MCPServer{}:                    {Transform: onlyWhenReported},
+		&v1beta1.MCPServer{}:                     {Transform: onlyWhenReported},
 		&appsv1.StatefulSet{}:                    {Transform: childOrIdentity[appsv1.StatefulSet]},
 		&corev1.Service{}:                        {Transform: childOrIdentity[corev1.Service]},
 		&corev1.ServiceAccount{}:                 {Transform: childOrIdentity[corev1.ServiceAccount]},

@@ -293,7 +293,7 @@ func version(object client.Object) int64 {
 
 // create creates the MCPServer. A deleted MCPServer with the same name does not matter.
 func (a *actor) create(ctx context.Context, spec v1beta1.MCPServerSpec) error {
-	a.image, a.hasVariable, a.foreign, a.takeBacks = spec.Image, false, map[string]scale.Kept{}, nil
+	a.image, a.hasVariable, a.foreign, a.takeBacks = spec.Image, len(spec.Env) > 0, map[string]scale.Kept{}, nil
 	a.possible = possible{{Declared: spec.Replicas, Policy: spec.ReplicasConflictPolicy, Fresh: true, Replicas: -1}}
 	// A rollout of 50 pods, one after the other, would take minutes.
 	spec.UpdateStrategy = &appsv1.StatefulSetUpdateStrategy{
