@@ -75,10 +75,11 @@ const crdName = "mcpservers.toolhive.stacklok.dev"
 // TestInstallingOverTheCRDOfAnotherOperator verifies that the CRD replaces one that has stored objects in both versions, and that these
 // objects stay readable.
 func TestInstallingOverTheCRDOfAnotherOperator(t *testing.T) {
-	ours := filepath.Join("..", "..", "deploy", "crd")
-	install := clusterKubectl("apply", "--server-side", "--force-conflicts", "-k", ours)
+	ours, err := filepath.Abs(filepath.Join("..", "..", "deploy", "crd"))
+	must(t, err)
+	install := []string{"apply", "--server-side", "--force-conflicts", "-k", ours}
 	t.Cleanup(func() {
-		_, err := theCluster.Kubectl(context.Background(), "apply", "--server-side", "--force-conflicts", "-k", ours)
+		_, err := theCluster.Kubectl(context.Background(), install...)
 		must(t, err)
 	})
 	stored := func(name, version string) string {
@@ -87,7 +88,7 @@ func TestInstallingOverTheCRDOfAnotherOperator(t *testing.T) {
 	testEnv.Test(t, feature("the CRD of another operator").
 		Assess("has stored objects in both versions", all(
 			otherCRD("v1alpha1"), apply(stored("older", "v1alpha1")), otherCRD("v1beta1"), apply(stored("web", "v1beta1")), storedVersionsAre("v1alpha1", "v1beta1"))).
-		Assess("is replaced", all(install, storedVersionsAre("v1alpha1", "v1beta1"))).
+		Assess("is replaced", all(clusterKubectl(install...), storedVersionsAre("v1alpha1", "v1beta1"))).
 		Assess("the objects are readable in both versions, and run", all(
 			printed([]string{"older", "web"}, "get", "mcpservers.v1alpha1.toolhive.stacklok.dev"),
 			printed([]string{"older", "web"}, "get", "mcpservers.v1beta1.toolhive.stacklok.dev"),
