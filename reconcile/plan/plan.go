@@ -241,16 +241,12 @@ func (m *maker) statefulSet() (Step, *Update) {
 func (m *maker) inputsDigest(cluster applyconfigs.Cluster) uint64 {
 	var hash maphash.Hash
 	hash.SetSeed(digestSeed)
-	write := func(text string) {
-		maphash.WriteComparable(&hash, len(text))
-		hash.WriteString(text)
-	}
 	maphash.WriteComparable(&hash, m.Server.Generation)
 	for _, all := range []map[string]string{m.Server.Labels, m.Server.Annotations} {
 		maphash.WriteComparable(&hash, len(all))
 		for _, key := range slices.Sorted(maps.Keys(all)) {
-			write(key)
-			write(all[key])
+			maphash.WriteComparable(&hash, key)
+			maphash.WriteComparable(&hash, all[key])
 		}
 	}
 	for _, number := range []*int32{m.verdict.Apply.Replicas, m.verdict.Apply.Declared} {

@@ -53,10 +53,10 @@ func ScaleWritten(s *observe.Snapshot, verdict scale.Verdict) (v1beta1.MCPServer
 		next.Replicas = *verdict.Apply.Replicas
 	default: // the other actions do not change the scale
 	}
-	switch verdict.Action {
-	case scale.Declare:
+	if verdict.Action == scale.Declare {
 		next.TakeBacks = nil // a fight over an earlier declaration says nothing about this one
-	case scale.TakeBack:
+	}
+	if verdict.Action == scale.TakeBack {
 		next.TakeBacks = scale.CountTakeBack(next.TakeBacks, s.ScaleOwnerName(), s.Now)
 	}
 	status.Scale = remember(last, next, s.Now)

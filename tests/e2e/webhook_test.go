@@ -78,7 +78,7 @@ func TestANamespaceWhoseWritesHangHoldsUpNoOther(t *testing.T) {
 				return fmt.Sprint(hanging), hanging >= 3
 			})
 		}))).
-		Assess("an MCPServer in another namespace is carried out in the meantime", step(func(ctx context.Context, t *testing.T) {
+		Assess("an MCPServer in another namespace is carried out in the meantime", step(func(_ context.Context, t *testing.T) {
 			other := feature("another namespace").
 				Assess("its MCPServer is Ready", all(apply(undeclared), scaleIs(1))).
 				Assess("its image is rolled out", imageChanges("registry.example/server:2"))
