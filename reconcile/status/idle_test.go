@@ -76,6 +76,8 @@ func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 		{"a person, under an autoscaler of Kubernetes 1.36", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{autoscaler("web", 3)}}, reasonScaledToZero, v1beta1.PhaseStopped, start, ""},
 		{"a declaration, under an autoscaler", by("mcpserver-operator"), ptr.To[int32](0), observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}},
 			reasonScaledToZero, v1beta1.PhaseStopped, "set spec.replicas to 1 or more", "kubectl"},
+		{"a person, after a declaration, under an autoscaler", by("kubectl"), ptr.To[int32](1), observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}},
+			reasonScaledToZero, v1beta1.PhaseStopped, start, "spec.replicas"},
 		{"the second of two autoscalers", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{notAtZero(), atZero("")}}, reasonIdle, v1beta1.PhaseReady, "HorizontalPodAutoscaler/web", ""},
 		{"an autoscaler on the MCPServer", by("mcpserver-operator"), ptr.To[int32](0), observe.Autoscalers{OfMCPServer: hpas{atZero("")}}, reasonIdle, v1beta1.PhaseReady, "HorizontalPodAutoscaler/web", ""},
 		{"KEDA", by("keda"), nil, observe.Autoscalers{OfStatefulSet: hpas{keda}}, reasonIdle, v1beta1.PhaseReady, "ScaledObject/jobs", ""},

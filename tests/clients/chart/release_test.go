@@ -179,10 +179,10 @@ func nextVersion(t *testing.T) *chart.Chart {
 	t.Helper()
 	next := theChart(t)
 	next.Metadata.Version, next.Metadata.AppVersion = "9.9.9", "9.9.9"
-	const description = "What to run."
+	const description = "The container image of the server"
 	for _, file := range next.Files {
 		if file.Name == "files/crd.yaml" && bytes.Contains(file.Data, []byte(description)) {
-			file.Data = bytes.Replace(file.Data, []byte(description), []byte(description+" "+addedDescription), 1)
+			file.Data = bytes.ReplaceAll(file.Data, []byte(description), []byte(addedDescription+" "+description))
 			return next
 		}
 	}
