@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	"k8s.io/utils/ptr"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1beta1"
