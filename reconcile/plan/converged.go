@@ -61,7 +61,7 @@ func (c *Converged) set(server *v1beta1.MCPServer, child observe.Child, is compa
 		c.of = map[types.NamespacedName]convergedChildren{}
 	}
 	if c.of[key].server != server.UID || c.of[key].children == nil {
-		c.of[key] = convergedChildren{server: server.UID, children: map[observe.Child]comparison{}, built: c.of[key].built}
+		c.of[key] = convergedChildren{server: server.UID, children: map[observe.Child]comparison{}}
 	}
 	c.of[key].children[child] = is
 }

@@ -199,7 +199,7 @@ func (m *maker) statefulSet() (Step, *Update) {
 		step.Action, step.Reason = Wait, "the Service does not exist yet. Its IP family determines the address on which the server listens"
 		return step, nil
 	}
-	if account := m.foreignAccount(); live == nil && account != "" {
+	if account := m.foreignAccount(); account != "" && (live == nil || live.Spec.Template.Spec.ServiceAccountName != account) {
 		step.Action, step.Reason = Wait, fmt.Sprintf("the MCPServer does not control ServiceAccount %q, which its pods would run as", account)
 		return step, nil
 	}

@@ -155,6 +155,13 @@ func TestPlanOfForeignAndAbsentChildren(t *testing.T) {
 	if got := planned(); !slices.Contains(got, `Wait StatefulSet "web"`) {
 		t.Errorf("with a ServiceAccount of another team: got %v", got)
 	}
+	_, live := appliedStatefulSet(t)
+	live.Spec.Template.Spec.ServiceAccountName = "tools"
+	s.Children.StatefulSet = live
+	if got := planned(); !slices.Contains(got, `Wait StatefulSet "web"`) {
+		t.Errorf("with pods that would run as a ServiceAccount of another team: got %v", got)
+	}
+	s.Children.StatefulSet = nil
 	server.Spec.ServiceAccount = ptr.To("tools")
 	if got := planned(); !slices.Contains(got, `Create StatefulSet "web"`) {
 		t.Errorf("with a ServiceAccount that the MCPServer names: got %v", got)

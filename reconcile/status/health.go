@@ -118,7 +118,7 @@ func isRejection(err error) bool {
 		}
 		code := status.Status().Code
 		passing := apierrors.IsTooManyRequests(one) || apierrors.IsTimeout(one) || apierrors.IsUnauthorized(one) || apierrors.IsNotFound(one)
-		if code >= 400 && code < 500 && !passing {
+		if act.IsDenied(one) || (code >= 400 && code < 500 && !passing) {
 			return true
 		}
 	}

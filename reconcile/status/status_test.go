@@ -44,6 +44,8 @@ func TestHealth(t *testing.T) {
 	foreign := []observe.Foreign{{Child: service, Managers: []string{"kubectl"}}}
 	leftover := []observe.Foreign{{Child: service, Owner: "MCPServer/web", Leftover: true}}
 	denied := apierrors.NewBadRequest("admission webhook \"policy.example.com\" denied the request: never")
+	deniedWith500 := apierrors.NewInternalError(errors.New(`admission webhook "policy.example.com" denied the request: never`))
+	unanswered := apierrors.NewInternalError(errors.New(`failed calling webhook "policy.example.com": context deadline exceeded`))
 	tooLarge := apierrors.NewRequestEntityTooLargeError("limit is 3145728")
 	busy := apierrors.NewTooManyRequests("try again", 1)
 	unknownYet := apierrors.NewForbidden(schema.GroupResource{Resource: "statefulsets"}, "web", errors.New("cannot set "+
@@ -70,6 +72,8 @@ func TestHealth(t *testing.T) {
 		{"a child has another owner", set(3, 3, 3, 3), foreign, nil, v1beta1.PhaseFailed, reasonNotControlled},
 		{"a child belongs to an earlier MCPServer of this name", nil, leftover, nil, v1beta1.PhasePending, reasonProgressing},
 		{"a webhook denies a child", set(3, 3, 3, 3), nil, denied, v1beta1.PhaseFailed, reasonRejected},
+		{"a webhook denies a child with any code", set(3, 3, 3, 3), nil, deniedWith500, v1beta1.PhaseFailed, reasonRejected},
+		{"a webhook does not answer", set(3, 3, 3, 3), nil, unanswered, v1beta1.PhasePending, reasonPassFailed},
 		{"a child is too large", set(3, 3, 3, 3), nil, tooLarge, v1beta1.PhaseFailed, reasonRejected},
 		{"one child is rejected, and the API server is busy with another", set(3, 3, 3, 3), nil, errors.Join(busy, tooLarge), v1beta1.PhaseFailed, reasonRejected},
 		{"the API server is busy", set(3, 3, 3, 3), nil, busy, v1beta1.PhasePending, reasonPassFailed},

@@ -13,7 +13,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -295,11 +294,8 @@ func version(object client.Object) int64 {
 func (a *actor) create(ctx context.Context, spec v1beta1.MCPServerSpec) error {
 	a.image, a.hasVariable, a.foreign, a.takeBacks = spec.Image, len(spec.Env) > 0, map[string]scale.Kept{}, nil
 	a.possible = possible{{Declared: spec.Replicas, Policy: spec.ReplicasConflictPolicy, Fresh: true, Replicas: -1}}
-	// A rollout of 50 pods, one after the other, would take minutes.
-	spec.UpdateStrategy = &appsv1.StatefulSetUpdateStrategy{
-		Type:          appsv1.RollingUpdateStatefulSetStrategyType,
-		RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{MaxUnavailable: ptr.To(intstr.FromString("100%"))},
-	}
+	// The pod templates change every few seconds. The pods of up to 50 replicas would be replaced all the time, and never be Ready.
+	spec.UpdateStrategy = &appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType}
 	server := &v1beta1.MCPServer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: a.requests.Key.Namespace, Name: a.requests.Key.Name}, Spec: spec,
 	}
