@@ -10,6 +10,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TemplateRevision is the revision of the pod templates that the builders build. It must be raised with each change of the pod template
@@ -23,35 +25,81 @@ type TemplateRecord struct {
 	Revision int
 	// Digest is the TemplateDigest of the pod template.
 	Digest string
+	// Inputs is the InputsDigest of the MCPServer for which the pod template was built; empty in the record of an operator that did not
+	// record it.
+	Inputs string
 }
 
-func (r TemplateRecord) String() string { return strconv.Itoa(r.Revision) + ":" + r.Digest }
+func (r TemplateRecord) String() string {
+	record := strconv.Itoa(r.Revision) + ":" + r.Digest
+	if r.Inputs != "" {
+		record += ":" + r.Inputs
+	}
+	return record
+}
 
 // TemplateRecordIn reads an annotation of a StatefulSet. It reports false if the annotation is absent or is not a TemplateRecord.
 func TemplateRecordIn(set *appsv1.StatefulSet, annotation string) (TemplateRecord, bool) {
-	number, digest, found := strings.Cut(set.Annotations[annotation], ":")
+	number, digests, found := strings.Cut(set.Annotations[annotation], ":")
 	revision, err := strconv.Atoi(number)
-	return TemplateRecord{Revision: revision, Digest: digest}, found && err == nil
+	digest, inputs, _ := strings.Cut(digests, ":")
+	return TemplateRecord{Revision: revision, Digest: digest, Inputs: inputs}, found && err == nil
 }
 
-// madeTemplate returns the record of a pod template that the builders have built.
-func madeTemplate(template *corev1ac.PodTemplateSpecApplyConfiguration) (TemplateRecord, error) {
+// RecordOf returns the record of a pod template that the builders have built for an MCPServer.
+func RecordOf(server *v1beta1.MCPServer, template *corev1ac.PodTemplateSpecApplyConfiguration) (TemplateRecord, error) {
 	digest, err := TemplateDigest(template)
-	return TemplateRecord{Revision: TemplateRevision, Digest: digest}, err
+	if err != nil {
+		return TemplateRecord{}, err
+	}
+	inputs, err := InputsDigest(server)
+	return TemplateRecord{Revision: TemplateRevision, Digest: digest, Inputs: inputs}, err
 }
 
 // TemplateDigest returns a digest of a pod template. It does not depend on the process or on the order of keys.
 func TemplateDigest(template *corev1ac.PodTemplateSpecApplyConfiguration) (string, error) {
-	content, err := json.Marshal(template)
+	digest, err := digestOf(template)
 	if err != nil {
-		return "", fmt.Errorf("encoding the pod template: %w", err)
+		return "", fmt.Errorf("digesting the pod template: %w", err)
+	}
+	return digest, nil
+}
+
+// InputsDigest returns a digest of the fields of an MCPServer that may affect its pod template. Unlike TemplateDigest, it does not depend on
+// the builders: an operator of another revision computes the same digest for the same MCPServer. A new field of the spec must therefore have
+// no default in the schema, or be left out here.
+func InputsDigest(server *v1beta1.MCPServer) (string, error) {
+	spec := server.Spec
+	spec.Replicas, spec.ReplicasConflictPolicy, spec.Suspend = nil, "", false
+	spec.UpdateStrategy, spec.MinReadySeconds, spec.PodDisruptionBudget = nil, nil, nil
+	spec.VolumeClaimTemplates, spec.PersistentVolumeClaimRetentionPolicy = nil, nil
+	spec.SessionAffinity, spec.SessionAffinityTimeoutSeconds = "", nil
+	spec.PermissionProfile, spec.ResourceOverrides = nil, nil
+	if service := spec.Service; service != nil {
+		spec.Service = nil
+		if len(service.IPFamilies) > 0 {
+			spec.Service = &v1beta1.ClientService{IPFamilies: service.IPFamilies}
+		}
+	}
+	digest, err := digestOf(spec)
+	if err != nil {
+		return "", fmt.Errorf("digesting the MCPServer: %w", err)
+	}
+	return digest, nil
+}
+
+// digestOf returns a digest of a value in JSON, whatever the order of its keys.
+func digestOf(value any) (string, error) {
+	content, err := json.Marshal(value)
+	if err != nil {
+		return "", err
 	}
 	var sorted any
 	if err := json.Unmarshal(content, &sorted); err != nil {
-		return "", fmt.Errorf("decoding the pod template: %w", err)
+		return "", err
 	}
 	if content, err = json.Marshal(sorted); err != nil { // json sorts the keys of maps
-		return "", fmt.Errorf("encoding the pod template: %w", err)
+		return "", err
 	}
 	digest := sha256.Sum256(content)
 	return hex.EncodeToString(digest[:16]), nil

@@ -8,7 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	"k8s.io/utils/ptr"
+
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAnotherPodTemplateIsAnotherRevision: if the builders change and the revision does not, an upgrade of the operator restarts all pods.
@@ -48,5 +52,40 @@ func TestAnotherPodTemplateIsAnotherRevision(t *testing.T) {
 	default:
 		t.Errorf("the builders build other pod templates than before: raise TemplateRevision and run go test ./applyconfigs -update. "+
 			"If only testdata changed, write %q into %s instead.", line, file)
+	}
+}
+
+// TestInputsOfThePodTemplate verifies that only changes that may affect the pods change the digest of an MCPServer.
+func TestInputsOfThePodTemplate(t *testing.T) {
+	digest := func(change func(*v1beta1.MCPServerSpec)) string {
+		server := &v1beta1.MCPServer{Spec: v1beta1.MCPServerSpec{Image: "registry.example/server:1"}}
+		change(&server.Spec)
+		got, err := InputsDigest(server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	before := digest(func(*v1beta1.MCPServerSpec) {})
+	for name, row := range map[string]struct {
+		change  func(*v1beta1.MCPServerSpec)
+		affects bool
+	}{
+		"image":     {func(s *v1beta1.MCPServerSpec) { s.Image = "registry.example/server:2" }, true},
+		"env":       {func(s *v1beta1.MCPServerSpec) { s.Env = []corev1.EnvVar{{Name: "A"}} }, true},
+		"proxyPort": {func(s *v1beta1.MCPServerSpec) { s.ProxyPort = ptr.To[int32](80) }, true},
+		"ipFamilies": {func(s *v1beta1.MCPServerSpec) {
+			s.Service = &v1beta1.ClientService{IPFamilies: []corev1.IPFamily{"IPv6"}}
+		}, true},
+		"service type": {func(s *v1beta1.MCPServerSpec) { s.Service = &v1beta1.ClientService{Type: "NodePort"} }, false},
+		"replicas":     {func(s *v1beta1.MCPServerSpec) { s.Replicas = ptr.To[int32](3) }, false},
+		"suspend":      {func(s *v1beta1.MCPServerSpec) { s.Suspend = true }, false},
+		"policy":       {func(s *v1beta1.MCPServerSpec) { s.ReplicasConflictPolicy = v1beta1.ReplicasConflictForce }, false},
+		"minReady":     {func(s *v1beta1.MCPServerSpec) { s.MinReadySeconds = ptr.To[int32](3) }, false},
+		"a disruption": {func(s *v1beta1.MCPServerSpec) { s.PodDisruptionBudget = &v1beta1.PodDisruptionBudget{Disabled: true} }, false},
+	} {
+		if got := digest(row.change) != before; got != row.affects {
+			t.Errorf("%s: affects the pods: %t, want %t", name, got, row.affects)
+		}
 	}
 }

@@ -133,7 +133,7 @@ func StatefulSet(
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.StatefulSet
 	}
-	made, err := madeTemplate(template)
+	made, err := RecordOf(server, template)
 	if err != nil {
 		return nil, err
 	}

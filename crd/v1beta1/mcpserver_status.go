@@ -9,9 +9,9 @@ import (
 // declaration twice.
 const DeclaredReplicasAnnotation = "toolhive.stacklok.dev/declared-replicas"
 
-// Annotations of the StatefulSet that prevent an upgrade of the operator from restarting pods. The value of both is REVISION:DIGEST.
-// REVISION is the revision of the pod templates that a version of the operator builds. DIGEST is the digest of the pod template that
-// this version built for the MCPServer.
+// Annotations of the StatefulSet that prevent an upgrade of the operator from restarting pods. The value of both is
+// REVISION:DIGEST:INPUTS. REVISION is the revision of the pod templates that a version of the operator builds. DIGEST is the digest of the
+// pod template that this version built for the MCPServer. INPUTS is the digest of the fields of the MCPServer that may affect it.
 const (
 	// PodTemplateAnnotation identifies the pod template of the StatefulSet.
 	PodTemplateAnnotation = "toolhive.stacklok.dev/pod-template"

@@ -29,11 +29,10 @@ type Update struct {
 // writer has changed a field of the operator in the template, which restarts pods anyway. It returns the update that is not applied; nil if
 // there is none.
 func (m *maker) keepTemplate(want *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) (*Update, error) {
-	digest, err := applyconfigs.TemplateDigest(want.Spec.Template)
+	made, err := applyconfigs.RecordOf(m.Server, want.Spec.Template)
 	if err != nil {
 		return nil, err
 	}
-	made := applyconfigs.TemplateRecord{Revision: applyconfigs.TemplateRevision, Digest: digest}
 	kept, owned, err := m.templateToKeep(made, live)
 	if err != nil || kept == nil {
 		return nil, err
@@ -69,18 +68,21 @@ func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.St
 		return nil, nil, err
 	}
 	isChanged := isRecorded && recorded.Digest != digest
-	if isChanged || digest == made.Digest || m.isEdited(made, live) {
+	if isChanged || digest == made.Digest || m.isEdited(made, recorded, live) {
 		return nil, nil, nil
 	}
-	return &applyconfigs.TemplateRecord{Revision: recorded.Revision, Digest: digest}, owned, nil
+	return &applyconfigs.TemplateRecord{Revision: recorded.Revision, Digest: digest, Inputs: made.Inputs}, owned, nil
 }
 
-// isEdited reports whether the user has changed the pod template since it was applied. It compares the template of this revision with the
-// recorded one of the same revision. After an upgrade there is no such record. Then it reports whether the status does not have the current
-// generation, or is Stalled.
-func (m *maker) isEdited(made applyconfigs.TemplateRecord, live *appsv1.StatefulSet) bool {
+// isEdited reports whether the user has changed something that affects the pod template since it was applied. Once this revision has recorded
+// what it builds, the digest of its present pod template decides. Before, right after an upgrade, the digest of the MCPServer decides, which
+// does not depend on the revision. Without it, the status decides: whether the operator has carried out the present generation.
+func (m *maker) isEdited(made, recorded applyconfigs.TemplateRecord, live *appsv1.StatefulSet) bool {
 	if before, isRecorded := applyconfigs.TemplateRecordIn(live, v1beta1.PodTemplateUpdateAnnotation); isRecorded && before.Revision == made.Revision {
 		return before.Digest != made.Digest
+	}
+	if recorded.Inputs != "" {
+		return recorded.Inputs != made.Inputs
 	}
 	status := m.Server.Status
 	return status.ObservedGeneration != m.Server.Generation || apimeta.IsStatusConditionTrue(status.Conditions, v1beta1.ConditionStalled)

@@ -56,15 +56,21 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 	}{
 		"nothing else has changed":                              {[]change{reported}, false, false, true},
 		"nothing else has changed, in a later pass":             {[]change{reported}, true, false, true},
+		"suspended and resumed meanwhile":                       {[]change{reported, edited}, false, false, true},
+		"the status was removed meanwhile":                      {nil, false, false, true},
+		"stalled for another reason":                            {[]change{reported, stalled}, false, false, true},
 		"of an operator that did not record revisions":          {[]change{reported, unrecorded}, false, false, true},
 		"taken over from another operator":                      {[]change{reported, stranger}, false, false, false},
 		"the MCPServer has changed while the operator was down": {[]change{reported, edited, image}, false, false, false},
 		"the image has changed":                                 {[]change{reported, edited, image}, true, false, false},
 		"a field has changed that does not affect the pods":     {[]change{reported, edited, other}, true, false, true},
-		"the last change could not be carried out":              {[]change{reported, stalled}, false, false, false},
-		"the user asks for it":                                  {[]change{reported, asked(applyconfigs.TemplateRevision)}, true, false, false},
-		"the user has asked for an earlier revision":            {[]change{reported, asked(applyconfigs.TemplateRevision - 1)}, true, false, true},
-		"another manager has changed a field of the operator":   {[]change{reported, meddled}, true, false, false},
+		"the last change could not be carried out":              {[]change{reported, stalled, image}, false, false, false},
+		"of an operator that did not record revisions, and its last change could not be carried out": {
+			[]change{reported, unrecorded, stalled}, false, false, false,
+		},
+		"the user asks for it":                                {[]change{reported, asked(applyconfigs.TemplateRevision)}, true, false, false},
+		"the user has asked for an earlier revision":          {[]change{reported, asked(applyconfigs.TemplateRevision - 1)}, true, false, true},
+		"another manager has changed a field of the operator": {[]change{reported, meddled}, true, false, false},
 		"the flag": {[]change{reported}, true, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,7 +125,10 @@ func ofAnotherRevision(t *testing.T, set *appsv1.StatefulSet, seen bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set.Annotations[v1beta1.PodTemplateAnnotation] = applyconfigs.TemplateRecord{Revision: applyconfigs.TemplateRevision - 1, Digest: digest}.String()
+	record, _ := applyconfigs.TemplateRecordIn(set, v1beta1.PodTemplateAnnotation)
+	set.Annotations[v1beta1.PodTemplateAnnotation] = applyconfigs.TemplateRecord{
+		Revision: applyconfigs.TemplateRevision - 1, Digest: digest, Inputs: record.Inputs,
+	}.String()
 	if seen {
 		set.Annotations[v1beta1.PodTemplateUpdateAnnotation] = made
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // TestAnUpgradeOfTheOperatorRestartsNoPod starts with a StatefulSet of an earlier operator. Its pod template has no FASTMCP_PORT
-// variable, and it has no recorded revision.
+// variable, and its revision is 0.
 func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 	const fastmcp = `.spec.template.spec.containers[0].env[?(@.name=="FASTMCP_PORT")].value`
 	var pods []types.UID
@@ -32,11 +32,21 @@ func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 		})
 	}
 	update := kubectl("annotate", "mcpserver", "web", fmt.Sprintf("%s=%d", v1beta1.UpdatePodTemplateAnnotation, applyconfigs.TemplateRevision))
-	old := all(apply(undeclared), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2),
-		withoutOperator(anEarlierOperatorHasApplied()), podsAreReady(2), step(func(ctx context.Context, t *testing.T) {
-			pods = podUIDs(ctx, t)
-			slices.Sort(pods)
-		}))
+	running := all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2))
+	suspend := func(is bool) features.Func {
+		return kubectl("patch", "mcpserver", "web", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"suspend":%t}}`, is))
+	}
+	upgraded := all(withoutOperator(anEarlierOperatorHasApplied()), podsAreReady(2), step(func(ctx context.Context, t *testing.T) {
+		pods = podUIDs(ctx, t)
+		slices.Sort(pods)
+	}))
+	old := all(running, upgraded)
+	testEnv.Test(t, feature("an upgrade while the MCPServer is suspended").
+		Setup(all(running, suspend(true), conditionSays(v1beta1.ConditionSuspended, "Suspended"), upgraded)).
+		Assess("restarts no pod when it is resumed", all(suspend(false), conditionIsGone(v1beta1.ConditionSuspended),
+			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision"), passesAreForced(2), podsAre(true),
+			eventuallyPrints("", "statefulset/web", fastmcp))).
+		Feature())
 	for name, row := range map[string]struct {
 		change features.Func
 		same   bool
@@ -69,9 +79,16 @@ func anEarlierOperatorHasApplied() features.Func {
 		t.Helper()
 		owned, err := appsv1ac.ExtractStatefulSet(statefulSet(ctx, t), applyconfigs.FieldManager)
 		must(t, err)
-		delete(owned.Annotations, v1beta1.PodTemplateAnnotation)
 		container := &owned.Spec.Template.Spec.Containers[0]
 		container.Env = slices.DeleteFunc(container.Env, func(variable corev1ac.EnvVarApplyConfiguration) bool { return *variable.Name == "FASTMCP_PORT" })
+		record, found := applyconfigs.TemplateRecordIn(statefulSet(ctx, t), v1beta1.PodTemplateAnnotation)
+		if !found {
+			t.Fatal("the StatefulSet has no record of its pod template")
+		}
+		record.Revision = 0
+		record.Digest, err = applyconfigs.TemplateDigest(owned.Spec.Template)
+		must(t, err)
+		owned.Annotations[v1beta1.PodTemplateAnnotation] = record.String()
 		must(t, theCluster.Client.Apply(ctx, owned, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership))
 		eventually(ctx, t, "the rollout", func(ctx context.Context) (string, bool) {
 			set := statefulSet(ctx, t)
