@@ -52,7 +52,9 @@ type Reconciler struct {
 func (r *Reconciler) start() {
 	r.memory = plan.NewMemory()
 	r.reader = &observe.Reader{Client: r.Client, APIReader: r.APIReader, Seen: r.memory.Seen}
-	r.writer = &act.Writer{Client: r.Client, APIReader: r.APIReader, Status: &act.StatusWriter{Client: r.Client, Written: r.statusWritten}}
+	r.writer = &act.Writer{Client: r.Client, APIReader: r.APIReader, Status: &act.StatusWriter{
+		Client: r.Client, Written: r.statusWritten, Unanswered: r.memory.Seen.ForgetScale,
+	}}
 }
 
 // Reconcile makes one pass over one MCPServer.

@@ -2,6 +2,7 @@ package act
 
 import (
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -23,6 +24,12 @@ func IsStale(err error) bool {
 // conflicts from the API server itself.
 func IsDenied(err error) bool {
 	return strings.Contains(err.Error(), "admission webhook")
+}
+
+// isUnanswered reports whether err leaves open whether the API server has carried out a request.
+func isUnanswered(err error) bool {
+	var status apierrors.APIStatus
+	return !errors.As(err, &status) || status.Status().Code >= http.StatusInternalServerError
 }
 
 // isFailedTest reports whether err means that a test of a JSON patch failed. The status code is not 409. Unlike the error for an invalid

@@ -22,6 +22,8 @@ type StatusWriter struct {
 	Client client.Client
 	// Written is called after a write, with the MCPServer before the write and its new status.
 	Written func(before *v1beta1.MCPServer, now v1beta1.MCPServerStatus)
+	// Unanswered is called after a write that the API server may or may not have carried out.
+	Unanswered func(server *v1beta1.MCPServer)
 
 	writes statusWrites
 }
@@ -51,6 +53,9 @@ func (w *StatusWriter) Put(ctx context.Context, server *v1beta1.MCPServer, statu
 		return errors.Join(fmt.Errorf("writing the status: %w", err), w.Write(ctx, server, scaleOnly))
 	}
 	if err != nil {
+		if isUnanswered(err) {
+			w.Unanswered(server)
+		}
 		return fmt.Errorf("writing the status: %w", err)
 	}
 	w.Written(server, status)

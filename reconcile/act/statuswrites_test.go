@@ -1,10 +1,18 @@
 package act
 
 import (
+	"context"
+	"errors"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"mcpserver-operator/crd/v1beta1"
 )
@@ -42,5 +50,33 @@ func TestAPartOfAStatusIsWritten(t *testing.T) {
 	got := statusConfiguration(&v1beta1.MCPServerStatus{Scale: &v1beta1.ScaleStatus{Replicas: 3}})
 	if got.Phase != nil || got.Scale == nil || *got.Scale.Replicas != 3 {
 		t.Errorf("got phase %v, scale %+v", got.Phase, got.Scale)
+	}
+}
+
+// TestAnUnansweredWriteIsReported verifies that the record of the scale is forgotten if the API server may have written a newer one, and only
+// then: a record that somebody removes meanwhile must be restored.
+func TestAnUnansweredWriteIsReported(t *testing.T) {
+	for name, row := range map[string]struct {
+		err        error
+		unanswered bool
+	}{
+		"lost":     {errors.New("connection reset by peer"), true},
+		"500":      {apierrors.NewInternalError(errors.New("etcd")), true},
+		"conflict": {apierrors.NewConflict(schema.GroupResource{}, "web", errors.New("modified")), false},
+		"denied":   {apierrors.NewForbidden(schema.GroupResource{}, "web", errors.New("no")), false},
+	} {
+		unanswered := false
+		w := &StatusWriter{
+			Client: interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+				SubResourceApply: func(context.Context, client.Client, string, runtime.ApplyConfiguration, ...client.SubResourceApplyOption) error {
+					return row.err
+				},
+			}),
+			Written:    func(*v1beta1.MCPServer, v1beta1.MCPServerStatus) { t.Error("reported as written") },
+			Unanswered: func(*v1beta1.MCPServer) { unanswered = true },
+		}
+		if err := w.Put(t.Context(), &v1beta1.MCPServer{}, v1beta1.MCPServerStatus{}); err == nil || unanswered != row.unanswered {
+			t.Errorf("%s: got %v, unanswered: %t", name, err, unanswered)
+		}
 	}
 }

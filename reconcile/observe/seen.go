@@ -69,6 +69,14 @@ func (s *Seen) Scale(server *v1beta1.MCPServer, scale *v1beta1.ScaleStatus) {
 	s.scales[client.ObjectKeyFromObject(server)] = seenScale{server: server.UID, scale: scale.DeepCopy()}
 }
 
+// ForgetScale forgets the record of the scale of an MCPServer. It is called if a write of the status may have been carried out or not: the
+// remembered record may be older than that of the API server.
+func (s *Seen) ForgetScale(server *v1beta1.MCPServer) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	delete(s.scales, client.ObjectKeyFromObject(server))
+}
+
 // ScaleOf returns a copy of the recorded scale status of an MCPServer; nil if there is none.
 func (s *Seen) ScaleOf(server *v1beta1.MCPServer) *v1beta1.ScaleStatus {
 	s.mutex.Lock()

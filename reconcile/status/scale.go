@@ -24,7 +24,8 @@ func scaleSeen(s *observe.Snapshot) *v1beta1.ScaleStatus {
 		next.DeclaredReplicas = s.CarriedOut
 	}
 	last := s.Server.Status.Scale
-	if last != nil && last.TakeBacks != nil && scale.StillCounts(last.TakeBacks, s.Now.Time) {
+	// Under Yield there is no fight, and a change back to Force takes the scale back at once.
+	if last != nil && last.TakeBacks != nil && scale.StillCounts(last.TakeBacks, s.Now.Time) && declaresByForce(s.Server) {
 		next.TakeBacks = last.TakeBacks
 	}
 	return remember(last, next, s.Now)

@@ -103,6 +103,22 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestAFightEndsWithThePolicy verifies that a change from Force to Yield and back takes the scale back at once.
+func TestAFightEndsWithThePolicy(t *testing.T) {
+	for policy, counts := range map[v1beta1.ReplicasConflictPolicy]bool{v1beta1.ReplicasConflictForce: true, v1beta1.ReplicasConflictYield: false} {
+		now := metav1.NewTime(start)
+		server := &v1beta1.MCPServer{
+			Spec:   v1beta1.MCPServerSpec{Replicas: ptr.To[int32](3), ReplicasConflictPolicy: policy},
+			Status: v1beta1.MCPServerStatus{Scale: &v1beta1.ScaleStatus{TakeBacks: scale.CountTakeBack(nil, "kubectl", now)}},
+		}
+		set := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](5)}}
+		got := scaleSeen(&observe.Snapshot{Server: server, Now: now, Children: observe.Children{StatefulSet: set}})
+		if (got.TakeBacks != nil) != counts {
+			t.Errorf("%s: the take-backs are %+v", policy, got.TakeBacks)
+		}
+	}
+}
+
 // TestTransfersKeepTheLastFive verifies that the newest transfer is first, and that a new name of the same writer is no transfer.
 func TestTransfersKeepTheLastFive(t *testing.T) {
 	scale := &v1beta1.ScaleStatus{Owner: "0", Manager: "0"}
