@@ -257,10 +257,4 @@ func (a *actor) mayProvoke(ctx context.Context, takesBack func(scale.Model) bool
 	return a.takeBacks == nil || a.takeBacks.Count < 2 || time.Since(a.takeBacks.Since.Time) > 2*time.Minute, nil
 }
 
-// drawReplicas draws mostly small numbers, because each pod takes time.
-func (a *actor) drawReplicas() int32 {
-	if a.random.IntN(10) == 0 {
-		return a.random.Int32N(mostReplicas + 1)
-	}
-	return a.random.Int32N(fewReplicas + 1)
-}
+func (a *actor) drawReplicas() int32 { return a.random.Int32N(mostReplicas + 1) }
