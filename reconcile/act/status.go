@@ -86,7 +86,8 @@ func statusConfiguration(status *v1beta1.MCPServerStatus) *crdac.MCPServerStatus
 		WithReadyReplicas(status.ReadyReplicas).
 		WithSelector(status.Selector).
 		WithURL(status.URL)
-	if status.Phase != "" { // somebody has removed the status, and this pass writes a part of it
+	// The phase is empty if another client has removed the status. The schema rejects an empty phase.
+	if status.Phase != "" {
 		to.WithPhase(status.Phase)
 	}
 	if status.Scale != nil {

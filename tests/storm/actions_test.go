@@ -36,7 +36,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"remove the record of ownership":        w.loseOwnership,
 		"remove the status":                     w.removeStatus,
 		"change or delete another child":        w.meddle,
-		"two writers scale by turns":            w.scaleByTurns,
+		"two writers scale alternately":         w.scaleByTurns,
 		"somebody sets another image":           w.setImage,
 		"reads fail":                            w.failReads,
 		"delete the StatefulSet":                w.delete,
@@ -218,21 +218,27 @@ func (w *world) provoke(t *rapid.T) {
 	}
 }
 
-// failReads makes all uncached reads of a pass fail. If the pass fails, status.scale and status.ready must not change.
+// failReads makes all uncached reads fail in a pass that has a new image to roll out. The pass must fail, and must change neither the pod
+// template nor status.scale nor status.ready.
 func (w *world) failReads(t *rapid.T) {
-	if w.down {
-		t.Skip("the operator is down")
-	}
-	before := &v1beta1.MCPServer{}
+	w.beUp(t)
+	before, next := &v1beta1.MCPServer{}, "registry.example/server:read"
 	check(t, theCluster.Client.Get(w.ctx, w.key, before))
-	err := w.operators[0].passWithoutReads(w.ctx, w, rapid.SampledFrom([]int{403, 429, 500, 503}).Draw(t, "code"))
-	if err != nil {
-		after := &v1beta1.MCPServer{}
-		check(t, theCluster.Client.Get(w.ctx, w.key, after))
-		if !equality.Semantic.DeepEqual(before.Status.Scale, after.Status.Scale) || before.Status.Ready != after.Status.Ready {
-			t.Fatalf("a pass whose reads failed changed the status from %+v to %+v (%v)", before.Status, after.Status, err)
-		}
+	if w.image == next {
+		next += "-again"
 	}
+	w.patchServer(t, `{"spec":{"image":%q}}`, next)
+	if err := w.operators[0].passWithoutReads(w.ctx, w, rapid.SampledFrom([]int{403, 429, 500, 503}).Draw(t, "code")); err == nil {
+		t.Fatal("a pass without reads did not fail")
+	}
+	after := &v1beta1.MCPServer{}
+	check(t, theCluster.Client.Get(w.ctx, w.key, after))
+	if !equality.Semantic.DeepEqual(before.Status.Scale, after.Status.Scale) || before.Status.Ready != after.Status.Ready {
+		t.Fatalf("the status was %+v, and is %+v after a pass without reads", before.Status, after.Status)
+	}
+	check(t, scale.JudgeTemplate(w.statefulSet(t), w.image, w.hasVariable))
+	w.image = next
+	w.rollouts++
 	w.settle(t)
 }
 
