@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"mcpserver-operator/crd/v1beta1"
@@ -38,16 +37,16 @@ func (r TemplateRecord) String() string {
 	return record
 }
 
-// TemplateRecordIn reads an annotation of a StatefulSet. It reports false if the annotation is absent or is not a TemplateRecord.
-func TemplateRecordIn(set *appsv1.StatefulSet, annotation string) (TemplateRecord, bool) {
-	number, digests, found := strings.Cut(set.Annotations[annotation], ":")
+// TemplateRecordIn reads one of the annotations of a StatefulSet. It reports false if the annotation is absent or is not a TemplateRecord.
+func TemplateRecordIn(annotations map[string]string, annotation string) (TemplateRecord, bool) {
+	number, digests, found := strings.Cut(annotations[annotation], ":")
 	revision, err := strconv.Atoi(number)
 	digest, inputs, _ := strings.Cut(digests, ":")
 	return TemplateRecord{Revision: revision, Digest: digest, Inputs: inputs}, found && err == nil
 }
 
-// RecordOf returns the record of a pod template that the builders have built for an MCPServer.
-func RecordOf(server *v1beta1.MCPServer, template *corev1ac.PodTemplateSpecApplyConfiguration) (TemplateRecord, error) {
+// recordOf returns the record of a pod template that the builders have built for an MCPServer.
+func recordOf(server *v1beta1.MCPServer, template *corev1ac.PodTemplateSpecApplyConfiguration) (TemplateRecord, error) {
 	digest, err := TemplateDigest(template)
 	if err != nil {
 		return TemplateRecord{}, err

@@ -133,7 +133,7 @@ func StatefulSet(
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.StatefulSet
 	}
-	made, err := RecordOf(server, template)
+	made, err := recordOf(server, template)
 	if err != nil {
 		return nil, err
 	}

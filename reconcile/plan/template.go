@@ -29,10 +29,7 @@ type Update struct {
 // writer has changed a field of the operator in the template, which restarts pods anyway. It returns the update that is not applied; nil if
 // there is none.
 func (m *maker) keepTemplate(want *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) (*Update, error) {
-	made, err := applyconfigs.RecordOf(m.Server, want.Spec.Template)
-	if err != nil {
-		return nil, err
-	}
+	made, _ := applyconfigs.TemplateRecordIn(want.Annotations, v1beta1.PodTemplateAnnotation)
 	kept, owned, err := m.templateToKeep(made, live)
 	if err != nil || kept == nil {
 		return nil, err
@@ -55,7 +52,7 @@ func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.St
 		m.Server.Annotations[v1beta1.UpdatePodTemplateAnnotation] == strconv.Itoa(made.Revision) {
 		return nil, nil, nil
 	}
-	recorded, isRecorded := applyconfigs.TemplateRecordIn(live, v1beta1.PodTemplateAnnotation)
+	recorded, isRecorded := applyconfigs.TemplateRecordIn(live.Annotations, v1beta1.PodTemplateAnnotation)
 	if recorded.Revision == made.Revision || (!isRecorded && live.Labels[applyconfigs.ManagedByLabel] != applyconfigs.FieldManager) {
 		return nil, nil, nil // the same revision; or the template of another operator
 	}
@@ -78,7 +75,7 @@ func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.St
 // what it builds, the digest of its present pod template decides. Before, right after an upgrade, the digest of the MCPServer decides, which
 // does not depend on the revision. Without it, the status decides: whether the operator has carried out the present generation.
 func (m *maker) isEdited(made, recorded applyconfigs.TemplateRecord, live *appsv1.StatefulSet) bool {
-	if before, isRecorded := applyconfigs.TemplateRecordIn(live, v1beta1.PodTemplateUpdateAnnotation); isRecorded && before.Revision == made.Revision {
+	if before, isRecorded := applyconfigs.TemplateRecordIn(live.Annotations, v1beta1.PodTemplateUpdateAnnotation); isRecorded && before.Revision == made.Revision {
 		return before.Digest != made.Digest
 	}
 	if recorded.Inputs != "" {

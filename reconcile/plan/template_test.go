@@ -125,7 +125,7 @@ func ofAnotherRevision(t *testing.T, set *appsv1.StatefulSet, seen bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, _ := applyconfigs.TemplateRecordIn(set, v1beta1.PodTemplateAnnotation)
+	record, _ := applyconfigs.TemplateRecordIn(set.Annotations, v1beta1.PodTemplateAnnotation)
 	set.Annotations[v1beta1.PodTemplateAnnotation] = applyconfigs.TemplateRecord{
 		Revision: applyconfigs.TemplateRevision - 1, Digest: digest, Inputs: record.Inputs,
 	}.String()

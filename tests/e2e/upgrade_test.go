@@ -81,7 +81,7 @@ func anEarlierOperatorHasApplied() features.Func {
 		must(t, err)
 		container := &owned.Spec.Template.Spec.Containers[0]
 		container.Env = slices.DeleteFunc(container.Env, func(variable corev1ac.EnvVarApplyConfiguration) bool { return *variable.Name == "FASTMCP_PORT" })
-		record, found := applyconfigs.TemplateRecordIn(statefulSet(ctx, t), v1beta1.PodTemplateAnnotation)
+		record, found := applyconfigs.TemplateRecordIn(statefulSet(ctx, t).Annotations, v1beta1.PodTemplateAnnotation)
 		if !found {
 			t.Fatal("the StatefulSet has no record of its pod template")
 		}
