@@ -1,14 +1,11 @@
 package diagnosis
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -378,133 +375,6 @@ func TestWasKilled(t *testing.T) {
 	for name, pod := range map[string]*corev1.Pod{"serves": pod(), "was killed long ago": pod(killed(10 * time.Minute)), "is down": pod(killed(0), unready)} {
 		if finding, _ := WasKilled(pod, now); finding != nil {
 			t.Errorf("for a pod that %s, the finding is %v", name, finding)
-		}
-	}
-}
-
-func eventAt(reason, note string, age time.Duration) eventsv1.Event {
-	return eventsv1.Event{Reason: reason, Note: note, DeprecatedLastTimestamp: metav1.NewTime(now.Add(-age))}
-}
-
-// TestCreation verifies that the newest event about a missing pod determines the finding.
-func TestCreation(t *testing.T) {
-	const quota = `create Pod web-1 in StatefulSet web failed error: pods "web-1" is forbidden: exceeded quota: q, requested: pods=1`
-	const claim = `create Claim data-web-1 for Pod web-1 in StatefulSet web failed error: persistentvolumeclaims "data-web-1" is forbidden: exceeded quota: q.`
-	const goesOn = ". Kubernetes retries with an increasing delay of up to 16 minutes. Correct the cause. " +
-		"To retry at once, run: kubectl -n team annotate statefulset web --overwrite tried-at=$(date +%s)"
-	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}
-	for name, test := range map[string]struct {
-		events []eventsv1.Event
-		want   string
-	}{
-		"the newest": {[]eventsv1.Event{
-			eventAt(FailedCreate, "create Pod web-1 in StatefulSet web failed error: old", 20*time.Minute),
-			eventAt(FailedCreate, quota, time.Minute),
-			eventAt("SuccessfulCreate", "create Pod web-1 in StatefulSet web successful", 0),
-		}, `pod web-1 cannot be created: pods "web-1" is forbidden: exceeded quota: q, requested: pods=1` + goesOn},
-		"a claim": {[]eventsv1.Event{eventAt(FailedCreate, claim, 0)},
-			`pod web-1 cannot be created: persistentvolumeclaims "data-web-1" is forbidden: exceeded quota: q` + goesOn},
-		"none":                              {nil, ""},
-		"a pod that exists":                 {[]eventsv1.Event{eventAt(FailedCreate, "create Pod web-0 in StatefulSet web failed error: x", 0)}, ""},
-		"a cause that must be gone":         {[]eventsv1.Event{eventAt(FailedCreate, quota, 30*time.Minute)}, ""},
-		"a pod of which the name begins so": {[]eventsv1.Event{eventAt(FailedCreate, "create Pod web-11 in StatefulSet web failed error: x", 0)}, ""},
-	} {
-		got := Creation(set, test.events, []string{"web-1", "web-2"}, now)
-		if got == nil {
-			got = &Finding{PodNotCreated, ""}
-		}
-		if got.Reason != PodNotCreated || got.Message != test.want {
-			t.Errorf("%s: got %v, wanted %s", name, got, test.want)
-		}
-	}
-}
-
-// TestStart verifies that the newest event with a cause determines the finding, not an event that only repeats that a volume is not mounted.
-func TestStart(t *testing.T) {
-	absent := eventAt("FailedMount", `MountVolume.SetUp failed for volume "v" : configmap "c" not found`, 3*time.Minute)
-	vague := eventAt("FailedMount", "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[]: context deadline exceeded", 0)
-	attach := eventAt("FailedAttachVolume", `Multi-Attach error for volume "p" Volume is already exclusively attached to one node and can't be attached to another`, time.Minute)
-	network := eventAt("FailedCreatePodSandBox", "Failed to create pod sandbox: plugin bridge failed: no addresses.", 0)
-	const fix = ". The kubelet retries. Create the missing object, or correct spec.volumes and spec.podTemplateSpec"
-	old := absent
-	old.DeprecatedLastTimestamp = metav1.NewTime(now.Add(-10 * time.Minute))
-	for name, test := range map[string]struct {
-		events  []eventsv1.Event
-		reason  Reason
-		message string
-	}{
-		"none":                  {[]eventsv1.Event{eventAt("Pulling", "Pulling image", 0)}, "", ""},
-		"a volume":              {[]eventsv1.Event{absent}, VolumeNotMounted, "a volume cannot be mounted: " + absent.Note + fix},
-		"a volume, and vaguely": {[]eventsv1.Event{vague, absent}, VolumeNotMounted, "a volume cannot be mounted: " + absent.Note + fix},
-		"only vaguely":          {[]eventsv1.Event{vague}, VolumeNotMounted, "a volume cannot be mounted: " + vague.Note + fix},
-		"a reason of long ago":  {[]eventsv1.Event{vague, old}, VolumeNotMounted, "a volume cannot be mounted: " + vague.Note + fix},
-		"a newer reason":        {[]eventsv1.Event{attach, absent}, VolumeNotMounted, "a volume cannot be mounted: " + attach.Note + fix},
-		"the network, at the last": {[]eventsv1.Event{absent, network}, SandboxNotCreated, `node "a" cannot prepare the network or the sandbox of the pod: ` +
-			"Failed to create pod sandbox: plugin bridge failed: no addresses. The kubelet retries. Check the network plugin and the container runtime of that node"},
-	} {
-		got := Start(test.events, "a")
-		if got == nil {
-			got = &Finding{}
-		}
-		if got.Reason != test.reason || got.Message != test.message {
-			t.Errorf("%s: got %v, wanted %s", name, got, test.message)
-		}
-	}
-}
-
-func TestSurplus(t *testing.T) {
-	got := Surplus("team", 4, []string{"web-3"}, []string{"web-5", "web-6"}, &Finding{PodNotCreated, "the quota is full"})
-	const want = "pods web-5 and web-6 are above the scale of 4. Kubernetes does not delete such pods while it cannot create web-3 (kubernetes/kubernetes#140858). " +
-		"Run: kubectl -n team delete pod web-5 web-6; the quota is full"
-	if got.Reason != SurplusPods || got.Message != want {
-		t.Errorf("got %v", got)
-	}
-}
-
-// TestSurplusIsBounded verifies that the message is short even if hundreds of pods are surplus.
-func TestSurplusIsBounded(t *testing.T) {
-	var surplus []string
-	for ordinal := range int32(300) {
-		surplus = append(surplus, nameOf("web", 4+ordinal))
-	}
-	got := Surplus("team", 4, []string{"web-3"}, surplus, nil).Message
-	if len(got) > 1000 || !strings.HasSuffix(got, "web-302 web-303; then delete 280 more in the same way") {
-		t.Errorf("got %s", got)
-	}
-}
-
-// TestOutOfPlace verifies that pods are compared by ordinal. A pod that is being deleted is neither missing nor surplus.
-func TestOutOfPlace(t *testing.T) {
-	named := func(names ...string) (pods []*corev1.Pod) {
-		for _, name := range names {
-			pods = append(pods, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}})
-		}
-		return pods
-	}
-	leaving := named("web-0", "web-9", "web-12")
-	leaving[0].DeletionTimestamp, leaving[1].DeletionTimestamp = &metav1.Time{Time: now}, &metav1.Time{Time: now}
-	for name, test := range map[string]struct {
-		scale, first     int32
-		pods             []*corev1.Pod
-		missing, surplus []string
-	}{
-		"as asked for":                {2, 0, named("web-0", "web-1"), nil, nil},
-		"too few":                     {3, 0, named("web-1"), []string{"web-0", "web-2"}, nil},
-		"too many":                    {1, 0, named("web-11", "web-0", "web-2"), nil, []string{"web-2", "web-11"}},
-		"as many, but others":         {2, 0, named("web-1", "web-2"), []string{"web-0"}, []string{"web-2"}},
-		"numbered from 5":             {2, 5, named("web-4", "web-5"), []string{"web-6"}, []string{"web-4"}},
-		"some are being deleted":      {1, 0, leaving, nil, []string{"web-12"}},
-		"scaled to 0":                 {0, 0, named("web-0"), nil, []string{"web-0"}},
-		"a pod that somebody adopted": {1, 0, named("web-0", "other", "web-x"), nil, nil},
-	} {
-		set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
-		set.Spec.Replicas = &test.scale
-		if test.first > 0 {
-			set.Spec.Ordinals = &appsv1.StatefulSetOrdinals{Start: test.first}
-		}
-		missing, surplus := OutOfPlace(set, test.pods)
-		if !slices.Equal(missing, test.missing) || !slices.Equal(surplus, test.surplus) {
-			t.Errorf("%s: missing %v, surplus %v", name, missing, surplus)
 		}
 	}
 }
