@@ -10,10 +10,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	crdac "mcpserver-operator/applyconfigs/crd/v1beta1"
 	"mcpserver-operator/crd/v1beta1"
 )
 
@@ -78,5 +80,30 @@ func TestAnUnansweredWriteIsReported(t *testing.T) {
 		if err := w.Put(t.Context(), &v1beta1.MCPServer{}, v1beta1.MCPServerStatus{}); err == nil || unanswered != row.unanswered {
 			t.Errorf("%s: got %v, unanswered: %t", name, err, unanswered)
 		}
+	}
+}
+
+// TestTheScaleIsWrittenAlone verifies that the record of the scale is written if the API server rejects the rest of the status.
+func TestTheScaleIsWrittenAlone(t *testing.T) {
+	var written []v1beta1.MCPServerStatus
+	w := &StatusWriter{
+		Client: interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+			SubResourceApply: func(_ context.Context, _ client.Client, _ string, applied runtime.ApplyConfiguration, _ ...client.SubResourceApplyOption) error {
+				status := applied.(*crdac.MCPServerApplyConfiguration).Status
+				if len(status.Conditions) > 0 {
+					return apierrors.NewInvalid(schema.GroupKind{}, "web", field.ErrorList{field.TooLong(field.NewPath("status", "conditions"), "", 1)})
+				}
+				return nil
+			},
+		}),
+		Written: func(_ *v1beta1.MCPServer, now v1beta1.MCPServerStatus) { written = append(written, now) },
+	}
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "1"}}
+	err := w.Put(t.Context(), server, v1beta1.MCPServerStatus{
+		Scale:      &v1beta1.ScaleStatus{Replicas: 3, Owner: "kubectl"},
+		Conditions: []metav1.Condition{{Type: v1beta1.ConditionReady, Message: "too long"}},
+	})
+	if err == nil || len(written) != 1 || written[0].Scale == nil || written[0].Scale.Replicas != 3 || server.Status.Scale.Replicas != 3 {
+		t.Errorf("got %v, written %+v", err, written)
 	}
 }

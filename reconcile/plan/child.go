@@ -111,8 +111,7 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	if step.Undoes, err = undone(object, live, m.memory.Seen.WasAsAskedFor(m.Server, child, live.GetUID())); err != nil {
 		return failed(step, err)
 	}
-	if until := m.backsOff(step); !until.IsZero() {
-		step.Action, step.Until, step.Reason = BackOff, until, "another writer changes it each time the operator restores it"
+	if step, isFight := m.backOff(step, "another writer changes it each time the operator restores it"); isFight {
 		return step
 	}
 	step.Action, step.Reason = Apply, "it does not match the MCPServer"

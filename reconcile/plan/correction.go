@@ -50,8 +50,7 @@ func (m *maker) correctWith(step Step, with correction) (Step, error) {
 		}
 		step.Undoes = []Change{change}
 	}
-	if until := m.backsOff(step); !until.IsZero() {
-		step.Action, step.Until, step.Reason = BackOff, until, "another writer reverts the correction each time"
+	if step, isFight := m.backOff(step, "another writer reverts the correction each time"); isFight {
 		return step, nil
 	}
 	step.Action, step.Reason = Correct, with.reason

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -26,15 +27,15 @@ type fight struct {
 	generation int64
 }
 
-// next returns when the operator may restore a child of an MCPServer again; the zero time means now.
-func (f *Fights) next(server *v1beta1.MCPServer, child client.Object, now time.Time) time.Time {
+// next returns when the operator may restore a child of an MCPServer again, and the other writers of the fight; the zero time means now.
+func (f *Fights) next(server *v1beta1.MCPServer, child client.Object, now time.Time) (until time.Time, writers []string) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	last := f.byChild[child.GetUID()]
-	if last.generation != server.Generation {
-		return time.Time{}
+	if last.ScaleTakeBacks == nil || last.generation != server.Generation {
+		return time.Time{}, nil
 	}
-	return scale.NextTakeBack(last.ScaleTakeBacks, now)
+	return scale.NextTakeBack(last.ScaleTakeBacks, now), scale.Writers(last.ScaleTakeBacks)
 }
 
 // count counts one more reverted change of a child.
@@ -53,16 +54,22 @@ func (f *Fights) count(server *v1beta1.MCPServer, child client.Object, undone []
 	if last.generation != server.Generation {
 		last.ScaleTakeBacks = nil
 	}
+	manager := strings.ReplaceAll(undone[0].Manager, ",", "_") // a comma separates writers
 	f.byChild[child.GetUID()] = fight{
-		ScaleTakeBacks: scale.CountTakeBack(last.ScaleTakeBacks, undone[0].Manager, now), generation: server.Generation,
+		ScaleTakeBacks: scale.CountTakeBack(last.ScaleTakeBacks, manager, now), generation: server.Generation,
 	}
 }
 
-// backsOff returns until when a step leaves a child unchanged because of a fight; the zero time means that it does not. A fight does not delay
-// a change of the MCPServer or of the scale.
-func (m *maker) backsOff(step Step) time.Time {
+// backOff returns the step that leaves a child unchanged because of a fight. It reports false if there is no fight. A fight does not delay a
+// change of the MCPServer or of the scale.
+func (m *maker) backOff(step Step, reason string) (Step, bool) {
 	if len(step.Undoes) == 0 || (step.Kind == observe.KindStatefulSet && m.verdict.Writes()) {
-		return time.Time{}
+		return step, false
 	}
-	return m.memory.Fights.next(m.Server, step.Live, m.Now.Time)
+	until, writers := m.memory.Fights.next(m.Server, step.Live, m.Now.Time)
+	if until.IsZero() {
+		return step, false
+	}
+	step.Action, step.Until, step.Writers, step.Reason = BackOff, until, writers, reason
+	return step, true
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -43,9 +44,9 @@ func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 			verdict:  scale.Verdict{Action: row.verdict}, memory: memory,
 		}
 		m.Server.Generation = row.generation // the fight was in generation 0
-		until := m.backsOff(Step{Child: observe.Child{Kind: row.kind}, Live: row.live, Undoes: by})
-		if got := !until.IsZero(); got != row.waits {
-			t.Errorf("a %s in generation %d while the verdict is %s: waits %t", row.kind, row.generation, row.verdict, got)
+		step, waits := m.backOff(Step{Child: observe.Child{Kind: row.kind}, Live: row.live, Undoes: by}, "a fight")
+		if waits != row.waits || (step.Action == BackOff) != row.waits {
+			t.Errorf("a %s in generation %d while the verdict is %s: waits %t", row.kind, row.generation, row.verdict, waits)
 		}
 	}
 }
@@ -54,10 +55,11 @@ func TestADecisionDoesNotWaitForAFight(t *testing.T) {
 func TestWritersOfAFieldByTurnsAreAFight(t *testing.T) {
 	set := &appsv1.StatefulSet{}
 	var fights Fights
-	for _, manager := range []string{"a", "b", "a"} {
+	for _, manager := range []string{"a", "b, c", "a"} {
 		fights.count(&v1beta1.MCPServer{}, set, []Change{{Manager: manager, Fields: []string{".spec"}}}, metav1.NewTime(start))
 	}
-	if fights.next(&v1beta1.MCPServer{}, set, start).IsZero() {
-		t.Error("three take-backs within a minute from two writers are no fight")
+	until, writers := fights.next(&v1beta1.MCPServer{}, set, start)
+	if until.IsZero() || !slices.Equal(writers, []string{"a", "b_ c"}) {
+		t.Errorf("three take-backs within a minute from two writers: waits until %s, for %q", until, writers)
 	}
 }

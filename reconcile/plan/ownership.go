@@ -38,9 +38,7 @@ func (m *maker) migrate(step Step) (Step, error) {
 	if step.Undoes, err = undone(unstructuredOf(step.Want), step.Live, false); err != nil {
 		return Step{}, err
 	}
-	if until := m.backsOff(step); !until.IsZero() {
-		step.Action, step.Until, step.Reason = BackOff, until, "another operator changes it each time this operator restores it"
-	}
+	step, _ = m.backOff(step, "another operator changes it each time this operator restores it")
 	return step, nil
 }
 

@@ -81,6 +81,8 @@ type Step struct {
 	ForgetDeclaration bool
 	// Undoes are the changes of other writers that Apply and Correct revert, and that BackOff leaves in place.
 	Undoes []Change
+	// Writers are the other writers of the fight in which BackOff waits.
+	Writers []string
 	// Until is when BackOff ends.
 	Until time.Time
 	// Err is the error of an Invalid step.

@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 )
 
@@ -78,5 +80,46 @@ func TestTheNameOfAManagerIsNoAdvice(t *testing.T) {
 		if counted := CountTakeBack(nil, owner, metav1.NewTime(start)); len(Writers(counted)) != 1 {
 			t.Errorf("a manager %q counts as several writers: %q", name, Writers(counted))
 		}
+	}
+}
+
+// TestOwnersWithoutANameOfTheirOwn verifies what messages say about owners that Kubernetes does not record, or has merged.
+func TestOwnersWithoutANameOfTheirOwn(t *testing.T) {
+	for owner, want := range map[string]string{
+		"ancient-changes": "Kubernetes merges the oldest field managers",
+		"Unclaimed":       "Kubernetes records no owner",
+	} {
+		if got := Describe(owner); !strings.Contains(got, want) {
+			t.Errorf("%s is described as %q", owner, got)
+		}
+	}
+}
+
+// TestCurrentOwner verifies which of several owners at the same value decides the scale.
+func TestCurrentOwner(t *testing.T) {
+	early, late := through("early", "", start), through("late", "", start.Add(time.Minute))
+	ours := ownership.Owner{Manager: self, Time: ptr.To(metav1.NewTime(start))}
+	for name, row := range map[string]struct {
+		owners Owners
+		last   *v1beta1.ScaleStatus
+		want   string
+	}{
+		"nobody":                     {nil, nil, ""},
+		"the operator, beside later": {Owners{*late, ours}, nil, self.Name},
+		"the later of two":           {Owners{*early, *late}, nil, "late"},
+		"the last recorded of two": {
+			Owners{*early, *late}, &v1beta1.ScaleStatus{Manager: "early", Operation: metav1.ManagedFieldsOperationUpdate}, "early",
+		},
+	} {
+		got := ""
+		if owner := row.owners.Current(row.last); owner != nil {
+			got = owner.Name
+		}
+		if got != row.want {
+			t.Errorf("%s: got %q, want %q", name, got, row.want)
+		}
+	}
+	if got := (Owners{ours, *late, *early, *late}).OthersThanOurs(); !slices.Equal(got, []string{`"early"`, `"late"`}) {
+		t.Errorf("the other owners are %q", got)
 	}
 }

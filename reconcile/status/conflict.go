@@ -54,13 +54,7 @@ func fieldConflict(results plan.Results) []metav1.Condition {
 		if step.Action != plan.BackOff {
 			continue
 		}
-		first := step.Undoes[0]
-		does, wayOut := "changes", fmt.Sprintf("Stop this field manager from writing %s, or declare its value in the MCPServer", first.Fields[0])
-		if first.Removed {
-			does, wayOut = "removes", "Kubernetes does not record who removes a field. Find out who removes it, and stop that writer"
-		}
-		fights = append(fights, fmt.Sprintf("%s %s %s of %s each time the operator restores it. The operator retries with an "+
-			"increasing delay of up to %s. %s", writer(first.Manager), does, strings.Join(first.Fields, ", "), step.Child, scale.MostDelay, wayOut))
+		fights = append(fights, fieldFight(step))
 	}
 	reason := reasonFieldFight
 	if len(fights) == 0 {
@@ -76,6 +70,25 @@ func fieldConflict(results plan.Results) []metav1.Condition {
 	return []metav1.Condition{{
 		Type: v1beta1.ConditionFieldConflict, Status: metav1.ConditionTrue, Reason: reason, Message: strings.Join(fights, "; "),
 	}}
+}
+
+// fieldFight returns the message about a fight over fields of a child.
+func fieldFight(step *plan.Step) string {
+	first := step.Undoes[0]
+	fields := shortList(first.Fields)
+	var who []string
+	for _, manager := range step.Writers {
+		who = append(who, writer(manager))
+	}
+	does, wayOut := "changes", fmt.Sprintf("Stop this field manager from writing %s, or declare its value in the MCPServer", first.Fields[0])
+	switch {
+	case first.Removed:
+		does, wayOut = "removes", "Kubernetes does not record who removes a field. Find out who removes it, and stop that writer"
+	case len(who) > 1:
+		does, wayOut = "change", fmt.Sprintf("Stop these field managers from writing %s, or declare its value in the MCPServer", first.Fields[0])
+	}
+	return fmt.Sprintf("%s %s %s of %s each time the operator restores it. The operator retries with an increasing delay of up to %s. %s",
+		strings.Join(who, " and "), does, fields, step.Child, scale.MostDelay, wayOut)
 }
 
 // shortList joins the first mostFields of the fields, and counts the others.

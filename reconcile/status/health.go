@@ -1,8 +1,10 @@
 package status
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -63,7 +65,7 @@ func failureConditions(s *observe.Snapshot, results plan.Results) []metav1.Condi
 	err := Failure(results)
 	var invalid *plan.InvalidSpecError
 	if errors.As(err, &invalid) {
-		return stalled(reasonInvalidSpec, invalid.Error()+
+		return stalled(reasonInvalidSpec, quoted(invalid)+
 			". The operator does not apply the affected object. Correct the MCPServer; the operator then continues automatically")
 	}
 	if set := s.Children.StatefulSet; set != nil {
@@ -77,13 +79,20 @@ func failureConditions(s *observe.Snapshot, results plan.Results) []metav1.Condi
 	case isFixedServiceField(err):
 		return stalled(reasonRecreate, fmt.Sprintf("%s. Kubernetes does not allow this field of a Service to change. To recreate "+
 			"the Service with a new address, run: kubectl -n %s delete service %s. To keep the Service, undo the change",
-			err, s.Server.Namespace, applyconfigs.ClientServiceName(s.Server.Name)))
+			quoted(err), s.Server.Namespace, applyconfigs.ClientServiceName(s.Server.Name))+unchangedMessage(results))
 	case !isKindUnknownYet(err) && isRejection(err):
-		return stalled(reasonRejected, err.Error()+unchangedMessage(results))
+		return stalled(reasonRejected, quoted(err)+unchangedMessage(results))
 	default:
 		return reconciling(reasonPassFailed, err.Error())
 	}
 }
+
+// mostQuoted is the maximum length of an error in a message, in bytes. The rest of the message, which says what to do, follows the error and
+// must not be cut.
+const mostQuoted = mostMessage / 2
+
+// quoted returns the text of an error for a message.
+func quoted(err error) string { return Bounded(err.Error(), mostQuoted) }
 
 // unchangedMessage names the objects to which no other change is applied, because the API server accepts or rejects an apply as a whole.
 func unchangedMessage(results plan.Results) string {
@@ -164,7 +173,15 @@ func orderedAdvice(set *appsv1.StatefulSet, pods observe.Pods) string {
 		return ""
 	}
 	return fmt.Sprintf(". With podManagementPolicy OrderedReady, Kubernetes waits for this pod, even after you correct the MCPServer. "+
-		"After the correction, run: kubectl -n %s delete pod %s", set.Namespace, pods.Unwell[0].Pod)
+		"After the correction, run: kubectl -n %s delete pod %s", set.Namespace, lastInOrder(pods.Unwell).Pod)
+}
+
+// lastInOrder returns the finding about the pod with the highest ordinal. A rollout begins with this pod. Of two names of pods of one
+// StatefulSet, the longer name has the higher ordinal.
+func lastInOrder(findings []observe.PodFinding) observe.PodFinding {
+	return slices.MaxFunc(findings, func(a, b observe.PodFinding) int {
+		return cmp.Or(cmp.Compare(len(a.Pod), len(b.Pod)), cmp.Compare(a.Pod, b.Pod))
+	})
 }
 
 // suspended returns the condition Suspended if spec.suspend is true.
@@ -286,7 +303,7 @@ func recreateMessage(set *appsv1.StatefulSet, changed []string, passErr error) s
 		"StatefulSet cannot be scaled or rolled out. To keep the StatefulSet, undo the change",
 		strings.Join(changed, ", "), set.Name, set.Namespace, set.Name)
 	if passErr != nil {
-		message += "; until then: " + passErr.Error()
+		message += "; until then: " + quoted(passErr)
 	}
 	return message
 }

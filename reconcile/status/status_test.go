@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -285,6 +286,36 @@ func TestAMessageIsBounded(t *testing.T) {
 	}
 }
 
+// TestALongErrorDoesNotCutTheAdvice verifies that the message still says what is not applied until the error is corrected.
+func TestALongErrorDoesNotCutTheAdvice(t *testing.T) {
+	talkative := apierrors.NewBadRequest("admission webhook denied it: " + strings.Repeat("no — ", 20_000))
+	results := failed(talkative)
+	results[0].Step.Name, results[0].Step.Live = "mcp-web-proxy", &corev1.Service{}
+	s := &observe.Snapshot{Server: &v1beta1.MCPServer{}, Now: metav1.NewTime(start)}
+	stalled := apimeta.FindStatusCondition(Next(s, plan.Plan{}, results).Conditions, v1beta1.ConditionStalled)
+	if want := `Until this is corrected, the operator cannot apply any other change to Service "mcp-web-proxy"`; !strings.HasSuffix(stalled.Message, want) {
+		t.Errorf("the message ends with %q", stalled.Message[len(stalled.Message)-200:])
+	}
+}
+
+// TestAFieldFightNamesAllWriters verifies that a message about a fight between several writers does not name only the last writer.
+func TestAFieldFightNamesAllWriters(t *testing.T) {
+	step := plan.Step{
+		Child: observe.Child{Kind: observe.KindStatefulSet, Name: "web"}, Action: plan.BackOff,
+		Undoes: []plan.Change{{Manager: "another", Fields: []string{".spec.image"}}},
+	}
+	for want, writers := range map[string][]string{
+		`"one" and "another" change .spec.image of StatefulSet "web" each time`: {"one", "another"},
+		`"another" changes .spec.image of StatefulSet "web" each time`:          {"another"},
+	} {
+		step.Writers = writers
+		conditions := fieldConflict(plan.Results{{Step: step}})
+		if len(conditions) != 1 || !strings.HasPrefix(conditions[0].Message, want) {
+			t.Errorf("%q: got %+v", writers, conditions)
+		}
+	}
+}
+
 // TestWhatWasNotSeenStaysAsLastSeen verifies that a failed read is reported, and that nothing else changes.
 func TestWhatWasNotSeenStaysAsLastSeen(t *testing.T) {
 	last := v1beta1.MCPServerStatus{
@@ -333,12 +364,13 @@ func TestAnOwnerReferenceThatIsLostIsGivenBack(t *testing.T) {
 func TestAPodThatHoldsUpARolloutInOrderIsNamed(t *testing.T) {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team"}, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2)}}
 	set.Status = appsv1.StatefulSetStatus{Replicas: 2, UpdatedReplicas: 1, ReadyReplicas: 1, CurrentRevision: "a", UpdateRevision: "b"}
-	pods := observe.Pods{Unwell: []observe.PodFinding{{Pod: "web-1", Finding: diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}}}}
+	crash := diagnosis.Finding{Reason: diagnosis.CrashLoopBackOff, Message: "it ends"}
+	pods := observe.Pods{Unwell: []observe.PodFinding{{Pod: "web-0", Finding: crash}, {Pod: "web-10", Finding: crash}, {Pod: "web-2", Finding: crash}}}
 	for policy, tells := range map[appsv1.PodManagementPolicyType]bool{appsv1.OrderedReadyPodManagement: true, appsv1.ParallelPodManagement: false} {
 		set.Spec.PodManagementPolicy = policy
 		s := &observe.Snapshot{Server: &v1beta1.MCPServer{}, Now: metav1.NewTime(start), Children: observe.Children{StatefulSet: set}, Pods: pods}
 		message := apimeta.FindStatusCondition(Next(s, plan.Plan{}, nil).Conditions, v1beta1.ConditionReady).Message
-		if strings.Contains(message, "kubectl -n team delete pod web-1") != tells {
+		if strings.Contains(message, "kubectl -n team delete pod web-10") != tells {
 			t.Errorf("%s: %s", policy, message)
 		}
 	}
