@@ -37,6 +37,14 @@ type seenChild struct {
 	// generation is the generation of the MCPServer when the child matched. If a field is missing later in the same generation, another
 	// writer has removed it: the field is new neither in the MCPServer nor in the operator.
 	generation int64
+	// applied is what the operator last applied to the child, until the child matches its MCPServer.
+	applied applied
+}
+
+// applied identifies an apply configuration, and the child that it was applied to.
+type applied struct {
+	uid    types.UID
+	digest uint64
 }
 
 // Created records that the operator has created a child.
@@ -45,6 +53,19 @@ func (s *Seen) Created(server *v1beta1.MCPServer, child Child) { s.set(server, c
 // AsAskedFor records that a child matches its MCPServer.
 func (s *Seen) AsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID) {
 	s.set(server, child, seenChild{uid: uid, generation: server.Generation})
+}
+
+// Applied records that the operator has applied a configuration to a child, and that the API server has changed the child.
+func (s *Seen) Applied(server *v1beta1.MCPServer, child Child, uid types.UID, digest uint64) {
+	is, _ := s.get(server, child)
+	is.applied = applied{uid, digest}
+	s.set(server, child, is)
+}
+
+// WasApplied reports whether the operator has applied the same configuration to a child before, and the child has not matched it since.
+func (s *Seen) WasApplied(server *v1beta1.MCPServer, child Child, uid types.UID, digest uint64) bool {
+	is, seen := s.get(server, child)
+	return seen && is.applied == applied{uid, digest}
 }
 
 // WasThere reports whether the operator has created a child, or has seen that the child matched.

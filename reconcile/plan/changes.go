@@ -69,6 +69,20 @@ func undone(want *unstructured.Unstructured, live client.Object, hadAll bool) ([
 	return all, nil
 }
 
+// revertedBySomebody returns the change of a writer that Kubernetes does not record, in a child to which the operator has applied want before.
+// It may be a mutating webhook that writes another value each time, or a client that writes faster than the operator looks.
+func revertedBySomebody(want *unstructured.Unstructured, live client.Object) ([]Change, error) {
+	changed, missing, err := applyconfigs.Differences(want, live)
+	if err != nil {
+		return nil, fmt.Errorf("comparing %q with its apply configuration: %w", live.GetName(), err)
+	}
+	fields := outermost(changed.Union(missing))
+	if len(fields) == 0 {
+		return nil, nil
+	}
+	return []Change{{Manager: Somebody, Fields: fields}}, nil
+}
+
 // outermost returns the paths of the outermost fields of a set, without the fields inside them and without the fields of the scale.
 func outermost(set *fieldpath.Set) []string {
 	var fields []string

@@ -111,6 +111,11 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	if step.Undoes, err = undone(object, live, m.memory.Seen.WasAsAskedFor(m.Server, child, live.GetUID())); err != nil {
 		return failed(step, err)
 	}
+	if len(step.Undoes) == 0 && m.memory.Seen.WasApplied(m.Server, child, live.GetUID(), digest) {
+		if step.Undoes, err = revertedBySomebody(object, live); err != nil {
+			return failed(step, err)
+		}
+	}
 	if step, isFight := m.backOff(step, "another writer changes it each time the operator restores it"); isFight {
 		return step
 	}

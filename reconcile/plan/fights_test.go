@@ -63,3 +63,44 @@ func TestWritersOfAFieldByTurnsAreAFight(t *testing.T) {
 		t.Errorf("three take-backs within a minute from two writers: waits until %s, for %q", until, writers)
 	}
 }
+
+// TestAnApplyThatDoesNotLastIsAFight verifies that the operator does not apply the same configuration for ever if a webhook rewrites a field with
+// a new value each time. The operator owns the field, so that managedFields name no other writer.
+func TestAnApplyThatDoesNotLastIsAFight(t *testing.T) {
+	memory := NewMemory()
+	rewritten := func(version string) *observe.Snapshot {
+		return converged(t, func(_ *v1beta1.MCPServer, set *appsv1.StatefulSet) {
+			set.Spec.Template.Spec.Containers[0].Image, set.ResourceVersion = "mirror.example/server:"+version, version
+		})
+	}
+	var actions []Action
+	for _, version := range []string{"1", "2", "3", "4", "5"} {
+		s := rewritten(version)
+		p := planOf(s, memory)
+		step := p.StatefulSet()
+		actions = append(actions, step.Action)
+		outcome := Nothing
+		if step.Writes() {
+			outcome = Written
+		}
+		memory.Remember(s, Results{{Step: *step, Outcome: outcome}})
+	}
+	// The first apply carries out a change of the MCPServer, for all that the operator knows. The next three restore the field.
+	if want := []Action{Apply, Apply, Apply, Apply, BackOff}; !slices.Equal(actions, want) {
+		t.Errorf("got %v, want %v", actions, want)
+	}
+}
+
+// TestAnApplyAfterTheChildMatchedIsNoFight verifies that applying the same configuration again counts only if the child did not match in between.
+func TestAnApplyAfterTheChildMatchedIsNoFight(t *testing.T) {
+	var seen observe.Seen
+	server, child := &v1beta1.MCPServer{}, observe.Child{Kind: observe.KindService, Name: "mcp-web-proxy"}
+	seen.Applied(server, child, "a", 7)
+	if !seen.WasApplied(server, child, "a", 7) || seen.WasApplied(server, child, "a", 8) || seen.WasApplied(server, child, "b", 7) {
+		t.Error("another configuration or another child counts, or the same does not")
+	}
+	seen.AsAskedFor(server, child, "a")
+	if seen.WasApplied(server, child, "a", 7) {
+		t.Error("it counts although the child has matched")
+	}
+}

@@ -36,6 +36,8 @@ func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 			}
 		case result.Step.Action == Create && result.Outcome == Written:
 			m.Seen.Created(s.Server, child)
+		case result.Step.Action == Apply && result.Outcome == Written:
+			m.Seen.Applied(s.Server, child, result.Step.Live.GetUID(), result.Step.digest)
 		case result.Step.Action == Apply && result.Outcome == Unchanged:
 			m.Converged.unattainable(s.Server, child, result.Step.Live, result.Step.digest)
 			m.Seen.Created(s.Server, child) // the missing fields were not removed by another writer

@@ -84,6 +84,8 @@ func fieldFight(step *plan.Step) string {
 	switch {
 	case first.Removed:
 		does, wayOut = "removes", "Kubernetes does not record who removes a field. Find out who removes it, and stop that writer"
+	case first.Manager == plan.Somebody:
+		wayOut = "Kubernetes does not record who changes it. Find the writer, for example a mutating admission webhook, and stop it"
 	case len(who) > 1:
 		does, wayOut = "change", fmt.Sprintf("Stop these field managers from writing %s, or declare its value in the MCPServer", first.Fields[0])
 	}

@@ -304,6 +304,11 @@ func TestAFieldFightNamesAllWriters(t *testing.T) {
 		Child: observe.Child{Kind: observe.KindStatefulSet, Name: "web"}, Action: plan.BackOff,
 		Undoes: []plan.Change{{Manager: "another", Fields: []string{".spec.image"}}},
 	}
+	unknown := step
+	unknown.Undoes, unknown.Writers = []plan.Change{{Manager: plan.Somebody, Fields: []string{".spec.image"}}}, []string{plan.Somebody}
+	if message := fieldConflict(plan.Results{{Step: unknown}})[0].Message; !strings.Contains(message, "webhook") || strings.Contains(message, "field manager") {
+		t.Errorf("an unknown writer: %s", message)
+	}
 	for want, writers := range map[string][]string{
 		`"one" and "another" change .spec.image of StatefulSet "web" each time`: {"one", "another"},
 		`"another" changes .spec.image of StatefulSet "web" each time`:          {"another"},

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,32 @@ func TestAWebhookThatRewritesAFieldOfOurs(t *testing.T) {
 			conditionIsGone(v1beta1.ConditionFieldConflict), noEventSays("FieldFight"), noEventSays("FieldTakenBack"))).
 		Assess("the webhook is removed, and the next edit rolls out the image of the MCPServer", holds(2,
 			noWebhook(), apply(strings.Replace(undeclared, "server:1", "server:3", 1)), imageIs("registry.example/server:3"), scaleIs(2))).
+		Feature())
+}
+
+// TestAWebhookThatWritesANewValueEachTime verifies that the operator stops after a few attempts, says so, and does not replace the pods for
+// ever.
+func TestAWebhookThatWritesANewValueEachTime(t *testing.T) {
+	var calls atomic.Int32
+	stamp := func(_ context.Context, request admission.Request) admission.Response {
+		return rewriteImages(request, func(string) string { return fmt.Sprint("mirror.example/server:", calls.Add(1)) })
+	}
+	testEnv.Test(t, feature("a webhook sets another image each time").
+		Assess("the server runs without the webhook", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2))).
+		Assess("a new image is rewritten, and the condition says so", holds(2, statefulSetsPassThrough(t, stamp),
+			apply(strings.Replace(undeclared, "server:1", "server:2", 1)),
+			conditionSays(v1beta1.ConditionFieldConflict, "FieldFight", "somebody", "image", "webhook"))).
+		Assess("the pods were replaced only a few times", step(func(ctx context.Context, t *testing.T) {
+			passesAreForced(5)(ctx, t, nil)
+			var revisions appsv1.ControllerRevisionList
+			must(t, theCluster.Client.List(ctx, &revisions, client.InNamespace(in(ctx))))
+			if len(revisions.Items) > 6 {
+				t.Errorf("the StatefulSet has had %d revisions", len(revisions.Items))
+			}
+		})).
+		Assess("without the webhook, the next edit is rolled out at once", holds(2,
+			noWebhook(), apply(strings.Replace(undeclared, "server:1", "server:3", 1)), imageIs("registry.example/server:3"),
+			conditionIsGone(v1beta1.ConditionFieldConflict))).
 		Feature())
 }
 
@@ -100,15 +127,20 @@ func TestANamespaceWhoseWritesHangHoldsUpNoOther(t *testing.T) {
 		Feature())
 }
 
-// mirror replaces the registry in the images of a StatefulSet with a mirror.
+// mirror rewrites the images of a StatefulSet to those of a mirror of their registry.
 func mirror(_ context.Context, request admission.Request) admission.Response {
+	return rewriteImages(request, func(image string) string { return strings.Replace(image, "registry.example/", "mirror.example/", 1) })
+}
+
+// rewriteImages rewrites the images of a StatefulSet.
+func rewriteImages(request admission.Request, rewrite func(image string) string) admission.Response {
 	set := &appsv1.StatefulSet{}
 	if err := json.Unmarshal(request.Object.Raw, set); err != nil {
 		return admission.Errored(http.StatusBadRequest, err)
 	}
 	for i := range set.Spec.Template.Spec.Containers {
 		container := &set.Spec.Template.Spec.Containers[i]
-		container.Image = strings.Replace(container.Image, "registry.example/", "mirror.example/", 1)
+		container.Image = rewrite(container.Image)
 	}
 	rewritten, err := json.Marshal(set)
 	if err != nil {
