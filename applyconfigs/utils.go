@@ -19,6 +19,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 	// Group=toolhive.stacklok.dev, Version=v1beta1
 	case v1beta1.SchemeGroupVersion.WithKind("ClientService"):
 		return &crdv1beta1.ClientServiceApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("KeptFields"):
+		return &crdv1beta1.KeptFieldsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MCPServer"):
 		return &crdv1beta1.MCPServerApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MCPServerSpec"):

@@ -816,6 +816,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: type
       type:
         namedType: io.k8s.api.core.v1.ServiceType
+- name: mcpserver-operator.crd.v1beta1.KeptFields
+  map:
+    fields:
+    - name: fields
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: kind
+      type:
+        scalar: string
+    - name: manager
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
 - name: mcpserver-operator.crd.v1beta1.MCPServer
   map:
     fields:
@@ -990,6 +1008,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: keptFields
+      type:
+        list:
+          elementType:
+            namedType: mcpserver-operator.crd.v1beta1.KeptFields
+          elementRelationship: atomic
     - name: observedGeneration
       type:
         scalar: numeric

@@ -114,6 +114,13 @@ type MCPServerStatus struct {
 	// +optional
 	Scale *ScaleStatus `json:"scale,omitempty"`
 
+	// Fields of children that the MCPServer no longer asks for, and that another client keeps, because it has also applied them. The
+	// condition FieldConflict is True while there are any.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	KeptFields []KeptFields `json:"keptFields,omitempty"`
+
 	// The URL to which clients connect, inside the cluster.
 	// +optional
 	URL string `json:"url,omitempty"`
@@ -184,6 +191,20 @@ type ScaleStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=5
 	Transfers []ScaleTransfer `json:"transfers,omitempty"`
+}
+
+// KeptFields are fields of a child that the MCPServer no longer asks for, and that another client keeps.
+type KeptFields struct {
+	// The kind of the child, for example StatefulSet.
+	Kind string `json:"kind"`
+	// The name of the child.
+	Name string `json:"name"`
+	// The field manager that keeps the fields.
+	Manager string `json:"manager"`
+	// The paths of the fields.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Fields []string `json:"fields"`
 }
 
 // ScaleTakeBacks counts how often the operator restored the declared number. After three times within a minute, the operator

@@ -41,6 +41,9 @@ func (w *Writer) CarryOut(ctx context.Context, server *v1beta1.MCPServer, p plan
 		result := plan.Result{Step: step}
 		if outdated != nil && step.Writes() {
 			result.Outcome, result.Err = outcomeOf(plan.Nothing, outdated)
+			if results.Failed() {
+				result.Err = nil // one error for all steps
+			}
 			results = append(results, result)
 			continue
 		}

@@ -93,6 +93,9 @@ func statusConfiguration(status *v1beta1.MCPServerStatus) *crdac.MCPServerStatus
 	if status.Scale != nil {
 		to.WithScale(scaleConfiguration(status.Scale))
 	}
+	for _, kept := range status.KeptFields {
+		to.WithKeptFields(crdac.KeptFields().WithKind(kept.Kind).WithName(kept.Name).WithManager(kept.Manager).WithFields(kept.Fields...))
+	}
 	for _, condition := range status.Conditions {
 		if !slices.Contains(v1beta1.Conditions, condition.Type) {
 			continue

@@ -86,12 +86,12 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	}
 	if isAsAskedFor(m, child, want, digest, live, extract) {
 		step.Action, step.Reason = Keep, asAskedFor
-		if len(m.memory.Residues.of(live)) == 0 {
+		if len(m.known(child, live)) == 0 {
 			return step
 		}
 		wanted, err := applyconfigs.FieldsOf(unstructuredOf(want))
 		if err == nil {
-			step.left, err = m.remaining(live, wanted)
+			step.left, err = m.remaining(child, live, wanted)
 		}
 		if err != nil {
 			return failed(step, err)
@@ -105,7 +105,7 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	if err != nil {
 		return failed(step, &InvalidSpecError{err})
 	}
-	if step.left, err = m.leftBy(live, wanted); err != nil {
+	if step.left, err = m.leftBy(child, live, wanted); err != nil {
 		return failed(step, err)
 	}
 	if step.Undoes, err = undone(object, live, m.memory.Seen.WasAsAskedFor(m.Server, child, live.GetUID())); err != nil {
@@ -121,16 +121,6 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	}
 	step.Action, step.Reason = Apply, "it does not match the MCPServer"
 	return step
-}
-
-// leftBy returns the fields that other managers keep in a child after an apply drops them.
-func (m *maker) leftBy(live client.Object, wanted *fieldpath.Set) ([]left, error) {
-	before, err := m.remaining(live, wanted)
-	if err != nil {
-		return nil, err
-	}
-	now, err := leaves(live, wanted)
-	return append(before, now...), err
 }
 
 // ownershipStep plans a step that must precede the apply of a child; its action is empty if there is none.

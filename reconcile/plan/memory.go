@@ -14,7 +14,7 @@ type Memory struct {
 	Converged *Converged
 	// Fights counts take-backs of fields other than the scale. After a restart the count starts again, and the operator soon backs off again.
 	Fights *Fights
-	// Residues are the fields that MCPServers have dropped and other managers keep.
+	// Residues are the fields that MCPServers have dropped and other managers keep, until they are in the status.
 	Residues *Residues
 }
 

@@ -40,6 +40,11 @@ func (r Results) AreStale() bool {
 	return r.any(func(result *Result) bool { return result.Outcome == Stale })
 }
 
+// Failed reports whether a step could not be carried out.
+func (r Results) Failed() bool {
+	return r.any(func(result *Result) bool { return result.Outcome == Failed })
+}
+
 // Wrote reports whether anything was written.
 func (r Results) Wrote() bool {
 	return r.any(func(result *Result) bool { return result.Outcome == Written })
@@ -50,17 +55,6 @@ func (r Results) HaveMoreToWrite() bool {
 	return r.any(func(result *Result) bool {
 		return result.Outcome == Stale || (result.Outcome == Written && result.Step.IsFirst())
 	})
-}
-
-// Residues returns the fields that the MCPServer has dropped and other managers keep.
-func (r Results) Residues() []Residue {
-	var all []Residue
-	for i := range r {
-		if r[i].Outcome == Nothing || r[i].Outcome == Written {
-			all = append(all, residues(r[i].Step.Child, r[i].Step.left)...)
-		}
-	}
-	return all
 }
 
 // StatefulSet returns the result of the StatefulSet if it was applied, created or released; nil otherwise.

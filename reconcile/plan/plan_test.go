@@ -214,8 +214,9 @@ func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
 		results := Results{{Step: *p.StatefulSet(), Outcome: Written}}
 		memory.Remember(s, results)
 		var all []string
-		for _, residue := range results.Residues() {
-			all = append(all, residue.Name, residue.Manager, fmt.Sprint(residue.Fields))
+		s.Server.Status.KeptFields = results.Kept(s.Server.Status.KeptFields)
+		for _, kept := range s.Server.Status.KeptFields {
+			all = append(all, kept.Name, kept.Manager, fmt.Sprint(kept.Fields))
 		}
 		return strings.Join(all, " ")
 	}
@@ -234,6 +235,9 @@ func TestWhatOthersKeepIsToldUntilTheyGiveItUp(t *testing.T) {
 	})
 	if got := told(applied, memory); got != kept {
 		t.Errorf("in the next pass: %s", got)
+	}
+	if got := told(applied, NewMemory()); got != kept {
+		t.Errorf("after a restart of the operator: %s", got)
 	}
 	applied.Children.StatefulSet.ManagedFields = applied.Children.StatefulSet.ManagedFields[:1]
 	if got := told(applied, memory); got != "" {

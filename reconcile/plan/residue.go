@@ -1,33 +1,29 @@
 package plan
 
 import (
+	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 )
 
-// Residue are fields that an MCPServer has dropped and that stay in a child, because another field manager has also applied them. They may
-// be a reference to a Secret that pods still get.
-type Residue struct {
-	observe.Child
-	// Manager is the other field manager.
-	Manager string
-	// Fields are the paths of the fields.
-	Fields []string
-}
-
-// left are the fields that one manager keeps in a child.
+// left are fields that the MCPServer has dropped and that stay in a child, because another field manager has also applied them. They may be a
+// reference to a Secret that pods still get.
 type left struct {
-	manager ownership.Manager
-	fields  *fieldpath.Set
+	// manager is the name of the other field manager.
+	manager string
+	// fields are the paths of the outermost fields.
+	fields []string
 }
 
-// Residues remembers the residues of children. After a restart the operator does not know which fields an MCPServer had before.
+// Residues remembers what is left in children until it is in the status of the MCPServer. From there, it is known after a restart.
 type Residues struct {
 	mutex   sync.Mutex
 	byChild map[types.UID][]left
@@ -52,24 +48,52 @@ func (r *Residues) set(child client.Object, all []left) {
 	r.byChild[child.GetUID()] = all
 }
 
-// remaining returns the remembered residues of a child that still exist: neither wanted again nor released by the other manager.
-func (m *maker) remaining(live client.Object, wanted *fieldpath.Set) ([]left, error) {
+// known returns what was left in a child when it was last looked at. It may be outdated.
+func (m *maker) known(child observe.Child, live client.Object) []left {
+	known := m.memory.Residues.of(live)
+	for _, kept := range m.Server.Status.KeptFields {
+		isKnown := slices.ContainsFunc(known, func(one left) bool { return one.manager == kept.Manager })
+		if kept.Kind == child.Kind && kept.Name == child.Name && !isKnown {
+			known = append(slices.Clip(known), left{manager: kept.Manager, fields: kept.Fields})
+		}
+	}
+	return known
+}
+
+// remaining returns what is still left in a child: neither wanted again nor released by the other manager.
+func (m *maker) remaining(child observe.Child, live client.Object, wanted *fieldpath.Set) ([]left, error) {
 	var still []left
-	for _, before := range m.memory.Residues.of(live) {
+	for _, before := range m.known(child, live) {
+		owned := fieldpath.NewSet()
 		for _, entry := range live.GetManagedFields() {
-			if ownership.ManagerOf(entry) != before.manager {
+			if entry.Manager != before.manager || ownership.ManagerOf(entry) == observe.Self {
 				continue
 			}
-			owned, err := ownership.FieldsOf(entry)
+			fields, err := ownership.FieldsOf(entry)
 			if err != nil {
 				return nil, err
 			}
-			if fields := before.fields.Intersection(owned).Difference(wanted); !fields.Empty() {
-				still = append(still, left{manager: before.manager, fields: fields})
-			}
+			owned = owned.Union(fields)
+		}
+		if fields := ofWhich(before.fields, owned.Difference(wanted)); len(fields) > 0 {
+			still = append(still, left{manager: before.manager, fields: fields})
 		}
 	}
 	return still, nil
+}
+
+// ofWhich returns those fields of which a set has the field itself or a field inside it.
+func ofWhich(fields []string, set *fieldpath.Set) []string {
+	has := map[string]bool{}
+	set.Iterate(func(path fieldpath.Path) {
+		text := path.String()
+		for _, field := range fields {
+			if inside, isInside := strings.CutPrefix(text, field); isInside && (inside == "" || inside[0] == '.' || inside[0] == '[') {
+				has[field] = true
+			}
+		}
+	})
+	return slices.DeleteFunc(slices.Clone(fields), func(field string) bool { return !has[field] })
 }
 
 // leaves returns the fields that an apply drops and other managers keep. The scale is excluded, because the operator releases it on purpose.
@@ -97,18 +121,60 @@ func leaves(live client.Object, wanted *fieldpath.Set) ([]left, error) {
 		if err != nil {
 			return nil, err
 		}
-		if fields := dropped.Intersection(owned); !fields.Empty() {
-			all = append(all, left{manager: ownership.ManagerOf(entry), fields: fields})
+		if fields := outermost(dropped.Intersection(owned)); len(fields) > 0 {
+			all = append(all, left{manager: entry.Manager, fields: fields})
 		}
 	}
 	return all, nil
 }
 
-// residues returns the residues of a child.
-func residues(child observe.Child, all []left) []Residue {
-	var told []Residue
-	for _, one := range all {
-		told = append(told, Residue{Child: child, Manager: one.manager.Name, Fields: outermost(one.fields)})
+// leftBy returns what is left in a child after an apply.
+func (m *maker) leftBy(child observe.Child, live client.Object, wanted *fieldpath.Set) ([]left, error) {
+	all, err := m.remaining(child, live, wanted)
+	if err != nil {
+		return nil, err
 	}
-	return told
+	now, err := leaves(live, wanted)
+	for _, more := range now {
+		same := slices.IndexFunc(all, func(one left) bool { return one.manager == more.manager })
+		if same < 0 {
+			all = append(all, more)
+			continue
+		}
+		for _, field := range more.fields {
+			if !slices.Contains(all[same].fields, field) {
+				all[same].fields = append(all[same].fields, field)
+			}
+		}
+	}
+	return all, err
+}
+
+// Maximums of the list in the status, and of each list of fields in it, as in the schema.
+const (
+	mostKept       = 16
+	mostKeptFields = 32
+)
+
+// Kept returns what is left in the children after a pass, for the status. For a child that exists and that the pass did not compare with the
+// MCPServer, it returns what the status had.
+func (r Results) Kept(before []v1beta1.KeptFields) []v1beta1.KeptFields {
+	var all []v1beta1.KeptFields
+	for i := range r {
+		step := &r[i].Step
+		if (step.Action == Keep || step.Action == Apply) && (r[i].Outcome == Nothing || r[i].Outcome == Written) {
+			for _, one := range step.left {
+				all = append(all, v1beta1.KeptFields{
+					Kind: step.Kind, Name: step.Name, Manager: one.manager, Fields: one.fields[:min(len(one.fields), mostKeptFields)],
+				})
+			}
+			continue
+		}
+		for _, kept := range before {
+			if step.Live != nil && kept.Kind == step.Kind && kept.Name == step.Name {
+				all = append(all, kept)
+			}
+		}
+	}
+	return all[:min(len(all), mostKept)]
 }

@@ -34,11 +34,14 @@ func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1beta1.MCPSer
 			status.Scale = scaleSeen(s) // otherwise the snapshot is older than the last write
 		}
 	}
+	if !s.Server.Spec.Suspend {
+		status.KeptFields = results.Kept(s.Server.Status.KeptFields)
+	}
 	conditions := healthConditions(s, results)
 	conditions = append(conditions, suspended(s.Server)...)
 	conditions = append(conditions, scaleConflict(s, p.Scale)...)
 	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(s.Server, s.Children.StatefulSet, s.Autoscalers))...)
-	conditions = append(conditions, fieldConflict(results)...)
+	conditions = append(conditions, fieldConflict(results, status.KeptFields)...)
 	conditions = append(conditions, updateAvailable(s.Server, p.Update)...)
 	setConditions(&status, conditions, s.Now)
 	status.Phase = phaseOf(status.Conditions)

@@ -21,6 +21,8 @@ func TestWhatOthersHaveAppliedTooIsNamedWhenItIsDropped(t *testing.T) {
 		Assess("the dropped field stays, and a condition names the manager", all(apply(guarded("")), passesAreForced(1),
 			conditionSays(v1beta1.ConditionFieldConflict, "FieldKept", `env[name="TOKEN"]`, `StatefulSet "web"`, `"backup"`),
 			eventSays("FieldKept", "TOKEN", "backup"), eventuallyPrints("TOKEN", "statefulset/web", env))).
+		Assess("the condition stays after a restart of the operator", all(operatorRestarts(), passesAreForced(2),
+			conditionSays(v1beta1.ConditionFieldConflict, "FieldKept", `env[name="TOKEN"]`, `"backup"`))).
 		Assess("the field is removed when the manager gives it up", all(applyForcedAs("backup", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, labels: {kept: by-backup}}}`),
 			eventuallyPrints("", "statefulset/web", env), passesAreForced(1), conditionIsGone(v1beta1.ConditionFieldConflict), scaleIs(3))).
 		Feature())

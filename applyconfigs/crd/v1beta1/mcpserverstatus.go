@@ -54,6 +54,9 @@ type MCPServerStatusApplyConfiguration struct {
 	// StatefulSet is deleted, this field keeps the last values, because the operator recreates the StatefulSet at its last
 	// scale.
 	Scale *ScaleStatusApplyConfiguration `json:"scale,omitempty"`
+	// Fields of children that the MCPServer no longer asks for, and that another client keeps, because it has also applied them. The
+	// condition FieldConflict is True while there are any.
+	KeptFields []KeptFieldsApplyConfiguration `json:"keptFields,omitempty"`
 	// The URL to which clients connect, inside the cluster.
 	URL *string `json:"url,omitempty"`
 }
@@ -130,6 +133,19 @@ func (b *MCPServerStatusApplyConfiguration) WithSelector(value string) *MCPServe
 // If called multiple times, the Scale field is set to the value of the last call.
 func (b *MCPServerStatusApplyConfiguration) WithScale(value *ScaleStatusApplyConfiguration) *MCPServerStatusApplyConfiguration {
 	b.Scale = value
+	return b
+}
+
+// WithKeptFields adds the given value to the KeptFields field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the KeptFields field.
+func (b *MCPServerStatusApplyConfiguration) WithKeptFields(values ...*KeptFieldsApplyConfiguration) *MCPServerStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithKeptFields")
+		}
+		b.KeptFields = append(b.KeptFields, *values[i])
+	}
 	return b
 }
 
