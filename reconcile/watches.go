@@ -24,10 +24,15 @@ import (
 
 // specOrMetadataChanged ignores status updates.
 var specOrMetadataChanged = predicate.Or(
+	replaced,
 	predicate.GenerationChangedPredicate{},
 	predicate.LabelChangedPredicate{},
 	predicate.AnnotationChangedPredicate{},
 )
+
+// replaced accepts another object of the same name. If a watch is interrupted while an object is deleted and created again, the cache reports
+// an update, and the new object may have the same generation as the old one.
+var replaced = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() }}
 
 // ownersChanged accepts a change of the owner references, which does not change the generation.
 var ownersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {

@@ -106,6 +106,20 @@ func TestWhoHasChangedAChild(t *testing.T) {
 	}
 }
 
+// TestAnotherObjectOfTheSameNameIsLookedAt: behind an interrupted watch, an MCPServer that is deleted and created again is an update, in which
+// neither the generation nor the status needs to differ.
+func TestAnotherObjectOfTheSameNameIsLookedAt(t *testing.T) {
+	before := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "old", Generation: 1}}
+	after := before.DeepCopy()
+	if specOrMetadataChanged.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}) {
+		t.Error("an unchanged object triggers a pass")
+	}
+	after.UID = "new"
+	if !specOrMetadataChanged.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}) {
+		t.Error("another object of the same name does not trigger a pass")
+	}
+}
+
 // TestALostRecordOfOwnershipIsNoticed verifies that the loss of the operator's entry in managedFields triggers a pass.
 func TestALostRecordOfOwnershipIsNoticed(t *testing.T) {
 	entry := metav1.ManagedFieldsEntry{Manager: applyconfigs.FieldManager, Operation: metav1.ManagedFieldsOperationApply}
