@@ -9,6 +9,7 @@ import (
 
 	"github.com/pmezard/go-difflib/difflib"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,6 +22,7 @@ import (
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/reconcile/plan"
+	"mcpserver-operator/reconcile/scale"
 )
 
 // mostPasses is more passes than any MCPServer needs until no step of its plan requires another pass.
@@ -35,12 +37,24 @@ func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.W
 	if err := r.Client.Get(ctx, key, server); err != nil {
 		return fmt.Errorf("reading the MCPServer: %w", err)
 	}
+	if server.Spec.Suspend {
+		if _, err := fmt.Fprintf(out, "MCPServer %q is suspended: the operator writes nothing until spec.suspend is removed. Then:\n", key); err != nil {
+			return fmt.Errorf("printing: %w", err)
+		}
+		server.Spec.Suspend = false
+	}
 	snapshot, err := r.reader.Planned(ctx, server, metav1.NewTime(r.Now()).Rfc3339Copy())
 	if err != nil {
 		return err
 	}
+	settings := r.Settings
+	if settings.Cluster.IPFamily == "" {
+		if settings.Cluster.IPFamily, err = familyOfNewService(ctx, r.Client, snapshot); err != nil {
+			return err
+		}
+	}
 	for range mostPasses {
-		p := r.plan(snapshot)
+		p := plan.Make(snapshot, scale.Decide(snapshot.ScaleInput()), settings, r.memory)
 		next := snapshot
 		for i := range p.Steps {
 			step := &p.Steps[i]
@@ -70,6 +84,21 @@ func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.W
 		snapshot = next
 	}
 	return fmt.Errorf("the plan for MCPServer %q still has steps after %d passes", key, mostPasses)
+}
+
+// familyOfNewService returns the IP family that a Service of the MCPServer would get. It is only used if no Service exists.
+func familyOfNewService(ctx context.Context, c client.Client, s *observe.Snapshot) (corev1.IPFamily, error) {
+	if s.Children.ClientService != nil || s.Children.HeadlessService != nil {
+		return "", nil // its family is used
+	}
+	service := applyconfigs.ClientService(s.Server, s.Fixed)
+	if err := c.Apply(ctx, service, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership, client.DryRunAll); err != nil {
+		return "", fmt.Errorf("creating Service %q in a dry run, to find out its IP family: %w", *service.Name, err)
+	}
+	if len(service.Spec.IPFamilies) == 0 { // Apply has decoded the response into service
+		return "", nil
+	}
+	return service.Spec.IPFamilies[0], nil
 }
 
 // patched returns a child after a step that patches it.

@@ -74,6 +74,9 @@ func childOrIdentity[O any, P interface {
 		managers = append(managers, metav1.ManagedFieldsEntry{Manager: entry.Manager})
 	}
 	identity.SetManagedFields(managers)
+	if by, found := live.GetLabels()[applyconfigs.ManagedByLabel]; found {
+		identity.SetLabels(map[string]string{applyconfigs.ManagedByLabel: by})
+	}
 	return identity, nil
 }
 

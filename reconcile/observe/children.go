@@ -119,7 +119,8 @@ func foreign(server *v1beta1.MCPServer, child Child, object client.Object) Forei
 			found.Managers = append(found.Managers, entry.Manager)
 		}
 	}
-	found.Made = found.Owner == "" && seen[applyconfigs.FieldManager]
+	// Whoever removes the owner reference may also remove managedFields.
+	found.Made = found.Owner == "" && (seen[applyconfigs.FieldManager] || object.GetLabels()[applyconfigs.ManagedByLabel] == applyconfigs.FieldManager)
 	return found
 }
 

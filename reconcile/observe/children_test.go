@@ -24,13 +24,17 @@ func TestWhoseAForeignObjectIs(t *testing.T) {
 		managers       []metav1.ManagedFieldsEntry
 		leftover, made bool
 	}{
-		"of an earlier MCPServer of this name":         {owned("MCPServer", "web"), ours, true, false},
-		"of another MCPServer":                         {owned("MCPServer", "other"), ours, false, false},
-		"of another kind":                              {owned("Other", "web"), ours, false, false},
-		"created by the operator, without an owner":    {nil, ours, false, true},
-		"created by another manager, without an owner": {nil, []metav1.ManagedFieldsEntry{{Manager: "helm"}}, false, false},
+		"of an earlier MCPServer of this name":                        {owned("MCPServer", "web"), ours, true, false},
+		"of another MCPServer":                                        {owned("MCPServer", "other"), ours, false, false},
+		"of another kind":                                             {owned("Other", "web"), ours, false, false},
+		"created by the operator, without an owner":                   {nil, ours, false, true},
+		"created by another manager, without an owner":                {nil, []metav1.ManagedFieldsEntry{{Manager: "helm"}}, false, false},
+		"created by the operator, without an owner and managedFields": {nil, nil, false, true},
 	} {
 		object := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "mcp-web-proxy", OwnerReferences: row.owners, ManagedFields: row.managers}}
+		if row.made {
+			object.Labels = map[string]string{applyconfigs.ManagedByLabel: applyconfigs.FieldManager}
+		}
 		got := foreign(server, Child{KindService, object.Name}, object)
 		if got.Leftover != row.leftover || got.Made != row.made {
 			t.Errorf("%s: Leftover is %t, Made is %t", name, got.Leftover, got.Made)

@@ -80,16 +80,8 @@ type Reader struct {
 
 // Snapshot reads the complete input of a pass. It returns a conflict if the cache is stale: see act.IsStale.
 func (r *Reader) Snapshot(ctx context.Context, server *v1beta1.MCPServer, now metav1.Time) (*Snapshot, error) {
-	s, err := r.Planned(ctx, server, now)
+	s, err := r.planned(ctx, server, now, r.mayHaveStrayPods)
 	if err != nil {
-		return nil, err
-	}
-	if s.Children.StatefulSet == nil {
-		if s.Stray, err = r.strayPods(ctx, s); err != nil {
-			return nil, err
-		}
-	}
-	if err := r.readAccount(ctx, s); err != nil {
 		return nil, err
 	}
 	if s.Autoscalers, err = r.readAutoscalers(ctx, server); err != nil {
@@ -103,8 +95,15 @@ func (r *Reader) Snapshot(ctx context.Context, server *v1beta1.MCPServer, now me
 	return s, nil
 }
 
-// Planned reads only the children, which is sufficient for a plan that is not carried out. It does not need a cache.
+// Planned reads only what a plan requires, for a plan that is not carried out. It does not need a cache.
 func (r *Reader) Planned(ctx context.Context, server *v1beta1.MCPServer, now metav1.Time) (*Snapshot, error) {
+	return r.planned(ctx, server, now, func(context.Context, *Snapshot) (bool, error) { return true, nil })
+}
+
+// planned reads what a plan requires. It looks for stray pods only if there may be any.
+func (r *Reader) planned(
+	ctx context.Context, server *v1beta1.MCPServer, now metav1.Time, mayHaveStrayPods func(context.Context, *Snapshot) (bool, error),
+) (*Snapshot, error) {
 	s := &Snapshot{Server: server, Now: now}
 	if err := r.readChildren(ctx, s); err != nil {
 		return nil, err
@@ -112,7 +111,18 @@ func (r *Reader) Planned(ctx context.Context, server *v1beta1.MCPServer, now met
 	if err := r.readStatefulSet(ctx, s); err != nil {
 		return nil, err
 	}
-	return s, nil
+	if s.Children.StatefulSet == nil {
+		may, err := mayHaveStrayPods(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if may {
+			if s.Stray, err = r.strayPods(ctx, s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s, r.readAccount(ctx, s)
 }
 
 // Forget removes a deleted MCPServer.

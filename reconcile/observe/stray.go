@@ -14,21 +14,24 @@ import (
 	"mcpserver-operator/applyconfigs"
 )
 
+// mayHaveStrayPods reports whether it is worth a list on the API server to look for stray pods: this MCPServer had a StatefulSet, or the cache
+// has such pods.
+func (r *Reader) mayHaveStrayPods(ctx context.Context, s *Snapshot) (bool, error) {
+	set := Child{KindStatefulSet, applyconfigs.StatefulSetName(s.Server.Name)}
+	if s.Server.Status.Scale != nil || r.Seen.WasThere(s.Server, set) {
+		return true, nil
+	}
+	cached, err := r.podsNamed(ctx, s.Server.Namespace, set.Name)
+	return len(cached) > 0, err
+}
+
 // strayPods returns the pods of a deleted StatefulSet that are not being deleted. If the new StatefulSet is created before the garbage collector
 // notices the deletion of the old one, and the watch of the garbage collector is interrupted at that time, the garbage collector never
 // notices the deletion. Then the old pods stay and prevent the creation of the new pods.
-//
-// If this MCPServer had a StatefulSet, strayPods lists the pods from the API server. Otherwise it does so only if the cache has such pods.
 func (r *Reader) strayPods(ctx context.Context, s *Snapshot) ([]string, error) {
 	set := Child{KindStatefulSet, applyconfigs.StatefulSetName(s.Server.Name)}
 	if s.IsForeign(set) {
 		return nil, nil
-	}
-	if s.Server.Status.Scale == nil && !r.Seen.WasThere(s.Server, set) {
-		cached, err := r.podsNamed(ctx, s.Server.Namespace, set.Name)
-		if err != nil || len(cached) == 0 {
-			return nil, err
-		}
 	}
 	pods := &metav1.PartialObjectMetadataList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))

@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -169,16 +167,4 @@ func makeAsPredecessor(ctx context.Context, t *testing.T) {
 		must(t, err)
 	}
 	kubectl("annotate", "statefulset", server, "other=theirs")(ctx, t, nil)
-}
-
-// preview runs the operator with --preview as the administrator.
-func preview(ctx context.Context, t *testing.T) string {
-	t.Helper()
-	command := exec.CommandContext(ctx, operator.Binary(), "--preview="+in(ctx)+"/"+server)
-	command.Env = append(os.Environ(), "KUBECONFIG="+theCluster.Kubeconfig)
-	out, err := command.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return string(out)
 }
