@@ -1,13 +1,17 @@
 package plan
 
 import (
+	"hash/maphash"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
+	"mcpserver-operator/reconcile/ownership"
 )
 
 // Converged is a cache of the children that matched their MCPServer. The comparison is most of the work of a pass, and in most passes at
@@ -41,8 +45,11 @@ type comparison struct {
 	uid     types.UID
 	version string // the resourceVersion of the child
 	digest  uint64 // of the apply configuration
-	// unattainable is true if the child cannot match the MCPServer, because the API server drops fields that it does not know.
+	// unattainable is true if the child cannot match the MCPServer, because the API server drops fields that it does not know, or an
+	// admission webhook rewrites them. The child is then identified by written instead of its resourceVersion: a new status is no reason to
+	// apply again.
 	unattainable bool
+	written      uint64 // see writtenDigest
 }
 
 func (c *Converged) remember(server *v1beta1.MCPServer, child observe.Child, live client.Object, digest uint64) {
@@ -50,7 +57,7 @@ func (c *Converged) remember(server *v1beta1.MCPServer, child observe.Child, liv
 }
 
 func (c *Converged) unattainable(server *v1beta1.MCPServer, child observe.Child, live client.Object, digest uint64) {
-	c.set(server, child, comparison{uid: live.GetUID(), version: live.GetResourceVersion(), digest: digest, unattainable: true})
+	c.set(server, child, comparison{uid: live.GetUID(), written: writtenDigest(live), digest: digest, unattainable: true})
 }
 
 func (c *Converged) set(server *v1beta1.MCPServer, child observe.Child, is comparison) {
@@ -75,7 +82,32 @@ func (c *Converged) find(server *v1beta1.MCPServer, child observe.Child, live cl
 		return comparison{}, false
 	}
 	last, found = of.children[child]
-	return last, found && last.uid == live.GetUID() && last.version == live.GetResourceVersion() && last.digest == digest
+	if !found || last.uid != live.GetUID() || last.digest != digest {
+		return last, false
+	}
+	if last.unattainable {
+		return last, last.written == writtenDigest(live)
+	}
+	return last, last.version == live.GetResourceVersion()
+}
+
+// writtenDigest identifies what was written to an object besides its status. Each write of a spec or of metadata is a new generation, or shows in
+// managedFields.
+func writtenDigest(live client.Object) uint64 {
+	var hash maphash.Hash
+	hash.SetSeed(digestSeed)
+	maphash.WriteComparable(&hash, live.GetGeneration())
+	for _, entry := range live.GetManagedFields() {
+		if entry.Subresource == "status" {
+			continue
+		}
+		maphash.WriteComparable(&hash, ownership.ManagerOf(entry))
+		maphash.WriteComparable(&hash, ptr.Deref(entry.Time, metav1.Time{}).Unix())
+		if entry.FieldsV1 != nil {
+			maphash.WriteComparable(&hash, entry.FieldsV1.GetRawString())
+		}
+	}
+	return hash.Sum64()
 }
 
 // rememberBuilt records the result for the StatefulSet of an MCPServer, if a comparison of this MCPServer is recorded.

@@ -67,7 +67,19 @@ func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	if memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
 		t.Error("a child without the dropped fields is recorded as matching")
 	}
-	live.ResourceVersion = "6"
+	live.ResourceVersion = "6" // a new status
+	if !memory.Converged.isStill(server, webSet, live, 7) {
+		t.Error("applied again after a new status")
+	}
+	live.Generation = 2
+	if memory.Converged.isStill(server, webSet, live, 7) {
+		t.Error("not looked at again after a change of the spec")
+	}
+	live.Generation = 0
+	live.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "meddler", Operation: metav1.ManagedFieldsOperationUpdate}}
+	if memory.Converged.isStill(server, webSet, live, 7) {
+		t.Error("not looked at again after a write of metadata")
+	}
 	memory.Remember(snapshot, Results{{Step: step, Outcome: Nothing}})
 	if !memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
 		t.Error("a matching child is not recorded")

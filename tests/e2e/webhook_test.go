@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/tests/cluster"
 )
 
 // TestAWebhookThatRewritesAFieldOfOurs verifies that the operator accepts an image that a mutating webhook rewrites, for example for a registry
@@ -35,7 +36,23 @@ func TestAWebhookThatRewritesAFieldOfOurs(t *testing.T) {
 		Assess("the webhook handles every StatefulSet", statefulSetsPassThrough(t, mirror)).
 		Assess("the StatefulSet has the rewritten image, and the operator writes nothing more", all(
 			apply(undeclared), scaleIs(1), imageIs(mirrored+"1"), writesNothing(passesAreForced(5)))).
-		Assess("the StatefulSet is scaled", all(kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2))).
+		Assess("each change of the scale causes at most one apply, although the status changes several times", step(func(ctx context.Context, t *testing.T) {
+			mark, err := theCluster.AuditMark()
+			must(t, err)
+			all(kubectl("scale", "statefulset", server, "--replicas=4"), scaleIs(4), kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2),
+				passesAreForced(2))(ctx, t, nil)
+			requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
+			must(t, err)
+			applies := 0
+			for _, r := range requests {
+				if r.IsWrite() && r.Namespace == in(ctx) && r.Resource == "statefulsets" && r.Code == http.StatusOK {
+					applies++
+				}
+			}
+			if applies > 2 {
+				t.Errorf("%d applies of the StatefulSet for two changes of its scale", applies)
+			}
+		})).
 		Assess("another image is rolled out", holds(2,
 			apply(strings.Replace(undeclared, "server:1", "server:2", 1)), imageIs(mirrored+"2"), scaleIs(2))).
 		Assess("the operator writes nothing more", writesNothing(passesAreForced(5))).
