@@ -9,25 +9,34 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAnotherPodTemplateIsAnotherRevision: if the builders change and the revision does not, an upgrade of the operator restarts all pods.
-// The file has a line for each revision: its number, and a digest of the pod templates of all MCPServers in testdata.
+// The file has a line for each revision: its number, and a digest of the pod templates of all MCPServers in
+// testdata, each on the kinds of clusters on which pods depend.
 func TestAnotherPodTemplateIsAnotherRevision(t *testing.T) {
 	const file = "testdata/revisions.txt"
 	var made []string
 	for _, name := range cases(t) {
-		server := read(t, name)
-		set := build(t, server, Scale{})[0].(*appsv1ac.StatefulSetApplyConfiguration)
-		digest, err := TemplateDigest(set.Spec.Template)
-		if err != nil {
-			t.Fatal(err)
+		for _, cluster := range []Cluster{{}, {AssignsUsers: true}, {IPFamily: corev1.IPv6Protocol}} {
+			server := read(t, name)
+			fixed, err := FixedFor(server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			set, err := StatefulSet(server, Scale{}, fixed, cluster)
+			if err != nil {
+				t.Fatal(err)
+			}
+			digest, err := TemplateDigest(set.Spec.Template)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made = append(made, digest)
 		}
-		made = append(made, digest)
 	}
 	all := sha256.Sum256([]byte(strings.Join(made, " ")))
 	line := fmt.Sprintf("%d %s", TemplateRevision, hex.EncodeToString(all[:16]))

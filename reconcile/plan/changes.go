@@ -27,6 +27,8 @@ type Change struct {
 	Fields []string
 	// Removed is true if the fields were removed, false if their values were changed.
 	Removed bool
+	// Stays is true if the operator leaves the values as they are, and ends only the ownership of a predecessor.
+	Stays bool
 }
 
 // undone returns the changes of other writers that applying want to live reverts: fields that other managers own with another value. If hadAll

@@ -28,7 +28,7 @@ func TestWhatIsMissingWasRemovedIfItHadBeenThere(t *testing.T) {
 			Containers: []corev1.Container{{Name: "mcp", Image: "a"}},
 		}}},
 	}
-	const removed = `[{somebody [.metadata.labels .spec.template.spec.containers[name="mcp"].env] true}]`
+	const removed = `[{somebody [.metadata.labels .spec.template.spec.containers[name="mcp"].env] true false}]`
 	for hadAll, wanted := range map[bool]string{true: removed, false: "[]"} {
 		taken, err := undone(want, live, hadAll)
 		if err != nil {

@@ -1,7 +1,7 @@
 package plan
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -17,77 +17,102 @@ import (
 // correction is a change that an apply cannot make, because the API server merges the applied fields with fields of other owners, or with a
 // default value that has no owner.
 type correction struct {
-	// reason is the reason of the step. field describes the field that another writer has changed.
-	reason, field string
-	// path is the path of the field. If the field has no owner and no description, the MCPServer has changed it, and there is no event.
-	path fieldpath.Path
+	// reason is the reason of the step.
+	reason string
+	// undoes are the changes of other writers that the correction reverts; none if the MCPServer has changed.
+	undoes []Change
 	// patch is the operation that makes the correction.
 	patch ownership.Operation
 }
 
 // correct plans the first correction that a child needs. The next pass plans the apply.
 func (m *maker) correct(step Step) (Step, error) {
-	for _, found := range []*correction{m.renumberedPort(step.Live), m.leftStrategy(step), m.strayRecord(step.Live)} {
+	for _, find := range []func(Step) (*correction, error){m.renumberedPort, m.leftStrategy, m.strayRecord} {
+		found, err := find(step)
+		if err != nil {
+			return Step{}, err
+		}
 		if found == nil {
 			continue
 		}
-		if corrected, err := m.correctWith(step, *found); err != nil || corrected.Action != "" {
-			return corrected, err
+		step.Undoes = found.undoes
+		if step, isFight := m.backOff(step, "another writer reverts the correction each time"); isFight {
+			return step, nil
 		}
+		step.Action, step.Reason = Correct, found.reason
+		step.Patch = []ownership.Operation{{Op: "test", Path: "/metadata/resourceVersion", Value: step.Live.GetResourceVersion()}, found.patch}
+		return step, nil
 	}
 	return Step{}, nil
 }
 
-func (m *maker) correctWith(step Step, with correction) (Step, error) {
-	owners, err := ownership.OwnersOf(step.Live, with.path)
+// changeOf returns the change of another writer to a field, which the text describes. It reports false if the operator owns the field: then
+// the MCPServer has changed it, and the apply removes the old value.
+func changeOf(live client.Object, path fieldpath.Path, text string) (Change, bool, error) {
+	owners, err := ownership.OwnersOf(live, path)
 	if err != nil || ownership.Owns(owners, observe.Self) {
-		return Step{}, err // the operator owns the field, so the MCPServer has changed it: the apply removes the old value
+		return Change{}, false, err
 	}
-	if len(owners) > 0 || with.field != "" {
-		change := Change{Manager: Somebody, Fields: []string{with.field}}
-		if len(owners) > 0 {
-			change.Manager = owners[0].Name
-		}
-		step.Undoes = []Change{change}
+	change := Change{Manager: Somebody, Fields: []string{text}}
+	if len(owners) > 0 {
+		change.Manager = owners[0].Name
 	}
-	if step, isFight := m.backOff(step, "another writer reverts the correction each time"); isFight {
-		return step, nil
-	}
-	step.Action, step.Reason = Correct, with.reason
-	step.Patch = []ownership.Operation{{Op: "test", Path: "/metadata/resourceVersion", Value: step.Live.GetResourceVersion()}, with.patch}
-	return step, nil
+	return change, true, nil
 }
 
-// leftStrategy finds the parameters of a rolling update in a StatefulSet whose wanted strategy is OnDelete. The API server has set them by
-// default, so that they have no owner and an apply does not remove them. The API server rejects them together with OnDelete.
-func (m *maker) leftStrategy(step Step) *correction {
+// The fields of the update strategy of a StatefulSet that may have owners.
+var strategyPaths = []fieldpath.Path{
+	fieldpath.MakePathOrDie("spec", "updateStrategy", "type"),
+	fieldpath.MakePathOrDie("spec", "updateStrategy", "rollingUpdate", "partition"),
+	fieldpath.MakePathOrDie("spec", "updateStrategy", "rollingUpdate", "maxUnavailable"),
+}
+
+// leftStrategy finds the parameters of a rolling update in a StatefulSet whose wanted strategy is OnDelete. The API server rejects them together
+// with OnDelete. After a change of the MCPServer, an apply does not remove the parameters that the API server has set by default, because
+// they have no owner.
+func (m *maker) leftStrategy(step Step) (*correction, error) {
 	set, isSet := step.Live.(*appsv1.StatefulSet)
 	want, isWanted := step.Want.(*appsv1ac.StatefulSetApplyConfiguration)
 	if !isSet || !isWanted || want.Spec.UpdateStrategy == nil || want.Spec.UpdateStrategy.Type == nil {
-		return nil
+		return nil, nil
 	}
 	if *want.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType || set.Spec.UpdateStrategy.RollingUpdate == nil {
-		return nil
+		return nil, nil
 	}
-	return &correction{
+	found := &correction{
 		reason: "the API server rejects the parameters of a rolling update together with OnDelete",
-		path:   fieldpath.MakePathOrDie("spec", "updateStrategy"),
 		patch:  ownership.Operation{Op: "replace", Path: "/spec/updateStrategy", Value: map[string]string{"type": string(appsv1.OnDeleteStatefulSetStrategyType)}},
 	}
+	for _, path := range strategyPaths {
+		owners, err := ownership.OwnersOf(set, path)
+		if err != nil {
+			return nil, err
+		}
+		for _, owner := range owners {
+			isNew := !slices.ContainsFunc(found.undoes, func(change Change) bool { return change.Manager == owner.Name })
+			if owner.Manager != observe.Self && isNew {
+				found.undoes = append(found.undoes, Change{Manager: owner.Name, Fields: []string{".spec.updateStrategy"}})
+			}
+		}
+	}
+	return found, nil
 }
 
 // strayRecord finds the annotation of a declaration on a StatefulSet whose scale is delegated. Another writer has set it.
-func (m *maker) strayRecord(live client.Object) *correction {
-	set, isSet := live.(*appsv1.StatefulSet)
+func (m *maker) strayRecord(step Step) (*correction, error) {
+	set, isSet := step.Live.(*appsv1.StatefulSet)
 	if !isSet || m.Server.Spec.Replicas != nil {
-		return nil
+		return nil, nil
 	}
 	if _, found := set.Annotations[v1beta1.DeclaredReplicasAnnotation]; !found {
-		return nil
+		return nil, nil
+	}
+	change, isTheirs, err := changeOf(set, observe.DeclaredReplicasPath, "the annotation "+v1beta1.DeclaredReplicasAnnotation)
+	if err != nil || !isTheirs {
+		return nil, err
 	}
 	return &correction{
-		reason: "spec.replicas is unset, but the StatefulSet has the annotation of a declaration",
-		field:  fmt.Sprintf("the annotation %s", v1beta1.DeclaredReplicasAnnotation), path: observe.DeclaredReplicasPath,
+		reason: "spec.replicas is unset, but the StatefulSet has the annotation of a declaration", undoes: []Change{change},
 		patch: ownership.Operation{Op: "remove", Path: "/metadata/annotations/" + strings.ReplaceAll(v1beta1.DeclaredReplicasAnnotation, "/", "~1")},
-	}
+	}, nil
 }

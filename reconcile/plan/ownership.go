@@ -1,14 +1,17 @@
 package plan
 
 import (
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
-
-	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/utils/ptr"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 // Predecessors are the field managers of other operators for MCPServers. The operator takes over the children that they created, if the
@@ -38,8 +41,31 @@ func (m *maker) migrate(step Step) (Step, error) {
 	if step.Undoes, err = undone(unstructuredOf(step.Want), step.Live, false); err != nil {
 		return Step{}, err
 	}
+	if len(step.Undoes) == 0 {
+		if step.Undoes, err = written(step.Live); err != nil {
+			return Step{}, err
+		}
+	}
 	step, _ = m.backOff(step, "another operator changes it each time this operator restores it")
 	return step, nil
+}
+
+// written returns the fields that predecessors have written to a child. Their values stay, for example the scale.
+func written(live client.Object) ([]Change, error) {
+	var all []Change
+	for _, entry := range live.GetManagedFields() {
+		if entry.Subresource != "" || ownership.ManagerOf(entry) == observe.Self || !slices.Contains(Predecessors, entry.Manager) {
+			continue
+		}
+		owned, err := ownership.FieldsOf(entry)
+		if err != nil {
+			return nil, err
+		}
+		change := Change{Manager: entry.Manager, Stays: true}
+		owned.Leaves().Iterate(func(path fieldpath.Path) { change.Fields = append(change.Fields, path.String()) })
+		all = append(all, change)
+	}
+	return all, nil
 }
 
 // repair plans to add an entry of the operator to a child without managedFields. The entry has the wanted fields that the child has. An apply to

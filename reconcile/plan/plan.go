@@ -91,7 +91,7 @@ type Step struct {
 	digest uint64
 	// built is the cached result for the StatefulSet: see Converged.
 	built built
-	// left are the fields that other managers keep in the child: see Residue.
+	// left are the fields that other managers keep in the child: see left.
 	left []left
 }
 
@@ -125,10 +125,10 @@ type Plan struct {
 	Update *Update
 }
 
-// Applies reports whether a plan applies an existing child. Then the generation of the MCPServer must be current: a new leader with a stale
-// cache would otherwise apply an earlier generation, and then the current generation again.
+// Applies reports whether a plan changes values of an existing child. Then the generation of the MCPServer must be current: a new leader with a stale
+// cache would otherwise carry out an earlier generation, and then the current generation again.
 func (p *Plan) Applies() bool {
-	return slices.ContainsFunc(p.Steps, func(step Step) bool { return step.Action == Apply })
+	return slices.ContainsFunc(p.Steps, func(step Step) bool { return step.Action == Apply || step.Action == Correct })
 }
 
 // StatefulSet returns the step of the StatefulSet; nil if there is none.
@@ -206,7 +206,7 @@ func (m *maker) statefulSet() (Step, *Update) {
 		return step, nil
 	}
 	from := m.inputsDigest(cluster)
-	if live != nil && m.verdict.Action != scale.Release && len(m.memory.Residues.of(live)) == 0 {
+	if live != nil && m.verdict.Action != scale.Release && len(m.known(step.Child, live)) == 0 {
 		if is, found := m.memory.Converged.findBuilt(m.Server, step.Child, live, from); found {
 			step.Action, step.Reason, step.digest, step.built = Keep, asAskedFor, is.digest, is
 			return step, is.update

@@ -5,7 +5,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
@@ -22,21 +21,25 @@ type renumbered struct {
 }
 
 // renumberedPort returns the correction of a renumbered port; nil if there is none.
-func (m *maker) renumberedPort(live client.Object) *correction {
+func (m *maker) renumberedPort(step Step) (*correction, error) {
 	var port *renumbered
-	switch live := live.(type) {
+	switch live := step.Live.(type) {
 	case *appsv1.StatefulSet:
 		port = containerPort(live, applyconfigs.ContainerPort(m.Server))
 	case *corev1.Service:
 		port = servicePort(live, applyconfigs.ProxyPort(m.Server))
 	}
 	if port == nil {
-		return nil
+		return nil, nil
+	}
+	change, isTheirs, err := changeOf(step.Live, port.path, fmt.Sprintf("the number of port %s (to %d)", applyconfigs.PortName, port.was))
+	if err != nil || !isTheirs {
+		return nil, err
 	}
 	return &correction{
-		reason: "another writer has changed the number of a port", field: fmt.Sprintf("the number of port %s (to %d)", applyconfigs.PortName, port.was),
-		path: port.path, patch: ownership.Operation{Op: "replace", Path: port.pointer, Value: port.wanted},
-	}
+		reason: "another writer has changed the number of a port", undoes: []Change{change},
+		patch: ownership.Operation{Op: "replace", Path: port.pointer, Value: port.wanted},
+	}, nil
 }
 
 // servicePort returns the port of the operator in a Service if its number was changed.

@@ -47,7 +47,7 @@ func conflict(reason, message string) []metav1.Condition {
 
 // fieldConflict returns the condition FieldConflict: another writer repeatedly changes fields of children, or keeps fields that the
 // MCPServer has dropped.
-func fieldConflict(results plan.Results) []metav1.Condition {
+func fieldConflict(results plan.Results, kept []v1beta1.KeptFields) []metav1.Condition {
 	var fights []string
 	for i := range results {
 		step := &results[i].Step
@@ -60,9 +60,10 @@ func fieldConflict(results plan.Results) []metav1.Condition {
 	if len(fights) == 0 {
 		reason = reasonFieldKept
 	}
-	for _, residue := range results.Residues() {
+	for _, one := range kept {
 		fights = append(fights, fmt.Sprintf("the MCPServer no longer sets %s of %s, but %q has also applied it. The operator cannot remove it, and "+
-			"the pods may still use it. Remove it from the configuration that %q applies", shortList(residue.Fields), residue.Child, residue.Manager, residue.Manager))
+			"the pods may still use it. Remove it from the configuration that %q applies",
+			shortList(one.Fields), observe.Child{Kind: one.Kind, Name: one.Name}, one.Manager, one.Manager))
 	}
 	if len(fights) == 0 {
 		return nil
@@ -82,6 +83,10 @@ func fieldFight(step *plan.Step) string {
 	}
 	does, wayOut := "changes", fmt.Sprintf("Stop this field manager from writing %s, or declare its value in the MCPServer", first.Fields[0])
 	switch {
+	case first.Stays:
+		return fmt.Sprintf("%s writes %s of %s each time the operator has taken over the fields. It is a field manager of another operator, and two "+
+			"operators must not run for the same MCPServer. Stop the other operator. This operator retries with an increasing delay of up to %s",
+			strings.Join(who, " and "), fields, step.Child, scale.MostDelay)
 	case first.Removed:
 		does, wayOut = "removes", "Kubernetes does not record who removes a field. Find out who removes it, and stop that writer"
 	case first.Manager == plan.Somebody:

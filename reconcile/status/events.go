@@ -23,6 +23,7 @@ const (
 	eventScaleRestored    = "ScaleRestored"
 	eventScaleTransferred = "ScaleTransferred"
 	eventFieldTakenBack   = "FieldTakenBack"
+	eventOtherOperator    = "OtherOperatorWrites"
 )
 
 // The action of an event is what the operator was doing.
@@ -69,12 +70,19 @@ func OfPass(s *observe.Snapshot, verdict scale.Verdict, results plan.Results) []
 // undoneEvent returns the event about the changes of other writers that a step has undone.
 func undoneEvent(step *plan.Step) Event {
 	var who []string
+	if first := step.Undoes[0]; first.Stays {
+		event := newEvent(corev1.EventTypeWarning, eventOtherOperator, actionApply, fmt.Sprintf("%s, a field manager of another operator, has written %s "+
+			"of %s. Two operators must not run for the same MCPServer: stop the other one. This operator has taken over the fields, and the values stay",
+			writer(first.Manager), shortList(first.Fields), step.Child))
+		event.Related = step.Live
+		return event
+	}
 	for _, change := range step.Undoes {
 		what := "changed"
 		if change.Removed {
 			what = "removed"
 		}
-		who = append(who, fmt.Sprintf("%s had %s %s", writer(change.Manager), what, strings.Join(change.Fields, ", ")))
+		who = append(who, fmt.Sprintf("%s had %s %s", writer(change.Manager), what, shortList(change.Fields)))
 	}
 	event := newEvent(corev1.EventTypeWarning, eventFieldTakenBack, actionApply, fmt.Sprintf(
 		"%s of %s. The operator has reverted this. To keep another value, declare it in the MCPServer", strings.Join(who, "; "), step.Child))

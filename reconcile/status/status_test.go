@@ -306,7 +306,7 @@ func TestAFieldFightNamesAllWriters(t *testing.T) {
 	}
 	unknown := step
 	unknown.Undoes, unknown.Writers = []plan.Change{{Manager: plan.Somebody, Fields: []string{".spec.image"}}}, []string{plan.Somebody}
-	if message := fieldConflict(plan.Results{{Step: unknown}})[0].Message; !strings.Contains(message, "webhook") || strings.Contains(message, "field manager") {
+	if message := fieldConflict(plan.Results{{Step: unknown}}, nil)[0].Message; !strings.Contains(message, "webhook") || strings.Contains(message, "field manager") {
 		t.Errorf("an unknown writer: %s", message)
 	}
 	for want, writers := range map[string][]string{
@@ -314,7 +314,7 @@ func TestAFieldFightNamesAllWriters(t *testing.T) {
 		`"another" changes .spec.image of StatefulSet "web" each time`:          {"another"},
 	} {
 		step.Writers = writers
-		conditions := fieldConflict(plan.Results{{Step: step}})
+		conditions := fieldConflict(plan.Results{{Step: step}}, nil)
 		if len(conditions) != 1 || !strings.HasPrefix(conditions[0].Message, want) {
 			t.Errorf("%q: got %+v", writers, conditions)
 		}

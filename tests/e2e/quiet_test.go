@@ -126,6 +126,16 @@ func writesNothing(during features.Func) features.Func {
 
 // writesNo fails if the operator sends a write of the given kind in the namespace of the test during the step.
 func writesNo(kind func(cluster.Request) bool, during features.Func) features.Func {
+	return sendsNo(func(request cluster.Request) bool { return request.IsWrite() && kind(request) }, during)
+}
+
+// readsOnlyTheCache fails if the operator reads an object from the API server in the namespace of the test during the step.
+func readsOnlyTheCache(during features.Func) features.Func {
+	return sendsNo(func(request cluster.Request) bool { return request.Verb == "get" || request.Verb == "list" }, during)
+}
+
+// sendsNo fails if the operator sends a request of the given kind in the namespace of the test during the step.
+func sendsNo(kind func(cluster.Request) bool, during features.Func) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		// Pending writes may finish first: an event about an earlier pass, the status of a rollout.
@@ -136,7 +146,7 @@ func writesNo(kind func(cluster.Request) bool, during features.Func) features.Fu
 		requests, err := theCluster.RequestsSince(mark, cluster.OperatorUser)
 		must(t, err)
 		for _, request := range requests {
-			if request.IsWrite() && request.Namespace == in(ctx) && kind(request) {
+			if request.Namespace == in(ctx) && kind(request) {
 				t.Errorf("%s: %s", request.Time.Format(time.StampMilli), request)
 			}
 		}

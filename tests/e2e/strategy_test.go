@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+
+	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1beta1"
 )
@@ -38,6 +41,10 @@ func TestTheUpdateStrategyCanBeChangedWhileItRuns(t *testing.T) {
 		Assess("from OnDelete to RollingUpdate", all(apply(strategy(third, "{type: RollingUpdate}")),
 			eventuallyPrints("RollingUpdate", "statefulset/web", kind), imageIs(third))).
 		Assess("forced passes write nothing", writesNothing(passesAreForced(3))).
+		Assess("another writer's RollingUpdate is reverted to OnDelete, with an event", all(
+			apply(strategy(third, "{type: OnDelete}")), eventuallyPrints("OnDelete", "statefulset/web", kind),
+			kubectl("patch", "statefulset", "web", "--type=merge", "-p", `{"spec":{"updateStrategy":{"type":"RollingUpdate","rollingUpdate":{"partition":2}}}}`),
+			eventSays("FieldTakenBack", `"kubectl-patch" had changed .spec.updateStrategy`), eventuallyPrints("OnDelete", "statefulset/web", kind))).
 		Feature())
 }
 
@@ -49,7 +56,7 @@ func TestARecordOfADeclarationThatThereIsNotIsPutRight(t *testing.T) {
 			kubectl("annotate", "statefulset", "web", v1beta1.DeclaredReplicasAnnotation+"=7"),
 			eventuallyPrints("", "statefulset/web", `.metadata.annotations.toolhive\.stacklok\.dev/declared-replicas`),
 			eventSays("FieldTakenBack", "kubectl-annotate", v1beta1.DeclaredReplicasAnnotation))).
-		Assess("forced passes write nothing", writesNothing(passesAreForced(2))).
+		Assess("forced passes write nothing and read only the cache", all(writesNothing(passesAreForced(2)), readsOnlyTheCache(passesAreForced(2)))).
 		Feature())
 }
 
@@ -67,4 +74,21 @@ func TestAPredecessorThatStillRunsIsAFight(t *testing.T) {
 				conditionSays(v1beta1.ConditionFieldConflict, "FieldFight", manager, "image"))).
 			Feature())
 	}
+}
+
+// TestAPredecessorThatStillScalesIsAFight: the operator of the bug report writes its own scale again and again. This operator does not declare a
+// scale here, and leaves the value. It names the other operator, and does not follow each of its writes.
+func TestAPredecessorThatStillScalesIsAFight(t *testing.T) {
+	const manager = "toolhive-container-manager"
+	scales := func(replicas int) features.Func {
+		return all(kubectl("patch", "statefulset", "web", "--field-manager="+manager, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"replicas":%d}}`, replicas)),
+			managersOf("statefulset/web", func(managers []string) bool { return !slices.Contains(managers, manager) }))
+	}
+	testEnv.Test(t, feature("a scale that "+manager+" writes").
+		Setup(all(apply(undeclared), scaleIs(1), passesAreForced(1))).
+		Assess("an event names the writer, and the scale stays", all(scales(2), eventSays("OtherOperatorWrites", manager, ".spec.replicas", "stop the other one"), scaleIs(2))).
+		Assess("repeated writes are reported as a fight, and the writer is the owner of the scale", all(scales(3), scales(2),
+			kubectl("patch", "statefulset", "web", "--field-manager="+manager, "--type=merge", "-p", `{"spec":{"replicas":3}}`),
+			conditionSays(v1beta1.ConditionFieldConflict, "FieldFight", manager, ".spec.replicas", "Stop the other operator"), ownerIs(manager), scaleIs(3))).
+		Feature())
 }
