@@ -23,7 +23,7 @@ func TestBuilders(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			server := read(t, name)
-			isGolden(t, name, build(t, server, Scale{Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas}))
+			isGolden(t, name, build(t, server, Scale{Replicas: server.Spec.DeclaredReplicas(), Declared: server.Spec.DeclaredReplicas()}))
 		})
 	}
 }
@@ -100,7 +100,7 @@ func TestURLFollowsTheTransport(t *testing.T) {
 	} {
 		server := read(t, "minimal")
 		server.Spec.Transport, server.Spec.ProxyMode = test.transport, test.proxyMode
-		if got, want := URL(server), "http://mcp-web-proxy.team.svc.cluster.local:8080"+test.path; got != want {
+		if got, want := URL(server), "http://mcp-web-proxy.team.svc:8080"+test.path; got != want {
 			t.Errorf("%q, %q: got %s, wanted %s", test.transport, test.proxyMode, got, want)
 		}
 	}
@@ -111,7 +111,7 @@ func TestBuildersLeaveTheMCPServerAlone(t *testing.T) {
 	for _, name := range cases(t) {
 		server := read(t, name)
 		before := server.DeepCopy()
-		build(t, server, Scale{Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas})
+		build(t, server, Scale{Replicas: server.Spec.DeclaredReplicas(), Declared: server.Spec.DeclaredReplicas()})
 		if diff := cmp.Diff(before, server); diff != "" {
 			t.Errorf("%s changed (-before +after):\n%s", name, diff)
 		}

@@ -130,6 +130,10 @@ func makeWay(ours, theirs map[string]any) {
 				delete(our, probe)
 			}
 		}
+		// Merged, the request of one could be above the limit of the other. For ToolHive's operator, spec.resources are those of its proxy.
+		if _, found := their["resources"]; found {
+			delete(our, "resources")
+		}
 		if isPrivileged(their) {
 			unstructured.RemoveNestedField(our, "securityContext", "allowPrivilegeEscalation")
 		}

@@ -1,8 +1,6 @@
 package applyconfigs
 
 import (
-	"maps"
-
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"mcpserver-operator/crd/v1beta1"
@@ -30,20 +28,32 @@ func NetworkPolicyName(server string) string { return "mcp-" + server }
 // PodDisruptionBudgetName returns the name of the PodDisruptionBudget of an MCPServer.
 func PodDisruptionBudgetName(server string) string { return "mcp-" + server }
 
-// SelectorLabels returns the labels that select the pods of an MCPServer. The selector of a StatefulSet is immutable.
-func SelectorLabels(server string) map[string]string {
+// ServerLabel is the label of the pods and of their PersistentVolumeClaims that has the name of the MCPServer.
+const ServerLabel = "toolhive.stacklok.dev/mcpserver"
+
+// SelectorLabels returns the labels that select the pods of a new StatefulSet. The selector of a StatefulSet is immutable, and its controller
+// copies these labels to PersistentVolumeClaims. They do not include app.kubernetes.io/instance, by which Argo CD may track the resources of an
+// Application: an Application with the name of the MCPServer would prune the claims.
+func SelectorLabels(server string) map[string]string { return map[string]string{ServerLabel: server} }
+
+// ManagedByLabel is the label of all children and pods that has the value FieldManager.
+const ManagedByLabel = "app.kubernetes.io/managed-by"
+
+// ServiceLabel is the label of the Services of an MCPServer, which have the same labels otherwise. It is "client" for the Service to which
+// clients connect, and "headless" for the other. It selects one of them, for example in a ServiceMonitor.
+const ServiceLabel = "toolhive.stacklok.dev/service"
+
+// nameLabels returns the labels that identify an MCPServer in all children and pods.
+func nameLabels(server string) map[string]string {
 	return map[string]string{
 		"app.kubernetes.io/name":     "mcpserver",
 		"app.kubernetes.io/instance": server,
 	}
 }
 
-// ManagedByLabel is the label of all children and pods that has the value FieldManager.
-const ManagedByLabel = "app.kubernetes.io/managed-by"
-
-// labels returns the labels of all children. They include the selector labels.
+// labels returns the labels of all children and pods.
 func labels(server string) map[string]string {
-	all := maps.Clone(SelectorLabels(server))
+	all := nameLabels(server)
 	all[ManagedByLabel] = FieldManager
 	return all
 }

@@ -68,6 +68,9 @@ func podTemplate(
 	pod.WithTopologySpreadConstraints(constraints...)
 
 	template := corev1ac.PodTemplateSpec().WithLabels(labels(server.Name)).WithSpec(pod)
+	if at := cmp.Or(server.Annotations[v1beta1.RestartedAtAnnotation], fixed.RestartedAt); at != "" {
+		template.WithAnnotations(map[string]string{v1beta1.RestartedAtAnnotation: at})
+	}
 	if server.Spec.PodTemplateSpec != nil {
 		if template, err = mergePodTemplate(template, server.Spec.PodTemplateSpec.Raw); err != nil {
 			return nil, fmt.Errorf("spec.podTemplateSpec cannot be merged: %w", err)
@@ -128,8 +131,9 @@ func container(server *v1beta1.MCPServer, cluster Cluster) (*corev1ac.ContainerA
 		c.WithVolumeMounts(mount)
 	}
 	if Transport(server) == v1beta1.TransportStdio {
-		// A stdio server exits at the end of its input.
-		return c.WithStdin(true), nil
+		// A stdio server exits at the end of its input. It is ready only if something in its pod serves it to clients. It has no startup
+		// probe, because the kubelet would restart a server that nothing serves.
+		return c.WithStdin(true).WithReadinessProbe(tcpProbe()), nil
 	}
 	return c.
 		WithStartupProbe(tcpProbe().WithPeriodSeconds(startupPeriodSeconds).WithFailureThreshold(startupFailures)).
@@ -150,23 +154,24 @@ func tcpProbe() *corev1ac.ProbeApplyConfiguration {
 	return corev1ac.Probe().WithTCPSocket(corev1ac.TCPSocketAction().WithPort(intstr.FromString(PortName)))
 }
 
-// environment returns the operator's variables, then those of spec.env, then those of spec.secrets. A variable of the user
-// replaces the operator's variable with the same name.
+// environment returns the operator's variables, then those of spec.secrets, then those of spec.env. Kubernetes expands a reference such as
+// $(DB_PASSWORD) in a variable only if the referenced variable precedes it. A variable of the user replaces the operator's variable with the
+// same name.
 func environment(server *v1beta1.MCPServer, cluster Cluster) ([]*corev1ac.EnvVarApplyConfiguration, error) {
 	port, address := strconv.FormatInt(int64(ContainerPort(server)), 10), listenAddress(server, cluster)
 	var theirs []*corev1ac.EnvVarApplyConfiguration
+	for _, secret := range server.Spec.Secrets {
+		theirs = append(theirs, corev1ac.EnvVar().
+			WithName(cmp.Or(secret.TargetEnvName, secret.Key)).
+			WithValueFrom(corev1ac.EnvVarSource().
+				WithSecretKeyRef(corev1ac.SecretKeySelector().WithName(secret.Name).WithKey(secret.Key))))
+	}
 	for i := range server.Spec.Env {
 		variable, err := configurationOf[corev1ac.EnvVarApplyConfiguration](server.Spec.Env[i])
 		if err != nil {
 			return nil, fmt.Errorf("reading spec.env: %w", err)
 		}
 		theirs = append(theirs, variable)
-	}
-	for _, secret := range server.Spec.Secrets {
-		theirs = append(theirs, corev1ac.EnvVar().
-			WithName(cmp.Or(secret.TargetEnvName, secret.Key)).
-			WithValueFrom(corev1ac.EnvVarSource().
-				WithSecretKeyRef(corev1ac.SecretKeySelector().WithName(secret.Name).WithKey(secret.Key))))
 	}
 	replaced := make(map[string]bool, len(theirs))
 	for _, variable := range theirs {
@@ -232,11 +237,16 @@ func topologySpread(
 	return all, nil
 }
 
-// claimDefaults sets the defaults of the API server inside atomic fields, which have one owner as a whole. The operator owns
-// these defaults together with the field. Without them, each pass would find a difference.
+// claimDefaults sets the defaults of the API server inside atomic fields, which have one owner as a whole, and in keys of lists. The operator
+// owns these defaults together with the field. Without them, each pass would find a difference.
 func claimDefaults(pod *corev1ac.PodSpecApplyConfiguration) {
 	for _, containers := range [][]corev1ac.ContainerApplyConfiguration{pod.InitContainers, pod.Containers} {
 		for i := range containers {
+			for j := range containers[i].Ports {
+				if containers[i].Ports[j].Protocol == nil {
+					containers[i].Ports[j].WithProtocol(corev1.ProtocolTCP) // a key of the list
+				}
+			}
 			for j := range containers[i].Env {
 				if source := containers[i].Env[j].ValueFrom; source != nil {
 					claimReferenceDefaults(source.FieldRef, source.ResourceFieldRef)

@@ -16,7 +16,7 @@ import (
 // TemplateRevision is the revision of the pod templates that the builders build. It must be raised with each change of the pod template
 // that the builders build for an unchanged MCPServer. TestAnotherPodTemplateIsAnotherRevision checks this. StatefulSets of another
 // revision keep their pod template until there is another reason to restart their pods: see package plan.
-const TemplateRevision = 1
+const TemplateRevision = 2
 
 // TemplateRecord identifies a pod template. It is the value of the annotation v1beta1.PodTemplateAnnotation of a StatefulSet.
 type TemplateRecord struct {
@@ -51,7 +51,7 @@ func recordOf(server *v1beta1.MCPServer, template *corev1ac.PodTemplateSpecApply
 	if err != nil {
 		return TemplateRecord{}, err
 	}
-	inputs, err := InputsDigest(server)
+	inputs, err := InputsDigest(server, template.Annotations[v1beta1.RestartedAtAnnotation])
 	return TemplateRecord{Revision: TemplateRevision, Digest: digest, Inputs: inputs}, err
 }
 
@@ -64,12 +64,13 @@ func TemplateDigest(template *corev1ac.PodTemplateSpecApplyConfiguration) (strin
 	return digest, nil
 }
 
-// InputsDigest returns a digest of the fields of an MCPServer that may affect its pod template. Unlike TemplateDigest, it does not depend on
+// InputsDigest returns a digest of the fields of an MCPServer that may affect its pod template, and of the restart that it asks for. Unlike TemplateDigest, it does not depend on
 // the builders: an operator of another revision computes the same digest for the same MCPServer. A new field of the spec must therefore have
 // no default in the schema, or be left out here.
-func InputsDigest(server *v1beta1.MCPServer) (string, error) {
+func InputsDigest(server *v1beta1.MCPServer, restartedAt string) (string, error) {
 	spec := server.Spec
-	spec.Replicas, spec.ReplicasConflictPolicy, spec.Suspend = nil, "", false
+	spec.Replicas, spec.BackendReplicas, spec.ReplicasConflictPolicy, spec.Suspend = nil, nil, "", false
+	spec.IgnoredFields, spec.RefusedFields = v1beta1.IgnoredFields{}, v1beta1.RefusedFields{}
 	spec.UpdateStrategy, spec.MinReadySeconds, spec.PodDisruptionBudget = nil, nil, nil
 	spec.VolumeClaimTemplates, spec.PersistentVolumeClaimRetentionPolicy = nil, nil
 	spec.SessionAffinity, spec.SessionAffinityTimeoutSeconds = "", nil
@@ -80,7 +81,11 @@ func InputsDigest(server *v1beta1.MCPServer) (string, error) {
 			spec.Service = &v1beta1.ClientService{IPFamilies: service.IPFamilies}
 		}
 	}
-	digest, err := digestOf(spec)
+	var inputs any = spec
+	if restartedAt != "" {
+		inputs = []any{spec, restartedAt}
+	}
+	digest, err := digestOf(inputs)
 	if err != nil {
 		return "", fmt.Errorf("digesting the MCPServer: %w", err)
 	}

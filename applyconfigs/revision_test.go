@@ -69,7 +69,7 @@ func TestInputsOfThePodTemplate(t *testing.T) {
 	digest := func(change func(*v1beta1.MCPServerSpec)) string {
 		server := &v1beta1.MCPServer{Spec: v1beta1.MCPServerSpec{Image: "registry.example/server:1"}}
 		change(&server.Spec)
-		got, err := InputsDigest(server)
+		got, err := InputsDigest(server, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // ClientService returns the apply configuration of the Service to which clients connect. It claims the type and the IP
-// families only if the MCPServer declares them. It never claims the addresses and the node ports.
+// families only if the MCPServer declares them. It never claims the addresses, and claims the node port only if the MCPServer declares it.
 func ClientService(server *v1beta1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
 	spec := corev1ac.ServiceSpec().
 		WithSessionAffinity(cmp.Or(server.Spec.SessionAffinity, corev1.ServiceAffinityClientIP))
@@ -25,7 +25,11 @@ func ClientService(server *v1beta1.MCPServer, fixed Fixed) *corev1ac.ServiceAppl
 			spec.WithType(from.Type)
 		}
 		spec.WithIPFamilies(from.IPFamilies...)
-		if len(from.IPFamilies) > 1 {
+		switch len(from.IPFamilies) {
+		case 0:
+		case 1: // without the policy, a Service with two families would keep both
+			spec.WithIPFamilyPolicy(corev1.IPFamilyPolicySingleStack)
+		default:
 			spec.WithIPFamilyPolicy(corev1.IPFamilyPolicyRequireDualStack)
 		}
 		spec.LoadBalancerClass = from.LoadBalancerClass
@@ -35,7 +39,11 @@ func ClientService(server *v1beta1.MCPServer, fixed Fixed) *corev1ac.ServiceAppl
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.ProxyService
 	}
-	return service(server, fixed, ClientServiceName(server.Name), overrides, spec)
+	client := service(server, fixed, ClientServiceName(server.Name), overrides, spec).WithLabels(map[string]string{ServiceLabel: "client"})
+	if from := server.Spec.Service; from != nil {
+		client.Spec.Ports[0].NodePort, client.Spec.Ports[0].AppProtocol = from.NodePort, from.AppProtocol
+	}
+	return client
 }
 
 // HeadlessService returns the apply configuration of the Service that is the serviceName of the StatefulSet. The Service
@@ -47,7 +55,8 @@ func HeadlessService(server *v1beta1.MCPServer, fixed Fixed) *corev1ac.ServiceAp
 	}
 	return service(server, fixed, HeadlessServiceName(server.Name), overrides, corev1ac.ServiceSpec().
 		WithClusterIP(corev1.ClusterIPNone).
-		WithPublishNotReadyAddresses(true))
+		WithPublishNotReadyAddresses(true)).
+		WithLabels(map[string]string{ServiceLabel: "headless"})
 }
 
 func service(
@@ -96,7 +105,8 @@ func Transport(server *v1beta1.MCPServer) v1beta1.Transport {
 	return cmp.Or(server.Spec.Transport, v1beta1.TransportStdio)
 }
 
-// URL returns the URL to which clients connect.
+// URL returns the URL to which clients connect. The name of the Service has no cluster domain, because clusters have different ones. The DNS
+// resolver of a pod adds it.
 func URL(server *v1beta1.MCPServer) string {
 	path := "mcp"
 	switch Transport(server) {
@@ -108,6 +118,6 @@ func URL(server *v1beta1.MCPServer) string {
 		}
 	case v1beta1.TransportStreamableHTTP:
 	}
-	return fmt.Sprintf("http://%s.%s.svc.cluster.local:%d/%s",
+	return fmt.Sprintf("http://%s.%s.svc:%d/%s",
 		ClientServiceName(server.Name), server.Namespace, ProxyPort(server), path)
 }

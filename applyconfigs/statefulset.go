@@ -38,6 +38,9 @@ type Fixed struct {
 	PodManagementPolicy appsv1.PodManagementPolicyType
 	// VolumeClaimTemplates are the claims created for each pod. The list is atomic: it has one owner.
 	VolumeClaimTemplates []corev1ac.PersistentVolumeClaimApplyConfiguration
+	// RestartedAt is the last requested restart of the pods: see v1beta1.RestartedAtAnnotation. Empty if none was requested. It can change, but
+	// it stays if the MCPServer no longer has the annotation.
+	RestartedAt string
 }
 
 // FixedFor returns the immutable fields of a StatefulSet that does not exist yet. If an earlier StatefulSet existed, the
@@ -75,10 +78,10 @@ func FixedBy(server *v1beta1.MCPServer, live *appsv1.StatefulSet) (Fixed, error)
 	}
 	fixed := Fixed{
 		Selector: selector, PodLabels: selector.MatchLabels, ServiceName: live.Spec.ServiceName,
-		PodManagementPolicy: live.Spec.PodManagementPolicy,
+		PodManagementPolicy: live.Spec.PodManagementPolicy, RestartedAt: live.Spec.Template.Annotations[v1beta1.RestartedAtAnnotation],
 	}
 	if len(fixed.PodLabels) == 0 {
-		fixed.PodLabels = SelectorLabels(server.Name)
+		fixed.PodLabels = nameLabels(server.Name) // the pods of any revision have them
 	}
 	for i := range live.Spec.VolumeClaimTemplates {
 		claim, err := configurationOf[corev1ac.PersistentVolumeClaimApplyConfiguration](live.Spec.VolumeClaimTemplates[i])

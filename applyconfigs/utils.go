@@ -19,6 +19,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 	// Group=toolhive.stacklok.dev, Version=v1beta1
 	case v1beta1.SchemeGroupVersion.WithKind("ClientService"):
 		return &crdv1beta1.ClientServiceApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("IgnoredFields"):
+		return &crdv1beta1.IgnoredFieldsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("KeptFields"):
 		return &crdv1beta1.KeptFieldsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MCPServer"):
@@ -33,6 +35,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &crdv1beta1.PermissionProfileApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("PodDisruptionBudget"):
 		return &crdv1beta1.PodDisruptionBudgetApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("RefusedFields"):
+		return &crdv1beta1.RefusedFieldsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ResourceOverrides"):
 		return &crdv1beta1.ResourceOverridesApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ScaleStatus"):

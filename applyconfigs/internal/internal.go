@@ -801,6 +801,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: mcpserver-operator.crd.v1beta1.ClientService
   map:
     fields:
+    - name: appProtocol
+      type:
+        scalar: string
     - name: ipFamilies
       type:
         list:
@@ -810,6 +813,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: loadBalancerClass
       type:
         scalar: string
+    - name: nodePort
+      type:
+        scalar: numeric
     - name: trafficDistribution
       type:
         scalar: string
@@ -863,12 +869,30 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: string
           elementRelationship: atomic
+    - name: audit
+      type:
+        namedType: __untyped_atomic_
+    - name: authServerRef
+      type:
+        namedType: __untyped_atomic_
+    - name: authzConfig
+      type:
+        namedType: __untyped_atomic_
+    - name: authzConfigRef
+      type:
+        namedType: __untyped_atomic_
+    - name: backendReplicas
+      type:
+        scalar: numeric
     - name: command
       type:
         list:
           elementType:
             scalar: string
           elementRelationship: atomic
+    - name: endpointPrefix
+      type:
+        scalar: string
     - name: env
       type:
         list:
@@ -883,6 +907,20 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.k8s.api.core.v1.EnvFromSource
           elementRelationship: atomic
+    - name: externalAuthConfigRef
+      type:
+        namedType: __untyped_atomic_
+    - name: groupRef
+      type:
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
     - name: image
       type:
         scalar: string
@@ -903,6 +941,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: minReadySeconds
       type:
         scalar: numeric
+    - name: oidcConfig
+      type:
+        namedType: __untyped_atomic_
+    - name: oidcConfigRef
+      type:
+        namedType: __untyped_atomic_
     - name: permissionProfile
       type:
         namedType: mcpserver-operator.crd.v1beta1.PermissionProfile
@@ -924,6 +968,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: proxyPort
       type:
         scalar: numeric
+    - name: rateLimiting
+      type:
+        namedType: __untyped_atomic_
     - name: replicas
       type:
         scalar: numeric
@@ -958,15 +1005,33 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sessionAffinityTimeoutSeconds
       type:
         scalar: numeric
+    - name: sessionStorage
+      type:
+        namedType: __untyped_atomic_
     - name: suspend
       type:
         scalar: boolean
     - name: targetPort
       type:
         scalar: numeric
+    - name: telemetry
+      type:
+        namedType: __untyped_atomic_
+    - name: telemetryConfigRef
+      type:
+        namedType: __untyped_atomic_
     - name: terminationGracePeriodSeconds
       type:
         scalar: numeric
+    - name: toolConfigRef
+      type:
+        namedType: __untyped_atomic_
+    - name: tools
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
     - name: topologySpreadConstraints
       type:
         list:
@@ -980,6 +1045,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: mcpserver-operator.crd.v1beta1.Transport
       default: stdio
+    - name: trustProxyHeaders
+      type:
+        scalar: boolean
     - name: updateStrategy
       type:
         namedType: io.k8s.api.apps.v1.StatefulSetUpdateStrategy
@@ -997,6 +1065,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - name
+    - name: webhookConfigRef
+      type:
+        namedType: __untyped_atomic_
 - name: mcpserver-operator.crd.v1beta1.MCPServerStatus
   map:
     fields:
@@ -1088,6 +1159,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: headlessService
       type:
         namedType: mcpserver-operator.crd.v1beta1.MetadataOverrides
+    - name: proxyDeployment
+      type:
+        namedType: __untyped_atomic_
     - name: proxyService
       type:
         namedType: mcpserver-operator.crd.v1beta1.MetadataOverrides

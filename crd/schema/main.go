@@ -1,5 +1,5 @@
 // Command schema reads the CRD of MCPServer from standard input, adds the schema of a PodTemplateSpec and a maximum for every list and map in
-// the spec, and writes the CRD to standard output.
+// the spec, removes default values inside lists, and writes the CRD to standard output.
 package main
 
 import (
@@ -50,7 +50,7 @@ func run(in io.Reader, out io.Writer) error {
 	if err := unstructured.SetNestedField(stored, properties["properties"], append(at, "properties")...); err != nil {
 		return fmt.Errorf("writing the schema into the CRD: %w", err)
 	}
-	if err := changeSpec(stored, boundLists, shortenDescriptions); err != nil {
+	if err := changeSpec(stored, boundLists, removeItemDefaults, shortenDescriptions); err != nil {
 		return err
 	}
 	versions = []any{olderVersion(stored), stored}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"reflect"
+	"regexp"
+	"strings"
 	"testing"
 
 	apiext "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -85,5 +88,71 @@ func TestEveryListIsBounded(t *testing.T) {
 	}
 	if lists == 0 {
 		t.Error("the CRD has no lists")
+	}
+}
+
+// TestNoDefaultInAList verifies that the API server sets no field of an entry of a list: Argo CD would find a difference for good.
+func TestNoDefaultInAList(t *testing.T) {
+	lists := 0
+	var look func(path string, schema *apiext.JSONSchemaProps, isInside bool)
+	look = func(path string, schema *apiext.JSONSchemaProps, isInside bool) {
+		if isInside && schema.Default != nil {
+			t.Errorf("%s has the default %s", path, schema.Default.Raw)
+		}
+		if schema.Items != nil {
+			lists++
+			look(path+"[]", schema.Items.Schema, true)
+		}
+		if schema.AdditionalProperties != nil && schema.AdditionalProperties.Schema != nil {
+			look(path+"{}", schema.AdditionalProperties.Schema, true)
+		}
+		for name, property := range schema.Properties {
+			look(path+"."+name, &property, isInside)
+		}
+	}
+	for _, version := range definition(t).Spec.Versions {
+		spec := version.Schema.OpenAPIV3Schema.Properties["spec"]
+		look(version.Name+" spec", &spec, false)
+	}
+	if lists == 0 {
+		t.Error("the CRD has no lists")
+	}
+}
+
+// TestTheTableOfFieldsIsComplete verifies that docs/manifests.md has the class of each field of the spec, and that the class is what the schema
+// says: a refused field has a rule, and the description of a field without an effect says so.
+func TestTheTableOfFieldsIsComplete(t *testing.T) {
+	content, err := os.ReadFile("../../docs/manifests.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes := map[string]string{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (.*) \| (carried out|no effect|refused) \|`).FindAllStringSubmatch(string(content), -1) {
+		for _, field := range regexp.MustCompile("`([A-Za-z]+)`").FindAllStringSubmatch(row[1], -1) {
+			if before, twice := classes[field[1]]; twice {
+				t.Errorf("%s is in two rows: %s and %s", field[1], before, row[2])
+			}
+			classes[field[1]] = row[2]
+		}
+	}
+	spec := definition(t).Spec.Versions[1].Schema.OpenAPIV3Schema.Properties["spec"]
+	for name, property := range spec.Properties {
+		class := "carried out"
+		rule := fmt.Sprintf("!has(self.%s) || (oldSelf", name)
+		for _, validation := range spec.XValidations {
+			if strings.HasPrefix(validation.Rule, rule) {
+				class = "refused"
+			}
+		}
+		if strings.HasPrefix(property.Description, "No effect: ") {
+			class = "no effect"
+		}
+		if classes[name] != class {
+			t.Errorf("%s is %q in the schema and %q in docs/manifests.md", name, class, classes[name])
+		}
+		delete(classes, name)
+	}
+	for name := range classes {
+		t.Errorf("docs/manifests.md has the field %s, which the schema does not have", name)
 	}
 }

@@ -2,12 +2,14 @@ package v1beta1
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // ClientService configures the Service to which clients connect.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')",message="loadBalancerClass is valid only with type LoadBalancer: remove it, or set type to LoadBalancer",fieldPath=".loadBalancerClass"
+// +kubebuilder:validation:XValidation:rule="!has(self.nodePort) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="nodePort is valid only with type NodePort or LoadBalancer: remove it, or set the type",fieldPath=".nodePort"
 type ClientService struct {
 	// The type, as in a Service: ClusterIP, NodePort or LoadBalancer. If unset, the operator does not set the type. The
 	// Service is then of type ClusterIP, unless another client sets another type.
@@ -16,7 +18,8 @@ type ClientService struct {
 	Type corev1.ServiceType `json:"type,omitempty"`
 
 	// The IP families, as in a Service: IPv4, IPv6 or both. The first family of a Service is immutable.
-	// If unset, the cluster decides. The address on which the server listens depends on the first family: see env.
+	// If unset, the cluster decides, and a Service that had both families keeps them. With one family, the Service has only this
+	// family. The address on which the server listens depends on the first family: see env.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -24,6 +27,20 @@ type ClientService struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(f, f in ['IPv4', 'IPv6'])",message="each family must be IPv4 or IPv6"
 	// +kubebuilder:validation:XValidation:rule="self.size() < 2 || self[0] != self[1]",message="the two families must differ: remove one of them"
 	IPFamilies []corev1.IPFamily `json:"ipFamilies,omitempty"`
+
+	// The port on every node, as in a Service. Must be from 1 to 65535. Requires type NodePort or LoadBalancer. If unset,
+	// Kubernetes chooses one.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	NodePort *int32 `json:"nodePort,omitempty"`
+
+	// The application protocol of the port, as in a Service, for example http or kubernetes.io/h2c. Some service meshes and
+	// gateways need it. If unset, the operator sets none.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	AppProtocol *string `json:"appProtocol,omitempty"`
 
 	// The class of the load balancer, as in a Service. Requires type LoadBalancer. If unset, the default of the cluster.
 	// +optional
@@ -109,15 +126,21 @@ type ResourceOverrides struct {
 	// Additional labels and annotations of the Service mcp-NAME-headless.
 	// +optional
 	HeadlessService *MetadataOverrides `json:"headlessService,omitempty"`
+
+	// No effect: these are settings of the Deployment of ToolHive's proxy. For those of the pods of the server, use
+	// podTemplateSpec and imagePullSecrets.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	ProxyDeployment *runtime.RawExtension `json:"proxyDeployment,omitempty"`
 }
 
 // MetadataOverrides adds labels and annotations to an object.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.annotations) || !self.annotations.exists(a, a.startsWith('toolhive.stacklok.dev/'))",message="the operator sets the annotations toolhive.stacklok.dev/...: remove them",fieldPath=".annotations"
-// +kubebuilder:validation:XValidation:rule="!has(self.labels) || !('app.kubernetes.io/name' in self.labels || 'app.kubernetes.io/instance' in self.labels || 'app.kubernetes.io/managed-by' in self.labels)",message="the labels app.kubernetes.io/name, instance and managed-by are set by the operator: remove them, and use others",fieldPath=".labels"
+// +kubebuilder:validation:XValidation:rule="!has(self.labels) || !('app.kubernetes.io/name' in self.labels || 'app.kubernetes.io/instance' in self.labels || 'app.kubernetes.io/managed-by' in self.labels || 'toolhive.stacklok.dev/service' in self.labels)",message="the labels app.kubernetes.io/name, instance and managed-by and toolhive.stacklok.dev/service are set by the operator: remove them, and use others",fieldPath=".labels"
 type MetadataOverrides struct {
-	// Labels to add. app.kubernetes.io/name, app.kubernetes.io/instance and app.kubernetes.io/managed-by are refused, because
-	// the operator sets them.
+	// Labels to add. app.kubernetes.io/name, app.kubernetes.io/instance, app.kubernetes.io/managed-by and
+	// toolhive.stacklok.dev/service are refused, because the operator sets them.
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 

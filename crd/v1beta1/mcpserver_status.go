@@ -24,6 +24,10 @@ const (
 // effect only if it is the revision that the condition UpdateAvailable names.
 const UpdatePodTemplateAnnotation = "toolhive.stacklok.dev/update-pod-template"
 
+// RestartedAtAnnotation is the annotation of the MCPServer that restarts its pods when its value changes, like kubectl rollout restart. Its
+// value is usually the time of the request. The operator copies it to the pod template. A removal restarts nothing.
+const RestartedAtAnnotation = "mcpserver.toolhive.stacklok.dev/restarted-at"
+
 // Types of condition of an MCPServer. Ready, Reconciling and Stalled follow the conventions of kstatus.
 const (
 	// ConditionReady is True if every pod that the StatefulSet asks for is ready and up to date.

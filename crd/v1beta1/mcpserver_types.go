@@ -61,6 +61,7 @@ type MCPServerList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.targetPort) || !has(self.mcpPort) || self.targetPort == self.mcpPort",message="targetPort is a deprecated alias of mcpPort, and their values differ: remove targetPort",fieldPath=".targetPort"
 // +kubebuilder:validation:XValidation:rule="!has(self.secrets) || !has(self.env) || self.secrets.all(s, !self.env.exists(e, e.name == (has(s.targetEnvName) ? s.targetEnvName : s.key)))",message="a secret and an entry of env set the same environment variable: remove one of them, or give the secret another targetEnvName",fieldPath=".secrets"
 // +kubebuilder:validation:XValidation:rule="!has(self.sessionAffinityTimeoutSeconds) || !has(self.sessionAffinity) || self.sessionAffinity == 'ClientIP'",message="sessionAffinityTimeoutSeconds is valid only with sessionAffinity ClientIP: remove it, or set sessionAffinity to ClientIP",fieldPath=".sessionAffinityTimeoutSeconds"
+// +kubebuilder:validation:XValidation:rule="!has(self.backendReplicas) || !has(self.replicas) || self.backendReplicas == self.replicas",message="backendReplicas is a deprecated alias of replicas, which is the number of pods of the server, and their values differ: remove backendReplicas, and set replicas to the number of pods of the server",fieldPath=".backendReplicas"
 type MCPServerSpec struct {
 	// The container image of the server, for example ghcr.io/example/server:1.2. Must not contain white space.
 	//
@@ -105,6 +106,12 @@ type MCPServerSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	Replicas *int32 `json:"replicas,omitempty"`
 
+	// Deprecated: use replicas. ToolHive's operator scales its proxy to replicas, and the server to backendReplicas. If both are
+	// set, they must be equal. Must be 0 or greater.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	BackendReplicas *int32 `json:"backendReplicas,omitempty"`
+
 	// If true, the operator writes only the status of this MCPServer, and sets the condition Suspended. Pods keep running. When
 	// you set the field to false again, the operator restores the fields that it owns. The scale follows the usual rules: see
 	// replicas and replicasConflictPolicy. Defaults to false.
@@ -131,8 +138,8 @@ type MCPServerSpec struct {
 	//
 	// With streamable-http and sse, the container has a startup probe and a readiness probe that connect to its port.
 	//
-	// With stdio, the operator sets no probes, and the standard input of the container stays open. The operator adds no proxy: clients can
-	// connect only if the image itself serves its stdio server over HTTP on mcpPort.
+	// With stdio, the standard input of the container stays open. The operator adds no proxy: clients can connect only if something in the
+	// pod serves the server over HTTP on mcpPort. A readiness probe connects to this port, so that a server that nothing serves is not Ready.
 	// +optional
 	// +kubebuilder:default=stdio
 	Transport Transport `json:"transport,omitempty"`
@@ -231,7 +238,8 @@ type MCPServerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="(!has(self.whenDeleted) || self.whenDeleted in ['Retain', 'Delete']) && (!has(self.whenScaled) || self.whenScaled in ['Retain', 'Delete'])",message="whenDeleted and whenScaled must be Retain or Delete"
 	PersistentVolumeClaimRetentionPolicy *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy `json:"persistentVolumeClaimRetentionPolicy,omitempty"`
 
-	// The requests and limits of the container for CPU, memory and other resources, as in a Pod.
+	// The requests and limits of the container for CPU, memory and other resources, as in a Pod. If podTemplateSpec sets resources of
+	// the container mcp, they replace this field as a whole.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 
@@ -309,6 +317,17 @@ type MCPServerSpec struct {
 	// +listMapKey=whenUnsatisfiable
 	// +kubebuilder:validation:MaxItems=16
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+
+	IgnoredFields `json:",inline"`
+	RefusedFields `json:",inline"`
+}
+
+// DeclaredReplicas returns the declared number of pods; nil if none is declared.
+func (s *MCPServerSpec) DeclaredReplicas() *int32 {
+	if s.Replicas != nil {
+		return s.Replicas
+	}
+	return s.BackendReplicas
 }
 
 // ReplicasConflictPolicy is what the operator does if replicas is set and another client scales the StatefulSet afterwards.

@@ -189,7 +189,7 @@ func doesNotAnswer(pod *corev1.Pod, server Server, now time.Time) *Finding {
 		case status.Ready || status.State.Running == nil:
 		case status.Name != server.Container:
 			return probeFails(pod, "container", status.Name)
-		case ptr.Deref(status.Started, false):
+		case ptr.Deref(status.Started, false) && !server.IsStdio: // without a startup probe, Started says only that it runs
 			return &Finding{NotAnswering, fmt.Sprintf("container %q has started, but its readiness probe fails now. To see its log, run: %s",
 				status.Name, logs(pod, status.Name))}
 		default:
@@ -212,6 +212,11 @@ func probeFails(pod *corev1.Pod, kind, name string) *Finding {
 // notAnswering returns the same message for a server that has not answered yet and for a server that the kubelet restarted for this
 // reason, so that the status does not change at a restart.
 func notAnswering(status *corev1.ContainerStatus, server Server) *Finding {
+	if server.IsStdio {
+		return &Finding{NotAnswering, fmt.Sprintf("nothing answers on port %d of the pod. The transport of the server is stdio, and the operator adds nothing that serves "+
+			"it to clients. Use an image that serves the server over HTTP on this port, or add a container that does to spec.podTemplateSpec. If the server itself "+
+			"speaks HTTP, set spec.transport to streamable-http or sse", server.Port)}
+	}
 	message := fmt.Sprintf("container %q does not answer on port %d. The server may still be starting. If the server listens only on 127.0.0.1, probes and "+
 		"clients cannot reach it: configure it to listen on the address in MCP_HOST or FASTMCP_HOST. If it listens on another port, set spec.mcpPort", status.Name, server.Port)
 	if server.Startup > 0 {

@@ -48,6 +48,8 @@ type Server struct {
 	Container string
 	// Port is the port on which the container must listen.
 	Port int32
+	// IsStdio is true if the server speaks on its standard input and output, so that something else in its pod must listen on the port.
+	IsStdio bool
 	// Startup is how long the startup probe may fail before the kubelet ends the container. Zero if there is no startup probe.
 	Startup time.Duration
 	// Grace is the termination grace period of the container.

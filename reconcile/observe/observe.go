@@ -217,7 +217,7 @@ func (s *Snapshot) ScaleOwnerName() string {
 
 // ScaleInput returns the input of the decision about the scale.
 func (s *Snapshot) ScaleInput() scale.Input {
-	in := scale.Input{Declared: s.Server.Spec.Replicas, Policy: s.Server.Spec.ReplicasConflictPolicy, Now: s.Now.Time}
+	in := scale.Input{Declared: s.Server.Spec.DeclaredReplicas(), Policy: s.Server.Spec.ReplicasConflictPolicy, Now: s.Now.Time}
 	if set := s.Children.StatefulSet; set != nil {
 		in.Live = &scale.Live{Replicas: ReplicasOf(set), Ours: s.ScaleOwners.Ours(), CarriedOut: s.CarriedOut}
 	}

@@ -120,7 +120,8 @@ func (r *Reader) podsNamed(ctx context.Context, namespace, set string) ([]*corev
 func serverIn(mcp *v1beta1.MCPServer, set *appsv1.StatefulSet) diagnosis.Server {
 	server := diagnosis.Server{
 		Container: applyconfigs.ContainerName, Port: applyconfigs.ContainerPort(mcp),
-		Grace: time.Duration(GracePeriodOf(set)) * time.Second,
+		Grace:   time.Duration(GracePeriodOf(set)) * time.Second,
+		IsStdio: applyconfigs.Transport(mcp) == v1beta1.TransportStdio,
 	}
 	for _, container := range set.Spec.Template.Spec.Containers {
 		if probe := container.StartupProbe; probe != nil && container.Name == server.Container {

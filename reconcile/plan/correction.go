@@ -101,7 +101,7 @@ func (m *maker) leftStrategy(step Step) (*correction, error) {
 // strayRecord finds the annotation of a declaration on a StatefulSet whose scale is delegated. Another writer has set it.
 func (m *maker) strayRecord(step Step) (*correction, error) {
 	set, isSet := step.Live.(*appsv1.StatefulSet)
-	if !isSet || m.Server.Spec.Replicas != nil {
+	if !isSet || m.Server.Spec.DeclaredReplicas() != nil {
 		return nil, nil
 	}
 	if _, found := set.Annotations[v1beta1.DeclaredReplicasAnnotation]; !found {

@@ -99,5 +99,5 @@ func (m *maker) repair(step Step) (Step, error) {
 // scaleWasOurs reports whether a StatefulSet without managedFields still has the scale that the operator owned and the MCPServer declares.
 func (m *maker) scaleWasOurs(set *appsv1.StatefulSet) bool {
 	last := m.Server.Status.Scale
-	return last != nil && last.Owner == v1beta1.ScaleOwnerMCPServer && ptr.Equal(set.Spec.Replicas, m.Server.Spec.Replicas)
+	return last != nil && last.Owner == v1beta1.ScaleOwnerMCPServer && ptr.Equal(set.Spec.Replicas, m.Server.Spec.DeclaredReplicas())
 }

@@ -161,6 +161,10 @@ func Make(s *observe.Snapshot, verdict scale.Verdict, settings Settings, memory 
 		}
 	}
 	server, live := s.Server, &s.Children
+	if step, isRefused := m.refused(); isRefused {
+		add(step)
+		return plan
+	}
 	add(stepFor(m, applyconfigs.ServiceAccount(server), live.ServiceAccount, corev1ac.ExtractServiceAccount))
 	add(stepFor(m, applyconfigs.HeadlessService(server, s.Fixed), live.HeadlessService, corev1ac.ExtractService))
 	add(stepFor(m, applyconfigs.ClientService(server, s.Fixed), live.ClientService, corev1ac.ExtractService))
@@ -276,7 +280,7 @@ func (s *Step) isOfOwnership() bool {
 
 // forgetsDeclaration reports whether the status has a declaration that was removed.
 func (m *maker) forgetsDeclaration() bool {
-	return m.Server.Spec.Replicas == nil && m.Server.Status.Scale != nil && m.Server.Status.Scale.DeclaredReplicas != nil
+	return m.Server.Spec.DeclaredReplicas() == nil && m.Server.Status.Scale != nil && m.Server.Status.Scale.DeclaredReplicas != nil
 }
 
 // foreignAccount returns the name of the ServiceAccount that the operator would create for the pods, if another object has this name; empty
@@ -317,14 +321,14 @@ func recordDiffers(live *appsv1.StatefulSet, declared *int32) bool {
 func (m *maker) release(live *appsv1.StatefulSet, child observe.Child) Step {
 	step := Step{Child: child, Action: Release, Reason: m.verdict.Reason, Live: live}
 	paths := []fieldpath.Path{observe.ReplicasPath}
-	if m.Server.Spec.Replicas == nil {
+	if m.Server.Spec.DeclaredReplicas() == nil {
 		paths = append(paths, observe.DeclaredReplicasPath)
 	}
 	patch, err := ownership.Release(live, observe.Self, paths...)
 	if err != nil {
 		return failed(step, err)
 	}
-	if _, found := live.Annotations[v1beta1.DeclaredReplicasAnnotation]; found && m.Server.Spec.Replicas == nil {
+	if _, found := live.Annotations[v1beta1.DeclaredReplicasAnnotation]; found && m.Server.Spec.DeclaredReplicas() == nil {
 		patch = append(patch, ownership.Operation{Op: "remove", Path: "/metadata/annotations/" + strings.ReplaceAll(v1beta1.DeclaredReplicasAnnotation, "/", "~1")})
 	}
 	step.Patch = patch

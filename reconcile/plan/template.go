@@ -105,6 +105,9 @@ func templateChanges(want, owned *appsv1ac.StatefulSetApplyConfiguration, live *
 		fields = append(fields, outermost(set)...)
 	}
 	fields = slices.DeleteFunc(fields, func(path string) bool { return !strings.HasPrefix(path, ".spec.template") })
+	if len(fields) == 0 {
+		return []string{"the order of entries in .spec.template"}, nil
+	}
 	slices.SortFunc(fields, cmp.Compare[string])
 	return slices.Compact(fields), nil
 }

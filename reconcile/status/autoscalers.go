@@ -53,7 +53,7 @@ func findAutoscalerProblems(server *v1beta1.MCPServer, set *appsv1.StatefulSet, 
 				scale.AutoscalerName(&found.OfStatefulSet[i]), applyconfigs.StatefulSetName(server.Name), v1beta1.ReplicasConflictYield)
 		}
 	}
-	if server.Spec.Replicas == nil {
+	if server.Spec.Replicas == nil { // the subresource scale has only this field
 		for i := range found.OfMCPServer {
 			add(reasonAutoscalerUndeclared, "%s targets this MCPServer, but cannot read its scale while spec.replicas is "+
 				"unset: point the autoscaler at StatefulSet %q, or set spec.replicas to an initial value",
@@ -75,7 +75,7 @@ func findAutoscalerProblems(server *v1beta1.MCPServer, set *appsv1.StatefulSet, 
 }
 
 func declaresByForce(server *v1beta1.MCPServer) bool {
-	return server.Spec.Replicas != nil && server.Spec.ReplicasConflictPolicy == v1beta1.ReplicasConflictForce
+	return server.Spec.DeclaredReplicas() != nil && server.Spec.ReplicasConflictPolicy == v1beta1.ReplicasConflictForce
 }
 
 // missingRequest returns the first container of the live template without a request for a resource by whose utilization an autoscaler

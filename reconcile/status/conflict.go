@@ -15,10 +15,10 @@ import (
 // scaleConflict returns the condition ScaleConflict: another writer holds a declared scale at another value, or repeatedly changes the
 // scale. The message changes only if the conflict changes, so that each conflict is one event.
 func scaleConflict(s *observe.Snapshot, verdict scale.Verdict) []metav1.Condition {
-	if s.Children.StatefulSet == nil || s.Server.Spec.Replicas == nil || s.Server.Spec.Suspend {
+	if s.Children.StatefulSet == nil || s.Server.Spec.DeclaredReplicas() == nil || s.Server.Spec.Suspend {
 		return nil
 	}
-	declared, replicas := *s.Server.Spec.Replicas, observe.ReplicasOf(s.Children.StatefulSet)
+	declared, replicas := *s.Server.Spec.DeclaredReplicas(), observe.ReplicasOf(s.Children.StatefulSet)
 	if last := s.Server.Status.Scale; last != nil && scale.IsFight(last.TakeBacks, s.Now.Time) && declaresByForce(s.Server) {
 		var who, stop []string
 		for _, writer := range scale.Writers(last.TakeBacks) {

@@ -137,7 +137,7 @@ func OfStatus(server *v1beta1.MCPServer, now v1beta1.MCPServerStatus) []Event {
 			all = append(all, newEvent(corev1.EventTypeWarning, condition.Reason, actionReport, condition.Message))
 		}
 	}
-	if note := transferNote(server.Status.Scale, now.Scale); note != "" && server.Spec.Replicas == nil {
+	if note := transferNote(server.Status.Scale, now.Scale); note != "" && server.Spec.DeclaredReplicas() == nil {
 		all = append(all, newEvent(corev1.EventTypeNormal, eventScaleTransferred, actionReport, note))
 	}
 	return all

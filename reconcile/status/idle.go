@@ -32,7 +32,7 @@ func zeroScale(server *v1beta1.MCPServer, owner *ownership.Owner, found observe.
 			continue // KEDA scales up from any 0
 		}
 		toStart := fmt.Sprintf("run: kubectl -n %s scale statefulset %s --replicas=1", server.Namespace, applyconfigs.StatefulSetName(server.Name))
-		if ptr.Equal(server.Spec.Replicas, ptr.To[int32](0)) { // any other number was carried out once, and has no effect again
+		if ptr.Equal(server.Spec.DeclaredReplicas(), ptr.To[int32](0)) { // any other number was carried out once, and has no effect again
 			toStart = "set spec.replicas to 1 or more"
 		}
 		return reasonScaledToZero, message + fmt.Sprintf(". %s does not scale up from a 0 that it did not set. To start the server, %s",

@@ -20,7 +20,7 @@ func scaleSeen(s *observe.Snapshot) *v1beta1.ScaleStatus {
 	if owner := s.ScaleOwner(); owner != nil {
 		next.Manager, next.Operation, next.Subresource = owner.Name, owner.Operation, owner.Subresource
 	}
-	if s.Server.Spec.Replicas != nil {
+	if s.Server.Spec.DeclaredReplicas() != nil {
 		next.DeclaredReplicas = s.CarriedOut
 	}
 	last := s.Server.Status.Scale

@@ -79,8 +79,32 @@ func Terminating(server *v1beta1.MCPServer, now metav1.Time) v1beta1.MCPServerSt
 	status := *server.Status.DeepCopy()
 	status.ObservedGeneration = server.Generation
 	status.Phase = v1beta1.PhaseTerminating
-	setConditions(&status, reconciling(reasonTerminating, "the MCPServer and its children are being deleted"), now)
+	setConditions(&status, reconciling(reasonTerminating, "the MCPServer and its children are being deleted"+finalizersMessage(server)), now)
 	return status
+}
+
+// toolHiveFinalizer is the finalizer that ToolHive's operator sets on each MCPServer. If that operator no longer runs, nobody removes it.
+const toolHiveFinalizer = "mcpserver.toolhive.stacklok.dev/finalizer"
+
+// finalizersMessage returns the continuation of a message about a deletion that waits for finalizers of other clients; empty if it does not.
+func finalizersMessage(server *v1beta1.MCPServer) string {
+	var names []string
+	command := ""
+	for i, finalizer := range server.Finalizers {
+		if finalizer == metav1.FinalizerDeleteDependents || finalizer == metav1.FinalizerOrphanDependents {
+			continue
+		}
+		names = append(names, fmt.Sprintf("%.253q", finalizer))
+		if finalizer == toolHiveFinalizer {
+			command = fmt.Sprintf(". If ToolHive's operator no longer runs, run: kubectl -n %s patch %s %s --type=json -p "+
+				`'[{"op":"test","path":"/metadata/finalizers/%d","value":%q},{"op":"remove","path":"/metadata/finalizers/%d"}]'`,
+				server.Namespace, mcpServerResource, server.Name, i, finalizer, i)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(". The deletion waits until other clients remove their finalizers %s%s", strings.Join(names[:min(len(names), mostFields)], ", "), command)
 }
 
 // mostMessage is the maximum length of the message of a condition, in bytes. The schema of the CRD allows 32 KiB, and the API server rejects

@@ -81,7 +81,7 @@ func childrenAreAsBuilt() features.Func {
 			}
 			clientService, headlessService := applyconfigs.ClientService(server, fixed), applyconfigs.HeadlessService(server, fixed)
 			set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{
-				Replicas: server.Spec.Replicas, Declared: server.Spec.Replicas,
+				Replicas: server.Spec.DeclaredReplicas(), Declared: server.Spec.DeclaredReplicas(),
 			}, fixed, applyconfigs.Cluster{
 				IPFamily: get(ctx, t, *clientService.Name, &corev1.Service{}).Spec.IPFamilies[0],
 			})

@@ -34,9 +34,20 @@ func TestABrokenRolloutIsRepairedByFixingTheImage(t *testing.T) {
 			podsAreLetGo(0), scaleIs(3), imageIs(fixedImage))).
 		Feature())
 
-	const two = "\n  updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 2}}"
+	// Before 1.37, the StatefulSet controller replaces the pod with the highest ordinal, although another pod is not ready
+	// (kubernetes/kubernetes#96218). Since 1.37, it replaces the pod that is not ready first.
 	several, err := theCluster.IsAtLeast("1.37")
 	must(t, err)
+	second := images(goodImage, goodImage, fixedImage)
+	if several {
+		second = images(fixedImage, goodImage, goodImage)
+	}
+	testEnv.Test(t, feature("a rollout that begins while a pod is not ready").
+		Assess("two of three pods are ready", all(apply(held(goodImage, "")), podsAreLetGo(1, 2), podsAreReadyOf(2))).
+		Assess("the rollout replaces one pod", all(apply(held(fixedImage, "")), second, holds(3, passesAreForced(2)), second)).
+		Feature())
+
+	const two = "\n  updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 2}}"
 	brokenToo, fixedToo := goodImage, goodImage
 	if several {
 		brokenToo, fixedToo = brokenImage, fixedImage
@@ -117,5 +128,16 @@ func maxUnavailableIs(kept bool) features.Func {
 		if kept != (got != nil && got.IntValue() == 2) {
 			t.Fatalf("maxUnavailable is %v", got)
 		}
+	})
+}
+
+// podsAreReadyOf waits until the StatefulSet has n ready pods, of any number.
+func podsAreReadyOf(n int32) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, fmt.Sprintf("%d ready pods", n), func(ctx context.Context) (string, bool) {
+			ready := statefulSet(ctx, t).Status.ReadyReplicas
+			return fmt.Sprint(ready), ready == n
+		})
 	})
 }

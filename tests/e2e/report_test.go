@@ -26,7 +26,7 @@ func TestReport(t *testing.T) {
 		Assess("3 pods are ready", all(apply(report), waitReady("3"))).
 		Assess("kubectl get mcpservers shows the scale", printed([]string{
 			"NAME", "READY", "REPLICAS", "SCALE OWNER", "URL", "AGE", name, "3/3", "MCPServer",
-			"http://mcp-my-mcp-server-proxy.", ".svc.cluster.local:8080/mcp",
+			"http://mcp-my-mcp-server-proxy.", ".svc:8080/mcp",
 		}, "get", "mcpservers")).
 		Assess("the short name and the category work",
 			all(printed([]string{name}, "get", "mcp"), printed([]string{name}, "get", "toolhive"))).

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +34,10 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 			"OOMKilled", []string{"64Mi", "spec.resources.limits.memory"},
 		},
 		{"loopback", server("loopback", serverImage, "args: [-stateless, -host=127.0.0.1]"), "NotAnswering", []string{"port 8080", "127.0.0.1", "MCP_HOST"}},
+		{
+			"stdio", strings.Replace(server("stdio", serverImage, "args: [-ready-after=1h]"), "streamable-http", "stdio", 1),
+			"NotAnswering", []string{"port 8080", "stdio", "spec.transport"},
+		},
 		{
 			"config-volume", server("config-volume", serverImage, stateless, "volumes: [{name: v, mountPath: /v, configMap: {name: absent-config}}]"),
 			"VolumeNotMounted", []string{"absent-config", "spec.volumes"},

@@ -15,8 +15,15 @@ type ClientServiceApplyConfiguration struct {
 	// Service is then of type ClusterIP, unless another client sets another type.
 	Type *v1.ServiceType `json:"type,omitempty"`
 	// The IP families, as in a Service: IPv4, IPv6 or both. The first family of a Service is immutable.
-	// If unset, the cluster decides. The address on which the server listens depends on the first family: see env.
+	// If unset, the cluster decides, and a Service that had both families keeps them. With one family, the Service has only this
+	// family. The address on which the server listens depends on the first family: see env.
 	IPFamilies []v1.IPFamily `json:"ipFamilies,omitempty"`
+	// The port on every node, as in a Service. Must be from 1 to 65535. Requires type NodePort or LoadBalancer. If unset,
+	// Kubernetes chooses one.
+	NodePort *int32 `json:"nodePort,omitempty"`
+	// The application protocol of the port, as in a Service, for example http or kubernetes.io/h2c. Some service meshes and
+	// gateways need it. If unset, the operator sets none.
+	AppProtocol *string `json:"appProtocol,omitempty"`
 	// The class of the load balancer, as in a Service. Requires type LoadBalancer. If unset, the default of the cluster.
 	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
 	// The endpoints that are preferred, as in a Service: PreferSameZone, PreferSameNode or PreferClose. If unset, no endpoint
@@ -45,6 +52,22 @@ func (b *ClientServiceApplyConfiguration) WithIPFamilies(values ...v1.IPFamily) 
 	for i := range values {
 		b.IPFamilies = append(b.IPFamilies, values[i])
 	}
+	return b
+}
+
+// WithNodePort sets the NodePort field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NodePort field is set to the value of the last call.
+func (b *ClientServiceApplyConfiguration) WithNodePort(value int32) *ClientServiceApplyConfiguration {
+	b.NodePort = &value
+	return b
+}
+
+// WithAppProtocol sets the AppProtocol field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AppProtocol field is set to the value of the last call.
+func (b *ClientServiceApplyConfiguration) WithAppProtocol(value string) *ClientServiceApplyConfiguration {
+	b.AppProtocol = &value
 	return b
 }
 

@@ -42,6 +42,9 @@ type MCPServerSpecApplyConfiguration struct {
 	//
 	// This field has no default, because a default would declare a number that you did not choose.
 	Replicas *int32 `json:"replicas,omitempty"`
+	// Deprecated: use replicas. ToolHive's operator scales its proxy to replicas, and the server to backendReplicas. If both are
+	// set, they must be equal. Must be 0 or greater.
+	BackendReplicas *int32 `json:"backendReplicas,omitempty"`
 	// If true, the operator writes only the status of this MCPServer, and sets the condition Suspended. Pods keep running. When
 	// you set the field to false again, the operator restores the fields that it owns. The scale follows the usual rules: see
 	// replicas and replicasConflictPolicy. Defaults to false.
@@ -63,8 +66,8 @@ type MCPServerSpecApplyConfiguration struct {
 	//
 	// With streamable-http and sse, the container has a startup probe and a readiness probe that connect to its port.
 	//
-	// With stdio, the operator sets no probes, and the standard input of the container stays open. The operator adds no proxy: clients can
-	// connect only if the image itself serves its stdio server over HTTP on mcpPort.
+	// With stdio, the standard input of the container stays open. The operator adds no proxy: clients can connect only if something in the
+	// pod serves the server over HTTP on mcpPort. A readiness probe connects to this port, so that a server that nothing serves is not Ready.
 	Transport *crdv1beta1.Transport `json:"transport,omitempty"`
 	// The HTTP transport by which the image of a stdio server serves it to clients: sse or streamable-http. If unset,
 	// streamable-http. The path of status.url depends on it: /sse for sse, /mcp for streamable-http. Ignored unless transport
@@ -105,7 +108,8 @@ type MCPServerSpecApplyConfiguration struct {
 	// Whether the claims of volumeClaimTemplates are deleted when the StatefulSet is deleted (whenDeleted) or scaled down
 	// (whenScaled), as in a StatefulSet: Retain or Delete. If unset, Retain.
 	PersistentVolumeClaimRetentionPolicy *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy `json:"persistentVolumeClaimRetentionPolicy,omitempty"`
-	// The requests and limits of the container for CPU, memory and other resources, as in a Pod.
+	// The requests and limits of the container for CPU, memory and other resources, as in a Pod. If podTemplateSpec sets resources of
+	// the container mcp, they replace this field as a whole.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
 	// The name of the ServiceAccount of the pods, in the namespace of the MCPServer. If unset, the operator creates the
 	// ServiceAccount mcp-NAME, which has no permissions. Pods then get no token.
@@ -143,7 +147,9 @@ type MCPServerSpecApplyConfiguration struct {
 	// How the scheduler spreads the pods, as in a Pod. At most 16. A constraint without a labelSelector selects the pods of
 	// this MCPServer. If unset, the pods are spread over hosts and zones if possible (ScheduleAnyway). An empty list turns the
 	// spreading off.
-	TopologySpreadConstraints []v1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+	TopologySpreadConstraints       []v1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+	IgnoredFieldsApplyConfiguration `json:""`
+	RefusedFieldsApplyConfiguration `json:""`
 }
 
 // MCPServerSpecApplyConfiguration constructs a declarative configuration of the MCPServerSpec type for use with
@@ -183,6 +189,14 @@ func (b *MCPServerSpecApplyConfiguration) WithImagePullSecrets(values ...v1.Loca
 // If called multiple times, the Replicas field is set to the value of the last call.
 func (b *MCPServerSpecApplyConfiguration) WithReplicas(value int32) *MCPServerSpecApplyConfiguration {
 	b.Replicas = &value
+	return b
+}
+
+// WithBackendReplicas sets the BackendReplicas field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BackendReplicas field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithBackendReplicas(value int32) *MCPServerSpecApplyConfiguration {
+	b.BackendReplicas = &value
 	return b
 }
 
@@ -439,6 +453,144 @@ func (b *MCPServerSpecApplyConfiguration) WithTerminationGracePeriodSeconds(valu
 func (b *MCPServerSpecApplyConfiguration) WithTopologySpreadConstraints(values ...v1.TopologySpreadConstraint) *MCPServerSpecApplyConfiguration {
 	for i := range values {
 		b.TopologySpreadConstraints = append(b.TopologySpreadConstraints, values[i])
+	}
+	return b
+}
+
+// WithGroupRef sets the GroupRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the GroupRef field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithGroupRef(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.IgnoredFieldsApplyConfiguration.GroupRef = &value
+	return b
+}
+
+// WithTelemetryConfigRef sets the TelemetryConfigRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TelemetryConfigRef field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithTelemetryConfigRef(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.IgnoredFieldsApplyConfiguration.TelemetryConfigRef = &value
+	return b
+}
+
+// WithTelemetry sets the Telemetry field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Telemetry field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithTelemetry(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.IgnoredFieldsApplyConfiguration.Telemetry = &value
+	return b
+}
+
+// WithAudit sets the Audit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Audit field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithAudit(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.IgnoredFieldsApplyConfiguration.Audit = &value
+	return b
+}
+
+// WithSessionStorage sets the SessionStorage field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SessionStorage field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithSessionStorage(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.IgnoredFieldsApplyConfiguration.SessionStorage = &value
+	return b
+}
+
+// WithTrustProxyHeaders sets the TrustProxyHeaders field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TrustProxyHeaders field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithTrustProxyHeaders(value bool) *MCPServerSpecApplyConfiguration {
+	b.IgnoredFieldsApplyConfiguration.TrustProxyHeaders = &value
+	return b
+}
+
+// WithEndpointPrefix sets the EndpointPrefix field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the EndpointPrefix field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithEndpointPrefix(value string) *MCPServerSpecApplyConfiguration {
+	b.IgnoredFieldsApplyConfiguration.EndpointPrefix = &value
+	return b
+}
+
+// WithOIDCConfig sets the OIDCConfig field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OIDCConfig field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithOIDCConfig(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.OIDCConfig = &value
+	return b
+}
+
+// WithOIDCConfigRef sets the OIDCConfigRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OIDCConfigRef field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithOIDCConfigRef(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.OIDCConfigRef = &value
+	return b
+}
+
+// WithAuthzConfig sets the AuthzConfig field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AuthzConfig field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithAuthzConfig(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.AuthzConfig = &value
+	return b
+}
+
+// WithAuthzConfigRef sets the AuthzConfigRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AuthzConfigRef field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithAuthzConfigRef(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.AuthzConfigRef = &value
+	return b
+}
+
+// WithExternalAuthConfigRef sets the ExternalAuthConfigRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ExternalAuthConfigRef field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithExternalAuthConfigRef(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.ExternalAuthConfigRef = &value
+	return b
+}
+
+// WithAuthServerRef sets the AuthServerRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AuthServerRef field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithAuthServerRef(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.AuthServerRef = &value
+	return b
+}
+
+// WithWebhookConfigRef sets the WebhookConfigRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the WebhookConfigRef field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithWebhookConfigRef(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.WebhookConfigRef = &value
+	return b
+}
+
+// WithToolConfigRef sets the ToolConfigRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ToolConfigRef field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithToolConfigRef(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.ToolConfigRef = &value
+	return b
+}
+
+// WithRateLimiting sets the RateLimiting field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RateLimiting field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithRateLimiting(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
+	b.RefusedFieldsApplyConfiguration.RateLimiting = &value
+	return b
+}
+
+// WithTools adds the given value to the Tools field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Tools field.
+func (b *MCPServerSpecApplyConfiguration) WithTools(values ...string) *MCPServerSpecApplyConfiguration {
+	for i := range values {
+		b.RefusedFieldsApplyConfiguration.Tools = append(b.RefusedFieldsApplyConfiguration.Tools, values[i])
 	}
 	return b
 }

@@ -7,8 +7,8 @@ package v1beta1
 //
 // MetadataOverrides adds labels and annotations to an object.
 type MetadataOverridesApplyConfiguration struct {
-	// Labels to add. app.kubernetes.io/name, app.kubernetes.io/instance and app.kubernetes.io/managed-by are refused, because
-	// the operator sets them.
+	// Labels to add. app.kubernetes.io/name, app.kubernetes.io/instance, app.kubernetes.io/managed-by and
+	// toolhive.stacklok.dev/service are refused, because the operator sets them.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Annotations to add. Annotations that begin with toolhive.stacklok.dev/ are refused, because the operator sets them.
 	Annotations map[string]string `json:"annotations,omitempty"`

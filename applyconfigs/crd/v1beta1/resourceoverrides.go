@@ -2,6 +2,10 @@
 
 package v1beta1
 
+import (
+	runtime "k8s.io/apimachinery/pkg/runtime"
+)
+
 // ResourceOverridesApplyConfiguration represents a declarative configuration of the ResourceOverrides type for use
 // with apply.
 //
@@ -13,6 +17,9 @@ type ResourceOverridesApplyConfiguration struct {
 	StatefulSet *MetadataOverridesApplyConfiguration `json:"statefulSet,omitempty"`
 	// Additional labels and annotations of the Service mcp-NAME-headless.
 	HeadlessService *MetadataOverridesApplyConfiguration `json:"headlessService,omitempty"`
+	// No effect: these are settings of the Deployment of ToolHive's proxy. For those of the pods of the server, use
+	// podTemplateSpec and imagePullSecrets.
+	ProxyDeployment *runtime.RawExtension `json:"proxyDeployment,omitempty"`
 }
 
 // ResourceOverridesApplyConfiguration constructs a declarative configuration of the ResourceOverrides type for use with
@@ -42,5 +49,13 @@ func (b *ResourceOverridesApplyConfiguration) WithStatefulSet(value *MetadataOve
 // If called multiple times, the HeadlessService field is set to the value of the last call.
 func (b *ResourceOverridesApplyConfiguration) WithHeadlessService(value *MetadataOverridesApplyConfiguration) *ResourceOverridesApplyConfiguration {
 	b.HeadlessService = value
+	return b
+}
+
+// WithProxyDeployment sets the ProxyDeployment field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ProxyDeployment field is set to the value of the last call.
+func (b *ResourceOverridesApplyConfiguration) WithProxyDeployment(value runtime.RawExtension) *ResourceOverridesApplyConfiguration {
+	b.ProxyDeployment = &value
 	return b
 }
