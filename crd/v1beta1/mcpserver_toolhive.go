@@ -115,8 +115,8 @@ type RefusedFields struct {
 	Tools []string `json:"tools,omitempty"`
 }
 
-// Names returns the names of the fields that are set.
-func (f *RefusedFields) Names() []string {
+// RefusedNames returns the names of the refused fields that are set.
+func (f *RefusedFields) RefusedNames() []string {
 	var names []string
 	for name, field := range map[string]*runtime.RawExtension{
 		"oidcConfig":            f.OIDCConfig,

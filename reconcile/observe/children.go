@@ -31,6 +31,9 @@ const (
 	KindPodDisruptionBudget = "PodDisruptionBudget"
 )
 
+// ToolHiveManager is the field manager of ToolHive's operator on StatefulSets and their Services.
+const ToolHiveManager = "toolhive-container-manager"
+
 // Child is the identity of a child of an MCPServer.
 type Child struct {
 	Kind, Name string
@@ -47,6 +50,9 @@ type Foreign struct {
 	Managers []string
 	// Made is true if the operator created the object and its owner reference was removed.
 	Made bool
+	// MadeBefore is true if another operator for MCPServers created the object for an MCPServer of this name. Some of its versions set no owner
+	// reference on the StatefulSet, and make the StatefulSet the owner of the Services.
+	MadeBefore bool
 	// References are the owner references of the object.
 	References []metav1.OwnerReference
 	// Leftover is true if an earlier MCPServer of the same name controls the object. The garbage collector deletes the object.
@@ -121,6 +127,8 @@ func foreign(server *v1beta1.MCPServer, child Child, object client.Object) Forei
 	}
 	// Whoever removes the owner reference may also remove managedFields.
 	found.Made = found.Owner == "" && (seen[applyconfigs.FieldManager] || object.GetLabels()[applyconfigs.ManagedByLabel] == applyconfigs.FieldManager)
+	isOfStatefulSet := found.Owner == KindStatefulSet+"/"+applyconfigs.StatefulSetName(server.Name)
+	found.MadeBefore = !found.Made && seen[ToolHiveManager] && (found.Owner == "" || isOfStatefulSet)
 	return found
 }
 

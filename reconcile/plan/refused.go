@@ -12,7 +12,7 @@ import (
 // server refuses them, but keeps those that were stored when another operator's CRD was installed. That operator's proxy may still protect
 // the server, and a change of the Service would bypass the proxy.
 func (m *maker) refused() (Step, bool) {
-	names := m.Server.Spec.RefusedFields.Names()
+	names := m.Server.Spec.RefusedNames()
 	if profile := m.Server.Spec.PermissionProfile; profile != nil && profile.Type == "configmap" {
 		names = append(names, "permissionProfile (type configmap)")
 	}

@@ -3,6 +3,7 @@ package status
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,12 +55,18 @@ func foreignMessage(server *v1beta1.MCPServer, object observe.Foreign) string {
 	if object.Made {
 		return message + ". Its owner reference was removed. To restore the owner reference, run: " + adoptCommand(server, object)
 	}
+	if object.MadeBefore {
+		return message + fmt.Sprintf(". ToolHive's operator created it. To take it over, stop that operator, delete its Deployment %q, which would write it again, "+
+			"and run: %s", server.Name, adoptCommand(server, object))
+	}
 	return message + ". Delete it, or give this MCPServer another name"
 }
 
-// adoptCommand returns the command that restores the owner reference of an object that the operator created.
+// adoptCommand returns the command that makes an MCPServer the controller of an object, instead of any other.
 func adoptCommand(server *v1beta1.MCPServer, object observe.Foreign) string {
-	references := append([]metav1.OwnerReference{}, object.References...)
+	references := slices.DeleteFunc(slices.Clone(object.References), func(reference metav1.OwnerReference) bool {
+		return ptr.Deref(reference.Controller, false)
+	})
 	references = append(references, metav1.OwnerReference{
 		APIVersion: v1beta1.GroupVersion.String(), Kind: "MCPServer", Name: server.Name, UID: server.UID,
 		Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),

@@ -20,8 +20,8 @@ func TestThePreviewOfAnMCPServerWithoutChildren(t *testing.T) {
 		Assess("of a new MCPServer", all(apply(undeclared), step(func(ctx context.Context, t *testing.T) {
 			previewHas(ctx, t, "Create StatefulSet \"web\": it does not exist", "+        image: registry.example/server:1", "+          value: 0.0.0.0")
 		}))).
-		Assess("of a suspended MCPServer", all(apply(suspendedWith("registry.example/server:2")), step(func(ctx context.Context, t *testing.T) {
-			previewHas(ctx, t, "is suspended", "spec.suspend", "Create StatefulSet \"web\"", "+        image: registry.example/server:2")
+		Assess("of a suspended MCPServer", all(apply(suspendedWith("registry.example/server:3")), step(func(ctx context.Context, t *testing.T) {
+			previewHas(ctx, t, "is suspended", "spec.suspend", "Create StatefulSet \"web\"", "+        image: registry.example/server:3")
 		}))).
 		Assess("writes nothing", step(func(ctx context.Context, t *testing.T) {
 			var sets appsv1.StatefulSetList

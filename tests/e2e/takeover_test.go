@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // predecessor is the field manager of the operator that managed the MCPServers before.
@@ -103,6 +104,32 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 			step(func(ctx context.Context, t *testing.T) {
 				if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
 					t.Fatalf("the pods were %v and are %v", pods, now)
+				}
+			}))).
+		Feature())
+}
+
+// TestTheMessageHasTheWayOverFromToolHive: versions of ToolHive's operator from before August 2026 set no owner reference on the StatefulSet, and
+// make the StatefulSet the controller of the headless Service. The commands in the message are all that is needed.
+func TestTheMessageHasTheWayOverFromToolHive(t *testing.T) {
+	var pods []types.UID
+	testEnv.Test(t, feature("a StatefulSet without an owner").
+		Setup(all(operatorStops(), apply(undeclared), step(func(ctx context.Context, t *testing.T) {
+			makeAsPredecessor(ctx, t)
+			set := statefulSet(ctx, t)
+			all(kubectl("patch", "statefulset", server, "--type=merge", "-p", `{"metadata":{"ownerReferences":null}}`, "--field-manager="+predecessor),
+				kubectl("patch", "service", "mcp-web-headless", "--type=merge", "--field-manager="+predecessor, "-p", fmt.Sprintf(
+					`{"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"StatefulSet","name":"web","uid":%q,"controller":true}]}}`, set.UID)),
+				kubectl("scale", "statefulset", server, "--replicas=3"), podsAreReady(3))(ctx, t, nil)
+			pods = podUIDs(ctx, t)
+		}), operatorStarts())).
+		Assess("is not deleted, and the message names ToolHive and the commands", conditionSays(v1beta1.ConditionStalled, "NotControlled",
+			"ToolHive's operator created it", `StatefulSet "web"`, `Service "mcp-web-headless"`, `delete its Deployment "web"`)).
+		Assess("after the commands, the server runs at its scale, and no pod has restarted", holds(3,
+			ownerReferencesAreRestored(), conditionIsGone(v1beta1.ConditionStalled), scaleIs(3), operatorDoesNotOwnTheScale(), passesAreForced(2),
+			step(func(ctx context.Context, t *testing.T) {
+				if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
+					t.Errorf("the pods were %v and are %v", pods, now)
 				}
 			}))).
 		Feature())
