@@ -24,6 +24,10 @@ func TestArgoCDFindsNoDifferenceInAnyManifest(t *testing.T) {
 				app.sync(t, targets)
 				eventually(t, "Argo CD to be Synced", func() (string, bool) { return "OutOfSync", app.isSynced(t, targets) })
 				for _, target := range targets {
+					eventually(t, "the StatefulSet", func() (string, bool) {
+						found := kubectl(t, namespace, "get", "statefulset", target.GetName(), "--ignore-not-found", "-o", "name")
+						return found, found != ""
+					})
 					operatorPasses(t, named(namespace, target.GetName()))
 				}
 				if !app.isSynced(t, targets) {
