@@ -30,7 +30,9 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 		},
 		{"no-program", server("no-program", absentImage), "CrashLoopBackOff", []string{"/absent", "spec.command"}},
 		{
-			"memory", server("memory", serverImage, "args: [-stateless, -allocate=200]", "resources: {limits: {memory: 64Mi}}"),
+			// On a slow machine, the server would be ready for a moment before it is killed.
+			"memory", server("memory", serverImage, "args: [-stateless, -allocate=200]", "resources: {limits: {memory: 64Mi}}",
+				"podTemplateSpec: {spec: {containers: [{name: mcp, readinessProbe: {tcpSocket: {port: mcp}, initialDelaySeconds: 600}}]}}"),
 			"OOMKilled", []string{"64Mi", "spec.resources.limits.memory"},
 		},
 		{"loopback", server("loopback", serverImage, "args: [-stateless, -host=127.0.0.1]"), "NotAnswering", []string{"port 8080", "127.0.0.1", "MCP_HOST"}},
