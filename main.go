@@ -10,12 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/discovery"
@@ -28,7 +26,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile"
 	"mcpserver-operator/reconcile/observe"
@@ -73,7 +70,7 @@ func main() {
 	flag.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "",
 		"namespace of the lease; if empty, the namespace of the operator's pod; required outside a cluster")
 	flag.StringVar(&o.namespaces, "namespaces", "", "namespaces to watch, separated by commas; if empty, all namespaces")
-	flag.IntVar(&o.concurrency, "concurrency", 4, "number of MCPServers that are reconciled at the same time; must be at least 1")
+	flag.IntVar(&o.concurrency, "concurrency", 4, "number of MCPServers of one namespace that are reconciled at the same time; must be at least 1; one further worker serves other namespaces")
 	flag.StringVar(&o.preview, "preview", "",
 		"NAMESPACE/NAME of an MCPServer: print what the operator would do to its children, with the reason, and exit; write nothing to the cluster")
 	flag.BoolVar(&o.updateTemplates, "update-pod-templates", false,
@@ -130,7 +127,7 @@ func run(o options) error {
 	if watched(o.namespaces) == nil && o.preview == "" { // a preview runs with the permissions of the user, who may have none in other namespaces
 		services = live
 	}
-	surroundings, err := discoverCluster(ctx, discoverer, services)
+	surroundings, err := observe.Cluster(ctx, discoverer, services)
 	if err != nil {
 		return err
 	}
@@ -197,41 +194,22 @@ func checkCertificate(dir string) error {
 	return nil
 }
 
-// discoverCluster reads the properties of the cluster on which pods depend. If it fails, the operator does not start. With a guess, the
-// operator could run pods as a user that the cluster refuses, or servers could listen on an address where nobody reaches them. Services
-// is nil if the operator may read only certain namespaces. The operator then reads the Service of each MCPServer instead.
-func discoverCluster(ctx context.Context, discoverer discovery.ServerGroupsInterface, services client.Reader) (applyconfigs.Cluster, error) {
-	groups, err := discoverer.ServerGroups()
-	if err != nil {
-		return applyconfigs.Cluster{}, fmt.Errorf("listing the API groups of the cluster, to find out whether it is OpenShift: %w", err)
-	}
-	cluster := applyconfigs.Cluster{
-		AssignsUsers: slices.ContainsFunc(groups.Groups, func(group metav1.APIGroup) bool {
-			return group.Name == applyconfigs.SecurityAPIGroup
-		}),
-	}
-	if services == nil {
-		return cluster, nil
-	}
-	// The Service of the API server has the IP family that a Service gets by default.
-	kubernetes := &corev1.Service{}
-	if err := services.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, kubernetes); err != nil {
-		return applyconfigs.Cluster{}, fmt.Errorf("reading Service default/kubernetes, to find out the default IP family of the cluster: %w", err)
-	}
-	if len(kubernetes.Spec.IPFamilies) > 0 {
-		cluster.IPFamily = kubernetes.Spec.IPFamilies[0]
-	}
-	return cluster, nil
-}
-
 // preview prints what the next passes would do to the children of an MCPServer.
 func preview(ctx context.Context, live client.Client, settings plan.Settings, server string) error {
 	namespace, name, found := strings.Cut(server, "/")
 	if !found {
 		return fmt.Errorf("--preview is %q: it must be NAMESPACE/NAME", server)
 	}
+	object := &v1beta1.MCPServer{}
+	if err := live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, object); err != nil {
+		return fmt.Errorf("reading the MCPServer: %w", err)
+	}
 	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Settings: settings, Now: time.Now}
-	return reconciler.Preview(ctx, client.ObjectKey{Namespace: namespace, Name: name}, os.Stdout)
+	preview, err := reconciler.Preview(ctx, object)
+	if err != nil {
+		return err
+	}
+	return preview.Print(os.Stdout)
 }
 
 // watched parses the flag --namespaces for the cache. Nil means all namespaces.

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,62 +29,126 @@ import (
 // mostPasses is more passes than any MCPServer needs until no step of its plan requires another pass.
 const mostPasses = 5
 
-// Preview prints what the next passes over an MCPServer would do to its children: each step of the plan with its reason, and a diff of each
-// child that changes. It writes nothing to the API server. Use it before the operator takes over the MCPServers of another operator. Client must
-// read from the API server, not from a cache. A dry run on the API server sets the default values of removed fields.
-func (r *Reconciler) Preview(ctx context.Context, key client.ObjectKey, out io.Writer) error {
+// Preview is what the next passes over an MCPServer would do to its children.
+type Preview struct {
+	// Snapshot is what the first pass reads.
+	Snapshot *observe.Snapshot
+	// Suspended is true if the MCPServer is suspended. Then the steps follow only when it is resumed.
+	Suspended bool
+	// Scale is the decision of the first pass about the scale.
+	Scale scale.Verdict
+	// Update is a new pod template that is not applied; nil if there is none.
+	Update *plan.Update
+	// Steps are the steps of all passes, in order. An Invalid step is the last.
+	Steps []PreviewedStep
+}
+
+// PreviewedStep is a step, and its effect.
+type PreviewedStep struct {
+	plan.Step
+	// Before is the child as it is; nil if it is absent. After is the child after the step; nil if the step deletes it. Both are nil if the step
+	// changes nothing but the ownership of fields.
+	Before, After *unstructured.Unstructured
+}
+
+// Preview returns what the next passes over an MCPServer would do to its children. It writes nothing to the API server. Use it before the operator
+// takes over the MCPServers of another operator. Client must read from the API server, not from a cache. A dry run on the API server sets the
+// default values of removed fields.
+func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (*Preview, error) {
 	r.once.Do(r.start)
-	server := &v1beta1.MCPServer{}
-	if err := r.Client.Get(ctx, key, server); err != nil {
-		return fmt.Errorf("reading the MCPServer: %w", err)
-	}
-	if server.Spec.Suspend {
-		if _, err := fmt.Fprintf(out, "MCPServer %q is suspended: the operator writes nothing until spec.suspend is removed. Then:\n", key); err != nil {
-			return fmt.Errorf("printing: %w", err)
-		}
-		server.Spec.Suspend = false
-	}
+	preview := &Preview{Suspended: server.Spec.Suspend}
+	server = server.DeepCopy()
+	server.Spec.Suspend = false
 	snapshot, err := r.reader.Planned(ctx, server, metav1.NewTime(r.Now()).Rfc3339Copy())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	settings := r.Settings
 	if settings.Cluster.IPFamily == "" {
 		if settings.Cluster.IPFamily, err = familyOfNewService(ctx, r.Client, snapshot); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for range mostPasses {
+	preview.Snapshot = snapshot
+	for pass := range mostPasses {
 		p := plan.Make(snapshot, scale.Decide(snapshot.ScaleInput()), settings, r.memory)
+		if pass == 0 {
+			preview.Scale = p.Scale
+		}
+		preview.Update = p.Update
 		next := snapshot
 		for i := range p.Steps {
-			step := &p.Steps[i]
-			if _, err := fmt.Fprintf(out, "%s %s: %s\n", step.Action, step.Child, step.Reason); err != nil {
-				return fmt.Errorf("printing: %w", err)
-			}
-			if step.Err != nil {
-				return step.Err
-			}
-			if !step.IsFirst() {
-				if err := previewStep(ctx, r.Client, out, step); err != nil {
-					return err
+			step := PreviewedStep{Step: p.Steps[i]}
+			switch {
+			case step.Err != nil:
+				preview.Steps = append(preview.Steps, step)
+				return preview, nil
+			case step.IsFirst():
+				patched, err := patched(&step.Step)
+				if err != nil {
+					return nil, err
 				}
-				continue
+				if next, err = next.With(patched); err != nil {
+					return nil, err
+				}
+			case step.Writes():
+				if step.Before, step.After, err = effect(ctx, r.Client, &step.Step); err != nil {
+					return nil, err
+				}
 			}
-			patched, err := patched(step)
-			if err != nil {
-				return err
-			}
-			if next, err = next.With(patched); err != nil {
-				return err
-			}
+			preview.Steps = append(preview.Steps, step)
 		}
 		if next == snapshot {
-			return nil
+			return preview, nil
 		}
 		snapshot = next
 	}
-	return fmt.Errorf("the plan for MCPServer %q still has steps after %d passes", key, mostPasses)
+	return nil, fmt.Errorf("the plan for MCPServer %q still has steps after %d passes", server.Name, mostPasses)
+}
+
+// Print prints each step with its reason, and a diff of each child that changes. It returns the error of an Invalid step.
+func (p *Preview) Print(out io.Writer) error {
+	text := &bytes.Buffer{}
+	if p.Suspended {
+		fmt.Fprintf(text, "MCPServer %q is suspended: the operator writes nothing until spec.suspend is removed. Then:\n", client.ObjectKeyFromObject(p.Snapshot.Server))
+	}
+	var invalid error
+	for i := range p.Steps {
+		step := &p.Steps[i]
+		fmt.Fprintf(text, "%s %s: %s\n", step.Action, step.Child, step.Reason)
+		if step.Err != nil {
+			invalid = step.Err
+		}
+		diff, err := step.Diff()
+		if err != nil {
+			return err
+		}
+		text.WriteString(diff)
+	}
+	if _, err := text.WriteTo(out); err != nil {
+		return fmt.Errorf("printing: %w", err)
+	}
+	return invalid
+}
+
+// Diff returns what a step changes in a child, as a unified diff; empty if it changes nothing but the ownership of fields.
+func (s *PreviewedStep) Diff() (string, error) {
+	from, err := manifestOf(s.Before)
+	if err != nil {
+		return "", err
+	}
+	to, err := manifestOf(s.After)
+	if err != nil {
+		return "", err
+	}
+	diff, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
+		A: difflib.SplitLines(from), B: difflib.SplitLines(to),
+		FromFile: s.Kind + "/" + s.Name + " as it is", ToFile: s.Kind + "/" + s.Name + " as it would be", Context: 3,
+	})
+	if err != nil {
+		return "", fmt.Errorf("comparing %s: %w", s.Child, err)
+	}
+	return diff, nil
 }
 
 // familyOfNewService returns the IP family that a Service of the MCPServer would get. It is only used if no Service exists.
@@ -129,56 +194,38 @@ func patched(step *plan.Step) (client.Object, error) {
 	return object, nil
 }
 
-// previewStep prints what a step changes in a child. It cannot use a dry run of the apply: if an earlier step patches the child, the apply is for a
-// version that does not exist yet.
-func previewStep(ctx context.Context, c client.Client, out io.Writer, step *plan.Step) error {
-	if !step.Writes() {
-		return nil
-	}
-	var before, after *unstructured.Unstructured
+// effect returns a child before and after a step; nil if it is absent. It cannot use a dry run of the apply: if an earlier step patches the child,
+// the apply is for a version that does not exist yet.
+func effect(ctx context.Context, c client.Client, step *plan.Step) (before, after *unstructured.Unstructured, err error) {
 	if step.Want != nil {
 		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(step.Want)
 		if err != nil {
-			return fmt.Errorf("converting the apply configuration of %s: %w", step.Child, err)
+			return nil, nil, fmt.Errorf("converting the apply configuration of %s: %w", step.Child, err)
 		}
 		after = &unstructured.Unstructured{Object: content}
 	}
 	if step.Live != nil {
 		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(step.Live)
 		if err != nil {
-			return fmt.Errorf("reading %s: %w", step.Child, err)
+			return nil, nil, fmt.Errorf("reading %s: %w", step.Child, err)
 		}
 		before = &unstructured.Unstructured{Object: content}
 	}
-	if before != nil && after != nil {
-		before.SetGroupVersionKind(after.GroupVersionKind()) // a typed client does not set it
-		dropped, err := droppedFields(after, step.Live)
-		if err != nil {
-			return err
-		}
-		if after, err = applyconfigs.Applied(after, before, dropped); err != nil {
-			return fmt.Errorf("applying to %s: %w", step.Child, err)
-		}
-		if err := c.Update(ctx, after, client.DryRunAll); err != nil {
-			return fmt.Errorf("updating %s in a dry run: %w", step.Child, err)
-		}
+	if before == nil || after == nil {
+		return before, after, nil
 	}
-	from, err := manifestOf(before)
+	before.SetGroupVersionKind(after.GroupVersionKind()) // a typed client does not set it
+	dropped, err := droppedFields(after, step.Live)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	to, err := manifestOf(after)
-	if err != nil {
-		return err
+	if after, err = applyconfigs.Applied(after, before, dropped); err != nil {
+		return nil, nil, fmt.Errorf("applying to %s: %w", step.Child, err)
 	}
-	err = difflib.WriteUnifiedDiff(out, difflib.UnifiedDiff{
-		A: difflib.SplitLines(from), B: difflib.SplitLines(to),
-		FromFile: step.Kind + "/" + step.Name + " as it is", ToFile: step.Kind + "/" + step.Name + " as it would be", Context: 3,
-	})
-	if err != nil {
-		return fmt.Errorf("printing: %w", err)
+	if err := c.Update(ctx, after, client.DryRunAll); err != nil {
+		return nil, nil, fmt.Errorf("updating %s in a dry run: %w", step.Child, err)
 	}
-	return nil
+	return before, after, nil
 }
 
 // droppedFields returns the fields that the operator owns alone and that want leaves out.

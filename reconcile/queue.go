@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// fairQueue is a priority queue in which one namespace cannot occupy all workers: if all workers but one serve a namespace, further requests
-// of this namespace wait. Otherwise a tenant that repeatedly edits a large MCPServer, or whose writes hang in an admission webhook, could
+// fairQueue is a priority queue in which one namespace cannot occupy all workers: if the maximum number of workers serves a namespace, further
+// requests of this namespace wait. Otherwise a tenant that repeatedly edits a large MCPServer, or whose writes hang in an admission webhook, could
 // occupy all workers.
 //
 // A waiting request is not in the embedded queue. If it is added again while it waits, it is in both, and then waits with the higher of the
@@ -31,20 +31,21 @@ type fairQueue struct {
 type namespaceQueue struct {
 	// running is the number of workers that serve the namespace or are reserved for it: see next.
 	running int
-	// next are the requests with a reserved worker. They are in the embedded queue again.
-	next map[reconcile.Request]bool
+	// next are the requests with a reserved worker, and their priorities. They are in the embedded queue again.
+	next map[reconcile.Request]int
 	// waiting are the requests without a worker.
 	waiting waitingRequests
 }
 
-// newFairQueue returns the queue of a controller with the given number of workers. With one worker it has no effect.
-func newFairQueue(workers int, log logr.Logger) func(string, workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
+// newFairQueue returns the queue of a controller in which at most the given number of workers serves one namespace. It has no effect if the
+// controller has no more workers.
+func newFairQueue(most int, log logr.Logger) func(string, workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
 	return func(controller string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
 		return &fairQueue{
 			PriorityQueue: priorityqueue.New(controller, func(o *priorityqueue.Opts[reconcile.Request]) {
 				o.RateLimiter, o.Log = limiter, log.WithValues("controller", controller)
 			}),
-			most:       max(1, workers-1),
+			most:       most,
 			namespaces: map[string]*namespaceQueue{},
 		}
 	}
@@ -81,16 +82,22 @@ func (q *fairQueue) begin(request reconcile.Request, priority int) bool {
 	defer q.mutex.Unlock()
 	of := q.namespaces[request.Namespace]
 	if of == nil {
-		of = &namespaceQueue{next: map[reconcile.Request]bool{}, waiting: waitingRequests{at: map[reconcile.Request]int{}}}
+		of = &namespaceQueue{next: map[reconcile.Request]int{}, waiting: waitingRequests{at: map[reconcile.Request]int{}}}
 		q.namespaces[request.Namespace] = of
 	}
-	switch {
-	case of.next[request]:
+	if _, reserved := of.next[request]; reserved {
 		delete(of.next, request)
 		return true
-	case of.running < q.most:
+	}
+	if of.running < q.most {
 		of.running++
 		return true
+	}
+	for reserved, lower := range of.next {
+		if lower < priority { // the other request waits again when it arrives here
+			delete(of.next, reserved)
+			return true
+		}
 	}
 	q.added++
 	of.waiting.add(waitingRequest{Request: request, priority: priority, added: q.added})
@@ -104,7 +111,7 @@ func (q *fairQueue) end(namespace string) (next waitingRequest, found bool) {
 	of := q.namespaces[namespace]
 	if of.waiting.Len() > 0 {
 		next = heap.Pop(&of.waiting).(waitingRequest)
-		of.next[next.Request] = true
+		of.next[next.Request] = next.priority
 		return next, true
 	}
 	if of.running--; of.running == 0 {

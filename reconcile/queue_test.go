@@ -18,10 +18,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// TestANamespaceLeavesAWorkerToOthers verifies that at most three of four workers serve one namespace. The fourth worker serves other namespaces,
-// even if the first namespace has a backlog.
+// TestANamespaceLeavesAWorkerToOthers verifies that no more than the maximum number of workers serve one namespace. A further worker serves other
+// namespaces, even if the first namespace has a backlog.
 func TestANamespaceLeavesAWorkerToOthers(t *testing.T) {
-	q := newQueue(t, 4)
+	q := newQueue(t, 3)
 	for i := range 100 {
 		q.Add(request("busy", i))
 	}
@@ -43,7 +43,7 @@ func TestANamespaceLeavesAWorkerToOthers(t *testing.T) {
 // TestARequestThatWaitsHasItsTurn verifies that waiting requests are served in order. A request with a higher priority comes first, even if its
 // priority was raised while it waited. No later request of the namespace comes before it.
 func TestARequestThatWaitsHasItsTurn(t *testing.T) {
-	q := newQueue(t, 2)
+	q := newQueue(t, 1)
 	q.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(handler.LowPriority)}, request("busy", 0), request("busy", 1), request("busy", 2), request("busy", 3))
 	running := next(t, q)
 	allWait(t, q, 3)
@@ -61,9 +61,32 @@ func TestARequestThatWaitsHasItsTurn(t *testing.T) {
 	}
 }
 
+// TestARequestWithAHigherPriorityTakesAReservedWorker verifies that a worker that is reserved for a request, for example for an initial pass after a
+// restart, serves an edit that arrives in the meantime first.
+func TestARequestWithAHigherPriorityTakesAReservedWorker(t *testing.T) {
+	q := newQueue(t, 1)
+	q.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(handler.LowPriority)}, request("busy", 0), request("busy", 1))
+	running := next(t, q)
+	allWait(t, q, 1)
+	q.Done(running)
+	q.Add(request("busy", 2))
+	var order []reconcile.Request
+	for range 2 {
+		running = next(t, q)
+		order = append(order, running)
+		if len(order) == 1 {
+			allWait(t, q, 1)
+		}
+		q.Done(running)
+	}
+	if want := []reconcile.Request{request("busy", 2), request("busy", 1)}; !slices.Equal(order, want) {
+		t.Errorf("the order is %v, want %v", order, want)
+	}
+}
+
 // TestARequestThatWaitsKeepsItsFailures verifies that waiting does not count as a success. A success would reset the delay of a failing request.
 func TestARequestThatWaitsKeepsItsFailures(t *testing.T) {
-	q := newQueue(t, 2)
+	q := newQueue(t, 1)
 	q.Add(request("busy", 0))
 	running := next(t, q)
 	q.AddRateLimited(request("busy", 1))
@@ -80,7 +103,7 @@ func TestARequestThatWaitsKeepsItsFailures(t *testing.T) {
 // TestNoRequestIsLost tests many workers, many namespaces, and requests that are added again while they are served.
 func TestNoRequestIsLost(t *testing.T) {
 	const workers, namespaces, requests, rounds = 8, 5, 40, 5
-	q := newQueue(t, workers)
+	q := newQueue(t, workers-1)
 	var mutex sync.Mutex
 	served, concurrent, most := map[reconcile.Request]int{}, map[string]int{}, 0
 	var done sync.WaitGroup
@@ -132,10 +155,10 @@ func TestNoRequestIsLost(t *testing.T) {
 	}
 }
 
-func newQueue(t *testing.T, workers int) *fairQueue {
+func newQueue(t *testing.T, most int) *fairQueue {
 	t.Helper()
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Nanosecond, time.Nanosecond)
-	q := newFairQueue(workers, logr.Discard())("test", limiter).(*fairQueue)
+	q := newFairQueue(most, logr.Discard())("test", limiter).(*fairQueue)
 	t.Cleanup(func() {
 		if !q.ShuttingDown() {
 			q.ShutDown()

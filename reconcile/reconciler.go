@@ -226,5 +226,5 @@ func (r *Reconciler) forget(server types.NamespacedName) {
 	r.progress.Forget(server)
 	r.memory.Forget(server)
 	r.reader.Forget(server)
-	r.writer.Status.Forget(server)
+	r.writer.Forget(server)
 }

@@ -47,8 +47,8 @@ const (
 	retryMost  = time.Minute
 )
 
-// SetupWithManager adds the controller and its metrics to a manager. Concurrency is how many MCPServers are reconciled at the same time. It
-// must be at least 1.
+// SetupWithManager adds the controller and its metrics to a manager. Concurrency is how many MCPServers of one namespace are reconciled at the
+// same time. It must be at least 1. One further worker serves other namespaces.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, concurrency int) error {
 	if err := observe.IndexAutoscalers(ctx, mgr); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, reportHandler(observe.ServersOfAutoscaler),
 			builder.WithPredicates(observe.AutoscalerChanged)).
 		WithOptions(controller.Options{
-			MaxConcurrentReconciles: concurrency,
+			MaxConcurrentReconciles: concurrency + 1,
 			NewQueue:                newFairQueue(concurrency, mgr.GetLogger()),
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 				retryFirst, retryMost),

@@ -48,6 +48,26 @@ type IgnoredFields struct {
 	EndpointPrefix *string `json:"endpointPrefix,omitempty"`
 }
 
+// IgnoredNames returns the names of the fields that are set and have no effect.
+func (f *IgnoredFields) IgnoredNames() []string {
+	var names []string
+	for name, isSet := range map[string]bool{
+		"groupRef":           f.GroupRef != nil,
+		"telemetryConfigRef": f.TelemetryConfigRef != nil,
+		"telemetry":          f.Telemetry != nil,
+		"audit":              f.Audit != nil,
+		"sessionStorage":     f.SessionStorage != nil,
+		"trustProxyHeaders":  f.TrustProxyHeaders != nil,
+		"endpointPrefix":     f.EndpointPrefix != nil,
+	} {
+		if isSet {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // RefusedFields are the fields of ToolHive's operator that protect the server. The API server refuses an MCPServer that has one of them. An
 // MCPServer that was stored by another CRD keeps them, and the operator then creates and changes nothing for it. The API server accepts changes
 // of such an MCPServer, for example of its finalizers. Its own ratcheting of rules does not do that here: it does not compare the content of

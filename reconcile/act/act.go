@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,6 +28,15 @@ type Writer struct {
 	APIReader client.Reader
 	// Status writes the status.
 	Status *StatusWriter
+
+	// current are the UIDs of the MCPServers, by name, whose cache was once current in this process: see confirmGeneration.
+	current sync.Map
+}
+
+// Forget removes a deleted MCPServer.
+func (w *Writer) Forget(server client.ObjectKey) {
+	w.current.Delete(server)
+	w.Status.Forget(server)
 }
 
 // CarryOut carries out a plan. Each write applies only to the version that was read. If a step fails, the other steps are still carried out.
@@ -111,14 +121,20 @@ func (w *Writer) write(ctx context.Context, server *v1beta1.MCPServer, step plan
 	}
 }
 
-// confirmGeneration returns a conflict if the generation of the cached MCPServer is not current.
+// confirmGeneration returns a conflict if the generation of the cached MCPServer is not current. It asks the API server once for each MCPServer:
+// a cache does not go back to an earlier version. Once it was current, it has at least the generation that an earlier leader has carried out.
 func (w *Writer) confirmGeneration(ctx context.Context, cached *v1beta1.MCPServer) error {
+	key := client.ObjectKeyFromObject(cached)
+	if uid, was := w.current.Load(key); was && uid == cached.UID {
+		return nil
+	}
 	current := &v1beta1.MCPServer{}
-	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
+	err := w.APIReader.Get(ctx, key, current)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("reading the MCPServer again: %w", err)
 	}
 	if current.UID == cached.UID && current.Generation == cached.Generation {
+		w.current.Store(key, cached.UID)
 		return nil
 	}
 	return staleCache(cached.Name)
@@ -137,6 +153,7 @@ func (w *Writer) confirm(ctx context.Context, cached *v1beta1.MCPServer) error {
 		return fmt.Errorf("reading the MCPServer again: %w", err)
 	}
 	if current.UID == cached.UID && current.ResourceVersion == cached.ResourceVersion {
+		w.current.Store(client.ObjectKeyFromObject(cached), cached.UID)
 		return nil
 	}
 	return staleCache(cached.Name)

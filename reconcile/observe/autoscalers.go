@@ -58,6 +58,20 @@ type Autoscalers struct {
 	OfMCPServer []autoscalingv2.HorizontalPodAutoscaler
 }
 
+// AutoscalersAmong returns the autoscalers of an MCPServer among those of its namespace.
+func AutoscalersAmong(all []autoscalingv2.HorizontalPodAutoscaler, server *v1beta1.MCPServer) Autoscalers {
+	var found Autoscalers
+	for i := range all {
+		switch targetOf(&all[i]) {
+		case targetName(statefulSetKind, applyconfigs.StatefulSetName(server.Name)):
+			found.OfStatefulSet = append(found.OfStatefulSet, all[i])
+		case targetName(mcpServerKind, server.Name):
+			found.OfMCPServer = append(found.OfMCPServer, all[i])
+		}
+	}
+	return found
+}
+
 // readAutoscalers finds the autoscalers of an MCPServer.
 func (r *Reader) readAutoscalers(ctx context.Context, server *v1beta1.MCPServer) (Autoscalers, error) {
 	find := func(kind schema.GroupKind, name string) ([]autoscalingv2.HorizontalPodAutoscaler, error) {

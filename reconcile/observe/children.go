@@ -31,8 +31,13 @@ const (
 	KindPodDisruptionBudget = "PodDisruptionBudget"
 )
 
-// ToolHiveManager is the field manager of ToolHive's operator on StatefulSets and their Services.
-const ToolHiveManager = "toolhive-container-manager"
+// The field managers of ToolHive.
+const (
+	// ToolHiveManager applies StatefulSets and their Services. The proxy of an MCPServer runs it.
+	ToolHiveManager = "toolhive-container-manager"
+	// ToolHiveOperator is the operator, which writes the Service for clients.
+	ToolHiveOperator = "thv-operator"
+)
 
 // Child is the identity of a child of an MCPServer.
 type Child struct {

@@ -133,12 +133,10 @@ func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpat
 		}
 		migrated = migrated.Union(owned)
 	}
-	raw, err := migrated.ToJSON()
+	fields, err := fieldsV1(migrated, to)
 	if err != nil {
-		return nil, fmt.Errorf("writing the fields owned by %s: %w", to.Name, err)
+		return nil, err
 	}
-	fields := &metav1.FieldsV1{}
-	fields.SetRawBytes(raw)
 	entries = append(entries, metav1.ManagedFieldsEntry{
 		Manager: to.Name, Operation: to.Operation, Subresource: to.Subresource, APIVersion: last.APIVersion,
 		FieldsType: "FieldsV1", FieldsV1: fields, Time: last.Time,
@@ -147,6 +145,65 @@ func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpat
 		{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()},
 		{Op: "replace", Path: "/metadata/managedFields", Value: entries},
 	}, nil
+}
+
+// Move returns a JSON patch that takes fields in object from managers and gives them to another manager. If to is nil, the fields then have no
+// owner, unless others own them too. The object must have the fields. An entry that is created has apiVersion. The values do not change. The
+// patch tests resourceVersion. It is nil if fields is empty. Move fails if the object has no resourceVersion or an entry cannot be parsed.
+func Move(object metav1.Object, from []Manager, to *Manager, apiVersion string, fields *fieldpath.Set) ([]Operation, error) {
+	if fields.Empty() {
+		return nil, nil
+	}
+	if object.GetResourceVersion() == "" {
+		return nil, fmt.Errorf("moving fields of %q: the object has no resourceVersion, which the patch must test", object.GetName())
+	}
+	var entries []metav1.ManagedFieldsEntry
+	received := false
+	for _, entry := range object.GetManagedFields() {
+		manager := ManagerOf(entry)
+		receives, gives := to != nil && manager == *to, slices.Contains(from, manager)
+		if !receives && !gives {
+			entries = append(entries, entry)
+			continue
+		}
+		owned, err := FieldsOf(entry)
+		if err != nil {
+			return nil, err
+		}
+		if receives {
+			received, owned = true, owned.Union(fields)
+		} else if owned = owned.Difference(fields); owned.Empty() {
+			continue
+		}
+		if entry.FieldsV1, err = fieldsV1(owned, manager); err != nil {
+			return nil, err
+		}
+		entries = append(entries, entry)
+	}
+	if to != nil && !received {
+		entry := metav1.ManagedFieldsEntry{
+			Manager: to.Name, Operation: to.Operation, Subresource: to.Subresource, APIVersion: apiVersion, FieldsType: "FieldsV1",
+		}
+		var err error
+		if entry.FieldsV1, err = fieldsV1(fields, *to); err != nil {
+			return nil, err
+		}
+		entries = append(entries, entry)
+	}
+	return []Operation{
+		{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()},
+		{Op: "replace", Path: "/metadata/managedFields", Value: entries},
+	}, nil
+}
+
+func fieldsV1(set *fieldpath.Set, manager Manager) (*metav1.FieldsV1, error) {
+	raw, err := set.ToJSON()
+	if err != nil {
+		return nil, fmt.Errorf("writing the fields owned by %s: %w", manager.Name, err)
+	}
+	fields := &metav1.FieldsV1{}
+	fields.SetRawBytes(raw)
+	return fields, nil
 }
 
 // ManagerOf returns the manager of an entry.
@@ -207,12 +264,10 @@ func Repair(object metav1.Object, apiVersion string, manager Manager, fields *fi
 	}
 	entries := slices.DeleteFunc(slices.Clone(object.GetManagedFields()), isMadeUp)
 	if !slices.ContainsFunc(entries, func(entry metav1.ManagedFieldsEntry) bool { return ManagerOf(entry) == manager }) {
-		raw, err := fields.Difference(identity).ToJSON()
+		own, err := fieldsV1(fields.Difference(identity), manager)
 		if err != nil {
-			return nil, fmt.Errorf("writing the fields owned by %s: %w", manager.Name, err)
+			return nil, err
 		}
-		own := &metav1.FieldsV1{}
-		own.SetRawBytes(raw)
 		entries = append(entries, metav1.ManagedFieldsEntry{
 			Manager: manager.Name, Operation: manager.Operation, Subresource: manager.Subresource, APIVersion: apiVersion,
 			FieldsType: "FieldsV1", FieldsV1: own,

@@ -17,7 +17,7 @@ import (
 // Predecessors are the field managers of other operators for MCPServers. The operator takes over the children that they created, if the
 // controller reference of the child is this MCPServer. The operator itself is in the list because of the fields that it has patched, not
 // applied.
-var Predecessors = []string{observe.ToolHiveManager, applyconfigs.FieldManager}
+var Predecessors = []string{observe.ToolHiveManager, observe.ToolHiveOperator, applyconfigs.FieldManager}
 
 // migrate plans to move the ownership of fields from predecessors to the operator. Afterwards the scale has no owner, so that an apply without
 // the scale does not change it. The next pass plans the apply.

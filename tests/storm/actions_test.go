@@ -218,10 +218,13 @@ func (w *world) provoke(t *rapid.T) {
 	}
 }
 
-// failReads makes all uncached reads fail in a pass that has a new image to roll out. The pass must fail, and must change neither the pod
-// template nor status.scale nor status.ready.
+// failReads makes all uncached reads fail in the first pass of a new operator, which has a new image to roll out. The pass must fail, and must
+// change neither the pod template nor status.scale nor status.ready. An operator that has once confirmed its cache needs no such read.
 func (w *world) failReads(t *rapid.T) {
 	w.beUp(t)
+	o, err := newOperator(w)
+	check(t, err)
+	w.operators = []*operatorUnderTest{o}
 	before, next := &v1beta1.MCPServer{}, "registry.example/server:read"
 	check(t, theCluster.Client.Get(w.ctx, w.key, before))
 	if w.image == next {

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"mcpserver-operator/crd/v1beta1"
+)
+
+// fieldManager is the field manager of what the plugin writes.
+const fieldManager = "kubectl-mcpserver"
+
+// session is what all commands share: the streams and the flags.
+type session struct {
+	genericiooptions.IOStreams
+	flags  *genericclioptions.ConfigFlags
+	output string
+}
+
+// connection is a connection to the API server.
+type connection struct {
+	client.WithWatch
+	config *rest.Config
+	// namespace is the namespace of the flags or of the context.
+	namespace string
+}
+
+func (s *session) connect() (*connection, error) {
+	config, err := s.flags.ToRESTConfig()
+	if err != nil {
+		return nil, fmt.Errorf("loading the kubeconfig: %w", err)
+	}
+	config.UserAgent = "kubectl-mcpserver/" + version
+	namespace, _, err := s.flags.ToRawKubeConfigLoader().Namespace()
+	if err != nil {
+		return nil, fmt.Errorf("finding the namespace: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1beta1.AddToScheme(scheme))
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, fmt.Errorf("creating a client: %w", err)
+	}
+	return &connection{WithWatch: c, config: config, namespace: namespace}, nil
+}
+
+// server reads an MCPServer of the namespace.
+func (c *connection) server(cmd *cobra.Command, name string) (*v1beta1.MCPServer, error) {
+	server := &v1beta1.MCPServer{}
+	if err := c.Get(cmd.Context(), client.ObjectKey{Namespace: c.namespace, Name: strings.TrimPrefix(name, "mcpserver/")}, server); err != nil {
+		return nil, fmt.Errorf("reading the MCPServer: %w", err)
+	}
+	return server, nil
+}
+
+// print prints a result as the flag -o asks for. Text returns it as text.
+func (s *session) print(result any, text func() string) error {
+	var out []byte
+	var err error
+	switch s.output {
+	case "":
+		out = []byte(text())
+	case "json":
+		if out, err = json.MarshalIndent(result, "", "  "); err == nil {
+			out = append(out, '\n')
+		}
+	case "yaml":
+		out, err = yaml.Marshal(result)
+	default:
+		return fmt.Errorf("invalid value %q of --output: it must be json or yaml", s.output)
+	}
+	if err == nil {
+		_, err = s.Out.Write(out)
+	}
+	if err != nil {
+		return fmt.Errorf("printing the result: %w", err)
+	}
+	return nil
+}
+
+// completeServers completes the name of an MCPServer.
+func (s *session) completeServers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	c, err := s.connect()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var list v1beta1.MCPServerList
+	if err := c.List(cmd.Context(), &list, client.InNamespace(c.namespace)); err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// now returns the time in the precision of the API server.
+func now() metav1.Time { return metav1.NewTime(time.Now()).Rfc3339Copy() }

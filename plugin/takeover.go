@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/reconcile/ownership"
+	"mcpserver-operator/reconcile/plan"
+)
+
+type takeoverOptions struct {
+	all, dryRun, removeLeftovers bool
+}
+
+// takeover is what a takeover does for one MCPServer.
+type takeover struct {
+	Server string `json:"server"`
+	// Steps are the changes that the takeover makes, in order.
+	Steps []string `json:"steps,omitempty"`
+	// Leftovers are the objects of ToolHive that nothing needs any more. --remove-leftovers deletes them.
+	Leftovers []string `json:"leftovers,omitempty"`
+	// StillNeeded are the objects of ToolHive that pods may still use. A later run lists or deletes them.
+	StillNeeded []string `json:"stillNeeded,omitempty"`
+	// Warnings are the findings of audit.
+	Warnings []finding `json:"warnings,omitempty"`
+	// Effects is what this operator then does.
+	Effects *effects `json:"effects,omitempty"`
+}
+
+// changesSomething reports whether a takeover has something to do.
+func (t *takeover) changesSomething(o takeoverOptions) bool {
+	return len(t.Steps) > 0 || (o.removeLeftovers && len(t.Leftovers) > 0)
+}
+
+func newTakeover(s *session) *cobra.Command {
+	var o takeoverOptions
+	cmd := &cobra.Command{
+		Use:   "takeover [NAME | -A]",
+		Short: "Take over MCPServers from ToolHive's operator",
+		Long: "Makes an MCPServer the controller of the StatefulSet and the Services that ToolHive's operator has left for it, and removes that operator's finalizer. " +
+			"This operator then carries on: it migrates the fields and applies its own. Without a name, takes over all MCPServers of the namespace.\n\n" +
+			"ToolHive's operator and the proxies must not run: they would write the objects again. If one runs, the command changes nothing and prints the command that stops it.\n\n" +
+			"The takeover itself restarts no pod. This operator restarts pods only if the pod template differs: --dry-run shows the fields. " +
+			"The scale stays, and belongs to whoever has set it.\n\n" +
+			"The command can be stopped and repeated at any time.",
+		Example: "  kubectl mcpserver takeover -A --dry-run\n  kubectl mcpserver takeover web\n  kubectl mcpserver takeover -A --remove-leftovers",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.all && len(args) > 0 {
+				return errors.New("a name and --all-namespaces exclude each other")
+			}
+			c, err := s.connect()
+			if err != nil {
+				return err
+			}
+			return s.takeOver(cmd, c, args, o)
+		},
+		ValidArgsFunction: s.completeServers,
+	}
+	cmd.Flags().BoolVarP(&o.all, "all-namespaces", "A", false, "take over the MCPServers of all namespaces")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only print what would be done")
+	cmd.Flags().BoolVar(&o.removeLeftovers, "remove-leftovers", false, "delete the objects of ToolHive that nothing needs any more")
+	return cmd
+}
+
+func (s *session) takeOver(cmd *cobra.Command, c *connection, names []string, o takeoverOptions) error {
+	ctx := cmd.Context()
+	if err := s.checkVersion(ctx, c); err != nil {
+		return err
+	}
+	stored, err := c.storedServers(cmd, names, o.all)
+	if err != nil {
+		return err
+	}
+	if err := s.checkStopped(ctx, c, o); err != nil {
+		return err
+	}
+	results := []*takeover{}
+	var text strings.Builder
+	var running []string
+	changes := false
+	for _, one := range stored {
+		server := &v1beta1.MCPServer{}
+		if err := c.Get(ctx, one.NamespacedName, server); err != nil {
+			return fmt.Errorf("reading the MCPServer: %w", err)
+		}
+		g, err := readGraph(ctx, c, server)
+		if err != nil {
+			return err
+		}
+		result, err := c.takeoverOf(ctx, g, auditOf(one))
+		if err != nil {
+			return fmt.Errorf("MCPServer %s: %w", one, err)
+		}
+		changes = changes || result.changesSomething(o)
+		results = append(results, result)
+		if g.proxyRuns() {
+			running = append(running, scaleDownCommand(g.proxy))
+		} else if !o.dryRun {
+			if err := c.carryOut(ctx, g, o); err != nil {
+				return fmt.Errorf("MCPServer %s: %w", one, err)
+			}
+		}
+		text.WriteString(takeoverText(result, o, g.proxyRuns()))
+	}
+	if err := s.print(results, text.String); err != nil {
+		return err
+	}
+	if len(running) > 0 {
+		fmt.Fprintf(s.ErrOut, "The proxies of ToolHive must not run, because they apply the StatefulSet when they start. To stop them, run:\n  %s\n",
+			strings.Join(running, "\n  "))
+		if !o.dryRun {
+			return fmt.Errorf("%s not taken over, because a proxy runs", count(len(running), "MCPServer"))
+		}
+	}
+	if o.dryRun && changes {
+		return errFound
+	}
+	return nil
+}
+
+// checkStopped fails if ToolHive's operator runs. A dry run only prints it.
+func (s *session) checkStopped(ctx context.Context, c *connection, o takeoverOptions) error {
+	operators, forbidden, err := runningOperators(ctx, c)
+	if err != nil {
+		return err
+	}
+	if forbidden {
+		fmt.Fprintln(s.ErrOut, "Warning: you may not list Deployments in all namespaces. Make sure that ToolHive's operator does not run.")
+	}
+	if len(operators) == 0 {
+		return nil
+	}
+	var commands []string
+	for i := range operators {
+		commands = append(commands, scaleDownCommand(&operators[i]))
+	}
+	fmt.Fprintf(s.ErrOut, "ToolHive's operator runs. It would write the objects again. To stop it, run:\n  %s\n", strings.Join(commands, "\n  "))
+	if o.dryRun {
+		return nil
+	}
+	return errors.New("nothing was taken over, because ToolHive's operator runs")
+}
+
+func scaleDownCommand(deployment *appsv1.Deployment) string {
+	return fmt.Sprintf("kubectl -n %s scale deployment %s --replicas=0", deployment.Namespace, deployment.Name)
+}
+
+// takeoverOf returns what a takeover does for an MCPServer. It changes nothing.
+func (c *connection) takeoverOf(ctx context.Context, g *graph, warnings []finding) (*takeover, error) {
+	result := &takeover{Server: client.ObjectKeyFromObject(g.server).String(), Warnings: warnings}
+	for _, object := range g.toAdopt() {
+		result.Steps = append(result.Steps, "make the MCPServer the controller of "+textOf(object))
+	}
+	if g.hasFinalizer() {
+		result.Steps = append(result.Steps, "remove the finalizer "+toolHiveFinalizer)
+	}
+	free, needed := g.leftovers()
+	for _, object := range free {
+		result.Leftovers = append(result.Leftovers, textOf(object))
+	}
+	for _, object := range needed {
+		result.StillNeeded = append(result.StillNeeded, textOf(object))
+	}
+	if names := g.server.Spec.RefusedNames(); len(names) > 0 {
+		return result, nil // this operator does nothing for it
+	}
+	preview, err := c.preview(ctx, g.afterwards(c), g.server)
+	if err != nil {
+		return nil, err
+	}
+	result.Effects, err = effectsOf(preview)
+	return result, err
+}
+
+// afterwards returns a client that sees the adopted objects as they are after the takeover.
+func (g *graph) afterwards(c client.WithWatch) client.Client {
+	adopted := g.toAdopt()
+	return interceptor.NewClient(c, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+			if err := c.Get(ctx, key, object, options...); err != nil {
+				return err
+			}
+			if slices.ContainsFunc(adopted, func(one client.Object) bool { return one.GetUID() == object.GetUID() }) {
+				object.SetOwnerReferences(ownedBy(object, g.server))
+			}
+			return nil
+		},
+	})
+}
+
+// carryOut makes the changes of a takeover. Each change applies only to the version that was read, and none depends on the others, so that a
+// second run continues after any of them. The finalizer is removed last: until then, the MCPServer cannot disappear with its children.
+func (c *connection) carryOut(ctx context.Context, g *graph, o takeoverOptions) error {
+	for _, object := range g.toAdopt() {
+		patch := []ownership.Operation{
+			{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()},
+			{Op: "add", Path: "/metadata/ownerReferences", Value: ownedBy(object, g.server)},
+		}
+		if err := c.patchObject(ctx, object, patch); err != nil {
+			return err
+		}
+	}
+	if g.hasFinalizer() {
+		finalizers := slices.DeleteFunc(slices.Clone(g.server.Finalizers), func(name string) bool { return name == toolHiveFinalizer })
+		patch := []ownership.Operation{
+			{Op: "test", Path: "/metadata/resourceVersion", Value: g.server.ResourceVersion},
+			{Op: "replace", Path: "/metadata/finalizers", Value: finalizers},
+		}
+		if err := c.patchObject(ctx, g.server, patch); err != nil {
+			return err
+		}
+	}
+	if !o.removeLeftovers {
+		return nil
+	}
+	free, _ := g.leftovers()
+	for _, object := range free {
+		err := c.Delete(ctx, object, client.Preconditions{UID: ptr.To(object.GetUID())})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("deleting %s: %w", textOf(object), err)
+		}
+	}
+	return nil
+}
+
+func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
+	text := &strings.Builder{}
+	fmt.Fprintf(text, "MCPServer %s", t.Server)
+	switch {
+	case proxyRuns && !o.dryRun:
+		text.WriteString(": not taken over, because its proxy runs\n")
+		return text.String()
+	case !t.changesSomething(o):
+		text.WriteString(": nothing to take over\n")
+	case o.dryRun:
+		text.WriteString(": would\n")
+	default:
+		text.WriteString(":\n")
+	}
+	for _, step := range t.Steps {
+		fmt.Fprintf(text, "  %s\n", step)
+	}
+	for _, object := range t.Leftovers {
+		if o.removeLeftovers {
+			fmt.Fprintf(text, "  delete %s\n", object)
+		} else {
+			fmt.Fprintf(text, "  no longer needed: %s (--remove-leftovers deletes it)\n", object)
+		}
+	}
+	for _, object := range t.StillNeeded {
+		fmt.Fprintf(text, "  kept, because pods may use it: %s\n", object)
+	}
+	for _, warning := range t.Warnings {
+		fmt.Fprintf(text, "  %s is %s: %s\n", warning.Field, warning.Class, warning.Note)
+	}
+	switch {
+	case t.Effects == nil:
+		text.WriteString("  This operator does nothing for it until the refused fields are removed. Its pods keep running.\n")
+	case len(t.Effects.Restarts) > 0:
+		fmt.Fprintf(text, "  Then this operator restarts the pods, in a rolling update, because of:\n    %s\n", strings.Join(t.Effects.Restarts, "\n    "))
+	case slices.ContainsFunc(t.Effects.Children, func(child childEffect) bool { return child.Action != plan.Refuse }):
+		text.WriteString("  Then this operator applies its fields. No pod restarts.\n")
+	}
+	if t.Effects != nil && t.Effects.Scale != nil {
+		fmt.Fprintf(text, "  Scale: %s\n", scaleText(t.Effects.Scale))
+	}
+	return text.String()
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+)
+
+// checkVersion fails if the operator on the cluster has another minor version: it may build other children than this plugin. If the version is
+// unknown, it prints a warning.
+func (s *session) checkVersion(ctx context.Context, c *connection) error {
+	var list appsv1.DeploymentList
+	err := c.List(ctx, &list, client.MatchingLabels{"app.kubernetes.io/name": applyconfigs.FieldManager})
+	if err != nil && !apierrors.IsForbidden(err) {
+		return fmt.Errorf("looking for the operator: %w", err)
+	}
+	for i := range list.Items {
+		operator := versionOf(&list.Items[i])
+		switch isSame, known := sameMinor(operator, version); {
+		case !known:
+			continue
+		case !isSame:
+			return fmt.Errorf("the operator in namespace %q has version %s, and this plugin has version %s: "+
+				"use the plugin of the operator's release, because another version may build other children", list.Items[i].Namespace, operator, version)
+		default:
+			return nil
+		}
+	}
+	fmt.Fprintf(s.ErrOut, "Warning: the version of the operator is unknown. This plan is that of version %s.\n", version)
+	return nil
+}
+
+// versionOf returns the version of the operator in a Deployment: its label, or the tag of its image; empty if it has neither.
+func versionOf(deployment *appsv1.Deployment) string {
+	if version := deployment.Labels["app.kubernetes.io/version"]; version != "" {
+		return version
+	}
+	for _, container := range deployment.Spec.Template.Spec.Containers {
+		image, _, _ := strings.Cut(container.Image, "@")
+		name := image[strings.LastIndex(image, "/")+1:]
+		if _, tag, has := strings.Cut(name, ":"); has {
+			return tag
+		}
+	}
+	return ""
+}
+
+// sameMinor reports whether two versions have the same major and minor version. Known is false if one of them is not a semantic version.
+func sameMinor(a, b string) (same, known bool) {
+	first, err := utilversion.ParseSemantic(a)
+	if err != nil {
+		return false, false
+	}
+	second, err := utilversion.ParseSemantic(b)
+	if err != nil {
+		return false, false
+	}
+	return first.Major() == second.Major() && first.Minor() == second.Minor(), true
+}
