@@ -201,4 +201,3 @@ func fieldsBelow(object metav1.Object, top string, managers []ownership.Manager)
 	}
 	return below, nil
 }
-

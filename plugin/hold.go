@@ -12,7 +12,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -306,22 +308,29 @@ func (c *connection) serverAndSet(cmd *cobra.Command, name string) (*v1beta1.MCP
 	return server, set, nil
 }
 
-// mergePatch changes annotations and the spec of an MCPServer in the version that was read. Null removes a value.
+// mergePatch changes annotations and the spec of an MCPServer in the generation that was read. Null removes a value.
 func (c *connection) mergePatch(ctx context.Context, server *v1beta1.MCPServer, annotations, spec map[string]any) error {
-	metadata := map[string]any{"resourceVersion": server.ResourceVersion}
-	if len(annotations) > 0 {
-		metadata["annotations"] = annotations
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": metadata, "spec": spec})
+	key, uid, generation := client.ObjectKeyFromObject(server), server.UID, server.Generation
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		if server.UID != uid || server.Generation != generation {
+			return fmt.Errorf("MCPServer %q has changed in the meantime: run the command again", server.Name)
+		}
+		metadata := map[string]any{"resourceVersion": server.ResourceVersion}
+		if len(annotations) > 0 {
+			metadata["annotations"] = annotations
+		}
+		patch, err := json.Marshal(map[string]any{"metadata": metadata, "spec": spec})
+		if err != nil {
+			return err
+		}
+		err = c.Patch(ctx, server, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldManager))
+		if apierrors.IsConflict(err) { // the status may have changed
+			return errors.Join(err, c.Get(ctx, key, server))
+		}
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("writing the patch: %w", err)
-	}
-	err = c.Patch(ctx, server, client.RawPatch("application/merge-patch+json", patch), client.FieldOwner(fieldManager))
-	if apierrors.IsConflict(err) {
-		return fmt.Errorf("MCPServer %q has changed in the meantime: run the command again: %w", server.Name, err)
-	}
-	if err != nil {
-		return fmt.Errorf("patching MCPServer %q: %w", server.Name, err)
+		return fmt.Errorf("patching MCPServer %q: %w", key.Name, err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -197,10 +198,11 @@ func conflictsIn(err error) []conflict {
 	var all []conflict
 	for _, cause := range status.Status().Details.Causes {
 		if cause.Type == metav1.CauseTypeFieldManagerConflict {
-			// The message is: conflict with "MANAGER" using VERSION.
 			manager := strings.TrimPrefix(cause.Message, "conflict with ")
-			manager, _, _ = strings.Cut(manager, " using ")
-			all = append(all, conflict{Manager: bounded(strings.Trim(manager, `"`)), Field: bounded(cause.Field)})
+			if quoted, err := strconv.QuotedPrefix(manager); err == nil {
+				manager = strings.Trim(quoted, `"`)
+			}
+			all = append(all, conflict{Manager: bounded(manager), Field: bounded(cause.Field)})
 		}
 	}
 	return all

@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -29,13 +29,12 @@ type Writer struct {
 	// Status writes the status.
 	Status *StatusWriter
 
-	// current are the UIDs of the MCPServers, by name, whose cache was once current in this process: see confirmGeneration.
-	current sync.Map
+	confirmed confirmedServers
 }
 
 // Forget removes a deleted MCPServer.
 func (w *Writer) Forget(server client.ObjectKey) {
-	w.current.Delete(server)
+	w.confirmed.forget(server)
 	w.Status.Forget(server)
 }
 
@@ -45,7 +44,7 @@ func (w *Writer) CarryOut(ctx context.Context, server *v1beta1.MCPServer, p plan
 	results := make(plan.Results, 0, len(p.Steps))
 	var outdated error
 	if p.Applies() {
-		outdated = w.confirmGeneration(ctx, server)
+		outdated = w.confirmGeneration(ctx, server, p.StatefulSet().LiveObject())
 	}
 	for _, step := range p.Steps {
 		result := plan.Result{Step: step}
@@ -62,6 +61,9 @@ func (w *Writer) CarryOut(ctx context.Context, server *v1beta1.MCPServer, p plan
 			result.Outcome = plan.Stale
 		} else {
 			result.Outcome, result.Err = w.carryOut(ctx, server, step)
+		}
+		if set, isSet := step.Want.(*appsv1ac.StatefulSetApplyConfiguration); isSet && result.Outcome == plan.Written {
+			w.confirmed.remember(server, set) // the apply has decoded the answer into it
 		}
 		results = append(results, result)
 	}
@@ -121,20 +123,17 @@ func (w *Writer) write(ctx context.Context, server *v1beta1.MCPServer, step plan
 	}
 }
 
-// confirmGeneration returns a conflict if the generation of the cached MCPServer is not current. It asks the API server once for each MCPServer:
-// a cache does not go back to an earlier version. Once it was current, it has at least the generation that an earlier leader has carried out.
-func (w *Writer) confirmGeneration(ctx context.Context, cached *v1beta1.MCPServer) error {
-	key := client.ObjectKeyFromObject(cached)
-	if uid, was := w.current.Load(key); was && uid == cached.UID {
+// confirmGeneration returns a conflict if the generation of the cached MCPServer is not current.
+func (w *Writer) confirmGeneration(ctx context.Context, cached *v1beta1.MCPServer, set client.Object) error {
+	if w.confirmed.has(cached, set) {
 		return nil
 	}
 	current := &v1beta1.MCPServer{}
-	err := w.APIReader.Get(ctx, key, current)
+	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("reading the MCPServer again: %w", err)
 	}
 	if current.UID == cached.UID && current.Generation == cached.Generation {
-		w.current.Store(key, cached.UID)
 		return nil
 	}
 	return staleCache(cached.Name)
@@ -153,7 +152,6 @@ func (w *Writer) confirm(ctx context.Context, cached *v1beta1.MCPServer) error {
 		return fmt.Errorf("reading the MCPServer again: %w", err)
 	}
 	if current.UID == cached.UID && current.ResourceVersion == cached.ResourceVersion {
-		w.current.Store(client.ObjectKeyFromObject(cached), cached.UID)
 		return nil
 	}
 	return staleCache(cached.Name)

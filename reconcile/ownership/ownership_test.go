@@ -2,6 +2,7 @@ package ownership
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 
@@ -192,5 +193,62 @@ func TestRepairRecordsWhatAManagerOwns(t *testing.T) {
 	}
 	if IsLost(&metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{other}}) {
 		t.Error("the record of another manager alone is no loss")
+	}
+}
+
+// TestMoveChangesOnlyTheNamedFields: the givers lose the fields, the receiver gets them, and all other fields stay with their owners.
+func TestMoveChangesOnlyTheNamedFields(t *testing.T) {
+	helm, scaler, controller := Applier("helm"), Manager{"kubectl", metav1.ManagedFieldsOperationUpdate, "scale"}, Applier("argocd-controller")
+	for name, test := range map[string]struct {
+		from []Manager
+		to   *Manager
+		want map[Manager]string
+	}{
+		"to nobody": {
+			[]Manager{helm, scaler}, nil,
+			map[Manager]string{helm: `{"f:spec":{"f:template":{}}}`, Applier("other"): `{"f:spec":{"f:replicas":{}}}`},
+		},
+		"to a new manager": {
+			[]Manager{helm}, &controller,
+			map[Manager]string{
+				helm: `{"f:spec":{"f:template":{}}}`, scaler: `{"f:spec":{"f:replicas":{}}}`, Applier("other"): `{"f:spec":{"f:replicas":{}}}`,
+				controller: `{"f:spec":{"f:replicas":{}}}`,
+			},
+		},
+		"to a manager that has fields": {
+			[]Manager{scaler, Applier("other")}, &helm,
+			map[Manager]string{helm: `{"f:spec":{"f:replicas":{},"f:template":{}}}`},
+		},
+		"from a manager to itself": {
+			[]Manager{helm}, &helm,
+			map[Manager]string{
+				helm: `{"f:spec":{"f:replicas":{},"f:template":{}}}`, scaler: `{"f:spec":{"f:replicas":{}}}`, Applier("other"): `{"f:spec":{"f:replicas":{}}}`,
+			},
+		},
+	} {
+		set := object(
+			entry("helm", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{},"f:template":{}}}`),
+			entry("kubectl", metav1.ManagedFieldsOperationUpdate, "scale", `{"f:spec":{"f:replicas":{}}}`),
+			entry("other", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`),
+		)
+		patch, err := Move(set, test.from, test.to, "apps/v1", fieldpath.NewSet(replicas))
+		if err != nil || len(patch) != 2 || patch[0].Op != "test" || patch[0].Value != "7" {
+			t.Fatalf("%s: got %+v, %v", name, patch, err)
+		}
+		got := map[Manager]string{}
+		for _, entry := range patch[1].Value.([]metav1.ManagedFieldsEntry) {
+			got[ManagerOf(entry)] = string(entry.FieldsV1.GetRawBytes())
+		}
+		if !maps.Equal(got, test.want) {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		}
+	}
+	if patch, err := Move(object(), nil, &helm, "apps/v1", fieldpath.NewSet()); patch != nil || err != nil {
+		t.Errorf("no fields: got %v, %v", patch, err)
+	}
+	set := object()
+	set.ResourceVersion = ""
+	if _, err := Move(set, nil, &helm, "apps/v1", fieldpath.NewSet(replicas)); err == nil {
+		t.Error("without a resourceVersion, the patch would apply to any version")
 	}
 }

@@ -141,6 +141,14 @@ func (p *Plan) StatefulSet() *Step {
 	return nil
 }
 
+// LiveObject returns the child of a step as it was read; nil if the step is nil or the child is absent.
+func (s *Step) LiveObject() client.Object {
+	if s == nil {
+		return nil
+	}
+	return s.Live
+}
+
 // Settings are the inputs of a plan other than the snapshot.
 type Settings struct {
 	// Cluster are the properties of the cluster on which the pods depend. If its IPFamily is empty, the StatefulSet is created only

@@ -49,9 +49,9 @@ type Cluster struct {
 	kubectl      string
 	root         string   // of the repository
 	dir          string   // for temporary files
-	operator     struct { // its executable, built once
+	programs     struct { // the executables, each built once
 		sync.Mutex
-		binaries map[string]string // by version
+		built map[string]bool // by path
 	}
 	scraper struct {
 		sync.Mutex

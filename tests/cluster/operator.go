@@ -93,24 +93,34 @@ func (c *Cluster) startOperator(ctx context.Context, version string, connect fun
 	return o, o.Start(ctx)
 }
 
-// buildOperator builds the operator, once for each version, and returns the path of the executable.
+// buildOperator builds the operator and returns the path of the executable.
 func (c *Cluster) buildOperator(ctx context.Context, version string) (string, error) {
-	c.operator.Lock()
-	defer c.operator.Unlock()
-	if binary, built := c.operator.binaries[version]; built {
+	return c.build(ctx, "mcpserver-operator", ".", version)
+}
+
+// Plugin builds the kubectl plugin and returns the path of the executable.
+func (c *Cluster) Plugin(ctx context.Context, version string) (string, error) {
+	return c.build(ctx, "kubectl-mcpserver", "./plugin", version)
+}
+
+// build builds a program of the module, once for each version, and returns the path of the executable.
+func (c *Cluster) build(ctx context.Context, program, source, version string) (string, error) {
+	c.programs.Lock()
+	defer c.programs.Unlock()
+	binary := filepath.Join(c.dir, program+"-"+version)
+	if c.programs.built[binary] {
 		return binary, nil
 	}
-	binary := filepath.Join(c.dir, "mcpserver-operator-"+version)
-	build := exec.CommandContext(ctx, "go", "build", "-tags="+buildTags, "-ldflags=-X main.version="+version, "-o", binary, ".")
+	build := exec.CommandContext(ctx, "go", "build", "-tags="+buildTags, "-ldflags=-X main.version="+version, "-o", binary, source)
 	build.Dir = c.root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the operator: %w: %s", err, out)
+		return "", fmt.Errorf("building %s: %w: %s", program, err, out)
 	}
-	if c.operator.binaries == nil {
-		c.operator.binaries = map[string]string{}
+	if c.programs.built == nil {
+		c.programs.built = map[string]bool{}
 	}
-	c.operator.binaries[version] = binary
+	c.programs.built[binary] = true
 	return binary, nil
 }
 

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+)
+
+// TestAudit: a field is found in whichever version of the API shows it, once.
+func TestAudit(t *testing.T) {
+	for name, test := range map[string]struct {
+		views []string
+		want  []string
+	}{
+		"everything is carried out": {[]string{`{image: a, transport: stdio, secrets: [{name: s, key: k}]}`}, nil},
+		"two versions": {
+			[]string{`{image: a, tools: [x], groupRef: g}`, `{image: a, groupRef: {name: g}, oidcConfigRef: {name: o}}`},
+			[]string{"spec.oidcConfigRef refused", "spec.tools refused", "spec.groupRef no effect"},
+		},
+		"a profile in a ConfigMap":    {[]string{`{permissionProfile: {type: configmap, name: p}}`}, []string{"spec.permissionProfile.type refused"}},
+		"a builtin profile":           {[]string{`{permissionProfile: {type: builtin, name: none}}`}, nil},
+		"overrides of the proxy":      {[]string{`{resourceOverrides: {proxyDeployment: {labels: {a: b}}, proxyService: {labels: {a: b}}}}`}, []string{"spec.resourceOverrides.proxyDeployment no effect"}},
+		"limits of the proxy only":    {[]string{`{resources: {limits: {memory: 128Mi}}}`}, []string{"spec.resources changed"}},
+		"requests of the proxy only":  {[]string{`{resources: {requests: {memory: 128Mi}}}`}, nil},
+		"the server has its own too":  {[]string{`{resources: {limits: {memory: 128Mi}}, podTemplateSpec: {spec: {containers: [{name: mcp, resources: {limits: {memory: 1Gi}}}]}}}`}, nil},
+		"only a sidecar has its own":  {[]string{`{resources: {limits: {memory: 128Mi}}, podTemplateSpec: {spec: {containers: [{name: side, resources: {}}]}}}`}, []string{"spec.resources changed"}},
+		"a spec that is not readable": {[]string{`{tools: 5}`}, []string{"spec refused"}},
+	} {
+		server := &storedServer{NamespacedName: types.NamespacedName{Namespace: "team", Name: "web"}}
+		for _, spec := range test.views {
+			view := map[string]any{}
+			if err := yaml.Unmarshal([]byte("spec: "+spec), &view); err != nil {
+				t.Fatal(err)
+			}
+			server.views = append(server.views, view)
+		}
+		var got []string
+		for _, f := range auditOf(server) {
+			got = append(got, fmt.Sprint(f.Field, " ", f.Class))
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// TestChangedPaths: the fields that restart pods are named. Entries of keyed lists are compared by their name, whatever their order.
+func TestChangedPaths(t *testing.T) {
+	for name, test := range map[string]struct {
+		before, after string
+		want          []string
+	}{
+		"nothing":          {`{a: 1, l: [{name: one, v: 1}, {name: two}]}`, `{l: [{name: two}, {name: one, v: 1}], a: 1}`, nil},
+		"a value":          {`{s: {image: a}}`, `{s: {image: b}}`, []string{".t.s.image"}},
+		"an entry":         {`{env: [{name: A, value: x}]}`, `{env: [{name: A, value: y}, {name: B}]}`, []string{`.t.env[name="A"].value`, `.t.env[name="B"]`}},
+		"a removed field":  {`{s: {image: a, tty: true}}`, `{s: {image: a}}`, []string{".t.s.tty"}},
+		"a list of values": {`{args: [a, b]}`, `{args: [b, a]}`, []string{".t.args"}},
+		"another type":     {`{v: {a: 1}}`, `{v: [1]}`, []string{".t.v"}},
+	} {
+		var before, after any
+		if err := errors.Join(yaml.Unmarshal([]byte(test.before), &before), yaml.Unmarshal([]byte(test.after), &after)); err != nil {
+			t.Fatal(err)
+		}
+		if got := changedPaths(before, after, ".t"); !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestConflictsNameTheManagerAndTheField(t *testing.T) {
+	err := apierrors.NewApplyConflict([]metav1.StatusCause{
+		{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "argocd-controller" using toolhive.stacklok.dev/v1beta1`, Field: ".spec.image"},
+		{Type: metav1.CauseTypeFieldManagerConflict, Message: `conflict with "kubectl" with subresource "scale" using toolhive.stacklok.dev/v1beta1`, Field: ".spec.replicas"},
+	}, "conflicts")
+	want := []conflict{{Manager: "argocd-controller", Field: ".spec.image"}, {Manager: "kubectl", Field: ".spec.replicas"}}
+	if got := conflictsIn(err); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestAPlanIsRefusedForAnotherMinor: a patch of the same minor builds the same children.
+func TestAPlanIsRefusedForAnotherMinor(t *testing.T) {
+	for _, test := range []struct {
+		operator, plugin string
+		same, known      bool
+	}{
+		{"v1.2.3", "1.2.0", true, true},
+		{"v1.3.0", "v1.2.9", false, true},
+		{"v2.2.0", "v1.2.0", false, true},
+		{"v1.2.0-4-gabc", "v1.2.0", true, true},
+		{"development", "v1.2.0", false, false},
+		{"v1.2.0", "development", false, false},
+		{"", "", false, false},
+	} {
+		if same, known := sameMinor(test.operator, test.plugin); same != test.same || known != test.known {
+			t.Errorf("%+v: got %t, %t", test, same, known)
+		}
+	}
+}

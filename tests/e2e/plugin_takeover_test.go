@@ -1,0 +1,362 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1beta1"
+)
+
+// generation is a version of ToolHive's operator, by what it leaves on a cluster.
+type generation string
+
+const (
+	// beforeAugust set no owner reference on the StatefulSet.
+	beforeAugust generation = "before August 2026"
+	// sinceAugust makes the MCPServer the controller of the StatefulSet.
+	sinceAugust generation = "since August 2026"
+	// stdio is a server with this transport. It has no Services of its own.
+	stdio generation = "stdio"
+)
+
+// theirs is an MCPServer that ToolHive's operator runs.
+type theirs struct {
+	name string
+	generation
+	replicas int
+	// autoscaled is true if a HorizontalPodAutoscaler has set the scale.
+	autoscaled bool
+}
+
+// many are 20 MCPServers of all generations at mixed scales.
+func many() []theirs {
+	var all []theirs
+	for i := range 20 {
+		one := theirs{name: fmt.Sprintf("server-%d", i), generation: []generation{beforeAugust, sinceAugust, stdio}[i%3], replicas: i % 4}
+		one.autoscaled = i%5 == 3 && one.replicas > 0
+		all = append(all, one)
+	}
+	return all
+}
+
+// owner returns the owner of the scale. Kubernetes records none for a write of 0 through /scale, nor for a write of the number that ToolHive's
+// proxy has applied.
+func (s theirs) owner() string {
+	switch {
+	case s.replicas <= 1:
+		return v1beta1.ScaleOwnerUnclaimed
+	case s.autoscaled:
+		return "HorizontalPodAutoscaler/" + s.name
+	default:
+		return "kubectl"
+	}
+}
+
+// leave creates what ToolHive's operator leaves for an MCPServer, with its field managers. The proxy runs.
+func (s theirs) leave(ctx context.Context, t *testing.T) {
+	t.Helper()
+	transport := "streamable-http"
+	if s.generation == stdio {
+		transport = "stdio"
+	}
+	create := func(manager, manifest string) {
+		t.Helper()
+		_, err := theCluster.KubectlWithInput(ctx, manifest, "create", "--field-manager="+manager, "-n", in(ctx), "-f", "-")
+		must(t, err)
+	}
+	create("kubectl-create", fmt.Sprintf(`
+apiVersion: toolhive.stacklok.dev/v1beta1
+kind: MCPServer
+metadata: {name: %s, finalizers: [mcpserver.toolhive.stacklok.dev/finalizer]}
+spec: {image: "registry.example/server:1", transport: %s, groupRef: {name: all}}
+`, s.name, transport))
+	mcp := get(ctx, t, s.name, &v1beta1.MCPServer{})
+	owner := func(kind, version string, uid types.UID) string {
+		return fmt.Sprintf("[{apiVersion: %s, kind: %s, name: %s, uid: %s, controller: true, blockOwnerDeletion: true}]", version, kind, s.name, uid)
+	}
+	ofServer := owner("MCPServer", "toolhive.stacklok.dev/v1beta1", mcp.UID)
+	create("thv-operator", fmt.Sprintf(`
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: %[1]s-proxy-runner, ownerReferences: %[2]s}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: %[1]s-sa, ownerReferences: %[2]s}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: %[1]s-proxy-runner, ownerReferences: %[2]s}
+rules: [{apiGroups: [apps], resources: [statefulsets], verbs: [get, patch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: %[1]s-proxy-runner, ownerReferences: %[2]s}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: %[1]s-proxy-runner}
+subjects: [{kind: ServiceAccount, name: %[1]s-proxy-runner}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: %[1]s-runconfig, ownerReferences: %[2]s}
+data: {runconfig.json: "{}"}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mcp-%[1]s-proxy, labels: {app: mcpserver}, ownerReferences: %[2]s}
+spec:
+  selector: {app: mcpserver, app.kubernetes.io/instance: %[1]s}
+  ports: [{name: http, port: 8080, targetPort: 8080}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %[1]s, ownerReferences: %[2]s}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: mcpserver, app.kubernetes.io/instance: %[1]s}}
+  template:
+    metadata: {labels: {app: mcpserver, app.kubernetes.io/instance: %[1]s}}
+    spec:
+      serviceAccountName: %[1]s-proxy-runner
+      securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - {name: toolhive, image: "registry.example/proxy:1", securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}
+`, s.name, ofServer))
+	ofSet := ""
+	if s.generation == sinceAugust {
+		ofSet = "ownerReferences: " + ofServer
+	}
+	apply := func(manifest string) {
+		t.Helper()
+		_, err := theCluster.KubectlWithInput(ctx, manifest, "apply", "--server-side", "--force-conflicts",
+			"--field-manager="+predecessor, "-n", in(ctx), "-f", "-")
+		must(t, err)
+	}
+	apply(fmt.Sprintf(`
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: %[1]s
+  labels: {app: %[1]s, toolhive: "true", toolhive-name: %[1]s}
+  %[2]s
+spec:
+  replicas: 1
+  serviceName: %[1]s
+  selector: {matchLabels: {app: %[1]s}}
+  template:
+    metadata: {labels: {app: %[1]s, toolhive: "true", toolhive-name: %[1]s}}
+    spec:
+      serviceAccountName: %[1]s-sa
+      securityContext: {runAsNonRoot: true, runAsUser: 1000, runAsGroup: 1000, fsGroup: 1000, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - name: mcp
+        image: registry.example/server:1
+        stdin: true
+        env: [{name: MCP_TRANSPORT, value: %[3]s}]
+        securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+`, s.name, ofSet, transport))
+	if s.generation != stdio {
+		set := get(ctx, t, s.name, &appsv1.StatefulSet{})
+		apply(fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata: {name: mcp-%[1]s-headless, ownerReferences: %[2]s}
+spec: {clusterIP: None, selector: {app: %[1]s}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mcp-%[1]s, ownerReferences: %[2]s}
+spec: {selector: {app: %[1]s}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+`, s.name, owner("StatefulSet", "apps/v1", set.UID)))
+	}
+	if s.autoscaled {
+		apply(fmt.Sprintf(`
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: %[1]s}
+spec: {scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: %[1]s}, minReplicas: %[2]d, maxReplicas: %[2]d}
+`, s.name, s.replicas))
+	} else {
+		kubectl("scale", "statefulset", s.name, fmt.Sprint("--replicas=", s.replicas))(ctx, t, nil)
+	}
+}
+
+// TestTheWayOverFromToolHive takes over 20 MCPServers with what ToolHive's operator really leaves, with the commands that the plugin prints.
+func TestTheWayOverFromToolHive(t *testing.T) {
+	servers := many()
+	var pods map[types.UID]string
+	var versions map[string]string
+	dryRun := func(words ...string) features.Func { return plugin(exitFound, words, "takeover", "--dry-run") }
+	testEnv.Test(t, feature("20 MCPServers").
+		Setup(all(operatorStops(), step(func(ctx context.Context, t *testing.T) {
+			_, err := theCluster.KubectlWithInput(ctx, theirOperator, "create", "-n", in(ctx), "-f", "-")
+			must(t, err)
+			for _, one := range servers {
+				one.leave(ctx, t)
+			}
+			eventually(ctx, t, "all pods to be ready", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
+			pods, versions = podsOfServers(ctx, t), versionsOf(ctx, t)
+		}))).
+		Teardown(operatorStarts()).
+		Assess("the dry run has everything, and changes nothing", all(
+			dryRun("ToolHive's operator runs", "kubectl -n", "scale deployment thv --replicas=0", "scale deployment server-7 --replicas=0",
+				`make the MCPServer the controller of StatefulSet "server-0"`, `make the MCPServer the controller of Service "mcp-server-1-headless"`,
+				"remove the finalizer", "restarts the pods", ".spec.template", "groupRef is no effect", `ConfigMap "server-0-runconfig"`, `Service "mcp-server-0"`,
+				`kept, because pods may use it: ServiceAccount "server-0-sa"`),
+			step(func(ctx context.Context, t *testing.T) {
+				if now := versionsOf(ctx, t); !maps.Equal(now, versions) {
+					t.Errorf("the dry run has changed objects: they were %v and are %v", versions, now)
+				}
+			}))).
+		Assess("while its operator runs, nothing is taken over", step(func(ctx context.Context, t *testing.T) {
+			code, _, stderr := runPlugin(ctx, t, "", "takeover")
+			if code != exitError {
+				t.Fatalf("the exit code is %d", code)
+			}
+			if now := versionsOf(ctx, t); !maps.Equal(now, versions) {
+				t.Error("the takeover has changed objects")
+			}
+			runsPrinted(ctx, t, stderr)
+		})).
+		Assess("while a proxy runs, its MCPServer is not taken over", step(func(ctx context.Context, t *testing.T) {
+			kubectl("scale", "deployment", "server-0", "--replicas=0")(ctx, t, nil)
+			eventually(ctx, t, "the proxy to stop", func(ctx context.Context) (string, bool) {
+				left := get(ctx, t, "server-0", &appsv1.Deployment{}).Status.Replicas
+				return fmt.Sprint(left, " pods"), left == 0
+			})
+			code, stdout, stderr := runPlugin(ctx, t, "", "takeover")
+			if code != exitError || !strings.Contains(stdout, "server-1: not taken over, because its proxy runs") {
+				t.Fatalf("the exit code is %d:\n%s", code, stdout)
+			}
+			if finalizers := get(ctx, t, "server-0", &v1beta1.MCPServer{}).Finalizers; len(finalizers) > 0 {
+				t.Errorf("server-0 still has %v", finalizers)
+			}
+			runsPrinted(ctx, t, stderr)
+		})).
+		Assess("a takeover that was stopped in the middle goes on", all(
+			kubectl("patch", "mcpserver", "server-3", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`),
+			step(func(ctx context.Context, t *testing.T) {
+				eventually(ctx, t, "the takeover", func(ctx context.Context) (string, bool) { // the proxies are still stopping
+					code, stdout, stderr := runPlugin(ctx, t, "", "takeover")
+					return stdout + stderr, code == exitOK
+				})
+			}))).
+		Assess("the takeover has restarted no pod", step(func(ctx context.Context, t *testing.T) {
+			if now := podsOfServers(ctx, t); !maps.Equal(now, pods) {
+				t.Errorf("the pods were %v and are %v", pods, now)
+			}
+		})).
+		Assess("a second run has nothing to do", plugin(exitOK, []string{"nothing to take over"}, "takeover")).
+		Assess("this operator keeps all scales and their owners", all(operatorStarts(), step(func(ctx context.Context, t *testing.T) {
+			eventually(ctx, t, "all MCPServers to be as wanted", func(ctx context.Context) (string, bool) {
+				if text, are := haveScales(ctx, t, servers); !are {
+					return text, false
+				}
+				for _, one := range servers {
+					mcp := get(ctx, t, one.name, &v1beta1.MCPServer{})
+					wanted := one.owner()
+					if mcp.Status.Scale == nil || mcp.Status.Scale.Owner != wanted || mcp.Status.Replicas != int32(one.replicas) {
+						return fmt.Sprintf("%s: %+v, want %d by %s", one.name, mcp.Status.Scale, one.replicas, wanted), false
+					}
+				}
+				return "", true
+			})
+			for _, one := range servers {
+				for _, object := range []client.Object{
+					get(ctx, t, one.name, &appsv1.StatefulSet{}), get(ctx, t, "mcp-"+one.name+"-proxy", &corev1.Service{}), get(ctx, t, "mcp-"+one.name+"-headless", &corev1.Service{}),
+				} {
+					for _, entry := range object.GetManagedFields() {
+						if entry.Manager == predecessor || entry.Manager == "thv-operator" {
+							t.Errorf("%T %s still has fields of %s", object, object.GetName(), entry.Manager)
+						}
+					}
+				}
+			}
+		}))).
+		Assess("clients reach the servers, not the proxies", eventuallyPrints(`{"app":"server-1"}`, "service/mcp-server-1-proxy", ".spec.selector")).
+		Assess("the leftovers are removed on request", step(func(ctx context.Context, t *testing.T) {
+			eventually(ctx, t, "the leftovers to be gone", func(ctx context.Context) (string, bool) { // a ServiceAccount stays until its pods are replaced
+				code, stdout, stderr := runPlugin(ctx, t, "", "takeover", "--remove-leftovers")
+				return stdout + stderr, code == exitOK && !strings.Contains(stdout, "delete") && !strings.Contains(stdout, "kept")
+			})
+			out, err := theCluster.Kubectl(ctx, "get", "deployments,configmaps,roles,rolebindings,serviceaccounts,services", "-n", in(ctx), "-o", "name")
+			must(t, err)
+			for _, one := range servers {
+				for _, left := range []string{
+					"deployment.apps/" + one.name, one.name + "-runconfig", one.name + "-proxy-runner", "serviceaccount/" + one.name + "-sa", "service/mcp-" + one.name,
+				} {
+					if slices.ContainsFunc(strings.Fields(out), func(name string) bool { return name == left || strings.HasSuffix(name, "/"+left) }) {
+						t.Errorf("%s still exists", left)
+					}
+				}
+			}
+		})).
+		Feature())
+}
+
+// theirOperator is the Deployment of ToolHive's operator.
+const theirOperator = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: thv}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: thv}}
+  template:
+    metadata: {labels: {app: thv}}
+    spec:
+      securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - name: manager
+        image: registry.example/operator:1
+        env: [{name: TOOLHIVE_RUNNER_IMAGE, value: "registry.example/proxy:1"}]
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+`
+
+// haveScales reports whether each server has its number of ready pods, and what differs.
+func haveScales(ctx context.Context, t *testing.T, servers []theirs) (string, bool) {
+	t.Helper()
+	for _, one := range servers {
+		set := get(ctx, t, one.name, &appsv1.StatefulSet{})
+		if replicas(set) != int32(one.replicas) || set.Status.ReadyReplicas != int32(one.replicas) || set.Status.UpdatedReplicas != int32(one.replicas) ||
+			set.Status.ObservedGeneration != set.Generation {
+			return fmt.Sprintf("%s: %d of %d pods are ready, want %d", one.name, set.Status.ReadyReplicas, replicas(set), one.replicas), false
+		}
+	}
+	return "", true
+}
+
+// podsOfServers returns the names of the pods of StatefulSets, by UID.
+func podsOfServers(ctx context.Context, t *testing.T) map[types.UID]string {
+	t.Helper()
+	var list corev1.PodList
+	must(t, theCluster.Client.List(ctx, &list, client.InNamespace(in(ctx)), client.HasLabels{"toolhive-name"}))
+	found := map[types.UID]string{}
+	for i := range list.Items {
+		found[list.Items[i].UID] = list.Items[i].Name
+	}
+	return found
+}
+
+// versionsOf returns the resourceVersions of the objects that a takeover may change, except those of the status.
+func versionsOf(ctx context.Context, t *testing.T) map[string]string {
+	t.Helper()
+	out, err := theCluster.Kubectl(ctx, "get", "mcpservers,statefulsets,services,serviceaccounts,roles,configmaps", "-n", in(ctx), "-o",
+		`jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation} {.metadata.ownerReferences} {.metadata.finalizers}{"\n"}{end}`)
+	must(t, err)
+	found := map[string]string{}
+	for line := range strings.Lines(out) {
+		name, state, _ := strings.Cut(line, " ")
+		found[name] = state
+	}
+	return found
+}
