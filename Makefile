@@ -45,7 +45,9 @@ NODE ?= played
 version_package = -X $(1).gitVersion=v$(KUBERNETES_VERSION) -X $(1).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION))) -X $(1).gitTreeState=clean
 COMPONENTS_LDFLAGS = -s -w $(call version_package,k8s.io/component-base/version) $(call version_package,k8s.io/client-go/pkg/version)
 
-build_operator = go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
+build_program = go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
+# The platforms of the kubectl plugin in a release.
+PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
@@ -72,6 +74,13 @@ image: ## Build the operator's image for IMAGE_PLATFORMS into bin/image/oci, and
 push: ## Build the image and push it to IMAGE=REGISTRY/NAME:TAG with the credentials of "docker login".
 	@$(BUILD_IMAGE) push "$(IMAGE)"
 
+.PHONY: plugin
+plugin: ## Build the kubectl plugin for PLUGIN_PLATFORMS into bin/plugin, with the version of the image.
+	@for platform in $(PLUGIN_PLATFORMS); do \
+	  echo "bin/plugin/$${platform/\//-}"; \
+	  GOOS=$${platform%/*} GOARCH=$${platform#*/} $(build_program) -o bin/plugin/$${platform/\//-}/ ./plugin; \
+	done
+
 .PHONY: deploy
 deploy: ## Install the CRD, the permissions and the Deployment on the cluster of the current kubeconfig.
 	kubectl apply --server-side -k deploy
@@ -79,8 +88,10 @@ deploy: ## Install the CRD, the permissions and the Deployment on the cluster of
 ##@ Develop
 
 .PHONY: build
-build: ## Build the operator into bin/.
-	$(build_operator) -o bin/mcpserver-operator .
+build: ## Build the operator, the kubectl plugin and the completion of the plugin into bin/.
+	$(build_program) -o bin/mcpserver-operator .
+	$(build_program) -o bin/kubectl-mcpserver ./plugin
+	@printf '#!/bin/sh\nexec kubectl mcpserver __complete "$$@"\n' > bin/kubectl_complete-mcpserver && chmod +x bin/kubectl_complete-mcpserver
 
 .PHONY: test
 test: control-plane node-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).

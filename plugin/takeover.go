@@ -26,6 +26,8 @@ type takeoverOptions struct {
 // takeover is what a takeover does for one MCPServer.
 type takeover struct {
 	Server string `json:"server"`
+	// IsDeleted is true if the MCPServer is being deleted, and only waits for ToolHive's finalizer.
+	IsDeleted bool `json:"isDeleted,omitempty"`
 	// Steps are the changes that the takeover makes, in order.
 	Steps []string `json:"steps,omitempty"`
 	// Leftovers are the objects of ToolHive that nothing needs any more. --remove-leftovers deletes them.
@@ -159,12 +161,12 @@ func scaleDownCommand(deployment *appsv1.Deployment) string {
 
 // takeoverOf returns what a takeover does for an MCPServer. It changes nothing.
 func (c *connection) takeoverOf(ctx context.Context, g *graph, warnings []finding) (*takeover, error) {
-	result := &takeover{Server: client.ObjectKeyFromObject(g.server).String(), Warnings: warnings}
+	result := &takeover{Server: client.ObjectKeyFromObject(g.server).String(), Warnings: warnings, IsDeleted: g.isDeleted()}
 	for _, object := range g.toAdopt() {
 		result.Steps = append(result.Steps, "make the MCPServer the controller of "+textOf(object))
 	}
 	if g.hasFinalizer() {
-		result.Steps = append(result.Steps, "remove the finalizer "+toolHiveFinalizer)
+		result.Steps = append(result.Steps, "remove the finalizer "+v1beta1.ToolHiveFinalizer)
 	}
 	free, needed := g.leftovers()
 	for _, object := range free {
@@ -173,7 +175,7 @@ func (c *connection) takeoverOf(ctx context.Context, g *graph, warnings []findin
 	for _, object := range needed {
 		result.StillNeeded = append(result.StillNeeded, textOf(object))
 	}
-	if names := g.server.Spec.RefusedNames(); len(names) > 0 {
+	if g.isDeleted() || len(g.server.Spec.RefusedNames()) > 0 {
 		return result, nil // this operator does nothing for it
 	}
 	preview, err := c.preview(ctx, g.afterwards(c), g.server)
@@ -213,7 +215,7 @@ func (c *connection) carryOut(ctx context.Context, g *graph, o takeoverOptions) 
 		}
 	}
 	if g.hasFinalizer() {
-		finalizers := slices.DeleteFunc(slices.Clone(g.server.Finalizers), func(name string) bool { return name == toolHiveFinalizer })
+		finalizers := slices.DeleteFunc(slices.Clone(g.server.Finalizers), func(name string) bool { return name == v1beta1.ToolHiveFinalizer })
 		patch := []ownership.Operation{
 			{Op: "test", Path: "/metadata/resourceVersion", Value: g.server.ResourceVersion},
 			{Op: "replace", Path: "/metadata/finalizers", Value: finalizers},
@@ -266,6 +268,8 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 		fmt.Fprintf(text, "  %s is %s: %s\n", warning.Field, warning.Class, warning.Note)
 	}
 	switch {
+	case t.IsDeleted:
+		text.WriteString("  The MCPServer is being deleted. Without the finalizer, its deletion completes, with that of its children.\n")
 	case t.Effects == nil:
 		text.WriteString("  This operator does nothing for it until the refused fields are removed. Its pods keep running.\n")
 	case len(t.Effects.Restarts) > 0:

@@ -19,9 +19,6 @@ import (
 	"mcpserver-operator/reconcile/observe"
 )
 
-// toolHiveFinalizer is the finalizer of ToolHive's operator on each MCPServer. Nobody removes it when that operator no longer runs.
-const toolHiveFinalizer = "mcpserver.toolhive.stacklok.dev/finalizer"
-
 // runnerImageVariable is an environment variable of ToolHive's operator. Its Deployment can have any name and any image.
 const runnerImageVariable = "TOOLHIVE_RUNNER_IMAGE"
 
@@ -102,9 +99,15 @@ func (g *graph) isOfToolHive(object client.Object) bool {
 	})
 }
 
+// isDeleted reports whether the MCPServer is being deleted.
+func (g *graph) isDeleted() bool { return !g.server.DeletionTimestamp.IsZero() }
+
 // toAdopt returns the objects whose controller must become the MCPServer.
 func (g *graph) toAdopt() []client.Object {
 	var all []client.Object
+	if g.isDeleted() {
+		return nil
+	}
 	if g.set != nil && !metav1.IsControlledBy(g.set, g.server) && g.isOfToolHive(g.set) {
 		all = append(all, g.set)
 	}
@@ -117,7 +120,9 @@ func (g *graph) toAdopt() []client.Object {
 }
 
 // hasFinalizer reports whether the MCPServer has the finalizer of ToolHive's operator.
-func (g *graph) hasFinalizer() bool { return slices.Contains(g.server.Finalizers, toolHiveFinalizer) }
+func (g *graph) hasFinalizer() bool {
+	return slices.Contains(g.server.Finalizers, v1beta1.ToolHiveFinalizer)
+}
 
 // proxyRuns reports whether the proxy runs, or would.
 func (g *graph) proxyRuns() bool {

@@ -28,7 +28,13 @@ var specOrMetadataChanged = predicate.Or(
 	predicate.GenerationChangedPredicate{},
 	predicate.LabelChangedPredicate{},
 	predicate.AnnotationChangedPredicate{},
+	finalizersChanged,
 )
+
+// finalizersChanged accepts a change of the finalizers, which does not change the generation.
+var finalizersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !equality.Semantic.DeepEqual(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())
+}}
 
 // replaced accepts another object of the same name. If a watch is interrupted while an object is deleted and created again, the cache reports
 // an update, and the new object may have the same generation as the old one.

@@ -39,6 +39,18 @@ func foreignConditions(s *observe.Snapshot) []metav1.Condition {
 	}
 }
 
+// takeoverIncomplete returns the condition TakeoverIncomplete if the MCPServer has the finalizer of ToolHive's operator.
+func takeoverIncomplete(server *v1beta1.MCPServer) []metav1.Condition {
+	if !slices.Contains(server.Finalizers, v1beta1.ToolHiveFinalizer) {
+		return nil
+	}
+	return []metav1.Condition{{
+		Type: v1beta1.ConditionTakeoverIncomplete, Status: metav1.ConditionTrue, Reason: reasonToolHiveFinalizer,
+		Message: fmt.Sprintf("the MCPServer has the finalizer %s. Its deletion would wait for ToolHive's operator. If that operator no longer runs, run: "+
+			"kubectl mcpserver takeover %s -n %s", v1beta1.ToolHiveFinalizer, server.Name, server.Namespace),
+	}}
+}
+
 func foreignMessage(server *v1beta1.MCPServer, object observe.Foreign) string {
 	whose := "nothing controls it"
 	if object.Owner != "" {
@@ -56,8 +68,9 @@ func foreignMessage(server *v1beta1.MCPServer, object observe.Foreign) string {
 		return message + ". Its owner reference was removed. To restore the owner reference, run: " + adoptCommand(server, object)
 	}
 	if object.MadeBefore {
-		return message + fmt.Sprintf(". ToolHive's operator created it. To take it over, stop that operator, delete its Deployment %q, which would write it again, "+
-			"and run: %s", server.Name, adoptCommand(server, object))
+		return message + fmt.Sprintf(". ToolHive's operator created it. To take it over, run: kubectl mcpserver takeover %s -n %s. "+
+			"Without the plugin, stop that operator, delete its Deployment %q, which would write it again, and run: %s",
+			server.Name, server.Namespace, server.Name, adoptCommand(server, object))
 	}
 	return message + ". Delete it, or give this MCPServer another name"
 }

@@ -30,14 +30,16 @@ const (
 	reasonProgressing   = "Progressing"
 	reasonPodsNotReady  = "PodsNotReady"
 	reasonPodsReady     = "PodsReady"
-	reasonScaledToZero  = "ScaledToZero"
-	reasonIdle          = "Idle"
-	reasonSuspended     = "Suspended"
-	reasonScaleYielded  = "ScaleYielded"
-	reasonScaleFight    = "ScaleFight"
-	reasonFieldFight    = "FieldFight"
-	reasonFieldKept     = "FieldKept"
-	reasonOtherRevision = "OtherRevision"
+
+	reasonToolHiveFinalizer = "ToolHiveFinalizer"
+	reasonScaledToZero      = "ScaledToZero"
+	reasonIdle              = "Idle"
+	reasonSuspended         = "Suspended"
+	reasonScaleYielded      = "ScaleYielded"
+	reasonScaleFight        = "ScaleFight"
+	reasonFieldFight        = "FieldFight"
+	reasonFieldKept         = "FieldKept"
+	reasonOtherRevision     = "OtherRevision"
 )
 
 // healthConditions returns Ready and, if Ready is False, either Reconciling or Stalled (the convention of kstatus).

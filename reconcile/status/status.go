@@ -43,6 +43,7 @@ func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1beta1.MCPSer
 	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(s.Server, s.Children.StatefulSet, s.Autoscalers))...)
 	conditions = append(conditions, fieldConflict(results, status.KeptFields)...)
 	conditions = append(conditions, updateAvailable(s.Server, p.Update)...)
+	conditions = append(conditions, takeoverIncomplete(s.Server)...)
 	setConditions(&status, conditions, s.Now)
 	status.Phase = phaseOf(status.Conditions)
 	return status
@@ -83,9 +84,6 @@ func Terminating(server *v1beta1.MCPServer, now metav1.Time) v1beta1.MCPServerSt
 	return status
 }
 
-// toolHiveFinalizer is the finalizer that ToolHive's operator sets on each MCPServer. If that operator no longer runs, nobody removes it.
-const toolHiveFinalizer = "mcpserver.toolhive.stacklok.dev/finalizer"
-
 // finalizersMessage returns the continuation of a message about a deletion that waits for finalizers of other clients; empty if it does not.
 func finalizersMessage(server *v1beta1.MCPServer) string {
 	var names []string
@@ -95,7 +93,7 @@ func finalizersMessage(server *v1beta1.MCPServer) string {
 			continue
 		}
 		names = append(names, fmt.Sprintf("%.253q", finalizer))
-		if finalizer == toolHiveFinalizer {
+		if finalizer == v1beta1.ToolHiveFinalizer {
 			command = fmt.Sprintf(". If ToolHive's operator no longer runs, run: kubectl -n %s patch %s %s --type=json -p "+
 				`'[{"op":"test","path":"/metadata/finalizers/%d","value":%q},{"op":"remove","path":"/metadata/finalizers/%d"}]'`,
 				server.Namespace, mcpServerResource, server.Name, i, finalizer, i)

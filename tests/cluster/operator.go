@@ -98,16 +98,11 @@ func (c *Cluster) buildOperator(ctx context.Context, version string) (string, er
 	return c.build(ctx, "mcpserver-operator", ".", version)
 }
 
-// Plugin builds the kubectl plugin and returns the path of the executable.
-func (c *Cluster) Plugin(ctx context.Context, version string) (string, error) {
-	return c.build(ctx, "kubectl-mcpserver", "./plugin", version)
-}
-
 // build builds a program of the module, once for each version, and returns the path of the executable.
 func (c *Cluster) build(ctx context.Context, program, source, version string) (string, error) {
 	c.programs.Lock()
 	defer c.programs.Unlock()
-	binary := filepath.Join(c.dir, program+"-"+version)
+	binary := filepath.Join(c.dir, version, program)
 	if c.programs.built[binary] {
 		return binary, nil
 	}

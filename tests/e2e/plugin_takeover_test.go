@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -359,4 +361,98 @@ func versionsOf(ctx context.Context, t *testing.T) map[string]string {
 		found[name] = state
 	}
 	return found
+}
+
+// TestTheGuideIsFollowed runs the commands of the guide in docs/manifests.md, one after the other, for two MCPServers.
+func TestTheGuideIsFollowed(t *testing.T) {
+	servers := []theirs{{name: "web", generation: beforeAugust, replicas: 2}, {name: "files", generation: stdio, replicas: 1}}
+	const system = "toolhive-system"
+	test := feature("the way over from ToolHive").
+		Setup(step(func(ctx context.Context, t *testing.T) {
+			_, err := theCluster.Kubectl(ctx, "create", "namespace", system)
+			must(t, err)
+			_, err = theCluster.KubectlWithInput(ctx, strings.Replace(theirOperator, "name: thv", "name: toolhive-operator", 1), "create", "-n", system, "-f", "-")
+			must(t, err)
+			for _, one := range servers {
+				one.leave(ctx, t)
+			}
+			eventually(ctx, t, "all pods to be ready", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
+		})).
+		Teardown(clusterKubectl("delete", "namespace", system))
+	test = test.Assess("the conditions have the command", all(
+		conditionSays(v1beta1.ConditionTakeoverIncomplete, "ToolHiveFinalizer", "kubectl mcpserver takeover web -n"),
+		conditionSays(v1beta1.ConditionStalled, "NotControlled", "kubectl mcpserver takeover web -n")))
+	for _, command := range commandsIn(t, "The way over from ToolHive") {
+		test = test.Assess(command, step(func(ctx context.Context, t *testing.T) {
+			command := strings.NewReplacer("-A", "-n "+in(ctx), "NAMESPACE", in(ctx)).Replace(command)
+			for _, one := range servers {
+				follow(ctx, t, strings.ReplaceAll(command, "NAME", one.name))
+				if !strings.Contains(command, "NAME") {
+					break // a command for all
+				}
+			}
+		}))
+	}
+	testEnv.Test(t, test.Assess("the conditions are gone", all(conditionIsGone(v1beta1.ConditionTakeoverIncomplete), conditionIsGone(v1beta1.ConditionStalled))).
+		Assess("the servers run at their scale", step(func(ctx context.Context, t *testing.T) {
+			eventually(ctx, t, "the scales", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
+		})).
+		Assess("nothing of ToolHive is left", step(func(ctx context.Context, t *testing.T) {
+			out, err := theCluster.Kubectl(ctx, "get", "deployments,roles", "-n", in(ctx), "-o", "name")
+			must(t, err)
+			if strings.TrimSpace(out) != "" {
+				t.Errorf("there is still %s", out)
+			}
+		})).
+		Feature())
+}
+
+// follow runs a command of the guide. A takeover is repeated while proxies are still stopping.
+func follow(ctx context.Context, t *testing.T, command string) {
+	t.Helper()
+	args := strings.Fields(command)[1:]
+	if args[0] != "mcpserver" {
+		_, err := theCluster.Kubectl(ctx, args...)
+		must(t, err)
+		return
+	}
+	eventually(ctx, t, command, func(ctx context.Context) (string, bool) {
+		code, stdout, stderr := runPlugin(ctx, t, "", args[1:]...)
+		return stdout + stderr, code != exitError
+	})
+}
+
+// commandsIn returns the commands in a section of docs/manifests.md, without the alternatives.
+func commandsIn(t *testing.T, section string) []string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "..", "docs", "manifests.md"))
+	must(t, err)
+	_, text, found := strings.Cut(string(content), "\n## "+section+"\n")
+	if !found {
+		t.Fatalf("docs/manifests.md has no section %q", section)
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	var commands []string
+	for line := range strings.Lines(text) {
+		if command, isCode := strings.CutPrefix(line, "    "); isCode {
+			commands = append(commands, strings.TrimSpace(command))
+		}
+	}
+	if len(commands) < 6 {
+		t.Fatalf("found only the commands %q", commands)
+	}
+	return commands
+}
+
+// TestADeletionThatWaitsForToolHiveCompletes: nobody removes ToolHive's finalizer when its operator no longer runs.
+func TestADeletionThatWaitsForToolHiveCompletes(t *testing.T) {
+	testEnv.Test(t, feature("a deleted MCPServer").
+		Setup(all(step(func(ctx context.Context, t *testing.T) {
+			theirs{name: server, generation: beforeAugust, replicas: 2}.leave(ctx, t)
+		}),
+			kubectl("delete", "deployment", server), kubectl("delete", "mcpserver", server, "--wait=false"))).
+		Assess("the dry run says so", plugin(exitFound, []string{"is being deleted", "remove the finalizer"}, "takeover", server, "--dry-run")).
+		Assess("and it disappears", all(plugin(exitOK, []string{"remove the finalizer"}, "takeover", server),
+			kubectl("wait", "mcpserver", server, "--for=delete", "--timeout=30s"))).
+		Feature())
 }

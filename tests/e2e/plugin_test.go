@@ -1,10 +1,7 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -21,17 +18,9 @@ const (
 // runPlugin runs kubectl mcpserver as the administrator in the namespace of the test, and returns its exit code and its output.
 func runPlugin(ctx context.Context, t *testing.T, input string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	binary, err := theCluster.Plugin(ctx, "development")
+	code, stdout, stderr, err := theCluster.Plugin(ctx, "development", input, append(args, "--namespace="+in(ctx))...)
 	must(t, err)
-	command := exec.CommandContext(ctx, binary, append([]string{"--kubeconfig=" + theCluster.Kubeconfig, "--namespace=" + in(ctx), "--cache-dir=" + t.TempDir()}, args...)...)
-	var out, errOut bytes.Buffer
-	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(input), &out, &errOut
-	err = command.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("kubectl mcpserver %s: %v", strings.Join(args, " "), err)
-	}
-	return command.ProcessState.ExitCode(), out.String(), errOut.String()
+	return code, stdout, stderr
 }
 
 // plugin runs kubectl mcpserver, and fails unless it ends with a code and prints all words.
