@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -125,7 +124,7 @@ func auditOf(server *storedServer) []finding {
 		found[field] = finding{Namespace: server.Namespace, Name: server.Name, Field: field, Class: class, Note: note}
 	}
 	for _, view := range server.views {
-		spec, _, _ := unstructured.NestedMap(view, "spec") //nolint:errcheck // a spec that is no object has no fields
+		spec, _, _ := unstructured.NestedMap(view, "spec")
 		var fields struct {
 			v1beta1.IgnoredFields `json:",inline"`
 			v1beta1.RefusedFields `json:",inline"`
@@ -140,10 +139,10 @@ func auditOf(server *storedServer) []finding {
 		for _, name := range fields.IgnoredNames() {
 			add("spec."+name, noEffect, "it is a setting of ToolHive's proxy")
 		}
-		if kind, _, _ := unstructured.NestedString(spec, "permissionProfile", "type"); kind == "configmap" { //nolint:errcheck // another type is not configmap
+		if kind, _, _ := unstructured.NestedString(spec, "permissionProfile", "type"); kind == "configmap" {
 			add("spec.permissionProfile.type", refused, "a profile in a ConfigMap is not supported")
 		}
-		if _, has, _ := unstructured.NestedMap(spec, "resourceOverrides", "proxyDeployment"); has { //nolint:errcheck // absent
+		if _, has, _ := unstructured.NestedMap(spec, "resourceOverrides", "proxyDeployment"); has {
 			add("spec.resourceOverrides.proxyDeployment", noEffect, "it is a setting of ToolHive's proxy")
 		}
 		if limits, note := limitsOfServer(spec); limits {
@@ -163,11 +162,11 @@ func auditOf(server *storedServer) []finding {
 
 // limitsOfServer reports whether spec.resources, which are those of the proxy in ToolHive, would be those of the server.
 func limitsOfServer(spec map[string]any) (bool, string) {
-	limits, _, _ := unstructured.NestedStringMap(spec, "resources", "limits") //nolint:errcheck // absent
+	limits, _, _ := unstructured.NestedStringMap(spec, "resources", "limits")
 	if len(limits) == 0 {
 		return false, ""
 	}
-	containers, _, _ := unstructured.NestedSlice(spec, "podTemplateSpec", "spec", "containers") //nolint:errcheck // absent
+	containers, _, _ := unstructured.NestedSlice(spec, "podTemplateSpec", "spec", "containers")
 	for _, container := range containers {
 		container, isObject := container.(map[string]any)
 		if _, has := container["resources"]; isObject && has && container["name"] == applyconfigs.ContainerName {
@@ -183,18 +182,14 @@ func limitsOfServer(spec map[string]any) (bool, string) {
 }
 
 func auditText(findings []finding, servers int) string {
-	text := &strings.Builder{}
 	if len(findings) == 0 {
-		fmt.Fprintf(text, "%s: all fields are carried out.\n", count(servers, "MCPServer"))
-		return text.String()
+		return fmt.Sprintf("%s: all fields are carried out.\n", count(servers, "MCPServer"))
 	}
-	table := tabwriter.NewWriter(text, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "NAMESPACE\tNAME\tFIELD\tCLASS\tNOTE")
+	rows := []string{"NAMESPACE\tNAME\tFIELD\tCLASS\tNOTE"}
 	for _, f := range findings {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", f.Namespace, f.Name, f.Field, f.Class, f.Note)
+		rows = append(rows, strings.Join([]string{f.Namespace, f.Name, f.Field, string(f.Class), f.Note}, "\t"))
 	}
-	_ = table.Flush() // a strings.Builder does not fail
-	return text.String()
+	return tableOf(rows)
 }
 
 // count returns a number with a noun.

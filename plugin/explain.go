@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
@@ -174,15 +173,15 @@ func explanationText(e *explanation) string {
 		}
 		text.WriteString("\n")
 		sourcesText(text, child.Sources)
-		table := tabwriter.NewWriter(text, 2, 0, 3, ' ', 0)
-		for _, field := range child.Fields {
+		rows := make([]string, len(child.Fields))
+		for i, field := range child.Fields {
 			owners := make([]string, len(field.Owners))
 			for i, owner := range field.Owners {
 				owners[i] = owner.String()
 			}
-			fmt.Fprintf(table, "  %s\t%s\n", bounded(field.Field), strings.Join(owners, ", "))
+			rows[i] = "  " + bounded(field.Field) + "\t" + strings.Join(owners, ", ")
 		}
-		_ = table.Flush() // a strings.Builder does not fail
+		text.WriteString(tableOf(rows))
 	}
 	return text.String()
 }

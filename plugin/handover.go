@@ -9,11 +9,14 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
+	"mcpserver-operator/reconcile/act"
 	"mcpserver-operator/reconcile/ownership"
 )
 
@@ -111,7 +114,11 @@ func (c *connection) patchObject(ctx context.Context, object client.Object, patc
 	if err != nil {
 		return fmt.Errorf("writing the patch: %w", err)
 	}
-	if err := c.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(fieldManager)); err != nil {
+	err = c.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(fieldManager))
+	if act.IsFailedTest(err) {
+		return apierrors.NewConflict(schema.GroupResource{}, object.GetName(), errors.New("it has changed in the meantime: run the command again"))
+	}
+	if err != nil {
 		return fmt.Errorf("patching %s %q: %w", object.GetObjectKind().GroupVersionKind().Kind, object.GetName(), err)
 	}
 	return nil

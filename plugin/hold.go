@@ -227,8 +227,9 @@ func (s *session) handOverScale(cmd *cobra.Command, c *connection, name, to stri
 	}
 	notes = append(notes, waited...)
 	if len(waited) == 0 && to != "hpa" {
-		if err := c.moveScale(ctx, server, to); err != nil {
-			return err
+		err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { return c.moveScale(ctx, server, to) })
+		if err != nil {
+			return fmt.Errorf("moving the ownership of the scale: %w", err)
 		}
 	}
 	return s.printScaleOf(cmd, c, name, sources, notes)

@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 	case errors.Is(err, errFound):
 		return exitFound
 	default:
-		fmt.Fprintln(streams.ErrOut, "error:", err)
+		_, _ = fmt.Fprintln(streams.ErrOut, "error:", err)
 		return exitError
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,7 +80,7 @@ func newOwners(s *session) *cobra.Command {
 				return err
 			}
 			if len(owners) == 0 && path != "" {
-				fmt.Fprintf(s.ErrOut, "No manager owns %s of %s.\n", args[1], args[0])
+				s.warn("No manager owns %s of %s.", args[1], args[0])
 			}
 			return s.print(owners, func() string { return ownersText(owners) })
 		},
@@ -178,18 +177,15 @@ func ownersOf(object metav1.Object, top string) ([]fieldOwners, error) {
 }
 
 func ownersText(owners []fieldOwners) string {
-	text := &strings.Builder{}
-	table := tabwriter.NewWriter(text, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "FIELD\tOWNER\tLAST WRITE OF THE OWNER")
+	rows := []string{"FIELD\tOWNER\tLAST WRITE OF THE OWNER"}
 	for _, field := range owners {
 		name := bounded(field.Field)
 		for _, owner := range field.Owners {
-			fmt.Fprintf(table, "%s\t%s\t%s\n", name, owner, timeText(owner.LastWrite))
+			rows = append(rows, name+"\t"+owner.String()+"\t"+timeText(owner.LastWrite))
 			name = ""
 		}
 	}
-	_ = table.Flush() // a strings.Builder does not fail
-	return text.String()
+	return tableOf(rows)
 }
 
 func timeText(t *metav1.Time) string {

@@ -142,7 +142,7 @@ func (s *session) effectsOfFile(ctx context.Context, c *connection, file, manage
 	var all []*effects
 	for _, info := range infos {
 		if kind := info.Mapping.GroupVersionKind.GroupKind(); kind != v1beta1.GroupVersion.WithKind("MCPServer").GroupKind() {
-			fmt.Fprintf(s.ErrOut, "%s: not planned, because it is not an MCPServer\n", info.ObjectName())
+			s.warn("%s: not planned, because it is not an MCPServer", info.ObjectName())
 			continue
 		}
 		server, conflicts, err := c.applied(ctx, info, manager)
@@ -266,7 +266,7 @@ func effectsOf(preview *reconcile.Preview) (*effects, error) {
 		if err != nil {
 			return nil, err
 		}
-		child := childEffect{Child: step.Child.String(), Action: step.Action, Reason: step.Reason, Diff: diff}
+		child := childEffect{Child: step.String(), Action: step.Action, Reason: step.Reason, Diff: diff}
 		if step.Err != nil {
 			child.Error = step.Err.Error()
 		}
@@ -296,7 +296,7 @@ func scaleEffectOf(preview *reconcile.Preview) *scaleEffect {
 }
 
 func templateOf(set *unstructured.Unstructured) any {
-	template, _, _ := unstructured.NestedFieldNoCopy(set.Object, "spec", "template") //nolint:errcheck // a StatefulSet has a template
+	template, _, _ := unstructured.NestedFieldNoCopy(set.Object, "spec", "template")
 	return template
 }
 

@@ -4,10 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -112,5 +111,16 @@ func (s *session) completeServers(cmd *cobra.Command, args []string, _ string) (
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// now returns the time in the precision of the API server.
-func now() metav1.Time { return metav1.NewTime(time.Now()).Rfc3339Copy() }
+// warn prints a line to the standard error.
+func (s *session) warn(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.ErrOut, format+"\n", args...)
+}
+
+// tableOf aligns the cells of rows, which are separated by tabs.
+func tableOf(rows []string) string {
+	text := &strings.Builder{}
+	table := tabwriter.NewWriter(text, 0, 0, 3, ' ', 0)
+	_, _ = fmt.Fprintln(table, strings.Join(rows, "\n")) // a strings.Builder does not fail
+	_ = table.Flush()
+	return text.String()
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -110,7 +111,7 @@ func (s *session) takeOver(cmd *cobra.Command, c *connection, names []string, o 
 		if g.proxyRuns() {
 			running = append(running, scaleDownCommand(g.proxy))
 		} else if !o.dryRun {
-			if err := c.carryOut(ctx, g, o); err != nil {
+			if err := c.carryOutCurrent(ctx, one.NamespacedName, o); err != nil {
 				return fmt.Errorf("MCPServer %s: %w", one, err)
 			}
 		}
@@ -120,7 +121,7 @@ func (s *session) takeOver(cmd *cobra.Command, c *connection, names []string, o 
 		return err
 	}
 	if len(running) > 0 {
-		fmt.Fprintf(s.ErrOut, "The proxies of ToolHive must not run, because they apply the StatefulSet when they start. To stop them, run:\n  %s\n",
+		s.warn("The proxies of ToolHive must not run, because they apply the StatefulSet when they start. To stop them, run:\n  %s",
 			strings.Join(running, "\n  "))
 		if !o.dryRun {
 			return fmt.Errorf("%s not taken over, because a proxy runs", count(len(running), "MCPServer"))
@@ -139,7 +140,7 @@ func (s *session) checkStopped(ctx context.Context, c *connection, o takeoverOpt
 		return err
 	}
 	if forbidden {
-		fmt.Fprintln(s.ErrOut, "Warning: you may not list Deployments in all namespaces. Make sure that ToolHive's operator does not run.")
+		s.warn("Warning: you may not list Deployments in all namespaces. Make sure that ToolHive's operator does not run.")
 	}
 	if len(operators) == 0 {
 		return nil
@@ -148,7 +149,7 @@ func (s *session) checkStopped(ctx context.Context, c *connection, o takeoverOpt
 	for i := range operators {
 		commands = append(commands, scaleDownCommand(&operators[i]))
 	}
-	fmt.Fprintf(s.ErrOut, "ToolHive's operator runs. It would write the objects again. To stop it, run:\n  %s\n", strings.Join(commands, "\n  "))
+	s.warn("ToolHive's operator runs. It would write the objects again. To stop it, run:\n  %s", strings.Join(commands, "\n  "))
 	if o.dryRun {
 		return nil
 	}
@@ -199,6 +200,21 @@ func (g *graph) afterwards(c client.WithWatch) client.Client {
 			}
 			return nil
 		},
+	})
+}
+
+// carryOutCurrent makes the changes of a takeover. It begins again if an object changes in the meantime, for example the status.
+func (c *connection) carryOutCurrent(ctx context.Context, key client.ObjectKey, o takeoverOptions) error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		server := &v1beta1.MCPServer{}
+		if err := c.Get(ctx, key, server); err != nil {
+			return fmt.Errorf("reading the MCPServer: %w", err)
+		}
+		g, err := readGraph(ctx, c, server)
+		if err != nil {
+			return err
+		}
+		return c.carryOut(ctx, g, o)
 	})
 }
 

@@ -33,7 +33,7 @@ func (s *session) checkVersion(ctx context.Context, c *connection) error {
 			return nil
 		}
 	}
-	fmt.Fprintf(s.ErrOut, "Warning: the version of the operator is unknown. This plan is that of version %s.\n", version)
+	s.warn("Warning: the version of the operator is unknown. This plan is that of version %s.", version)
 	return nil
 }
 

@@ -82,7 +82,7 @@ func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (*P
 			switch {
 			case step.Err != nil:
 				preview.Steps = append(preview.Steps, step)
-				return preview, nil
+				return preview, nil //nolint:nilerr // the step has the error
 			case step.IsFirst():
 				patched, err := patched(&step.Step)
 				if err != nil {

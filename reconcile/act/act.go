@@ -194,7 +194,7 @@ func (w *Writer) patch(ctx context.Context, step plan.Step) error {
 		return fmt.Errorf("%T is not an object", step.Live)
 	}
 	err = w.Client.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(applyconfigs.FieldManager))
-	if isFailedTest(err) {
+	if IsFailedTest(err) {
 		return apierrors.NewConflict(schema.GroupResource{}, step.Name, err)
 	}
 	return err

@@ -32,9 +32,9 @@ func isUnanswered(err error) bool {
 	return !errors.As(err, &status) || status.Status().Code >= http.StatusInternalServerError
 }
 
-// isFailedTest reports whether err means that a test of a JSON patch failed. The status code is not 409. Unlike the error for an invalid
+// IsFailedTest reports whether err means that a test of a JSON patch failed. The status code is not 409. Unlike the error for an invalid
 // object, it has no causes.
-func isFailedTest(err error) bool {
+func IsFailedTest(err error) bool {
 	return apierrors.IsInvalid(err) && !IsDenied(err) && !HasCause(err, func(metav1.StatusCause) bool { return true })
 }
 

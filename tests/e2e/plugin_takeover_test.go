@@ -208,7 +208,6 @@ func TestTheWayOverFromToolHive(t *testing.T) {
 			eventually(ctx, t, "all pods to be ready", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
 			pods, versions = podsOfServers(ctx, t), versionsOf(ctx, t)
 		}))).
-		Teardown(operatorStarts()).
 		Assess("the dry run has everything, and changes nothing", all(
 			dryRun("ToolHive's operator runs", "kubectl -n", "scale deployment thv --replicas=0", "scale deployment server-7 --replicas=0",
 				`make the MCPServer the controller of StatefulSet "server-0"`, `make the MCPServer the controller of Service "mcp-server-1-headless"`,
@@ -368,7 +367,7 @@ func TestTheGuideIsFollowed(t *testing.T) {
 	servers := []theirs{{name: "web", generation: beforeAugust, replicas: 2}, {name: "files", generation: stdio, replicas: 1}}
 	const system = "toolhive-system"
 	test := feature("the way over from ToolHive").
-		Setup(step(func(ctx context.Context, t *testing.T) {
+		Setup(all(operatorStops(), step(func(ctx context.Context, t *testing.T) {
 			_, err := theCluster.Kubectl(ctx, "create", "namespace", system)
 			must(t, err)
 			_, err = theCluster.KubectlWithInput(ctx, strings.Replace(theirOperator, "name: thv", "name: toolhive-operator", 1), "create", "-n", system, "-f", "-")
@@ -377,7 +376,7 @@ func TestTheGuideIsFollowed(t *testing.T) {
 				one.leave(ctx, t)
 			}
 			eventually(ctx, t, "all pods to be ready", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
-		})).
+		}), operatorStarts())).
 		Teardown(clusterKubectl("delete", "namespace", system))
 	test = test.Assess("the conditions have the command", all(
 		conditionSays(v1beta1.ConditionTakeoverIncomplete, "ToolHiveFinalizer", "kubectl mcpserver takeover web -n"),
@@ -447,10 +446,10 @@ func commandsIn(t *testing.T, section string) []string {
 // TestADeletionThatWaitsForToolHiveCompletes: nobody removes ToolHive's finalizer when its operator no longer runs.
 func TestADeletionThatWaitsForToolHiveCompletes(t *testing.T) {
 	testEnv.Test(t, feature("a deleted MCPServer").
-		Setup(all(step(func(ctx context.Context, t *testing.T) {
+		Setup(all(operatorStops(), step(func(ctx context.Context, t *testing.T) {
 			theirs{name: server, generation: beforeAugust, replicas: 2}.leave(ctx, t)
 		}),
-			kubectl("delete", "deployment", server), kubectl("delete", "mcpserver", server, "--wait=false"))).
+			kubectl("delete", "deployment", server), kubectl("delete", "mcpserver", server, "--wait=false"), operatorStarts())).
 		Assess("the dry run says so", plugin(exitFound, []string{"is being deleted", "remove the finalizer"}, "takeover", server, "--dry-run")).
 		Assess("and it disappears", all(plugin(exitOK, []string{"remove the finalizer"}, "takeover", server),
 			kubectl("wait", "mcpserver", server, "--for=delete", "--timeout=30s"))).
