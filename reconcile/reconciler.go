@@ -130,9 +130,9 @@ func repeatAfter(after time.Duration, priority int) reconcile.Result {
 	return reconcile.Result{RequeueAfter: after, Priority: &priority}
 }
 
-// plan makes the plan of a pass. It is empty while the MCPServer is suspended.
+// plan makes the plan of a pass. It is empty while the MCPServer is suspended, or ToolHive's operator is in charge of it.
 func (r *Reconciler) plan(s *observe.Snapshot) plan.Plan {
-	if s.Server.Spec.Suspend {
+	if s.Server.Spec.Suspend || s.Server.IsOfToolHive() {
 		return plan.Plan{}
 	}
 	return plan.Make(s, scale.Decide(s.ScaleInput()), r.Settings, r.memory)

@@ -49,18 +49,12 @@ const (
 	// ConditionUpdateAvailable is True while this version of the operator builds another pod template than the StatefulSet has, and has
 	// not applied it. Absent otherwise.
 	ConditionUpdateAvailable = "UpdateAvailable"
-	// ConditionTakeoverIncomplete is True while the MCPServer has the finalizer of ToolHive's operator: a deletion would wait for that
-	// operator. Absent otherwise.
-	ConditionTakeoverIncomplete = "TakeoverIncomplete"
 )
-
-// ToolHiveFinalizer is the finalizer that ToolHive's operator sets on each MCPServer. If that operator no longer runs, nobody removes it.
-const ToolHiveFinalizer = "mcpserver.toolhive.stacklok.dev/finalizer"
 
 // Conditions lists the types of condition that the operator sets. Conditions of other types belong to other clients.
 var Conditions = []string{
 	ConditionReady, ConditionReconciling, ConditionStalled, ConditionScaleConflict, ConditionAutoscalerProblem, ConditionFieldConflict,
-	ConditionSuspended, ConditionUpdateAvailable, ConditionTakeoverIncomplete,
+	ConditionSuspended, ConditionUpdateAvailable,
 }
 
 // MCPServerStatus is the state of an MCPServer as the operator last observed it.
@@ -90,8 +84,6 @@ type MCPServerStatus struct {
 	//
 	// UpdateAvailable: this version of the operator builds another pod template than the StatefulSet has, and has not applied
 	// it. The message says what the new template changes and how to apply it. Applying it restarts the pods.
-	// TakeoverIncomplete: the MCPServer has the finalizer of ToolHive's operator, for which a deletion would wait. The message
-	// has the command.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

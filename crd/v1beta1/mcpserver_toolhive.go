@@ -10,6 +10,15 @@ import (
 // effect without the proxy, and refuses a field that protects the server. It does not leave out such fields from the schema, because the API
 // server drops unknown fields silently for many clients. The server would then run without the protection that its manifest asks for.
 
+// ToolHiveFinalizer is the finalizer that ToolHive's operator sets on each MCPServer. If that operator no longer runs, nobody removes it.
+const ToolHiveFinalizer = "mcpserver.toolhive.stacklok.dev/finalizer"
+
+// IsOfToolHive reports whether ToolHive's operator is in charge of an MCPServer: it has set its finalizer, and nobody has taken the MCPServer
+// over. This operator then writes only the status.
+func (m *MCPServer) IsOfToolHive() bool {
+	return m.DeletionTimestamp.IsZero() && slices.Contains(m.Finalizers, ToolHiveFinalizer)
+}
+
 // IgnoredFields are the fields of ToolHive's operator that have no effect. An admission policy returns a warning for each.
 type IgnoredFields struct {
 	// No effect: this operator has no groups of MCPServers. ToolHive's operator has them: a name, or an object with a name.

@@ -39,16 +39,10 @@ func foreignConditions(s *observe.Snapshot) []metav1.Condition {
 	}
 }
 
-// takeoverIncomplete returns the condition TakeoverIncomplete if the MCPServer has the finalizer of ToolHive's operator.
-func takeoverIncomplete(server *v1beta1.MCPServer) []metav1.Condition {
-	if !slices.Contains(server.Finalizers, v1beta1.ToolHiveFinalizer) {
-		return nil
-	}
-	return []metav1.Condition{{
-		Type: v1beta1.ConditionTakeoverIncomplete, Status: metav1.ConditionTrue, Reason: reasonToolHiveFinalizer,
-		Message: fmt.Sprintf("the MCPServer has the finalizer %s. Its deletion would wait for ToolHive's operator. If that operator no longer runs, run: "+
-			"kubectl mcpserver takeover %s -n %s", v1beta1.ToolHiveFinalizer, server.Name, server.Namespace),
-	}}
+// toolHiveMessage returns that ToolHive's operator is in charge of an MCPServer, with the command that takes the MCPServer over.
+func toolHiveMessage(server *v1beta1.MCPServer) string {
+	return fmt.Sprintf("the MCPServer has the finalizer %s of ToolHive's operator. This operator writes only the status, until the MCPServer is taken over. Run: "+
+		"kubectl mcpserver takeover %s -n %s", v1beta1.ToolHiveFinalizer, server.Name, server.Namespace)
 }
 
 func foreignMessage(server *v1beta1.MCPServer, object observe.Foreign) string {

@@ -47,6 +47,9 @@ func healthConditions(s *observe.Snapshot, results plan.Results) []metav1.Condit
 	if s.Server.Spec.Suspend {
 		return suspendedHealth(s)
 	}
+	if s.Server.IsOfToolHive() {
+		return stalled(reasonToolHiveFinalizer, toolHiveMessage(s.Server))
+	}
 	if condition := foreignConditions(s); condition != nil {
 		return condition
 	}

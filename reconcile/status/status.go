@@ -43,7 +43,6 @@ func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1beta1.MCPSer
 	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(s.Server, s.Children.StatefulSet, s.Autoscalers))...)
 	conditions = append(conditions, fieldConflict(results, status.KeptFields)...)
 	conditions = append(conditions, updateAvailable(s.Server, p.Update)...)
-	conditions = append(conditions, takeoverIncomplete(s.Server)...)
 	setConditions(&status, conditions, s.Now)
 	status.Phase = phaseOf(status.Conditions)
 	return status

@@ -9,9 +9,6 @@ import (
 // IgnoredFieldsApplyConfiguration represents a declarative configuration of the IgnoredFields type for use
 // with apply.
 //
-// The fields in this file belong to ToolHive's operator, which runs a proxy in front of each server. This operator accepts a field that has no
-// effect without the proxy, and refuses a field that protects the server. It does not leave out such fields from the schema, because the API
-// server drops unknown fields silently for many clients. The server would then run without the protection that its manifest asks for.
 // IgnoredFields are the fields of ToolHive's operator that have no effect. An admission policy returns a warning for each.
 type IgnoredFieldsApplyConfiguration struct {
 	// No effect: this operator has no groups of MCPServers. ToolHive's operator has them: a name, or an object with a name.

@@ -36,8 +36,6 @@ type MCPServerStatusApplyConfiguration struct {
 	//
 	// UpdateAvailable: this version of the operator builds another pod template than the StatefulSet has, and has not applied
 	// it. The message says what the new template changes and how to apply it. Applying it restarts the pods.
-	// TakeoverIncomplete: the MCPServer has the finalizer of ToolHive's operator, for which a deletion would wait. The message
-	// has the command.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// A summary of the conditions in one word: Pending, Ready, Failed, Stopped or Terminating. Failed: the condition Stalled is
 	// True. Stopped: the server is scaled to 0, but not by an autoscaler. If an autoscaler scaled the server to 0, the phase is
