@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -60,6 +62,22 @@ func TestAPlanIsRefusedForAnotherMinor(t *testing.T) {
 	} {
 		if same, known := sameMinor(test.operator, test.plugin); same != test.same || known != test.known {
 			t.Errorf("%+v: got %t, %t", test, same, known)
+		}
+	}
+}
+
+// TestTheVersionOfTheOperator: the tag of the image is what runs.
+func TestTheVersionOfTheOperator(t *testing.T) {
+	for image, want := range map[string]string{
+		"registry.example:5000/operator:v1.2.3":             "v1.2.3",
+		"registry.example/operator:1.2.3@sha256:0000000000": "1.2.3",
+		"registry.example:5000/operator":                    "0.1.0",
+		"operator:latest":                                   "0.1.0",
+	} {
+		deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app.kubernetes.io/version": "0.1.0"}}}
+		deployment.Spec.Template.Spec.Containers = []corev1.Container{{Image: image}}
+		if got := versionOf(deployment); got != want {
+			t.Errorf("%s: got %q, want %q", image, got, want)
 		}
 	}
 }

@@ -37,16 +37,18 @@ func (s *session) checkVersion(ctx context.Context, c *connection) error {
 	return nil
 }
 
-// versionOf returns the version of the operator in a Deployment: its label, or the tag of its image; empty if it has neither.
+// versionOf returns the version of the operator in a Deployment: the tag of its image, or else its label, which the chart sets to its own
+// version; empty if neither is a semantic version.
 func versionOf(deployment *appsv1.Deployment) string {
-	if version := deployment.Labels["app.kubernetes.io/version"]; version != "" {
-		return version
-	}
+	var found []string
 	for _, container := range deployment.Spec.Template.Spec.Containers {
 		image, _, _ := strings.Cut(container.Image, "@")
-		name := image[strings.LastIndex(image, "/")+1:]
-		if _, tag, has := strings.Cut(name, ":"); has {
-			return tag
+		_, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
+		found = append(found, tag)
+	}
+	for _, version := range append(found, deployment.Labels["app.kubernetes.io/version"]) {
+		if _, err := utilversion.ParseSemantic(version); err == nil {
+			return version
 		}
 	}
 	return ""
