@@ -13,7 +13,7 @@ func TestTheRecordOfTheScaleIsPutBack(t *testing.T) {
 		return kubectl("patch", "mcpserver", "web", "--subresource=status", "--type=json", "-p", patch)
 	}
 	testEnv.Test(t, feature("the status of an MCPServer").
-		Setup(all(apply(undeclared), kubectl("scale", "statefulset", "web", "--replicas=5"), scaleIs(5), kubectl("scale", "statefulset", "web", "--replicas=4"), scaleIs(4),
+		Setup(all(apply(undeclared), childrenAreThere(), kubectl("scale", "statefulset", "web", "--replicas=5"), scaleIs(5), kubectl("scale", "statefulset", "web", "--replicas=4"), scaleIs(4),
 			applyForcedAs("gitops", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web}, spec: {replicas: 3}}`), scaleIs(3), ownerIs("gitops"))).
 		Assess("is rebuilt when it is removed", holds(3, status(`[{"op":"remove","path":"/status"}]`),
 			eventuallyPrints("gitops", "mcpserver/web", ".status.scale.transfers[0].to"), ownerIs("gitops"), scaleIs(3))).

@@ -51,7 +51,7 @@ func TestTheUpdateStrategyCanBeChangedWhileItRuns(t *testing.T) {
 // TestARecordOfADeclarationThatThereIsNotIsPutRight: another manager writes the annotation, so an apply does not remove it.
 func TestARecordOfADeclarationThatThereIsNotIsPutRight(t *testing.T) {
 	testEnv.Test(t, feature("a declared-replicas annotation of another manager").
-		Setup(all(apply(undeclared), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs(3))).
+		Setup(all(apply(undeclared), childrenAreThere(), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs(3))).
 		Assess("is removed, and the scale stays", holds(3,
 			kubectl("annotate", "statefulset", "web", v1beta1.DeclaredReplicasAnnotation+"=7"),
 			eventuallyPrints("", "statefulset/web", `.metadata.annotations.toolhive\.stacklok\.dev/declared-replicas`),

@@ -70,7 +70,12 @@ func feature(name string) *features.FeatureBuilder {
 				Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
 			}}
 			must(t, theCluster.Client.Create(ctx, namespace))
-			return context.WithValue(ctx, namespaceKey{}, namespace.Name)
+			ctx = context.WithValue(ctx, namespaceKey{}, namespace.Name)
+			eventually(ctx, t, "the default ServiceAccount of the namespace", func(ctx context.Context) (string, bool) {
+				account := get(ctx, t, "default", &corev1.ServiceAccount{})
+				return account.Name, account.UID != ""
+			})
+			return ctx
 		}).
 		Teardown(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 			must(t, theCluster.Client.Delete(ctx,
