@@ -149,7 +149,8 @@ func Migrate(object metav1.Object, from []string, to Manager, except ...fieldpat
 
 // Move returns a JSON patch that takes fields in object from managers and gives them to another manager. If to is nil, the fields then have no
 // owner, unless others own them too. The object must have the fields. An entry that is created has apiVersion. The values do not change. The
-// patch tests resourceVersion. It is nil if fields is empty. Move fails if the object has no resourceVersion or an entry cannot be parsed.
+// patch tests resourceVersion. It is nil if fields is empty. Move fails if the object has no resourceVersion, an entry cannot be parsed, or no field
+// would have an owner afterwards.
 func Move(object metav1.Object, from []Manager, to *Manager, apiVersion string, fields *fieldpath.Set) ([]Operation, error) {
 	if fields.Empty() {
 		return nil, nil
@@ -189,6 +190,10 @@ func Move(object metav1.Object, from []Manager, to *Manager, apiVersion string, 
 			return nil, err
 		}
 		entries = append(entries, entry)
+	}
+	if len(entries) == 0 {
+		// The API server treats an empty list as a request to start over, and assigns all fields to the manager before-first-apply.
+		return nil, fmt.Errorf("moving fields of %q: no field would have an owner: give the fields to a field manager instead", object.GetName())
 	}
 	return []Operation{
 		{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()},

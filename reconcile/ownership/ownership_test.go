@@ -246,6 +246,10 @@ func TestMoveChangesOnlyTheNamedFields(t *testing.T) {
 	if patch, err := Move(object(), nil, &helm, "apps/v1", fieldpath.NewSet()); patch != nil || err != nil {
 		t.Errorf("no fields: got %v, %v", patch, err)
 	}
+	alone := object(entry("helm", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`))
+	if _, err := Move(alone, []Manager{helm}, nil, "apps/v1", fieldpath.NewSet(replicas)); err == nil {
+		t.Error("without any entry, Kubernetes would assign all fields to before-first-apply")
+	}
 	set := object()
 	set.ResourceVersion = ""
 	if _, err := Move(set, nil, &helm, "apps/v1", fieldpath.NewSet(replicas)); err == nil {
