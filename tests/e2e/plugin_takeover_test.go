@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/tests/cluster"
 )
 
 // generation is a version of ToolHive's operator, by what it leaves on a cluster.
@@ -205,7 +207,7 @@ func TestTheWayOverFromToolHive(t *testing.T) {
 			for _, one := range servers {
 				one.leave(ctx, t)
 			}
-			eventually(ctx, t, "all pods to be ready", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
+			eventuallyMany(ctx, t, "all pods to be ready", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
 			pods, versions = podsOfServers(ctx, t), versionsOf(ctx, t)
 		}))).
 		Assess("the dry run has everything, and changes nothing", all(
@@ -230,7 +232,7 @@ func TestTheWayOverFromToolHive(t *testing.T) {
 		})).
 		Assess("while a proxy runs, its MCPServer is not taken over", step(func(ctx context.Context, t *testing.T) {
 			kubectl("scale", "deployment", "server-0", "--replicas=0")(ctx, t, nil)
-			eventually(ctx, t, "the proxy to stop", func(ctx context.Context) (string, bool) {
+			eventuallyMany(ctx, t, "the proxy to stop", func(ctx context.Context) (string, bool) {
 				left := get(ctx, t, "server-0", &appsv1.Deployment{}).Status.Replicas
 				return fmt.Sprint(left, " pods"), left == 0
 			})
@@ -246,7 +248,7 @@ func TestTheWayOverFromToolHive(t *testing.T) {
 		Assess("a takeover that was stopped in the middle goes on", all(
 			kubectl("patch", "mcpserver", "server-3", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`),
 			step(func(ctx context.Context, t *testing.T) {
-				eventually(ctx, t, "the takeover", func(ctx context.Context) (string, bool) { // the proxies are still stopping
+				eventuallyMany(ctx, t, "the takeover", func(ctx context.Context) (string, bool) { // the proxies are still stopping
 					code, stdout, stderr := runPlugin(ctx, t, "", "takeover")
 					return stdout + stderr, code == exitOK
 				})
@@ -258,7 +260,7 @@ func TestTheWayOverFromToolHive(t *testing.T) {
 		})).
 		Assess("a second run has nothing to do", plugin(exitOK, []string{"nothing to take over"}, "takeover")).
 		Assess("this operator keeps all scales and their owners", all(operatorStarts(), step(func(ctx context.Context, t *testing.T) {
-			eventually(ctx, t, "all MCPServers to be as wanted", func(ctx context.Context) (string, bool) {
+			eventuallyMany(ctx, t, "all MCPServers to be as wanted", func(ctx context.Context) (string, bool) {
 				if text, are := haveScales(ctx, t, servers); !are {
 					return text, false
 				}
@@ -285,7 +287,7 @@ func TestTheWayOverFromToolHive(t *testing.T) {
 		}))).
 		Assess("clients reach the servers, not the proxies", eventuallyPrints(`{"app":"server-1"}`, "service/mcp-server-1-proxy", ".spec.selector")).
 		Assess("the leftovers are removed on request", step(func(ctx context.Context, t *testing.T) {
-			eventually(ctx, t, "the leftovers to be gone", func(ctx context.Context) (string, bool) { // a ServiceAccount stays until its pods are replaced
+			eventuallyMany(ctx, t, "the leftovers to be gone", func(ctx context.Context) (string, bool) { // a ServiceAccount stays until its pods are replaced
 				code, stdout, stderr := runPlugin(ctx, t, "", "takeover", "--remove-leftovers")
 				return stdout + stderr, code == exitOK && !strings.Contains(stdout, "delete") && !strings.Contains(stdout, "kept")
 			})
@@ -302,6 +304,12 @@ func TestTheWayOverFromToolHive(t *testing.T) {
 			}
 		})).
 		Feature())
+}
+
+// eventuallyMany is eventually with more time: the pods of 20 MCPServers are replaced on two cores.
+func eventuallyMany(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
+	t.Helper()
+	must(t, cluster.EventuallyWithin(ctx, 5*time.Minute, what, is))
 }
 
 // theirOperator is the Deployment of ToolHive's operator.
