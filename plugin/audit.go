@@ -162,7 +162,7 @@ func auditOf(server *storedServer) []finding {
 
 // limitsOfServer reports whether spec.resources, which are those of the proxy in ToolHive, would be those of the server.
 func limitsOfServer(spec map[string]any) (bool, string) {
-	limits, _, _ := unstructured.NestedStringMap(spec, "resources", "limits")
+	limits, _, _ := unstructured.NestedMap(spec, "resources", "limits")
 	if len(limits) == 0 {
 		return false, ""
 	}
@@ -175,7 +175,7 @@ func limitsOfServer(spec map[string]any) (bool, string) {
 	}
 	var all []string
 	for name, limit := range limits {
-		all = append(all, name+": "+limit)
+		all = append(all, fmt.Sprintf("%s: %v", name, limit)) // a quantity is a string or an integer
 	}
 	slices.Sort(all)
 	return true, fmt.Sprintf("the limits %s of ToolHive's proxy become those of the server", strings.Join(all, ", "))

@@ -24,6 +24,7 @@ func TestAudit(t *testing.T) {
 		"a builtin profile":           {[]string{`{permissionProfile: {type: builtin, name: none}}`}, nil},
 		"overrides of the proxy":      {[]string{`{resourceOverrides: {proxyDeployment: {labels: {a: b}}, proxyService: {labels: {a: b}}}}`}, []string{"spec.resourceOverrides.proxyDeployment no effect"}},
 		"limits of the proxy only":    {[]string{`{resources: {limits: {memory: 128Mi}}}`}, []string{"spec.resources changed"}},
+		"a limit that is an integer":  {[]string{`{resources: {limits: {cpu: 1}}}`}, []string{"spec.resources changed"}},
 		"requests of the proxy only":  {[]string{`{resources: {requests: {memory: 128Mi}}}`}, nil},
 		"the server has its own too":  {[]string{`{resources: {limits: {memory: 128Mi}}, podTemplateSpec: {spec: {containers: [{name: mcp, resources: {limits: {memory: 1Gi}}}]}}}`}, nil},
 		"only a sidecar has its own":  {[]string{`{resources: {limits: {memory: 128Mi}}, podTemplateSpec: {spec: {containers: [{name: side, resources: {}}]}}}`}, []string{"spec.resources changed"}},

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +36,7 @@ func TestWhoseAForeignObjectIs(t *testing.T) {
 		"created by the operator, without an owner and managedFields": {nil, nil, false, true, false},
 		"created by ToolHive's operator, without an owner":            {nil, theirs, false, false, true},
 		"created by ToolHive's operator, owned by its StatefulSet":    {ofSet, theirs, false, false, true},
+		"created by ToolHive's operator, then by this one, no owner":  {nil, append(slices.Clone(theirs), ours...), false, true, false},
 		"created by ToolHive's operator, owned by something else":     {owned("Other", "web"), theirs, false, false, false},
 	} {
 		object := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "mcp-web-proxy", OwnerReferences: row.owners, ManagedFields: row.managers}}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
-	"sigs.k8s.io/yaml"
 )
 
 // bugReport is the manifest of the bug report in README.md.
@@ -98,26 +96,7 @@ func TestInstallingOverTheCRDOfAnotherOperator(t *testing.T) {
 
 // otherCRD replaces the CRD with that of an operator that accepts any field, and stores objects in a version.
 func otherCRD(storage string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		content, err := os.ReadFile(filepath.Join("..", "..", "deploy", "crd", "toolhive.stacklok.dev_mcpservers.yaml"))
-		must(t, err)
-		definition := &unstructured.Unstructured{}
-		must(t, yaml.Unmarshal(content, &definition.Object))
-		versions, _, err := unstructured.NestedSlice(definition.Object, "spec", "versions")
-		must(t, err)
-		for _, version := range versions {
-			version := version.(map[string]any)
-			version["storage"] = version["name"] == storage
-			version["schema"] = map[string]any{"openAPIV3Schema": map[string]any{
-				"type": "object", "x-kubernetes-preserve-unknown-fields": true,
-			}}
-		}
-		must(t, unstructured.SetNestedSlice(definition.Object, versions, "spec", "versions"))
-		manifest, err := json.Marshal(definition.Object)
-		must(t, err)
-		_, err = theCluster.KubectlWithInput(ctx, string(manifest), "apply", "--server-side", "--force-conflicts", "-f", "-")
-		must(t, err)
-	})
+	return step(func(ctx context.Context, t *testing.T) { must(t, theCluster.ReplaceCRD(ctx, storage)) })
 }
 
 // storedVersionsAre waits until the CRD says in which versions objects are stored.

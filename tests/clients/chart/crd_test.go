@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"helm.sh/helm/v4/pkg/action"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
 	"mcpserver-operator/crd/v1beta1"
@@ -46,6 +47,41 @@ func TestWithoutKeepTheCRDGoes(t *testing.T) {
 		left := kubectl(t, "get", "crd", theCRD, "--ignore-not-found", "-o", "name")
 		return left, left == ""
 	})
+}
+
+// TestTheReleaseReplacesTheCRDOfAnotherOperator verifies that the chart replaces a CRD that has stored objects in both versions, that the
+// objects stay readable, and that the next version can be installed afterwards.
+func TestTheReleaseReplacesTheCRDOfAnotherOperator(t *testing.T) {
+	must(t, theCluster.ReplaceCRD(t.Context(), "v1alpha1"))
+	namespace := newNamespace(t)
+	const manifest = `{apiVersion: toolhive.stacklok.dev/%s, kind: MCPServer, metadata: {name: %s}, spec: {image: "registry.example/server:1"}}`
+	kubectlApply(t, namespace, fmt.Sprintf(manifest, "v1alpha1", "older"))
+	must(t, theCluster.ReplaceCRD(t.Context(), "v1beta1"))
+	kubectlApply(t, namespace, fmt.Sprintf(manifest, "v1beta1", "web"))
+	stored := func() string { return kubectl(t, "get", "crd", theCRD, "-o", "jsonpath={.status.storedVersions}") }
+	if got := stored(); got != `["v1alpha1","v1beta1"]` {
+		t.Fatalf("the stored versions are %s", got)
+	}
+	before := crdUID(t)
+
+	helmInstall(t, theChart(t), "", takeOwnership, func(install *action.Install) { install.ForceConflicts = true })
+	startOperator(t, "1.0.0")
+
+	if now := crdUID(t); now != before {
+		t.Errorf("the CRD was recreated")
+	}
+	if schema := kubectl(t, "get", "crd", theCRD, "-o", "jsonpath={.spec.versions[*].schema.openAPIV3Schema.properties.spec.required}"); schema != `["image"] ["image"]` {
+		t.Errorf("the CRD was not replaced: the required fields are %s", schema)
+	}
+	for _, version := range []string{"v1alpha1", "v1beta1"} {
+		names := kubectl(t, "get", "mcpservers."+version+".toolhive.stacklok.dev", "--namespace", namespace, "-o", "jsonpath={.items[*].metadata.name}")
+		if names != "older web" {
+			t.Errorf("in version %s, there are the MCPServers %q", version, names)
+		}
+	}
+	isReady(t, namespace)
+	helmUpgrade(t, nextVersion(t), "")
+	crdIsOfTheNextVersion(t, true)
 }
 
 func crdUID(t *testing.T) string {
