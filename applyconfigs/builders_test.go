@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"sigs.k8s.io/yaml"
 
 	"mcpserver-operator/crd/v1beta1"
@@ -35,16 +36,7 @@ func TestClusters(t *testing.T) {
 		"clusters/ipv6":      {IPFamily: corev1.IPv6Protocol},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := read(t, name)
-			fixed, err := FixedFor(server)
-			if err != nil {
-				t.Fatal(err)
-			}
-			set, err := StatefulSet(server, Scale{}, fixed, cluster)
-			if err != nil {
-				t.Fatal(err)
-			}
-			isGolden(t, name, []any{set})
+			isGolden(t, name, []any{newSet(t, read(t, name), Scale{}, cluster)})
 		})
 	}
 }
@@ -121,15 +113,8 @@ func TestBuildersLeaveTheMCPServerAlone(t *testing.T) {
 // build builds all children of an MCPServer, the StatefulSet first.
 func build(t testing.TB, server *v1beta1.MCPServer, scale Scale) []any {
 	t.Helper()
-	fixed, err := FixedFor(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := StatefulSet(server, scale, fixed, Cluster{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := []any{set, ClientService(server, fixed), HeadlessService(server, fixed)}
+	fixed := fixedFor(t, server)
+	all := []any{newSet(t, server, scale, Cluster{}), ClientService(server, fixed), HeadlessService(server, fixed)}
 	if account := ServiceAccount(server); account != nil {
 		all = append(all, account)
 	}
@@ -140,6 +125,25 @@ func build(t testing.TB, server *v1beta1.MCPServer, scale Scale) []any {
 		all = append(all, budget)
 	}
 	return all
+}
+
+// newSet builds the StatefulSet of an MCPServer that has none yet.
+func newSet(t testing.TB, server *v1beta1.MCPServer, scale Scale, cluster Cluster) *appsv1ac.StatefulSetApplyConfiguration {
+	t.Helper()
+	set, err := StatefulSet(server, scale, fixedFor(t, server), cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func fixedFor(t testing.TB, server *v1beta1.MCPServer) Fixed {
+	t.Helper()
+	fixed, err := FixedFor(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fixed
 }
 
 // cases returns the names of the MCPServers in testdata.

@@ -33,15 +33,7 @@ func securityOf(t *testing.T, template string, cluster Cluster) string {
 
 func podOf(t *testing.T, server *v1beta1.MCPServer, cluster Cluster) *corev1ac.PodSpecApplyConfiguration {
 	t.Helper()
-	fixed, err := FixedFor(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := StatefulSet(server, Scale{}, fixed, cluster)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set.Spec.Template.Spec
+	return newSet(t, server, Scale{}, cluster).Spec.Template.Spec
 }
 
 // TestWhomThePodsRunAs: pods run as user 1000, unless the cluster or the template sets the user.

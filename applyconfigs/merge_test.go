@@ -338,11 +338,7 @@ func baseTemplate(t testing.TB) *corev1ac.PodTemplateSpecApplyConfiguration {
 		Volumes: []v1beta1.Volume{{Name: "scratch", MountPath: "/scratch", EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}}
 	server.Name = "web"
-	fixed, err := FixedFor(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template, err := podTemplate(server, fixed, Cluster{})
+	template, err := podTemplate(server, fixedFor(t, server), Cluster{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,16 +22,7 @@ func TestAnotherPodTemplateIsAnotherRevision(t *testing.T) {
 	var made []string
 	for _, name := range cases(t) {
 		for _, cluster := range []Cluster{{}, {AssignsUsers: true}, {IPFamily: corev1.IPv6Protocol}} {
-			server := read(t, name)
-			fixed, err := FixedFor(server)
-			if err != nil {
-				t.Fatal(err)
-			}
-			set, err := StatefulSet(server, Scale{}, fixed, cluster)
-			if err != nil {
-				t.Fatal(err)
-			}
-			digest, err := TemplateDigest(set.Spec.Template)
+			digest, err := TemplateDigest(newSet(t, read(t, name), Scale{}, cluster).Spec.Template)
 			if err != nil {
 				t.Fatal(err)
 			}
