@@ -92,30 +92,20 @@ func (s *session) takeOver(cmd *cobra.Command, c *connection, names []string, o 
 	results := []*takeover{}
 	var text strings.Builder
 	var running []string
+	var failed error // an MCPServer that cannot be taken over does not stop the others
 	changes := false
 	for _, one := range stored {
-		server := &v1beta1.MCPServer{}
-		if err := c.Get(ctx, one.NamespacedName, server); err != nil {
-			return fmt.Errorf("reading the MCPServer: %w", err)
-		}
-		g, err := readGraph(ctx, c, server)
+		result, proxy, err := c.takeOverOne(ctx, one, o)
 		if err != nil {
-			return err
-		}
-		result, err := c.takeoverOf(ctx, g, auditOf(one))
-		if err != nil {
-			return fmt.Errorf("MCPServer %s: %w", one, err)
+			failed = errors.Join(failed, fmt.Errorf("MCPServer %s: %w", one, err))
+			continue
 		}
 		changes = changes || result.changesSomething(o)
 		results = append(results, result)
-		if g.proxyRuns() {
-			running = append(running, scaleDownCommand(g.proxy))
-		} else if !o.dryRun {
-			if err := c.carryOutCurrent(ctx, one.NamespacedName, o); err != nil {
-				return fmt.Errorf("MCPServer %s: %w", one, err)
-			}
+		if proxy != nil {
+			running = append(running, scaleDownCommand(proxy))
 		}
-		text.WriteString(takeoverText(result, o, g.proxyRuns()))
+		text.WriteString(takeoverText(result, o, proxy != nil))
 	}
 	if err := s.print(results, text.String); err != nil {
 		return err
@@ -124,13 +114,39 @@ func (s *session) takeOver(cmd *cobra.Command, c *connection, names []string, o 
 		s.warn("The proxies of ToolHive must not run, because they apply the StatefulSet when they start. To stop them, run:\n  %s",
 			strings.Join(running, "\n  "))
 		if !o.dryRun {
-			return fmt.Errorf("%s not taken over, because a proxy runs", count(len(running), "MCPServer"))
+			failed = errors.Join(failed, fmt.Errorf("%s not taken over, because a proxy runs", count(len(running), "MCPServer")))
 		}
+	}
+	if failed != nil {
+		return failed
 	}
 	if o.dryRun && changes {
 		return errFound
 	}
 	return nil
+}
+
+// takeOverOne takes over one MCPServer, unless its proxy runs or o.dryRun is set. It returns what the takeover does, and the proxy that runs.
+func (c *connection) takeOverOne(ctx context.Context, stored *storedServer, o takeoverOptions) (*takeover, *appsv1.Deployment, error) {
+	server := &v1beta1.MCPServer{}
+	if err := c.Get(ctx, stored.NamespacedName, server); err != nil {
+		return nil, nil, fmt.Errorf("reading it: %w", err)
+	}
+	g, err := readGraph(ctx, c, server)
+	if err != nil {
+		return nil, nil, err
+	}
+	result, err := c.takeoverOf(ctx, g, auditOf(stored))
+	if err != nil {
+		return nil, nil, err
+	}
+	if g.proxyRuns() {
+		return result, g.proxy, nil
+	}
+	if o.dryRun {
+		return result, nil, nil
+	}
+	return result, nil, c.carryOutCurrent(ctx, stored.NamespacedName, o)
 }
 
 // checkStopped fails if ToolHive's operator runs. A dry run only prints it.

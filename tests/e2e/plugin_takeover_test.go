@@ -470,3 +470,40 @@ func TestADeletionThatWaitsForToolHiveCompletes(t *testing.T) {
 			kubectl("wait", "mcpserver", server, "--for=delete", "--timeout=30s"))).
 		Feature())
 }
+
+// mayTakeOver allows a user to take over one MCPServer.
+const mayTakeOver = `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: limited}
+rules:
+- {apiGroups: ["*"], resources: ["*"], verbs: [get, list]}
+- {apiGroups: ["*"], resources: ["*"], verbs: [patch], resourceNames: [web, mcp-web-proxy, mcp-web-headless]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: limited}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: limited}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: limited}]
+`
+
+// TestATakeoverThatFailsForOneMCPServerGoesOnWithTheOthers: "files" comes before "web".
+func TestATakeoverThatFailsForOneMCPServerGoesOnWithTheOthers(t *testing.T) {
+	testEnv.Test(t, feature("a user who may change one of two MCPServers").
+		Setup(all(step(func(ctx context.Context, t *testing.T) {
+			for _, one := range []theirs{{name: "files", generation: beforeAugust, replicas: 1}, {name: server, generation: beforeAugust, replicas: 1}} {
+				one.leave(ctx, t)
+			}
+		}), apply(mayTakeOver), kubectl("delete", "deployment", "files", server), step(func(ctx context.Context, t *testing.T) {
+			eventually(ctx, t, "the pods of the proxies to be gone", func(ctx context.Context) (string, bool) {
+				out, err := theCluster.Kubectl(ctx, "get", "pods", "-n", in(ctx), "-l", "app=mcpserver", "-o", "name")
+				must(t, err)
+				return out, out == ""
+			})
+		}))).
+		Assess("takes it over, and is told why the other stays", plugin(exitError,
+			[]string{"you may not list Deployments in all namespaces", "/files", "forbidden", "/web:"}, "takeover", "--as=limited")).
+		Assess("the finalizers", all(eventuallyPrints("", "mcpserver/web", ".metadata.finalizers"),
+			eventuallyPrints(`["mcpserver.toolhive.stacklok.dev/finalizer"]`, "mcpserver/files", ".metadata.finalizers"))).
+		Feature())
+}

@@ -1,0 +1,231 @@
+// Package process runs the process of a stdio server: it frames the lines of its standard output, limits them, and leaves nothing behind when the
+// process ends.
+package process
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Config says how to run a server.
+type Config struct {
+	// Command is the command and its arguments.
+	Command []string
+	// MaxLine is the number of bytes that a line of the standard output may have. Longer lines are skipped.
+	MaxLine int
+	// Grace is how long a process may take to end after its input was closed, and again after SIGTERM.
+	Grace time.Duration
+	// SendTimeout is how long the process may take to read a message.
+	SendTimeout time.Duration
+	// Stderr receives each line of the standard error, cut to MaxLogLine bytes. It must not block.
+	Stderr func(line []byte)
+	// Skipped is called for each line of the standard output that is longer than MaxLine. It must not block.
+	Skipped func()
+}
+
+// MaxLogLine is the number of bytes of a line of the standard error that are logged.
+const MaxLogLine = 4096
+
+// Process is a running server.
+type Process struct {
+	config Config
+	cmd    *exec.Cmd
+	marker string
+	stdin  *os.File
+	lines  chan []byte
+
+	sending sync.Mutex
+	done    chan struct{}
+	stop    sync.Once
+	stopped chan struct{} // closed when Stop was called
+	err     error         // readable when done is closed
+}
+
+// ErrEnded is the error of Send after the process has ended.
+var ErrEnded = errors.New("the server has ended")
+
+// Start starts a server in a process group of its own. The caller must receive from Lines until it is closed, or call Stop.
+func Start(config Config) (*Process, error) {
+	p := &Process{
+		config: config, marker: newMarker(), lines: make(chan []byte), done: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	in, stdin, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("creating a pipe: %w", err)
+	}
+	defer func() { _ = in.Close() }()
+	stdout, out, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("creating a pipe: %w", err), stdin.Close())
+	}
+	defer func() { _ = out.Close() }()
+	stderr, log, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("creating a pipe: %w", err), stdin.Close(), stdout.Close())
+	}
+	defer func() { _ = log.Close() }()
+	p.stdin = stdin
+	p.cmd = exec.Command(config.Command[0], config.Command[1:]...) //nolint:gosec // the command of the server, from the pod template
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = in, out, log
+	p.cmd.Env = append(os.Environ(), markerVariable+"="+p.marker)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := start(p.cmd); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting %q: %w", config.Command[0], err), stdin.Close(), stdout.Close(), stderr.Close())
+	}
+	go p.readLines(stdout)
+	go p.readLog(stderr)
+	go func() {
+		p.err = wait(p.cmd)
+		// What the server has started must not outlive it, and must not keep its output open.
+		killGroup(p.cmd.Process.Pid, syscall.SIGKILL)
+		killMarked(p.marker)
+		_ = stdin.Close()
+		close(p.done)
+		// A process that has left the group and the environment could still hold the output open.
+		_ = stdout.SetReadDeadline(time.Now().Add(config.Grace))
+		_ = stderr.SetReadDeadline(time.Now().Add(config.Grace))
+	}()
+	return p, nil
+}
+
+// Send writes a message as a line to the standard input. It fails if the process has ended, or does not read the line within SendTimeout; the
+// process is then stopped, because its input is incomplete.
+func (p *Process) Send(message []byte) error {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	select {
+	case <-p.done:
+		return ErrEnded
+	case <-p.stopped:
+		return ErrEnded
+	default:
+	}
+	if err := p.stdin.SetWriteDeadline(time.Now().Add(p.config.SendTimeout)); err != nil {
+		return fmt.Errorf("%w: %w", ErrEnded, err)
+	}
+	line := make([]byte, 0, len(message)+1)
+	if _, err := p.stdin.Write(append(append(line, message...), '\n')); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			go p.Stop()
+			return fmt.Errorf("the server does not read its input: %w", err)
+		}
+		return fmt.Errorf("%w: %w", ErrEnded, err)
+	}
+	return nil
+}
+
+// Lines has the lines of the standard output, without line breaks, and is closed at its end. Reading it slowly slows the server down.
+func (p *Process) Lines() <-chan []byte { return p.lines }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err returns how the process has ended; nil if it has ended without an error. It may be called when Done is closed.
+func (p *Process) Err() error { return p.err }
+
+// Pid returns the id of the process.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Stop ends the process: it closes the standard input, then sends SIGTERM, then SIGKILL, to the whole process group. It returns when the process has
+// ended.
+func (p *Process) Stop() {
+	p.stop.Do(func() { close(p.stopped) })
+	_ = p.stdin.SetWriteDeadline(time.Now()) // ends a Send
+	p.sending.Lock()
+	_ = p.stdin.Close()
+	p.sending.Unlock()
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if p.endsWithin(p.config.Grace) {
+			return
+		}
+		killGroup(p.Pid(), signal)
+	}
+	<-p.done
+}
+
+func (p *Process) endsWithin(d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	select {
+	case <-p.done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p *Process) readLines(stdout *os.File) {
+	defer func() { _ = stdout.Close() }()
+	defer close(p.lines)
+	reader := bufio.NewReaderSize(stdout, 4096)
+	for {
+		line, tooLong, err := readLine(reader, p.config.MaxLine)
+		switch {
+		case tooLong:
+			p.config.Skipped()
+		case len(line) > 0:
+			select {
+			case p.lines <- line:
+			case <-p.stopped: // nobody receives any more: the output is read so that the process can end
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *Process) readLog(stderr *os.File) {
+	defer func() { _ = stderr.Close() }()
+	reader := bufio.NewReaderSize(stderr, MaxLogLine)
+	for {
+		line, isPrefix, err := reader.ReadLine()
+		if err != nil {
+			return
+		}
+		p.config.Stderr(line)
+		for isPrefix && err == nil { // the rest of a long line
+			_, isPrefix, err = reader.ReadLine()
+		}
+	}
+}
+
+// readLine reads a line. The line may end with the file. If it has more than most bytes, it is skipped and tooLong is true.
+func readLine(reader *bufio.Reader, most int) (line []byte, tooLong bool, err error) {
+	for {
+		part, err := reader.ReadSlice('\n')
+		if !tooLong {
+			if len(line)+len(part) > most+2 { // the line break may have two characters
+				line, tooLong = nil, true
+			} else {
+				line = append(line, part...)
+			}
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("reading a line: %w", err)
+		}
+		line = trimLineBreak(line)
+		if len(line) > most {
+			return nil, true, err
+		}
+		return line, tooLong, err
+	}
+}
+
+func trimLineBreak(line []byte) []byte {
+	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
+		line = line[:len(line)-1]
+	}
+	return line
+}
