@@ -57,8 +57,6 @@ type PreviewedStep struct {
 func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (*Preview, error) {
 	r.once.Do(r.start)
 	preview := &Preview{Suspended: server.Spec.Suspend}
-	server = server.DeepCopy()
-	server.Spec.Suspend = false
 	snapshot, err := r.reader.Planned(ctx, server, metav1.NewTime(r.Now()).Rfc3339Copy())
 	if err != nil {
 		return nil, err
