@@ -119,7 +119,7 @@ func (c *connection) patchObject(ctx context.Context, object client.Object, patc
 		return apierrors.NewConflict(schema.GroupResource{}, object.GetName(), errors.New("it has changed in the meantime: run the command again"))
 	}
 	if err != nil {
-		return fmt.Errorf("patching %s %q: %w", object.GetObjectKind().GroupVersionKind().Kind, object.GetName(), err)
+		return fmt.Errorf("patching %s: %w", textOf(object), err)
 	}
 	return nil
 }

@@ -39,6 +39,8 @@ type takeover struct {
 	Warnings []finding `json:"warnings,omitempty"`
 	// Effects is what this operator then does.
 	Effects *effects `json:"effects,omitempty"`
+	// Unknown is why it is not known what this operator then does: the user may not send the requests, not even in a dry run.
+	Unknown string `json:"unknown,omitempty"`
 }
 
 // changesSomething reports whether a takeover has something to do.
@@ -196,6 +198,10 @@ func (c *connection) takeoverOf(ctx context.Context, g *graph, warnings []findin
 		return result, nil // this operator does nothing for it
 	}
 	preview, err := c.preview(ctx, g.afterwards(c), g.server)
+	if apierrors.IsForbidden(err) {
+		result.Unknown = bounded(err.Error())
+		return result, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -302,6 +308,8 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 	switch {
 	case t.IsDeleted:
 		text.WriteString("  The MCPServer is being deleted. Without the finalizer, its deletion completes, with that of its children.\n")
+	case t.Unknown != "":
+		fmt.Fprintf(text, "  What this operator then does is unknown: %s\n", t.Unknown)
 	case t.Effects == nil:
 		text.WriteString("  This operator does nothing for it until the refused fields are removed. Its pods keep running.\n")
 	case len(t.Effects.Restarts) > 0:

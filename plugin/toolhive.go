@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -187,6 +187,9 @@ func isToolHiveOperator(deployment *appsv1.Deployment) bool {
 
 // textOf returns the kind and the name of an object.
 func textOf(object client.Object) string {
-	kind := fmt.Sprintf("%T", object)
-	return fmt.Sprintf("%s %q", kind[strings.LastIndex(kind, ".")+1:], object.GetName())
+	kind := object.GetObjectKind().GroupVersionKind().Kind // empty in an object of a Go type
+	if kind == "" {
+		kind = reflect.TypeOf(object).Elem().Name()
+	}
+	return fmt.Sprintf("%s %q", kind, object.GetName())
 }
