@@ -21,6 +21,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &crdv1beta1.ClientServiceApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("IgnoredFields"):
 		return &crdv1beta1.IgnoredFieldsApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ImageStatus"):
+		return &crdv1beta1.ImageStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("KeptFields"):
 		return &crdv1beta1.KeptFieldsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MCPServer"):
@@ -47,6 +49,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &crdv1beta1.ScaleTransferApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("SecretRef"):
 		return &crdv1beta1.SecretRefApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Sessions"):
+		return &crdv1beta1.SessionsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Volume"):
 		return &crdv1beta1.VolumeApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("VolumeClaimMetadata"):
