@@ -83,10 +83,7 @@ func (s *Session) restart(ctx context.Context) error {
 	s.mutex.Lock()
 	original := s.initialize
 	s.mutex.Unlock()
-	raw, err := rpc.WithID(original.Raw, json.RawMessage(restartID))
-	if err != nil {
-		return err //nolint:wrapcheck // says what failed
-	}
+	raw := rpc.WithID(original.Raw, json.RawMessage(restartID))
 	again := original
 	again.Raw, again.ID = raw, json.RawMessage(restartID)
 	log, err := s.call(again)
