@@ -91,6 +91,31 @@ func TestATableIsFull(t *testing.T) {
 	}
 }
 
+func TestAReservedPlaceIsTaken(t *testing.T) {
+	table, _ := newTable(1)
+	open, release, err := table.Reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := table.Reserve(); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v", err)
+	}
+	open("a", "A")
+	release() // has no effect
+	if err := table.Open("b", "B"); !errors.Is(err, ErrFull) || table.State("a") != Live {
+		t.Errorf("got %v", err)
+	}
+	table.Drop("a")
+	_, release, err = table.Reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := table.Open("b", "B"); err != nil {
+		t.Errorf("a released place is not free: %v", err)
+	}
+}
+
 func TestASessionInUseIsNotIdle(t *testing.T) {
 	table, clock := newTable(9)
 	_ = table.Open("used", "used")

@@ -32,6 +32,7 @@ type Table[S any] struct {
 	now  func() time.Time
 
 	mutex  sync.Mutex
+	places int // reserved
 	live   map[string]*entry[S]
 	ended  map[string]*list.Element
 	oldest *list.List // of ended ids
@@ -53,11 +54,39 @@ func NewTable[S any](most int, idle time.Duration, now func() time.Time) *Table[
 func (t *Table[S]) Open(id string, s S) error {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	if len(t.live) >= t.most {
+	if len(t.live)+t.places >= t.most {
 		return ErrFull
 	}
 	t.live[id] = &entry[S]{session: s, last: t.now()}
 	return nil
+}
+
+// Reserve reserves a place for a session that is being opened. It fails with ErrFull if there is none. The caller must call open or release; what is
+// called later has no effect.
+func (t *Table[S]) Reserve() (open func(id string, s S), release func(), err error) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if len(t.live)+t.places >= t.most {
+		return nil, nil, ErrFull
+	}
+	t.places++
+	var once sync.Once
+	open = func(id string, s S) {
+		once.Do(func() {
+			t.mutex.Lock()
+			defer t.mutex.Unlock()
+			t.places--
+			t.live[id] = &entry[S]{session: s, last: t.now()}
+		})
+	}
+	release = func() {
+		once.Do(func() {
+			t.mutex.Lock()
+			defer t.mutex.Unlock()
+			t.places--
+		})
+	}
+	return open, release, nil
 }
 
 // Use returns a session. The session is in use until done is called, which must be done if the state is Live.
@@ -150,11 +179,11 @@ func (t *Table[S]) DropAll() (all []S) {
 	return all
 }
 
-// Len returns the number of sessions of the pod.
+// Len returns the number of sessions of the pod, with those that are being opened.
 func (t *Table[S]) Len() int {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	return len(t.live)
+	return len(t.live) + t.places
 }
 
 func (t *Table[S]) remove(id string) (s S, wasLive bool) {
@@ -174,6 +203,6 @@ func (t *Table[S]) remember(id string) {
 	if t.oldest.Len() > mostEnded {
 		first := t.oldest.Front()
 		t.oldest.Remove(first)
-		delete(t.ended, first.Value.(string)) //nolint:forcetypeassert // only ids are in the list
+		delete(t.ended, first.Value.(string))
 	}
 }

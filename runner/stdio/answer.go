@@ -13,11 +13,11 @@ func Answer(ctx context.Context, log *stream.Log) (rpc.Message, error) {
 	reader := log.Attach(0)
 	defer reader.Detach()
 	for {
-		events, err := reader.Next(ctx)
+		events, isEnd, err := reader.Next(ctx)
 		if err != nil {
-			return rpc.Message{}, err //nolint:wrapcheck // a context's error
+			return rpc.Message{}, err
 		}
-		if len(events) == 0 {
+		if len(events) == 0 && isEnd {
 			return rpc.Message{}, errors.New("there is no response")
 		}
 		for _, event := range events {

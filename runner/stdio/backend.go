@@ -33,7 +33,7 @@ type Config struct {
 // Backend runs processes of a stdio server.
 type Backend struct {
 	config Config
-	ctx    context.Context //nolint:containedctx // the life of the processes, not of a request
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 
 	mutex    sync.Mutex
@@ -81,13 +81,13 @@ func (b *Backend) start(reason, name string) (*process.Process, error) {
 		return nil, ErrClosed
 	}
 	config := b.config.Process
-	log := b.config.Log.With("process", name)
-	config.Stderr = func(line []byte) { log.Info("server", "stderr", string(line)) }
+	config.Stderr = func(name string, line []byte) { b.config.Log.Info("server", "session", name, "stderr", string(line)) }
 	config.Skipped = b.config.Metrics.Skipped.Inc
 	p, err := process.Start(config)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the message names the command
+		return nil, err
 	}
+	p.SetName(name)
 	b.config.Metrics.Processes.WithLabelValues(reason).Inc()
 	b.running.Go(func() { <-p.Done() })
 	return p, nil
@@ -109,6 +109,7 @@ func (b *Backend) take(reason, name string) (*process.Process, error) {
 	b.mutex.Unlock()
 	b.Prepare()
 	if p != nil {
+		p.SetName(name)
 		return p, nil
 	}
 	return b.start(reason, name)

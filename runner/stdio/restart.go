@@ -17,7 +17,7 @@ const restartID = `"mcp-runner-initialize"`
 func initializeFor(record session.Record) (rpc.Message, error) {
 	capabilities, err := record.Capabilities.JSON()
 	if err != nil {
-		return rpc.Message{}, err //nolint:wrapcheck // says what failed
+		return rpc.Message{}, err
 	}
 	version := record.Version
 	if version == "" {
@@ -33,7 +33,7 @@ func initializeFor(record session.Record) (rpc.Message, error) {
 	if err != nil {
 		return rpc.Message{}, fmt.Errorf("encoding the request initialize: %w", err)
 	}
-	return rpc.Parse(raw) //nolint:wrapcheck // cannot fail
+	return rpc.Parse(raw)
 }
 
 // ensure makes sure that the session has a process. The request initialize cannot be repeated on a new process: the client sends it.
@@ -105,7 +105,7 @@ func (s *Session) restart(ctx context.Context) error {
 	p := s.process
 	s.mutex.Unlock()
 	if err := p.Send(initialized.Raw); err != nil {
-		return err //nolint:wrapcheck // says what the server did
+		return err
 	}
 	s.backend.config.Metrics.Recreated.Inc()
 	return nil

@@ -23,7 +23,7 @@ const GeneralStream = "g"
 // Session is a session of a client with a process of its own. It may be used by several goroutines.
 type Session struct {
 	backend *Backend
-	ctx     context.Context //nolint:containedctx // the life of the session, not of a request
+	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	general *stream.Log
 
@@ -125,7 +125,7 @@ func (s *Session) call(request rpc.Message) (*stream.Log, error) {
 	s.mutex.Unlock()
 	if err := p.Send(request.Raw); err != nil {
 		s.end(c)
-		return nil, err //nolint:wrapcheck // says what the server did
+		return nil, err
 	}
 	return c.log, nil
 }
@@ -148,7 +148,7 @@ func (s *Session) Send(ctx context.Context, message rpc.Message) error {
 	s.mutex.Lock()
 	p := s.process
 	s.mutex.Unlock()
-	return p.Send(message.Raw) //nolint:wrapcheck // says what the server did
+	return p.Send(message.Raw)
 }
 
 // General returns the stream of messages that belong to no request.

@@ -21,7 +21,7 @@ type Event struct {
 // Log is one stream of a session. It has at most one reader at a time. A message that was added stays until the reader has taken it, and longer
 // as long as there is room.
 type Log struct {
-	// Name identifies the stream in its session. It has no dash.
+	// Name identifies the stream in its session. It has no dash and no line break.
 	Name string
 
 	mutex   sync.Mutex
@@ -46,7 +46,12 @@ var ErrReplaced = errors.New("another connection reads the stream")
 
 // Add appends a message. If a reader is attached and is behind by more than the bytes that the stream keeps, it waits for the reader, so that a slow
 // client slows the server down. Without a reader, the oldest messages are dropped. It fails when ctx ends.
-func (l *Log) Add(ctx context.Context, data []byte) error {
+func (l *Log) Add(ctx context.Context, data []byte) error { return l.add(ctx, data, false) }
+
+// Finish appends the last message and ends the stream.
+func (l *Log) Finish(ctx context.Context, data []byte) error { return l.add(ctx, data, true) }
+
+func (l *Log) add(ctx context.Context, data []byte, isLast bool) error {
 	for {
 		l.mutex.Lock()
 		if l.closed || l.reader == 0 || l.untaken() <= l.most {
@@ -65,6 +70,7 @@ func (l *Log) Add(ctx context.Context, data []byte) error {
 		return nil // for example a notification about a request that was cancelled
 	}
 	l.last++
+	l.closed = isLast
 	l.events = append(l.events, Event{Sequence: l.last, Data: data})
 	l.size += len(data)
 	for l.size > l.most && len(l.events) > 1 && (l.reader == 0 || l.events[0].Sequence <= l.taken) {
@@ -89,6 +95,20 @@ func (l *Log) Close() {
 	defer l.mutex.Unlock()
 	l.closed = true
 	l.notify()
+}
+
+// Discard forgets the events: the client has received them in a form that it cannot ask for again.
+func (l *Log) Discard() {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.events, l.size = nil, 0
+}
+
+// IsComplete reports whether the stream has ended and has no event after a sequence.
+func (l *Log) IsComplete(after uint64) bool {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.closed && len(l.after(after)) == 0
 }
 
 // IsClosed reports whether the stream has ended.
@@ -127,29 +147,29 @@ type Reader struct {
 	number uint64
 }
 
-// Next returns the events after those that it has returned, and waits until there are some. It returns none at the end of the stream. It fails when ctx
-// ends, or with ErrReplaced.
-func (r *Reader) Next(ctx context.Context) ([]Event, error) {
+// Next returns the events after those that it has returned, and waits until there are some, or the stream ends. At the end of the stream, isEnd is true
+// and no events follow. It fails when ctx ends, or with ErrReplaced.
+func (r *Reader) Next(ctx context.Context) (events []Event, isEnd bool, err error) {
 	for {
 		r.log.mutex.Lock()
 		if r.log.reader != r.number {
 			r.log.mutex.Unlock()
-			return nil, ErrReplaced
+			return nil, false, ErrReplaced
 		}
-		events := r.log.after(r.log.taken)
-		closed, changed := r.log.closed, r.log.changed
+		events = r.log.after(r.log.taken)
+		isEnd, changed := r.log.closed, r.log.changed
 		if len(events) > 0 {
 			r.log.taken = events[len(events)-1].Sequence
 			r.log.notify()
 		}
 		r.log.mutex.Unlock()
-		if len(events) > 0 || closed {
-			return events, nil
+		if len(events) > 0 || isEnd {
+			return events, isEnd, nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, false, context.Cause(ctx)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func add(t *testing.T, l *Log, messages ...string) {
 
 func next(t *testing.T, r *Reader) []string {
 	t.Helper()
-	events, err := r.Next(t.Context())
+	events, _, err := r.Next(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestANewReaderReplacesTheOldOne(t *testing.T) {
 		l := NewLog("g", 100)
 		failed := make(chan error)
 		old := l.Attach(0)
-		go func() { _, err := old.Next(t.Context()); failed <- err }()
+		go func() { _, _, err := old.Next(t.Context()); failed <- err }()
 		synctest.Wait()
 		r := l.Attach(0)
 		if err := <-failed; !errors.Is(err, ErrReplaced) {
@@ -85,6 +85,20 @@ func TestANewReaderReplacesTheOldOne(t *testing.T) {
 			t.Error("the reader is still attached")
 		}
 	})
+}
+
+func TestTheLastMessageComesWithTheEnd(t *testing.T) {
+	l := NewLog("g", 100)
+	if err := l.Finish(t.Context(), []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	add(t, l, "after the end")
+	if events, isEnd, err := l.Attach(0).Next(t.Context()); len(events) != 1 || !isEnd || err != nil {
+		t.Error(dataOf(events), isEnd, err)
+	}
+	if !l.IsComplete(1) || l.IsComplete(0) {
+		t.Error("an event that was not read is forgotten")
+	}
 }
 
 func TestWithoutAReaderTheOldestAreDropped(t *testing.T) {
@@ -114,7 +128,7 @@ func TestASlowReaderSlowsTheSenderDownAndLosesNothing(t *testing.T) {
 		}
 		got := 0
 		for {
-			events, err := r.Next(t.Context())
+			events, _, err := r.Next(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
