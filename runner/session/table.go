@@ -106,6 +106,16 @@ func (t *Table[S]) Use(id string) (s S, done func(), state State) {
 	}), Live
 }
 
+// Peek returns a session without using it.
+func (t *Table[S]) Peek(id string) (s S, state State) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if found, isLive := t.live[id]; isLive {
+		return found.session, Live
+	}
+	return s, t.stateOf(id)
+}
+
 // State returns the state of a session, without using it.
 func (t *Table[S]) State(id string) State {
 	t.mutex.Lock()

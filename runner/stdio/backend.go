@@ -41,7 +41,6 @@ type Backend struct {
 	starting int
 	closed   bool
 	running  sync.WaitGroup
-	shared   *Shared
 }
 
 // ErrClosed is the error of a request after Close.
@@ -51,12 +50,8 @@ var ErrClosed = errors.New("the runner stops")
 func New(config Config) *Backend {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	b := &Backend{config: config, ctx: ctx, cancel: cancel}
-
 	return b
 }
-
-// Shared returns the process for requests without sessions.
-func (b *Backend) Shared() *Shared { return b.shared }
 
 // Close stops all processes and waits for their end.
 func (b *Backend) Close() {
@@ -67,9 +62,8 @@ func (b *Backend) Close() {
 	b.spare = nil
 	b.mutex.Unlock()
 	for _, p := range spare {
-		go p.Stop()
+		b.running.Go(p.Stop)
 	}
-
 	b.running.Wait()
 }
 
@@ -141,7 +135,7 @@ func (b *Backend) Prepare() {
 // Open returns a session on a process that waits for the request initialize.
 func (b *Backend) Open() (*Session, error) {
 	s := newSession(b)
-	if err := s.begin("session"); err != nil {
+	if _, err := s.begin("session", true); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -150,15 +144,15 @@ func (b *Backend) Open() (*Session, error) {
 // Recreate returns a session on a new process, which is initialized with what the session id carries.
 func (b *Backend) Recreate(ctx context.Context, record session.Record) (*Session, error) {
 	s := newSession(b)
-	s.setName(session.Short(record.ID()))
+	s.SetID(record.ID())
 	initialize, err := initializeFor(record)
 	if err != nil {
 		return nil, err
 	}
 	s.initialize = initialize
-	if err := s.restart(ctx); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("recreating session %s: %w", s.name(), err)
+	if _, err := s.restart(ctx, initialize); err != nil {
+		s.Close(ErrEnded)
+		return nil, fmt.Errorf("recreating session %s: %w", session.Short(record.ID()), err)
 	}
 	return s, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"mcpserver-operator/runner/process"
 	"mcpserver-operator/runner/rpc"
 	"mcpserver-operator/runner/session"
 )
@@ -23,90 +24,63 @@ func initializeFor(record session.Record) (rpc.Message, error) {
 	if version == "" {
 		version = rpc.Legacy[len(rpc.Legacy)-1]
 	}
-	params, err := json.Marshal(map[string]any{
-		"protocolVersion": version, "capabilities": capabilities, "clientInfo": map[string]string{"name": "mcp-runner", "version": "1"},
+	return initializeRequest(version, capabilities)
+}
+
+// initializeRequest returns a request initialize of the runner.
+func initializeRequest(version string, capabilities json.RawMessage) (rpc.Message, error) {
+	raw, err := json.Marshal(map[string]any{
+		"jsonrpc": "2.0", "id": json.RawMessage(restartID), "method": "initialize",
+		"params": map[string]any{"protocolVersion": version, "capabilities": capabilities, "clientInfo": clientInfo},
 	})
-	if err != nil {
-		return rpc.Message{}, fmt.Errorf("encoding the request initialize: %w", err)
-	}
-	raw, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": json.RawMessage(params)})
 	if err != nil {
 		return rpc.Message{}, fmt.Errorf("encoding the request initialize: %w", err)
 	}
 	return rpc.Parse(raw)
 }
 
-// ensure makes sure that the session has a process. The request initialize cannot be repeated on a new process: the client sends it.
-func (s *Session) ensure(ctx context.Context, method string) error {
-	if s.ctx.Err() != nil {
-		return ErrEnded
-	}
-	if !s.isWithoutProcess() {
-		return nil
-	}
-	s.mutex.Lock()
-	canRestart := s.backend.config.Restart && s.initialize.Raw != nil && method != "initialize"
-	s.mutex.Unlock()
-	if !canRestart {
-		return ErrEnded
-	}
-	s.starting.Lock()
-	defer s.starting.Unlock()
-	if !s.isWithoutProcess() {
-		return nil // another request has started it
-	}
-	return s.restart(ctx)
-}
+// clientInfo is how the runner introduces itself to a server.
+var clientInfo = map[string]string{"name": "mcp-runner", "version": "1"}
 
-func (s *Session) isWithoutProcess() bool {
-	s.mutex.Lock()
-	p := s.process
-	s.mutex.Unlock()
-	if p == nil {
-		return true
-	}
-	select {
-	case <-p.Done():
-		return true
-	default:
-		return false
-	}
-}
+const initialized = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 
 // restart starts a process and repeats the request initialize.
-func (s *Session) restart(ctx context.Context) error {
+func (s *Session) restart(ctx context.Context, initialize rpc.Message) (*process.Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.config.StartTimeout)
 	defer cancel()
-	if err := s.begin("recreated"); err != nil {
-		return err
-	}
-	s.mutex.Lock()
-	original := s.initialize
-	s.mutex.Unlock()
-	raw := rpc.WithID(original.Raw, json.RawMessage(restartID))
-	again := original
-	again.Raw, again.ID = raw, json.RawMessage(restartID)
-	log, err := s.call(again)
+	p, err := s.begin("recreated", false)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if err := s.initializeAgain(ctx, p, initialize); err != nil {
+		s.backend.running.Go(p.Stop)
+		return nil, err
 	}
 	s.mutex.Lock()
-	s.initialize = original
+	s.isReady = true
 	s.mutex.Unlock()
-	answer, err := Answer(ctx, log)
-	if err != nil {
-		return fmt.Errorf("waiting for the answer to initialize: %w", err)
-	}
-	if answer.Result == nil {
-		return errors.New("the server has refused to be initialized again")
-	}
-	initialized := rpc.Message{Kind: rpc.Notification, Raw: json.RawMessage(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)}
-	s.mutex.Lock()
-	p := s.process
-	s.mutex.Unlock()
-	if err := p.Send(initialized.Raw); err != nil {
-		return err
-	}
 	s.backend.config.Metrics.Recreated.Inc()
-	return nil
+	return p, nil
+}
+
+func (s *Session) initializeAgain(ctx context.Context, p *process.Process, initialize rpc.Message) error {
+	initialize.Raw, initialize.ID = rpc.WithID(initialize.Raw, json.RawMessage(restartID)), json.RawMessage(restartID)
+	answers := make(chan rpc.Message, 1)
+	s.mutex.Lock()
+	s.answers = answers
+	s.mutex.Unlock()
+	if err := p.Send(initialize.Raw); err != nil {
+		return err
+	}
+	select {
+	case answer := <-answers:
+		if answer.Result == nil {
+			return errors.New("the server has refused to be initialized again")
+		}
+	case <-p.Done():
+		return fmt.Errorf("the server has ended: %s", exitText(p.Err()))
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the answer to initialize: %w", context.Cause(ctx))
+	}
+	return p.Send([]byte(initialized))
 }

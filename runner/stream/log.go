@@ -111,6 +111,13 @@ func (l *Log) IsComplete(after uint64) bool {
 	return l.closed && len(l.after(after)) == 0
 }
 
+// Taken returns the sequence of the last event that a reader has taken.
+func (l *Log) Taken() uint64 {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.taken
+}
+
 // IsClosed reports whether the stream has ended.
 func (l *Log) IsClosed() bool {
 	l.mutex.Lock()
