@@ -62,7 +62,6 @@ func (r *Router) forward(w http.ResponseWriter, request *http.Request, body *bod
 			}
 			body.rewind(p.Out)
 		},
-		FlushInterval: -1, // streams
 		Transport:     r.transport,
 		ErrorLog:      log.New(discard{}, "", 0),
 		ModifyResponse: func(response *http.Response) error {
