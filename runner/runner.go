@@ -33,10 +33,12 @@ type runner struct {
 	metrics  *metrics.Set
 	backend  *stdio.Backend
 	sessions *stdio.Sessions
+	shared   *stdio.Shared
+	era      *modern.Era
 }
 
 func newRunner(c config, log *slog.Logger) (*runner, error) {
-	r := &runner{config: c, log: log}
+	r := &runner{config: c, log: log, era: modern.NewEra()}
 	r.metrics = metrics.New(func() float64 { open, _, _ := r.sessions.Load(); return float64(open) })
 	r.backend = stdio.New(stdio.Config{
 		Process:      process.Config{Command: c.command, MaxLine: c.maxLine, Grace: c.grace, SendTimeout: sendTimeout},
@@ -48,13 +50,16 @@ func newRunner(c config, log *slog.Logger) (*runner, error) {
 		Metrics:      r.metrics,
 	})
 	r.sessions = stdio.NewSessions(r.backend, c.ordinal, c.maxSessions, c.idleTimeout)
+	r.shared = stdio.NewShared(r.backend, c.sharedProcesses)
 	return r, nil
 }
 
 // handler serves clients.
 func (r *runner) handler() http.Handler {
 	front := &legacy.Front{Sessions: r.sessions, Limits: r.config.limits, Recreate: r.config.onPodLoss == recreate && r.config.service == "", Log: r.log}
-	streamable := &endpoint.Endpoint{Limits: r.config.limits, Legacy: front, Modern: &modern.Front{}}
+	streamable := &endpoint.Endpoint{Limits: r.config.limits, Legacy: front, Modern: &modern.Front{
+		Shared: r.shared, Limits: r.config.limits, Era: r.era, Log: r.log,
+	}}
 	mux := http.NewServeMux()
 	mux.Handle("/", streamable)
 	var audit *slog.Logger
@@ -70,8 +75,11 @@ func (r *runner) management() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if r.sessions.IsDraining() {
+		switch {
+		case r.sessions.IsDraining():
 			http.Error(w, "the pod stops", http.StatusServiceUnavailable)
+		case !r.era.IsKnown():
+			http.Error(w, "the server has not answered yet", http.StatusServiceUnavailable)
 		}
 	})
 	return mux
@@ -92,9 +100,9 @@ func (r *runner) serve(stopping context.Context) error {
 		go func() { failed <- server.Serve(listener) }()
 		r.log.Info("listening", "address", listener.Addr().String())
 	}
-	r.backend.Prepare()
 	idling, stop := context.WithCancel(context.Background())
 	defer stop()
+	go r.era.Find(idling, r.log, r.backend.Probe)
 	if r.config.idleTimeout > 0 {
 		go r.sessions.EndIdle(idling, min(r.config.idleTimeout/4, time.Minute))
 	}

@@ -252,7 +252,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, one *stdio.Sessio
 		request.SetOutcome(metrics.Disconnected)
 		return
 	}
-	if isEnd && len(events) == 1 && !isBatch {
+	if isEnd && len(events) == 1 && !isBatch && !limits.PrefersStream(r) {
 		request.SetAnswer(events[0].Data)
 		if writeJSON(w, events[0].Data, f.Limits.Write) {
 			log.Discard()

@@ -122,3 +122,10 @@ func Accepts(r *http.Request, want string) bool {
 	}
 	return false
 }
+
+// PrefersStream reports whether the header Accept of a request names server-sent events before JSON.
+func PrefersStream(r *http.Request) bool {
+	accept := r.Header.Get("Accept")
+	events, body := strings.Index(accept, "text/event-stream"), strings.Index(accept, "application/json")
+	return events >= 0 && events < body
+}

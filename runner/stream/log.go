@@ -51,6 +51,21 @@ func (l *Log) Add(ctx context.Context, data []byte) error { return l.add(ctx, da
 // Finish appends the last message and ends the stream.
 func (l *Log) Finish(ctx context.Context, data []byte) error { return l.add(ctx, data, true) }
 
+// Offer appends a message without waiting. It fails if the reader is behind by more than the bytes that the stream keeps. The last message ends the
+// stream and is always accepted.
+func (l *Log) Offer(data []byte, isLast bool) bool {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	if l.closed {
+		return true // for example a notification about a request that was cancelled
+	}
+	if !isLast && l.untaken() > l.most {
+		return false
+	}
+	l.append(data, isLast)
+	return true
+}
+
 func (l *Log) add(ctx context.Context, data []byte, isLast bool) error {
 	for {
 		l.mutex.Lock()
@@ -69,6 +84,12 @@ func (l *Log) add(ctx context.Context, data []byte, isLast bool) error {
 	if l.closed {
 		return nil // for example a notification about a request that was cancelled
 	}
+	l.append(data, isLast)
+	return nil
+}
+
+// append appends a message. Requires the lock.
+func (l *Log) append(data []byte, isLast bool) {
 	l.last++
 	l.closed = isLast
 	l.events = append(l.events, Event{Sequence: l.last, Data: data})
@@ -78,7 +99,6 @@ func (l *Log) add(ctx context.Context, data []byte, isLast bool) error {
 		l.events = l.events[1:]
 	}
 	l.notify()
-	return nil
 }
 
 // untaken returns the bytes that the reader has not taken.
