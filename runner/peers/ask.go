@@ -8,128 +8,157 @@ import (
 	"io"
 	"net/http"
 	"sync"
-
-	"mcpserver-operator/runner/session"
+	"time"
 )
 
-// answer is what a pod says of a session and of its load.
-type answer struct {
-	State     string `json:"state"`
-	Sessions  int    `json:"sessions"`
-	Max       int    `json:"max"`
-	Accepting bool   `json:"accepting"`
-}
-
-// The values of answer.State.
 const (
-	live   = "live"
-	ended  = "ended"
-	absent = "absent"
+	// askTimeout is how long a peer may take to answer a question about a session or its load.
+	askTimeout = time.Second
+	// suspectTimeout is the same for a peer that did not answer a short time ago.
+	suspectTimeout = askTimeout / 4
+	// suspectAge is how long a peer that did not answer is suspect.
+	suspectAge = 3 * time.Second
+	// mostAsked is the number of peers that are asked at the same time.
+	mostAsked = 256
+	// answerBytes is the length of an answer.
+	answerBytes = 4 << 10
 )
 
-// maxAnswer is the number of bytes of an answer.
-const maxAnswer = 1024
+// The states of a session in an answer.
+const (
+	stateLive   = "live"
+	stateEnded  = "ended"
+	stateAbsent = "absent"
+	// stateClaimed means that the pod is about to recreate the session, and that another pod with a higher weight may still do it instead.
+	stateClaimed = "claimed"
+)
 
-// noSession stands for a session id in a question about the load only.
-const noSession = "-"
-
-// Management answers the other pods. It is mounted at the management port, which the Service for clients does not have.
-func (r *Router) Management() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /sessions/{id}", func(w http.ResponseWriter, request *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(r.answer(request.PathValue("id"))) // the other pod is gone
-	})
-	mux.HandleFunc("DELETE /sessions/{id}", func(w http.ResponseWriter, request *http.Request) {
-		id := request.PathValue("id")
-		if _, err := session.Parse(id); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		r.config.Local.End(id)
-		w.WriteHeader(http.StatusNoContent)
-	})
-	return mux
+// load is how much a pod has to do.
+type load struct {
+	Sessions  int  `json:"sessions"`
+	Max       int  `json:"max"`
+	Accepting bool `json:"accepting"`
 }
 
-func (r *Router) answer(id string) answer {
-	open, most, isAccepting := r.config.Local.Load()
-	state := absent
-	if id != noSession {
-		switch r.config.Local.State(id) {
-		case session.Live:
-			state = live
-		case session.Ended:
-			state = ended
-		case session.Absent:
-		}
+// hasRoom reports whether the pod takes another session.
+func (l load) hasRoom() bool { return l.Accepting && l.Sessions < l.Max }
+
+// answer is what a peer says of itself and of a session.
+type answer struct {
+	State string `json:"state,omitempty"`
+	load
+}
+
+// suspects are the peers that did not answer a short time ago.
+type suspects struct {
+	mutex sync.Mutex
+	since map[uint16]time.Time
+}
+
+func (s *suspects) add(ordinal uint16) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.since[ordinal] = time.Now()
+}
+
+func (s *suspects) remove(ordinal uint16) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	delete(s.since, ordinal)
+}
+
+func (s *suspects) timeout(ordinal uint16) time.Duration {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if since, isSuspect := s.since[ordinal]; isSuspect && time.Since(since) < suspectAge {
+		return suspectTimeout
 	}
-	return answer{State: state, Sessions: open, Max: most, Accepting: isAccepting}
+	return askTimeout
 }
 
-// ask asks pods about a session, at the same time. A pod that does not answer is missing in the result.
-func (r *Router) ask(ctx context.Context, peers []Peer, id string) map[uint16]answer {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// request sends a request to the management port of a peer. Path begins with /sessions.
+func (r *Router) request(ctx context.Context, peer Peer, method, path string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.suspects.timeout(peer.Ordinal))
 	defer cancel()
-	var mutex sync.Mutex
-	var asking sync.WaitGroup
-	answers := map[uint16]answer{}
-	for _, peer := range peers {
-		asking.Go(func() {
-			one, err := r.askOne(ctx, peer, id)
-			if err != nil {
-				r.members.isDown(peer.Ordinal)
-				return
-			}
-			mutex.Lock()
-			defer mutex.Unlock()
-			answers[peer.Ordinal] = one
-		})
-	}
-	asking.Wait()
-	return answers
-}
-
-func (r *Router) askOne(ctx context.Context, peer Peer, id string) (answer, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+peer.Management+"/sessions/"+id, nil)
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+peer.Management+path, http.NoBody)
 	if err != nil {
 		return answer{}, fmt.Errorf("asking pod %d: %w", peer.Ordinal, err)
 	}
-	response, err := r.transport.RoundTrip(request)
+	response, err := r.asking.RoundTrip(request)
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			r.suspects.add(peer.Ordinal)
+		}
 		return answer{}, fmt.Errorf("asking pod %d: %w", peer.Ordinal, err)
 	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return answer{}, fmt.Errorf("asking pod %d: status %d", peer.Ordinal, response.StatusCode)
-	}
-	var one answer
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&one); err != nil {
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, answerBytes))
+	if err != nil {
 		return answer{}, fmt.Errorf("reading the answer of pod %d: %w", peer.Ordinal, err)
 	}
-	if one.Sessions < 0 || one.Max < 0 {
-		return answer{}, errors.New("the answer has negative numbers")
+	r.suspects.remove(peer.Ordinal)
+	if response.StatusCode == http.StatusNoContent {
+		return answer{}, nil
 	}
-	return one, nil
+	var a answer
+	if err := json.Unmarshal(body, &a); err != nil || response.StatusCode != http.StatusOK || a.Sessions < 0 {
+		return answer{}, fmt.Errorf("pod %d has answered with status %d and not as a runner does", peer.Ordinal, response.StatusCode)
+	}
+	return a, nil
 }
 
-// tellEnded tells the other pods that a session has ended, so that none takes it. A pod that cannot be reached does not know it.
-func (r *Router) tellEnded(ctx context.Context, id string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
-	defer cancel()
-	var telling sync.WaitGroup
-	for _, peer := range r.members.up(ctx) {
-		telling.Go(func() {
-			request, err := http.NewRequestWithContext(ctx, http.MethodDelete, "http://"+peer.Management+"/sessions/"+id, nil)
-			if err != nil {
-				return
-			}
-			response, err := r.transport.RoundTrip(request)
-			if err != nil {
-				return
-			}
-			_ = response.Body.Close()
-		})
+// ask asks a peer about a session.
+func (r *Router) ask(ctx context.Context, peer Peer, id string) (answer, error) {
+	a, err := r.request(ctx, peer, http.MethodGet, "/sessions/"+id)
+	if err != nil {
+		return answer{}, err
 	}
-	telling.Wait()
+	switch a.State {
+	case stateLive, stateEnded, stateAbsent, stateClaimed:
+		return a, nil
+	default:
+		return answer{}, fmt.Errorf("pod %d has answered with the unknown state %q", peer.Ordinal, a.State)
+	}
+}
+
+// reply is the answer of a peer, or why there is none.
+type reply struct {
+	peer Peer
+	answer
+	err error
+}
+
+// askAll asks all peers about a session, in parallel, and stops at the first one that has it or says that it has ended.
+func (r *Router) askAll(ctx context.Context, id string) []reply {
+	return each(ctx, r.members.all(ctx), func(ctx context.Context, peer Peer) (answer, error) { return r.ask(ctx, peer, id) },
+		func(a answer) bool { return a.State == stateLive || a.State == stateEnded })
+}
+
+// each asks peers in parallel, for at most askTimeout. It returns the replies. If a reply is decisive, it is the only one.
+func each(ctx context.Context, peers []Peer, ask func(context.Context, Peer) (answer, error), isDecisive func(answer) bool) []reply {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	incoming := make(chan reply, len(peers))
+	places := make(chan struct{}, mostAsked)
+	for _, peer := range peers {
+		go func() {
+			select {
+			case places <- struct{}{}:
+				a, err := ask(ctx, peer)
+				<-places
+				incoming <- reply{peer, a, err}
+			case <-ctx.Done():
+				incoming <- reply{peer, answer{}, context.Cause(ctx)}
+			}
+		}()
+	}
+	replies := make([]reply, 0, len(peers))
+	for range peers {
+		one := <-incoming
+		if one.err == nil && isDecisive(one.answer) {
+			return []reply{one}
+		}
+		replies = append(replies, one)
+	}
+	return replies
 }

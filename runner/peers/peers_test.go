@@ -137,7 +137,7 @@ func TestAForwardedRequestIsNotForwardedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	request.Header.Set("Mcp-Session-Id", id)
-	request.Header.Set(forwardedHeader, "7")
+	request.Header.Set(ForwardedHeader, "7")
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
@@ -267,23 +267,25 @@ func TestNewSessionsGoToLowOrdinalsAndToAllPods(t *testing.T) {
 	}
 }
 
-func TestChoose(t *testing.T) {
+func TestTheOrderOfPodsForANewSession(t *testing.T) {
+	room := func(sessions int) load { return load{Sessions: sessions, Max: 1000, Accepting: true} }
 	for name, test := range map[string]struct {
-		places []place
-		want   uint16
+		loads map[uint16]load
+		want  []uint16
 	}{
-		"the first when all are empty":      {[]place{{2, 0}, {0, 0}, {1, 0}}, 0},
-		"the first while it has few more":   {[]place{{0, 2}, {1, 0}}, 0},
-		"not the first when it has more":    {[]place{{0, 3}, {1, 0}}, 1},
-		"a quarter more with many sessions": {[]place{{0, 125}, {1, 100}}, 0},
-		"not more than a quarter":           {[]place{{0, 126}, {1, 100}}, 1},
+		"low ordinals first when all are empty":     {map[uint16]load{2: room(0), 0: room(0), 1: room(0)}, []uint16{0, 1, 2}},
+		"the lowest while it has few more":          {map[uint16]load{0: room(2), 1: room(0)}, []uint16{0, 1}},
+		"not the lowest when it has more":           {map[uint16]load{0: room(3), 1: room(0)}, []uint16{1, 0}},
+		"a quarter more with many sessions":         {map[uint16]load{0: room(125), 1: room(100)}, []uint16{0, 1}},
+		"not more than a quarter":                   {map[uint16]load{0: room(126), 1: room(100)}, []uint16{1, 0}},
+		"no full pod":                               {map[uint16]load{0: {Sessions: 1, Max: 1, Accepting: true}, 1: room(1)}, []uint16{1}},
+		"no pod that drains, and it does not count": {map[uint16]load{0: room(9), 1: {Sessions: 0, Max: 9}}, []uint16{0}},
+		"the least loaded first of those above":     {map[uint16]load{0: room(20), 1: room(9), 2: room(9), 3: room(0)}, []uint16{3, 1, 2, 0}},
+		"nobody":                                    {nil, nil},
 	} {
-		if got, found := choose(test.places); got != test.want || !found {
-			t.Errorf("%s: got %d, %t", name, got, found)
+		if got := order(test.loads); !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
-	}
-	if _, found := choose(nil); found {
-		t.Error("there is no place")
 	}
 }
 
@@ -296,7 +298,7 @@ func TestAFullPodPassesNewSessionsOnAndAFullServerRefusesThem(t *testing.T) {
 		}
 	}
 	got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize)
-	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.text, "all pods have as many sessions") {
+	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.text, "no pod takes another session") {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -330,9 +332,9 @@ func TestTheWinnerChangesOnlyForTheSessionsOfALostPod(t *testing.T) {
 	counts := map[uint16]int{}
 	for i := range 5000 {
 		id := session.New(9, uint32(i)).ID()
-		before := winner(id, all)
+		before := rank(id, all)[0]
 		counts[before]++
-		if after := winner(id, []uint16{4, 2, 0, 1}); before != 3 && after != before {
+		if after := rank(id, []uint16{4, 2, 0, 1})[0]; before != 3 && after != before {
 			t.Fatalf("pod 3 is gone, and a session of pod %d moves to %d", before, after)
 		}
 	}
@@ -344,55 +346,68 @@ func TestTheWinnerChangesOnlyForTheSessionsOfALostPod(t *testing.T) {
 }
 
 func TestPeersAreFoundByDNS(t *testing.T) {
-	dns := &DNS{Set: "web-1", Service: "mcp-web-headless", Port: "mcp", ManagementPort: "9464"}
-	dns.LookupSRV = func(_ context.Context, service, proto, name string) (string, []*net.SRV, error) {
+	dns, err := NewDNS("web-1-7", "mcp-web-headless", ":8080", "0.0.0.0:9464")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const domain = ".mcp-web-headless.ns.svc.cluster.local."
+	dns.lookup = func(_ context.Context, service, proto, name string) (string, []*net.SRV, error) {
 		if service != "mcp" || proto != "tcp" || name != "mcp-web-headless" {
 			t.Errorf("looked for %s %s %s", service, proto, name)
 		}
 		return "", []*net.SRV{
-			{Target: "web-1-0.mcp-web-headless.ns.svc.cluster.local.", Port: 8080}, {Target: "web-1-12.mcp-web-headless.ns.svc.cluster.local.", Port: 8081},
-			{Target: "10-0-0-1.mcp-web-headless.ns.svc.cluster.local.", Port: 8080}, {Target: "web-1-99999.x.", Port: 1},
+			{Target: "web-1-0" + domain}, {Target: "web-1-12" + domain}, {Target: "web-1-012" + domain}, {Target: "web-10-1" + domain},
+			{Target: "10-0-0-1" + domain}, {Target: "web-1-99999" + domain}, {Target: "."},
 		}, nil
 	}
 	got, err := dns.Peers(t.Context())
-	want := []Peer{
-		{0, "web-1-0.mcp-web-headless.ns.svc.cluster.local:8080", "web-1-0.mcp-web-headless.ns.svc.cluster.local:9464"},
-		{12, "web-1-12.mcp-web-headless.ns.svc.cluster.local:8081", "web-1-12.mcp-web-headless.ns.svc.cluster.local:9464"},
-	}
+	want := []Peer{{0, "web-1-0" + domain + ":8080", "web-1-0" + domain + ":9464"}, {12, "web-1-12" + domain + ":8080", "web-1-12" + domain + ":9464"}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v", got, err)
+	}
+	if got, want := dns.Peer(3), (Peer{3, "web-1-3.mcp-web-headless:8080", "web-1-3.mcp-web-headless:9464"}); got != want {
+		t.Errorf("got %v", got)
+	}
+	dns.lookup = func(context.Context, string, string, string) (string, []*net.SRV, error) {
+		return "", nil, errors.New("no DNS")
+	}
+	if _, err := dns.Peers(t.Context()); err == nil {
+		t.Error("an error is no empty list")
+	}
+	for _, pod := range []string{"", "web", "web-", "-1", "web-01", "web-65536"} {
+		if _, err := NewDNS(pod, "s", ":1", ":2"); err == nil {
+			t.Errorf("%q is not the name of a pod of a StatefulSet", pod)
+		}
+	}
+}
+
+func TestAListIsSortedAndBounded(t *testing.T) {
+	var peers []Peer
+	for ordinal := range 5000 {
+		peers = append(peers, Peer{Ordinal: uint16(4999 - ordinal)}, Peer{Ordinal: uint16(ordinal)})
+	}
+	got := normal(peers, 3)
+	if len(got) != mostPeers || got[0].Ordinal != 0 || got[3].Ordinal != 4 || got[mostPeers-1].Ordinal != mostPeers {
+		t.Errorf("got %d peers, %v", len(got), got[:5])
 	}
 }
 
 func TestTheLastListIsUsedWhileDNSFails(t *testing.T) {
-	s := newSet(t, 2, true)
+	s := newSet(t, 3, true)
 	id := s.pods[1].open()
-	failing := &failingResolver{set: s}
-	router := New(Config{Ordinal: 7, Resolver: failing, Local: s.pods[0], Handler: s.pods[0], Recreate: true, MaxBody: 1 << 16})
-	defer router.Close()
-	for i := range 2 {
-		recorder := httptest.NewRecorder()
-		request := httptest.NewRequest(http.MethodPost, "/mcp", strings.NewReader("x"))
-		request.Header.Set("Mcp-Session-Id", id)
-		router.ServeHTTP(recorder, request)
-		if recorder.Code != http.StatusOK {
-			t.Errorf("request %d: %d %s", i, recorder.Code, recorder.Body)
+	if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.status != http.StatusOK { // reads the list
+		t.Fatalf("got %+v", got)
+	}
+	s.mutex.Lock()
+	s.fails = true
+	s.mutex.Unlock()
+	for range 2 {
+		s.refresh()
+		got := s.pods[0].send(t.Context(), http.MethodPost, id, "x")
+		if got.status != http.StatusOK || got.text[:5] != "pod 1" {
+			t.Errorf("got %+v", got)
 		}
-		failing.fails = true
-		router.members.listed = time.Time{}
 	}
-}
-
-type failingResolver struct {
-	set   *set
-	fails bool
-}
-
-func (f *failingResolver) Peers(ctx context.Context) ([]Peer, error) {
-	if f.fails {
-		return nil, errors.New("no DNS")
-	}
-	return f.set.Peers(ctx)
 }
 
 func TestAPodThatAnswersNonsenseIsNotAskedAgain(t *testing.T) {

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"mcpserver-operator/runner/limits"
+	"mcpserver-operator/runner/rpc"
 	"mcpserver-operator/runner/session"
 )
 
@@ -28,6 +32,7 @@ type pod struct {
 	ended    map[string]bool
 	stops    bool
 	taken    int
+	onTake   func(ctx context.Context) error              // while a session is recreated
 	during   func(w http.ResponseWriter, r *http.Request) // replaces a call
 }
 
@@ -39,11 +44,16 @@ type set struct {
 	mutex sync.Mutex
 	pods  map[uint16]*pod
 	gone  []Peer // pods that are gone and that DNS still has
+	fails bool   // DNS fails
+	// unlisted are pods that DNS does not list yet.
+	unlisted map[uint16]bool
 }
+
+var testLimits = limits.Limits{Body: 8 << 20, Read: time.Minute, Write: time.Minute}
 
 func newSet(t *testing.T, pods int, recreate bool) *set {
 	t.Helper()
-	s := &set{t: t, recreate: recreate, pods: map[uint16]*pod{}}
+	s := &set{t: t, recreate: recreate, pods: map[uint16]*pod{}, unlisted: map[uint16]bool{}}
 	t.Cleanup(func() {
 		for _, p := range s.all() {
 			p.close()
@@ -67,7 +77,7 @@ func (s *set) all() (all []*pod) {
 // add starts the pod with an ordinal.
 func (s *set) add(ordinal uint16) *pod {
 	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}}
-	p.router = New(Config{Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, MaxBody: 1 << 16})
+	p.router = New(Config{Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
 	p.clients = httptest.NewServer(p.router)
 	p.manage = httptest.NewServer(p.router.Management())
 	s.mutex.Lock()
@@ -90,8 +100,10 @@ func (p *pod) peer() Peer {
 	return Peer{Ordinal: p.ordinal, Address: p.clients.Listener.Addr().String(), Management: p.manage.Listener.Addr().String()}
 }
 
+// close ends a pod as if its process were killed: the connections break, also those with a request in progress.
 func (p *pod) close() {
-	p.clients.CloseClientConnections()
+	_ = p.clients.Config.Close()
+	_ = p.manage.Config.Close()
 	p.clients.Close()
 	p.manage.Close()
 	p.router.Close()
@@ -101,9 +113,14 @@ func (p *pod) close() {
 func (s *set) Peers(context.Context) ([]Peer, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if s.fails {
+		return nil, errors.New("no DNS")
+	}
 	var all []Peer
 	for _, p := range s.pods {
-		all = append(all, p.peer())
+		if !s.unlisted[p.ordinal] {
+			all = append(all, p.peer())
+		}
 	}
 	for _, gone := range s.gone {
 		if s.pods[gone.Ordinal] == nil {
@@ -113,17 +130,30 @@ func (s *set) Peers(context.Context) ([]Peer, error) {
 	return all, nil
 }
 
-// refresh lets all pods see the present list at once, instead of after a second.
+// Peer returns where a pod is, also one that is not listed yet.
+func (s *set) Peer(ordinal uint16) Peer {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if p := s.pods[ordinal]; p != nil {
+		return p.peer()
+	}
+	return Peer{ordinal, "127.0.0.1:1", "127.0.0.1:1"}
+}
+
+// refresh lets all pods ask for the present list and loads at the next request, instead of after a second.
 func (s *set) refresh() {
 	for _, p := range s.all() {
-		p.router.members.mutex.Lock()
-		p.router.members.listed = p.router.members.listed.Add(-2 * listTime)
-		p.router.members.down = nil
-		p.router.members.mutex.Unlock()
-		p.router.loads.mutex.Lock()
-		p.router.loads.asked = p.router.loads.asked.Add(-2 * listTime)
-		p.router.loads.mutex.Unlock()
+		p.router.refresh()
 	}
+}
+
+func (r *Router) refresh() {
+	r.members.mutex.Lock()
+	r.members.tried = time.Time{}
+	r.members.mutex.Unlock()
+	r.balance.mutex.Lock()
+	r.balance.until = time.Time{}
+	r.balance.mutex.Unlock()
 }
 
 func (p *pod) State(id string) session.State {
@@ -138,9 +168,20 @@ func (p *pod) State(id string) session.State {
 	return session.Absent
 }
 
-func (p *pod) Take(_ context.Context, record session.Record) error {
+func (p *pod) Take(ctx context.Context, record session.Record) error {
+	p.mutex.Lock()
+	onTake := p.onTake
+	p.mutex.Unlock()
+	if onTake != nil {
+		if err := onTake(ctx); err != nil {
+			return err
+		}
+	}
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
+	if len(p.sessions) >= p.most {
+		return session.ErrFull
+	}
 	if p.stops {
 		return errors.New("it stops")
 	}
@@ -158,6 +199,13 @@ func (p *pod) End(id string) {
 	p.ended[id] = true
 }
 
+// Drop lets a session go.
+func (p *pod) Drop(id string) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	delete(p.sessions, id)
+}
+
 func (p *pod) Load() (open, most int, isAccepting bool) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -167,13 +215,16 @@ func (p *pod) Load() (open, most int, isAccepting bool) {
 // ServeHTTP opens, calls and ends sessions.
 func (p *pod) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	content, _ := io.ReadAll(r.Body)
-	id := sessionID(r)
+	id := r.Header.Get("Mcp-Session-Id")
+	if id == "" {
+		id = r.URL.Query().Get("sessionId")
+	}
 	p.mutex.Lock()
 	during := p.during
 	_, isLive := p.sessions[id]
 	switch {
 	case id == "":
-		record := session.New(p.ordinal, p.start)
+		record := p.record()
 		p.sessions[record.ID()] = 0
 		w.Header().Set("Mcp-Session-Id", record.ID())
 		p.mutex.Unlock()
@@ -208,10 +259,12 @@ func (p *pod) setDuring(during func(w http.ResponseWriter, r *http.Request)) {
 	p.during = during
 }
 
+// stop begins to drain: sessions without a call in flight are let go.
 func (p *pod) stop() {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.stops = true
+	clear(p.sessions)
 }
 
 // answerTo is the answer to a request of a client.
@@ -242,9 +295,15 @@ func (p *pod) send(ctx context.Context, method, id, body string) answerTo {
 
 const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}`
 
+func (p *pod) record() session.Record {
+	record := session.New(p.ordinal, p.start)
+	record.Version = rpc.Polling
+	return record
+}
+
 // open opens a session in a pod, without routing.
 func (p *pod) open() string {
-	record := session.New(p.ordinal, p.start)
+	record := p.record()
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.sessions[record.ID()] = 0
