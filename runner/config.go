@@ -28,6 +28,7 @@ type config struct {
 	sse             bool
 	audit           bool
 	drainTimeout    time.Duration
+	drainDelay      time.Duration
 	startTimeout    time.Duration
 	grace           time.Duration
 	maxLine         int
@@ -57,6 +58,7 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 	flags.BoolVar(&c.sse, "sse", false, "serve also HTTP+SSE (2024-11-05), at /sse")
 	flags.BoolVar(&c.audit, "audit", false, "write one line for each request")
 	flags.DurationVar(&c.drainTimeout, "drain-timeout", 25*time.Second, "time after SIGTERM for requests in progress; must be shorter than the grace period of the pod")
+	flags.DurationVar(&c.drainDelay, "drain-delay", 3*time.Second, "time after SIGTERM during which requests may still arrive; part of --drain-timeout")
 	flags.DurationVar(&c.startTimeout, "start-timeout", 2*time.Minute, "time for the server to answer the request initialize")
 	flags.DurationVar(&c.grace, "process-grace", 2*time.Second, "time for a process to end after its input was closed, and again after SIGTERM")
 	flags.IntVar(&c.maxLine, "max-line-bytes", 16<<20, "length of a message of a stdio server at most")

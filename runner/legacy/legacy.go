@@ -100,21 +100,35 @@ func (f *Front) session(w http.ResponseWriter, r *http.Request, id json.RawMessa
 	return nil, nil
 }
 
-// refuse answers a request that the sessions did not accept.
-func (f *Front) refuse(w http.ResponseWriter, id json.RawMessage, err error) {
+// StatusOf returns the HTTP status for a request that the sessions did not accept. A full pod is 503 and not 404: the client must not give up its session.
+func StatusOf(err error) int {
 	switch {
 	case errors.Is(err, stdio.ErrDraining), errors.Is(err, session.ErrFull), errors.Is(err, stdio.ErrClosed):
-		Refuse(w, http.StatusServiceUnavailable, id, rpc.Unavailable, err.Error()+": try again", nil)
+		return http.StatusServiceUnavailable
 	case errors.Is(err, stdio.ErrBusy):
-		Refuse(w, http.StatusTooManyRequests, id, rpc.Unavailable, err.Error(), nil)
+		return http.StatusTooManyRequests
 	case errors.Is(err, stdio.ErrDuplicate):
-		Refuse(w, http.StatusBadRequest, id, rpc.InvalidRequest, err.Error(), nil)
+		return http.StatusBadRequest
 	case errors.Is(err, stdio.ErrEnded):
-		Refuse(w, http.StatusNotFound, id, rpc.SessionNotFound, err.Error(), nil)
+		return http.StatusNotFound
 	default:
-		f.Log.Warn("a request cannot be served", "error", err)
-		Refuse(w, http.StatusBadGateway, id, rpc.Unavailable, err.Error(), nil)
+		return http.StatusBadGateway
 	}
+}
+
+// refuse answers a request that the sessions did not accept.
+func (f *Front) refuse(w http.ResponseWriter, id json.RawMessage, err error) {
+	status := StatusOf(err)
+	code := rpc.Unavailable
+	switch status {
+	case http.StatusBadRequest:
+		code = rpc.InvalidRequest
+	case http.StatusNotFound:
+		code = rpc.SessionNotFound
+	case http.StatusBadGateway:
+		f.Log.Warn("a request cannot be served", "error", err)
+	}
+	Refuse(w, status, id, code, err.Error(), nil)
 }
 
 // CheckVersion refuses a request whose header MCP-Protocol-Version names no version with sessions. It returns the version.

@@ -140,6 +140,23 @@ func TestASessionInUseIsNotIdle(t *testing.T) {
 	}
 }
 
+func TestABusySessionIsNotIdle(t *testing.T) {
+	table, clock := newTable(9)
+	_ = table.Open("busy", "busy")
+	_ = table.Open("idle", "idle")
+	clock.Time = clock.Add(time.Minute)
+	isBusy := func(s string) bool { return s == "busy" }
+	if idle := table.EndIdle(isBusy); len(idle) != 1 || idle[0] != "idle" {
+		t.Errorf("idle are %v", idle)
+	}
+	if unused := table.DropUnused(isBusy); len(unused) != 0 {
+		t.Errorf("unused are %v", unused)
+	}
+	if unused := table.DropUnused(); len(unused) != 1 {
+		t.Errorf("unused are %v", unused)
+	}
+}
+
 func TestAnEndedSessionIsRememberedAndADroppedOneIsNot(t *testing.T) {
 	table, _ := newTable(9)
 	_ = table.Open("ended", "E")

@@ -3,6 +3,7 @@ package session
 import (
 	"container/list"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -148,15 +149,15 @@ func (t *Table[S]) Drop(id string) (s S, wasLive bool) {
 	return t.remove(id)
 }
 
-// EndIdle ends the sessions that are idle, and returns them.
-func (t *Table[S]) EndIdle() (idle []S) {
+// EndIdle ends the sessions that are idle, and returns them. A session is not idle if an isBusy says so.
+func (t *Table[S]) EndIdle(isBusy ...func(S) bool) (idle []S) {
 	if t.idle == 0 {
 		return nil
 	}
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	for id, found := range t.live {
-		if found.using == 0 && t.now().Sub(found.last) >= t.idle {
+		if found.using == 0 && t.now().Sub(found.last) >= t.idle && !is(found.session, isBusy) {
 			idle = append(idle, found.session)
 			delete(t.live, id)
 			t.remember(id)
@@ -165,17 +166,21 @@ func (t *Table[S]) EndIdle() (idle []S) {
 	return idle
 }
 
-// DropUnused removes the sessions that are not in use without remembering them, and returns them.
-func (t *Table[S]) DropUnused() (unused []S) {
+// DropUnused removes the sessions that are not in use without remembering them, and returns them. A session is in use also if an isBusy says so.
+func (t *Table[S]) DropUnused(isBusy ...func(S) bool) (unused []S) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	for id, found := range t.live {
-		if found.using == 0 {
+		if found.using == 0 && !is(found.session, isBusy) {
 			unused = append(unused, found.session)
 			delete(t.live, id)
 		}
 	}
 	return unused
+}
+
+func is[S any](s S, conditions []func(S) bool) bool {
+	return slices.ContainsFunc(conditions, func(condition func(S) bool) bool { return condition(s) })
 }
 
 // DropAll removes all sessions without remembering them, and returns them.

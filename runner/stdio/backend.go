@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mcpserver-operator/runner/metrics"
@@ -36,6 +37,9 @@ type Backend struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	draining atomic.Bool
+	changed  chan struct{} // while draining: requests have ended
+
 	mutex    sync.Mutex
 	spare    []*process.Process
 	starting int
@@ -49,7 +53,7 @@ var ErrClosed = errors.New("the runner stops")
 // New returns a backend. It starts no process before it is asked for one.
 func New(config Config) *Backend {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	b := &Backend{config: config, ctx: ctx, cancel: cancel}
+	b := &Backend{config: config, ctx: ctx, cancel: cancel, changed: make(chan struct{}, 1)}
 	return b
 }
 
@@ -65,6 +69,17 @@ func (b *Backend) Close() {
 		b.running.Go(p.Stop)
 	}
 	b.running.Wait()
+}
+
+// notify tells Drain that requests have ended.
+func (b *Backend) notify() {
+	if !b.draining.Load() {
+		return
+	}
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
 }
 
 // start starts a process.
@@ -113,7 +128,7 @@ func (b *Backend) take(reason, name string) (*process.Process, error) {
 func (b *Backend) Prepare() {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	for missing := b.config.Spare - len(b.spare) - b.starting; missing > 0 && !b.closed; missing-- {
+	for missing := b.config.Spare - len(b.spare) - b.starting; missing > 0 && !b.closed && !b.draining.Load(); missing-- {
 		b.starting++
 		b.running.Go(func() {
 			p, err := b.start("session", "spare")

@@ -93,8 +93,17 @@ func (s *Session) setLabel(label string) {
 // SetID tells the session its id, for logs.
 func (s *Session) SetID(id string) { s.setLabel(session.Short(id)) }
 
-// OnOneStream sends all messages to the general stream, as the transport HTTP+SSE requires.
-func (s *Session) OnOneStream() { s.single = true }
+// onOneStream sends all messages to the general stream, as the transport HTTP+SSE requires. Such a session ends with its process.
+func (s *Session) onOneStream() { s.single = true }
+
+func (s *Session) canRestart() bool { return s.backend.config.Restart && !s.single }
+
+// hasCalls reports whether a request of the client is in progress, also if the client has disconnected.
+func (s *Session) hasCalls() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return len(s.calls) > 0
+}
 
 // begin takes a process and reads its messages.
 func (s *Session) begin(reason string, isReady bool) (*process.Process, error) {
@@ -239,7 +248,7 @@ func (s *Session) Knows(name string) bool { return s.streams.has(name) }
 func (s *Session) IsEnded() bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	return s.ctx.Err() != nil || (!s.backend.config.Restart && s.running() == nil)
+	return s.ctx.Err() != nil || (!s.canRestart() && s.running() == nil)
 }
 
 // Cause returns why the session has ended; nil if it has not.
@@ -275,7 +284,7 @@ func (s *Session) read(p *process.Process) {
 	clear(s.asked)
 	s.mutex.Unlock()
 	s.failCalls("the server has ended before it answered the request: " + exitText(p.Err()))
-	if s.ctx.Err() != nil || !s.backend.config.Restart {
+	if s.ctx.Err() != nil || !s.canRestart() {
 		s.general.Close()
 	}
 }
@@ -381,6 +390,9 @@ func (s *Session) remove(is func(*call) bool) (c *call, isLast bool) {
 	c = s.calls[i]
 	s.calls = slices.Delete(s.calls, i, i+1)
 	c.group.left--
+	if len(s.calls) == 0 {
+		s.backend.notify()
+	}
 	return c, c.group.left == 0
 }
 
@@ -431,7 +443,7 @@ func (s *Session) ensure(ctx context.Context, method string) (*process.Process, 
 	if p != nil {
 		return p, nil
 	}
-	if !s.backend.config.Restart || method == "initialize" {
+	if !s.canRestart() || method == "initialize" {
 		return nil, ErrEnded
 	}
 	s.starting.Lock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -17,14 +16,12 @@ import (
 
 // Sessions are the sessions of this pod.
 type Sessions struct {
-	backend  *Backend
-	table    *session.Table[*Session]
-	most     int
-	ordinal  uint16
-	start    uint32
-	taking   singleflight.Group
-	draining atomic.Bool
-	changed  chan struct{} // while draining: a request has ended
+	backend *Backend
+	table   *session.Table[*Session]
+	most    int
+	ordinal uint16
+	start   uint32
+	taking  singleflight.Group
 }
 
 // Errors of Sessions.
@@ -39,8 +36,7 @@ var (
 func NewSessions(backend *Backend, ordinal uint16, most int, idle time.Duration) *Sessions {
 	return &Sessions{
 		backend: backend, table: session.NewTable[*Session](most, idle, time.Now), most: most, ordinal: ordinal,
-		start:   uint32(time.Now().Unix()), //nolint:gosec // until 2106
-		changed: make(chan struct{}, 1),
+		start: uint32(time.Now().Unix()), //nolint:gosec // until 2106
 	}
 }
 
@@ -57,7 +53,7 @@ type Opened struct {
 // Initialize opens a session with the request initialize of a client, and waits for the answer of the server. If ctx ends first, the client cannot know
 // the session id and the session ends.
 func (s *Sessions) Initialize(ctx context.Context, request rpc.Message) (Opened, error) {
-	defer s.notify()
+	defer s.backend.notify()
 	open, release, err := s.reserve()
 	if err != nil {
 		return Opened{}, err
@@ -91,7 +87,7 @@ func (s *Sessions) OpenStream() (id string, one *Session, done func(), err error
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("%w: %w", ErrNoServer, err)
 	}
-	one.OnOneStream()
+	one.onOneStream()
 	id = session.New(s.ordinal, s.start).ID()
 	one.SetID(id)
 	open(id, one)
@@ -99,7 +95,7 @@ func (s *Sessions) OpenStream() (id string, one *Session, done func(), err error
 }
 
 func (s *Sessions) reserve() (open func(string, *Session), release func(), err error) {
-	if s.draining.Load() {
+	if s.backend.draining.Load() {
 		return nil, nil, ErrDraining
 	}
 	open, release, err = s.table.Reserve()
@@ -163,7 +159,7 @@ func (s *Sessions) Use(id string) (one *Session, done func(), state session.Stat
 		s.End(id)
 		return nil, nil, session.Ended
 	}
-	return one, func() { release(); s.notify() }, session.Live
+	return one, func() { release(); s.backend.notify() }, session.Live
 }
 
 // Peek returns a session without using it: it may become idle.
@@ -186,6 +182,13 @@ func (s *Sessions) End(id string) {
 	}
 }
 
+// Drop lets a session go that another pod has.
+func (s *Sessions) Drop(id string) {
+	if one, wasLive := s.table.Drop(id); wasLive {
+		one.Close(ErrMoved)
+	}
+}
+
 // Take recreates a session that was lost. If several requests ask for it at the same time, it is recreated once.
 func (s *Sessions) Take(ctx context.Context, record session.Record) error {
 	id := record.ID()
@@ -197,7 +200,7 @@ func (s *Sessions) Take(ctx context.Context, record session.Record) error {
 			return nil, ErrEnded
 		case session.Absent:
 		}
-		defer s.notify()
+		defer s.backend.notify()
 		open, release, err := s.reserve()
 		if err != nil {
 			return nil, err
@@ -221,11 +224,11 @@ func (s *Sessions) Take(ctx context.Context, record session.Record) error {
 // Load returns the number of sessions, the most that there may be, and whether new sessions are accepted.
 func (s *Sessions) Load() (open, most int, isAccepting bool) {
 	open = s.table.Len()
-	return open, s.most, !s.draining.Load()
+	return open, s.most, !s.backend.draining.Load()
 }
 
 // IsDraining reports whether the pod stops.
-func (s *Sessions) IsDraining() bool { return s.draining.Load() }
+func (s *Sessions) IsDraining() bool { return s.backend.draining.Load() }
 
 // EndIdle ends idle sessions until ctx ends.
 func (s *Sessions) EndIdle(ctx context.Context, every time.Duration) {
@@ -236,42 +239,32 @@ func (s *Sessions) EndIdle(ctx context.Context, every time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			for _, one := range s.table.EndIdle() {
+			for _, one := range s.table.EndIdle(func(one *Session) bool { return one.single && one.hasCalls() }) {
 				one.Close(ErrEnded)
 			}
 		}
 	}
 }
 
-// Drain takes no new sessions, lets those go that have no request in progress, and the others when their requests have ended. When ctx ends, it lets all
-// go. It returns when there are none.
-func (s *Sessions) Drain(ctx context.Context) {
-	s.draining.Store(true)
+// Drain takes no new sessions, lets those go that have no request in progress, and the others when their requests have ended, with those that use no session.
+// When ctx ends, it lets all go. It returns when there are none.
+func (s *Sessions) Drain(ctx context.Context, shared *Shared) {
+	s.backend.draining.Store(true)
+	shared.complete()
 	for {
-		for _, one := range s.table.DropUnused() {
+		for _, one := range s.table.DropUnused((*Session).hasCalls) {
 			one.Close(ErrMoved)
 		}
-		if s.table.Len() == 0 {
+		if s.table.Len() == 0 && shared.inProgress() == 0 {
 			return
 		}
 		select {
-		case <-s.changed:
+		case <-s.backend.changed:
 		case <-ctx.Done():
 			for _, one := range s.table.DropAll() {
 				one.Close(ErrMoved)
 			}
 			return
 		}
-	}
-}
-
-// notify tells Drain that a request has ended.
-func (s *Sessions) notify() {
-	if !s.draining.Load() {
-		return
-	}
-	select {
-	case s.changed <- struct{}{}:
-	default:
 	}
 }

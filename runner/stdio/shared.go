@@ -58,8 +58,8 @@ func (s *Shared) Call(request rpc.Message) (*SharedCall, error) {
 	return w.call(request)
 }
 
-// Complete ends all requests subscriptions/listen with a result, so that their clients subscribe again elsewhere.
-func (s *Shared) Complete() {
+// complete ends all requests subscriptions/listen with a result, so that their clients subscribe again elsewhere.
+func (s *Shared) complete() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	for _, w := range s.workers {
@@ -69,8 +69,8 @@ func (s *Shared) Complete() {
 	}
 }
 
-// InProgress returns the number of requests in progress.
-func (s *Shared) InProgress() (count int) {
+// inProgress returns the number of requests in progress.
+func (s *Shared) inProgress() (count int) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	for _, w := range s.workers {
@@ -152,6 +152,9 @@ func (w *worker) remove(key string) *SharedCall {
 	defer w.mutex.Unlock()
 	c := w.calls[key]
 	delete(w.calls, key)
+	if len(w.calls) == 0 {
+		w.backend.notify()
+	}
 	return c
 }
 
@@ -248,6 +251,7 @@ func (w *worker) complete() {
 		}
 	}
 	w.mutex.Unlock()
+	w.backend.notify()
 	for _, c := range listening {
 		c.Stream.Offer(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","_meta":{%q:%s}}}`, c.id, subscriptionMember, c.id), true)
 	}
