@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,8 +26,8 @@ type Config struct {
 	Grace time.Duration
 	// SendTimeout is how long the process may take to read a message.
 	SendTimeout time.Duration
-	// Stderr receives each line of the standard error, cut to MaxLogLine bytes. It must not block.
-	Stderr func(line []byte)
+	// Stderr receives the name of the process and each line of its standard error, cut to MaxLogLine bytes. It must not keep the line.
+	Stderr func(name string, line []byte)
 	// Skipped is called for each line of the standard output that is longer than MaxLine. It must not block.
 	Skipped func()
 }
@@ -39,6 +40,7 @@ type Process struct {
 	config Config
 	cmd    *exec.Cmd
 	marker string
+	name   atomic.Pointer[string]
 	stdin  *os.File
 	lines  chan []byte
 
@@ -57,6 +59,7 @@ func Start(config Config) (*Process, error) {
 	p := &Process{
 		config: config, marker: newMarker(), lines: make(chan []byte), done: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	p.SetName("")
 	in, stdin, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("creating a pipe: %w", err)
@@ -131,6 +134,9 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Err returns how the process has ended; nil if it has ended without an error. It may be called when Done is closed.
 func (p *Process) Err() error { return p.err }
 
+// SetName sets the name that Stderr receives.
+func (p *Process) SetName(name string) { p.name.Store(&name) }
+
 // Pid returns the id of the process.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
@@ -191,7 +197,7 @@ func (p *Process) readLog(stderr *os.File) {
 		if err != nil {
 			return
 		}
-		p.config.Stderr(line)
+		p.config.Stderr(*p.name.Load(), line)
 		for isPrefix && err == nil { // the rest of a long line
 			_, isPrefix, err = reader.ReadLine()
 		}

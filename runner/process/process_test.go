@@ -22,7 +22,7 @@ import (
 func server(script string) Config {
 	return Config{
 		Command: []string{"/bin/sh", "-c", script}, MaxLine: 100, Grace: 200 * time.Millisecond, SendTimeout: 5 * time.Second,
-		Stderr: func([]byte) {}, Skipped: func() {},
+		Stderr: func(string, []byte) {}, Skipped: func() {},
 	}
 }
 
@@ -95,7 +95,7 @@ func TestLongLinesAreSkippedAndTheOthersAreNot(t *testing.T) {
 func TestTheStandardErrorIsLoggedInBoundedLines(t *testing.T) {
 	lines := make(chan string, 10)
 	config := server("echo first >&2; head -c 10000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2")
-	config.Stderr = func(line []byte) { lines <- string(line) }
+	config.Stderr = func(_ string, line []byte) { lines <- string(line) }
 	run(t, config)
 	if got := []string{<-lines, <-lines, <-lines}; got[0] != "first" || len(got[1]) > MaxLogLine || got[2] != "last" {
 		t.Errorf("got %q", got)

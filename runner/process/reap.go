@@ -25,7 +25,7 @@ func start(cmd *exec.Cmd) error {
 	children.Lock()
 	defer children.Unlock()
 	if err := cmd.Start(); err != nil {
-		return err //nolint:wrapcheck // the caller wraps it
+		return err
 	}
 	children.pids[cmd.Process.Pid] = true
 	return nil
@@ -37,7 +37,7 @@ func wait(cmd *exec.Cmd) error {
 	defer children.Unlock()
 	delete(children.pids, cmd.Process.Pid)
 	reapOrphans()
-	return err //nolint:wrapcheck // the state of the process
+	return err
 }
 
 // Reap collects processes that servers have started and left behind, until ctx ends. The kernel gives them to the first process of the container.
