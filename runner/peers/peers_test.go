@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -422,84 +421,6 @@ func TestAPodThatAnswersNonsenseIsNotAskedAgain(t *testing.T) {
 	if got := s.pods[0].send(t.Context(), http.MethodPost, id, "x"); got.text != "pod 0 call 1 of x" {
 		t.Errorf("got %+v", got)
 	}
-}
-
-// TestRandomSets lets pods join, stop and die while sessions open, call and end. Between the events, each session has at most one pod, answers through every
-// pod, and never after its end.
-func TestRandomSets(t *testing.T) {
-	for seed := range uint64(15) {
-		random := rand.New(rand.NewPCG(seed, 1))
-		s := newSet(t, 3, true)
-		isOpen := map[string]bool{}
-		var history []string
-		for range 40 {
-			s.refresh()
-			pods := s.all()
-			via := pods[random.IntN(len(pods))]
-			switch event := random.IntN(10); {
-			case event < 3:
-				got := via.send(t.Context(), http.MethodPost, "", initialize)
-				history = append(history, fmt.Sprintf("open through %d: %d", via.ordinal, got.status))
-				if got.id != "" {
-					isOpen[got.id] = true
-				}
-			case event < 4 && len(isOpen) > 0:
-				for id, open := range isOpen {
-					if open {
-						history = append(history, fmt.Sprintf("end through %d", via.ordinal))
-						via.send(t.Context(), http.MethodDelete, id, "")
-						isOpen[id] = false
-						break
-					}
-				}
-			case event < 5 && len(pods) > 1:
-				history = append(history, fmt.Sprintf("kill %d", via.ordinal))
-				s.kill(via.ordinal)
-			case event < 6:
-				for ordinal := range uint16(6) {
-					if s.pods[ordinal] == nil {
-						history = append(history, fmt.Sprintf("add %d", ordinal))
-						s.add(ordinal)
-						break
-					}
-				}
-			default:
-				for id, open := range isOpen {
-					got := via.send(t.Context(), http.MethodPost, id, "x")
-					if open && got.status != http.StatusOK {
-						t.Fatalf("seed %d: a session does not answer through %d: %+v\n%s", seed, via.ordinal, got, strings.Join(history, "\n"))
-					}
-					if !open && got.status == http.StatusOK && !allToldHaveDied(s, id) {
-						t.Fatalf("seed %d: a session answers after its end: %+v\n%s", seed, got, strings.Join(history, "\n"))
-					}
-				}
-			}
-			for id := range isOpen {
-				places := 0
-				for _, p := range s.all() {
-					if p.State(id) == session.Live {
-						places++
-					}
-				}
-				if places > 1 {
-					t.Fatalf("seed %d: a session is in %d pods\n%s", seed, places, strings.Join(history, "\n"))
-				}
-			}
-		}
-	}
-}
-
-// allToldHaveDied reports whether no pod knows any more that a session has ended. Nobody can then tell it from one that lost its pod.
-func allToldHaveDied(s *set, id string) bool {
-	for _, p := range s.all() {
-		p.mutex.Lock()
-		knows := p.ended[id]
-		p.mutex.Unlock()
-		if knows {
-			return false
-		}
-	}
-	return true
 }
 
 func TestNoGoroutineIsLeftBehind(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,8 +33,9 @@ type pod struct {
 	ended    map[string]bool
 	stops    bool
 	taken    int
-	onTake   func(ctx context.Context) error              // while a session is recreated
-	during   func(w http.ResponseWriter, r *http.Request) // replaces a call
+	onTake   func(ctx context.Context) error                   // while a session is recreated
+	onManage func(w http.ResponseWriter, r *http.Request) bool // answers another pod instead of the router
+	during   func(w http.ResponseWriter, r *http.Request)      // replaces a call
 }
 
 // set is a StatefulSet of pods, and the resolver that finds them.
@@ -79,7 +81,15 @@ func (s *set) add(ordinal uint16) *pod {
 	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}}
 	p.router = New(Config{Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
 	p.clients = httptest.NewServer(p.router)
-	p.manage = httptest.NewServer(p.router.Management())
+	management := p.router.Management()
+	p.manage = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mutex.Lock()
+		onManage := p.onManage
+		p.mutex.Unlock()
+		if onManage == nil || !onManage(w, r) {
+			management.ServeHTTP(w, r)
+		}
+	}))
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.pods[ordinal] = p
@@ -92,6 +102,14 @@ func (s *set) kill(ordinal uint16) {
 	p := s.pods[ordinal]
 	delete(s.pods, ordinal)
 	s.gone = append(s.gone, p.peer())
+	s.mutex.Unlock()
+	p.close()
+}
+
+// remove ends a pod that DNS does not have any more.
+func (s *set) remove(p *pod) {
+	s.mutex.Lock()
+	delete(s.pods, p.ordinal)
 	s.mutex.Unlock()
 	p.close()
 }
@@ -272,14 +290,22 @@ type answerTo struct {
 	status int
 	text   string
 	id     string
+	header http.Header
 	err    error
 }
 
-// send sends a request to a pod.
-func (p *pod) send(ctx context.Context, method, id, body string) answerTo {
-	request, err := http.NewRequestWithContext(ctx, method, p.clients.URL+"/mcp", strings.NewReader(body))
+// send sends a request to a pod. Each header is a name and a value.
+func (p *pod) send(ctx context.Context, method, id, body string, headers ...string) answerTo {
+	return p.sendTo(ctx, "/mcp", method, id, body, headers...)
+}
+
+func (p *pod) sendTo(ctx context.Context, path, method, id, body string, headers ...string) answerTo {
+	request, err := http.NewRequestWithContext(ctx, method, p.clients.URL+path, strings.NewReader(body))
 	if err != nil {
 		return answerTo{err: err}
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
 	}
 	if id != "" {
 		request.Header.Set("Mcp-Session-Id", id)
@@ -290,7 +316,7 @@ func (p *pod) send(ctx context.Context, method, id, body string) answerTo {
 	}
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(response.Body)
-	return answerTo{response.StatusCode, strings.TrimSpace(string(content)), response.Header.Get("Mcp-Session-Id"), err}
+	return answerTo{response.StatusCode, strings.TrimSpace(string(content)), response.Header.Get("Mcp-Session-Id"), response.Header, err}
 }
 
 const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}`
@@ -308,4 +334,44 @@ func (p *pod) open() string {
 	defer p.mutex.Unlock()
 	p.sessions[record.ID()] = 0
 	return record.ID()
+}
+
+// put gives a pod a session, as if it had recreated it.
+func (p *pod) put(id string) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.sessions[id] = 0
+}
+
+// set changes a pod.
+func (p *pod) set(change func(p *pod)) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	change(p)
+}
+
+// places returns the ordinals of the pods that have a session.
+func (s *set) places(id string) (places []uint16) {
+	for _, p := range s.all() {
+		if p.State(id) == session.Live {
+			places = append(places, p.ordinal)
+		}
+	}
+	slices.Sort(places)
+	return places
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("not in time: " + what)
+		}
+	}
 }
