@@ -83,9 +83,7 @@ func runnerFlags(server *v1beta1.MCPServer, cluster Cluster) []string {
 		"--pod=$(" + podNameVariable + ")",
 		"--service=" + HeadlessServiceName(server.Name),
 	}
-	if strings.HasSuffix(URL(server), "/sse") {
-		flags = append(flags, "--sse")
-	}
+	isSSE := strings.HasSuffix(URL(server), "/sse")
 	sessions := ptr.Deref(server.Spec.Sessions, v1beta1.Sessions{})
 	if sessions.OnPodLoss != "" {
 		flags = append(flags, "--on-pod-loss="+string(sessions.OnPodLoss))
@@ -96,14 +94,20 @@ func runnerFlags(server *v1beta1.MCPServer, cluster Cluster) []string {
 	if sessions.MaxPerPod != nil {
 		flags = append(flags, "--max-sessions="+strconv.Itoa(int(*sessions.MaxPerPod)))
 	}
-	if Transport(server) != v1beta1.TransportStdio {
-		address := "127.0.0.1"
-		if listenAddress(server, cluster) == "::" {
-			address = "::1"
+	if Transport(server) == v1beta1.TransportStdio {
+		if isSSE {
+			flags = append(flags, "--sse")
 		}
-		flags = append(flags, "--upstream=http://"+net.JoinHostPort(address, strconv.Itoa(int(ContainerPort(server)))))
+		return flags
 	}
-	return flags
+	address, path := "127.0.0.1", "/mcp"
+	if listenAddress(server, cluster) == "::" {
+		address = "::1"
+	}
+	if isSSE {
+		path = "/sse"
+	}
+	return append(flags, "--upstream=http://"+net.JoinHostPort(address, strconv.Itoa(int(ContainerPort(server))))+path)
 }
 
 // withRunner adds what a runner needs to the operator's pod template, before the user's template is merged.
