@@ -177,9 +177,13 @@ func tcpPort(name string, number int32) *corev1ac.ContainerPortApplyConfiguratio
 	return corev1ac.ContainerPort().WithName(name).WithContainerPort(number).WithProtocol(corev1.ProtocolTCP)
 }
 
+// readyPeriodSeconds is short, because a rollout waits for each pod, and the runner answers without asking the server.
+const readyPeriodSeconds = 2
+
 // readyProbe asks the runner whether the server behind it answers.
 func readyProbe() *corev1ac.ProbeApplyConfiguration {
-	return corev1ac.Probe().WithHTTPGet(corev1ac.HTTPGetAction().WithPath("/readyz").WithPort(intstr.FromString(managementPortName)))
+	return corev1ac.Probe().WithHTTPGet(corev1ac.HTTPGetAction().WithPath("/readyz").WithPort(intstr.FromString(managementPortName))).
+		WithPeriodSeconds(readyPeriodSeconds)
 }
 
 // runnerSecurity meets the restricted Pod Security Standard, whatever user the user's template sets for the pod.

@@ -53,18 +53,15 @@ func TestAStdioServerScalesAndItsSessionsSurvive(t *testing.T) {
 		Assess("a session survives scaling, a lost pod and a rollout", step(func(ctx context.Context, t *testing.T) {
 			var clients []string
 			for range 6 {
-				clients = append(clients, startClient(ctx, t, "tools", tool, "-count=0", "-every=200ms", "-for=60s"))
+				clients = append(clients, startClient(ctx, t, "tools", tool, "-count=0", "-every=200ms", "-for=90s"))
 			}
 			haveBegun(ctx, t, clients)
-			kill := func(pod string) {
-				must(t, theCluster.Clients.CoreV1().Pods(in(ctx)).Delete(ctx, pod, metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))}))
-			}
-			kill("tools-0")
+			must(t, theCluster.Clients.CoreV1().Pods(in(ctx)).Delete(ctx, "tools-0", metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))}))
 			scaleIs("tools", 3)(ctx, t, nil)
+			kubectl("rollout", "restart", "statefulset/tools")(ctx, t, nil)
+			kubectl("rollout", "status", "statefulset/tools", "--timeout=120s")(ctx, t, nil)
 			kubectl("scale", "statefulset", "tools", "--replicas=1")(ctx, t, nil)
 			scaleIs("tools", 1)(ctx, t, nil)
-			kubectl("rollout", "restart", "statefulset/tools")(ctx, t, nil)
-			kubectl("rollout", "status", "statefulset/tools", "--timeout=60s")(ctx, t, nil)
 			failed, total := 0, 0
 			for _, pod := range clients {
 				hasEnded(ctx, t, pod)
@@ -76,9 +73,13 @@ func TestAStdioServerScalesAndItsSessionsSurvive(t *testing.T) {
 						t.Logf("a call failed: %+v", result)
 					}
 				}
-				if len(results) == 0 || !results[len(results)-1].OK {
-					t.Errorf("the session of client %s did not survive: %+v", pod, results[max(0, len(results)-1):])
+				if len(results) < 100 {
+					t.Errorf("client %s has made only %d calls", pod, len(results))
 				}
+			}
+			// Each client has one call in progress. Only a call that the killed pod was answering may fail.
+			if failed > len(clients) {
+				t.Errorf("%d of %d calls failed", failed, total)
 			}
 			t.Logf("%d of %d calls failed", failed, total)
 		})).
