@@ -35,7 +35,6 @@ func TestClusters(t *testing.T) {
 		"clusters/openshift":    {AssignsUsers: true},
 		"clusters/ipv6":         {IPFamily: corev1.IPv6Protocol},
 		"clusters/runner-stdio": {RunnerImage: runnerImage},
-		"clusters/runner-image": {RunnerImage: runnerImage},
 		"clusters/runner-http":  {RunnerImage: runnerImage},
 	} {
 		t.Run(name, func(t *testing.T) {

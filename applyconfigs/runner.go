@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ func IsRouted(set *appsv1.StatefulSet) bool {
 	return false
 }
 
-// ErrCommandUnknown is the error of StatefulSet for a stdio server if neither the MCPServer nor the image says what to run.
+// ErrCommandUnknown is the error of StatefulSet for a stdio server whose MCPServer does not say what to run.
 var ErrCommandUnknown = errors.New("the command of the server is unknown")
 
 // listenPort returns the port on which the pods receive requests of clients.
@@ -142,30 +143,14 @@ func wrapCommand(pod *corev1ac.PodSpecApplyConfiguration, server *v1beta1.MCPSer
 		if *c.Name != ContainerName {
 			continue
 		}
-		command, err := commandOf(c, server)
-		if err != nil {
-			return err
+		if len(c.Command) == 0 {
+			return ErrCommandUnknown
 		}
+		command := append(slices.Clone(c.Command), c.Args...)
 		c.Command, c.Args = nil, nil
 		c.WithCommand(runnerDirectory + RunnerPath).WithCommand(runnerFlags(server, cluster)...).WithCommand("--").WithCommand(command...)
 	}
 	return nil
-}
-
-// commandOf returns the command of a container with its arguments: its own, or that of the image.
-func commandOf(c *corev1ac.ContainerApplyConfiguration, server *v1beta1.MCPServer) ([]string, error) {
-	if len(c.Command) > 0 {
-		return append(append([]string(nil), c.Command...), c.Args...), nil
-	}
-	image := server.Status.Image
-	if image == nil || c.Image == nil || image.Reference != *c.Image || len(image.Entrypoint)+len(image.Cmd) == 0 {
-		return nil, ErrCommandUnknown
-	}
-	arguments := image.Cmd
-	if len(c.Args) > 0 {
-		arguments = c.Args
-	}
-	return append(append([]string(nil), image.Entrypoint...), arguments...), nil
 }
 
 func podNameEnv() *corev1ac.EnvVarApplyConfiguration {

@@ -73,23 +73,3 @@ const (
 	// EndSession answers with the status 404.
 	EndSession PodLossPolicy = "End"
 )
-
-// ImageStatus is what the operator has read from the registry of an image.
-type ImageStatus struct {
-	// The image, as in spec.image.
-	Reference string `json:"reference"`
-
-	// The digest that the image had when it was read.
-	// +optional
-	Digest string `json:"digest,omitempty"`
-
-	// The entrypoint of the image.
-	// +optional
-	// +listType=atomic
-	Entrypoint []string `json:"entrypoint,omitempty"`
-
-	// The arguments of the entrypoint in the image. spec.args replaces them.
-	// +optional
-	// +listType=atomic
-	Cmd []string `json:"cmd,omitempty"`
-}

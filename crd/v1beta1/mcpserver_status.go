@@ -112,11 +112,6 @@ type MCPServerStatus struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// What the operator has read from the registry of the image, to find the command of a stdio server. Absent if the operator needed
-	// not look.
-	// +optional
-	Image *ImageStatus `json:"image,omitempty"`
-
 	// The scale of the StatefulSet and its owner. Absent until the operator observes the StatefulSet for the first time. If the
 	// StatefulSet is deleted, this field keeps the last values, because the operator recreates the StatefulSet at its last
 	// scale.

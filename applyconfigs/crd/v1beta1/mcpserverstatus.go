@@ -50,9 +50,6 @@ type MCPServerStatusApplyConfiguration struct {
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 	// The label selector of the pods, as a string. Part of the scale subresource.
 	Selector *string `json:"selector,omitempty"`
-	// What the operator has read from the registry of the image, to find the command of a stdio server. Absent if the operator needed
-	// not look.
-	Image *ImageStatusApplyConfiguration `json:"image,omitempty"`
 	// The scale of the StatefulSet and its owner. Absent until the operator observes the StatefulSet for the first time. If the
 	// StatefulSet is deleted, this field keeps the last values, because the operator recreates the StatefulSet at its last
 	// scale.
@@ -128,14 +125,6 @@ func (b *MCPServerStatusApplyConfiguration) WithReadyReplicas(value int32) *MCPS
 // If called multiple times, the Selector field is set to the value of the last call.
 func (b *MCPServerStatusApplyConfiguration) WithSelector(value string) *MCPServerStatusApplyConfiguration {
 	b.Selector = &value
-	return b
-}
-
-// WithImage sets the Image field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Image field is set to the value of the last call.
-func (b *MCPServerStatusApplyConfiguration) WithImage(value *ImageStatusApplyConfiguration) *MCPServerStatusApplyConfiguration {
-	b.Image = value
 	return b
 }
 
