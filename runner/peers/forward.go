@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -66,7 +67,11 @@ type countingConn struct {
 	written atomic.Int64
 }
 
+// Write fails without sending anything if the other side has closed the connection.
 func (c *countingConn) Write(p []byte) (int, error) {
+	if isClosed(c.Conn) {
+		return 0, fmt.Errorf("writing to a pod: %w", net.ErrClosed)
+	}
 	c.written.Add(int64(len(p)))
 	return c.Conn.Write(p)
 }
