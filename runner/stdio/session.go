@@ -271,7 +271,7 @@ func (s *Session) Close(cause error) {
 
 // read receives the messages of a process until its end.
 func (s *Session) read(p *process.Process) {
-	for line := range p.Lines() {
+	for line := p.Next(); line != nil; line = p.Next() {
 		messages, _, err := rpc.ParseBody(line)
 		if err != nil {
 			s.backend.config.Metrics.Skipped.Inc()

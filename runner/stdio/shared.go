@@ -170,7 +170,7 @@ func (c *SharedCall) Cancel() {
 
 // read receives the messages of the process until its end.
 func (w *worker) read() {
-	for line := range w.process.Lines() {
+	for line := w.process.Next(); line != nil; line = w.process.Next() {
 		message, err := rpc.Parse(line)
 		if err != nil {
 			w.backend.config.Metrics.Skipped.Inc()
