@@ -57,7 +57,7 @@ func startPod(t *testing.T, behavior string, flags ...string) *pod {
 		t.Fatal(err)
 	}
 	flags = append([]string{"--pod=web-0", "--process-grace=300ms", "--max-line-bytes=1048576"}, flags...)
-	flags = append(flags, "--", "/bin/sh", "-c", fakeVariable+"='"+behavior+"' "+self+" & trap : TERM; wait; wait") // a shell is between
+	flags = append(flags, "--", "/bin/sh", "-c", fakeVariable+"='"+behavior+"' "+self+"; exit") // a shell is between
 	if !strings.Contains(behavior, "shell") {
 		flags = append(flags[:len(flags)-3], "/usr/bin/env", fakeVariable+"="+behavior, self)
 	}

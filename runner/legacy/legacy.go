@@ -202,12 +202,13 @@ func (f *Front) Post(w http.ResponseWriter, r *http.Request, messages []rpc.Mess
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	log, err := one.Call(r.Context(), requests...)
+	reader, err := one.Call(r.Context(), requests...)
 	if err != nil {
 		f.refuse(w, id, err)
 		return
 	}
-	f.answer(w, r, one, log, isBatch, version)
+	defer reader.Detach()
+	f.answer(w, r, one, reader, isBatch, version)
 }
 
 func (f *Front) initialize(w http.ResponseWriter, r *http.Request, request rpc.Message) {
@@ -255,10 +256,8 @@ func writeEvents(writer *stream.Writer, name string, events []stream.Event) erro
 
 // answer writes the stream of a request. If the response comes first and soon, it is the body, without a stream. A client that disconnects can go on with
 // the stream later; its request is not cancelled.
-func (f *Front) answer(w http.ResponseWriter, r *http.Request, one *stdio.Session, log *stream.Log, isBatch bool, version string) {
-	reader := log.Attach(0)
-	defer reader.Detach()
-	request := metrics.RequestOf(r.Context())
+func (f *Front) answer(w http.ResponseWriter, r *http.Request, one *stdio.Session, reader *stream.Reader, isBatch bool, version string) {
+	log, request := reader.Log(), metrics.RequestOf(r.Context())
 	ctx, cancel := context.WithTimeout(r.Context(), hold)
 	events, isEnd, err := reader.Next(ctx)
 	cancel()
@@ -287,7 +286,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, one *stdio.Sessio
 	if err := writeEvents(writer, log.Name, events); err != nil {
 		return
 	}
-	last := f.follow(r.Context(), writer, reader, log, events, isEnd)
+	last := f.follow(r.Context(), writer, reader, events, isEnd)
 	switch {
 	case last != nil:
 		request.SetAnswer(last)
@@ -303,7 +302,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, one *stdio.Sessio
 }
 
 // follow writes the events of a stream until it ends or the client leaves. It returns the last event if the stream has ended with one.
-func (f *Front) follow(ctx context.Context, writer *stream.Writer, reader *stream.Reader, log *stream.Log, events []stream.Event, isEnd bool) []byte {
+func (f *Front) follow(ctx context.Context, writer *stream.Writer, reader *stream.Reader, events []stream.Event, isEnd bool) []byte {
 	var last []byte
 	for {
 		if len(events) > 0 {
@@ -320,7 +319,7 @@ func (f *Front) follow(ctx context.Context, writer *stream.Writer, reader *strea
 		case errors.Is(err, errSilent):
 			err = writer.KeepAlive()
 		case err == nil:
-			err = writeEvents(writer, log.Name, events)
+			err = writeEvents(writer, reader.Log().Name, events)
 		}
 		if err != nil {
 			return nil
@@ -381,7 +380,7 @@ func (f *Front) serveStream(w http.ResponseWriter, r *http.Request, one *stdio.S
 	if err != nil {
 		return
 	}
-	if f.follow(r.Context(), writer, reader, log, nil, false); errors.Is(one.Cause(), stdio.ErrMoved) {
+	if f.follow(r.Context(), writer, reader, nil, false); errors.Is(one.Cause(), stdio.ErrMoved) {
 		_ = writer.Retry(retry) // else the client is gone
 		_ = writer.Flush()
 	}

@@ -95,7 +95,7 @@ func (f *Front) Post(w http.ResponseWriter, r *http.Request, messages []rpc.Mess
 		return
 	}
 	defer call.Cancel() // no effect after the response
-	f.answer(w, r, call.Stream)
+	f.answer(w, r, call.Reader)
 }
 
 // refusal is why a request is refused.
@@ -175,9 +175,7 @@ func statusOf(response json.RawMessage) int {
 }
 
 // answer writes the stream of a request. If the response comes first and soon, it is the body, without a stream.
-func (f *Front) answer(w http.ResponseWriter, r *http.Request, log *stream.Log) {
-	reader := log.Attach(0)
-	defer reader.Detach()
+func (f *Front) answer(w http.ResponseWriter, r *http.Request, reader *stream.Reader) {
 	request := metrics.RequestOf(r.Context())
 	ctx, cancel := context.WithTimeout(r.Context(), hold)
 	events, isEnd, err := reader.Next(ctx)

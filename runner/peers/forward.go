@@ -8,13 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/http/httputil"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/rpc"
 )
 
@@ -38,37 +37,9 @@ const (
 	idleTimeout = 5 * time.Second
 )
 
-// newTransport returns a transport to peers. It knows no proxy and does not compress.
+// newTransport returns a transport to peers.
 func newTransport(idle int) *http.Transport {
-	dialer := &net.Dialer{
-		Timeout:         dialTimeout,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: silentTimeout / 3, Interval: silentTimeout / 3, Count: 2},
-		Control:         setUserTimeout(silentTimeout),
-	}
-	return &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &countingConn{Conn: conn}, nil
-		},
-		MaxIdleConnsPerHost:    idle,
-		IdleConnTimeout:        idleTimeout,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
-}
-
-// countingConn counts the bytes that were given to the network. A request of which no byte was sent was not executed.
-type countingConn struct {
-	net.Conn
-	written atomic.Int64
-}
-
-func (c *countingConn) Write(p []byte) (int, error) {
-	c.written.Add(int64(len(p)))
-	return c.Conn.Write(p)
+	return relay.NewTransport(relay.Options{Dial: dialTimeout, Silent: silentTimeout, Idle: idleTimeout, Conns: idle})
 }
 
 // outcome is what became of a request that was forwarded.
@@ -89,13 +60,8 @@ type attempt struct {
 	hop    string
 	reason string
 
-	conn    *countingConn
-	before  int64 // bytes that were written to the connection before the request
 	failure error
 }
-
-// isUnsent reports whether no byte of the request was sent.
-func (a *attempt) isUnsent() bool { return a.conn == nil || a.conn.written.Load() == a.before }
 
 type attemptKey struct{}
 
@@ -157,13 +123,7 @@ func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
 		return done
 	}
 	a := &attempt{peer: r.members.find(ordinal), hop: r.hop(take), reason: c.reason(take)}
-	ctx := httptrace.WithClientTrace(context.WithValue(c.r.Context(), attemptKey{}, a), &httptrace.ClientTrace{
-		GotConn: func(got httptrace.GotConnInfo) {
-			if conn, isCounting := got.Conn.(*countingConn); isCounting {
-				a.conn, a.before = conn, conn.written.Load()
-			}
-		},
-	})
+	ctx, sent := relay.Track(context.WithValue(c.r.Context(), attemptKey{}, a))
 	out := c.r.WithContext(ctx)
 	out.Body, out.ContentLength = http.NoBody, int64(len(c.body))
 	if len(c.body) > 0 {
@@ -171,7 +131,7 @@ func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
 		out.Body = io.NopCloser(bytes.NewReader(c.body))
 		out.TransferEncoding = nil
 	}
-	r.proxy.ServeHTTP(c.w, out)
+	r.proxy.ServeHTTP(relay.LimitWrites(c.w, r.config.Limits.Write), out)
 	switch {
 	case errors.Is(a.failure, errAbsent):
 		return absent
@@ -185,7 +145,7 @@ func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
 	if timeout, isNet := errors.AsType[net.Error](a.failure); isNet && timeout.Timeout() {
 		r.suspects.add(ordinal)
 	}
-	if a.isUnsent() || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete {
+	if sent.Nothing() || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete {
 		r.config.Log.Debug("a pod cannot be reached", "ordinal", ordinal, "error", a.failure)
 		return unreachable
 	}

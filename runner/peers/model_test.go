@@ -163,12 +163,35 @@ func (m *model) end(via *pod, id string) {
 func (m *model) call(via *pod, id string) {
 	m.mutex.Lock()
 	wasEnded := m.sessions[id] == isEnded
+	couldKnow := m.canKnow(via, id)
 	m.mutex.Unlock()
 	got := via.send(m.t.Context(), http.MethodPost, id, "x")
 	m.note("call %s through %d: %d %.40s %v", session.Short(id), via.ordinal, got.status, got.text, got.err)
-	if wasEnded && got.status == http.StatusOK && !m.isForgotten(id) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.sessions[id] != isEnded || got.status != http.StatusOK {
+		return
+	}
+	if !wasEnded {
+		return // the end came during the call
+	}
+	if couldKnow && m.canKnow(via, id) {
 		m.t.Errorf("seed %d: session %s answers after its end", m.seed, session.Short(id))
 	}
+	delete(m.sessions, id) // all pods that knew it died: it is as if it had never been
+}
+
+// canKnow reports whether a pod knows that a session has ended, or another one that it can ask.
+func (m *model) canKnow(via *pod, id string) bool {
+	if via.State(id) == session.Ended {
+		return true
+	}
+	via.router.members.mutex.Lock()
+	listed := via.router.members.peers
+	via.router.members.mutex.Unlock()
+	return slices.ContainsFunc(m.set.all(), func(p *pod) bool {
+		return p.State(id) == session.Ended && slices.Contains(listed, p.peer())
+	})
 }
 
 // rest checks what holds when nothing happens.

@@ -39,9 +39,11 @@ func run(t *testing.T, config Config) *Process {
 // nextLine returns the next line of a server, or fails after a while.
 func nextLine(t *testing.T, p *Process) string {
 	t.Helper()
+	line := make(chan []byte, 1)
+	go func() { line <- p.Next() }()
 	select {
-	case line, isOpen := <-p.Lines():
-		if !isOpen {
+	case line := <-line:
+		if line == nil {
 			return "end"
 		}
 		return string(line)
@@ -254,4 +256,21 @@ func FuzzReadLine(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestRunningServersNeedNoThreads(t *testing.T) {
+	threads := func() int {
+		files, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	before := threads()
+	for range 30 {
+		run(t, server("cat"))
+	}
+	if after := threads(); after-before > 15 {
+		t.Errorf("%d threads before, %d with 30 servers", before, after)
+	}
 }

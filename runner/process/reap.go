@@ -31,6 +31,26 @@ func start(cmd *exec.Cmd) error {
 	return nil
 }
 
+// waitForEnd waits until a process has ended, without collecting it. It needs no thread, which exec.Cmd.Wait alone would need for each process. A kernel
+// without file descriptors of processes returns at once.
+func waitForEnd(pidfd int) {
+	if pidfd < 0 {
+		return
+	}
+	_ = unix.SetNonblock(pidfd, true) // a file that is not blocking is polled by the runtime
+	file := os.NewFile(uintptr(pidfd), "pidfd")
+	defer func() { _ = file.Close() }()
+	connection, err := file.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = connection.Read(func(fd uintptr) bool { // an error means that it cannot be polled
+		events := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
+		n, err := unix.Poll(events, 0)
+		return n > 0 || (err != nil && err != unix.EINTR) //nolint:errorlint // an errno
+	})
+}
+
 func wait(cmd *exec.Cmd) error {
 	err := cmd.Wait()
 	children.Lock()

@@ -41,6 +41,7 @@ type Backend struct {
 	changed  chan struct{} // while draining: requests have ended
 
 	mutex    sync.Mutex
+	all      map[*process.Process]bool
 	spare    []*process.Process
 	starting int
 	closed   bool
@@ -53,7 +54,7 @@ var ErrClosed = errors.New("the runner stops")
 // New returns a backend. It starts no process before it is asked for one.
 func New(config Config) *Backend {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	b := &Backend{config: config, ctx: ctx, cancel: cancel, changed: make(chan struct{}, 1)}
+	b := &Backend{config: config, ctx: ctx, cancel: cancel, changed: make(chan struct{}, 1), all: map[*process.Process]bool{}}
 	return b
 }
 
@@ -62,12 +63,10 @@ func (b *Backend) Close() {
 	b.cancel(ErrClosed)
 	b.mutex.Lock()
 	b.closed = true
-	spare := b.spare
-	b.spare = nil
-	b.mutex.Unlock()
-	for _, p := range spare {
+	for p := range b.all {
 		b.running.Go(p.Stop)
 	}
+	b.mutex.Unlock()
 	b.running.Wait()
 }
 
@@ -98,7 +97,13 @@ func (b *Backend) start(reason, name string) (*process.Process, error) {
 	}
 	p.SetName(name)
 	b.config.Metrics.Processes.WithLabelValues(reason).Inc()
-	b.running.Go(func() { <-p.Done() })
+	b.all[p] = true
+	b.running.Go(func() {
+		<-p.Done()
+		b.mutex.Lock()
+		defer b.mutex.Unlock()
+		delete(b.all, p)
+	})
 	return p, nil
 }
 
@@ -110,7 +115,6 @@ func (b *Backend) take(reason, name string) (*process.Process, error) {
 		p, b.spare = b.spare[0], b.spare[1:]
 		select {
 		case <-p.Done(): // it has ended while it waited
-			go p.Stop()
 			p = nil
 		default:
 		}
@@ -138,8 +142,7 @@ func (b *Backend) Prepare() {
 			switch {
 			case err != nil:
 				b.config.Log.Warn("a spare process cannot be started", "error", err)
-			case b.closed:
-				go p.Stop()
+			case b.closed: // which stops it
 			default:
 				b.spare = append(b.spare, p)
 			}

@@ -62,11 +62,21 @@ func (b *Backend) probe(ctx context.Context, messages ...[]byte) (versions []str
 			return nil, err
 		}
 	}
+	lines := make(chan []byte)
+	b.running.Go(func() {
+		defer close(lines)
+		for line := p.Next(); line != nil; line = p.Next() {
+			select {
+			case lines <- line:
+			case <-ctx.Done(): // the answers are known
+			}
+		}
+	})
 	isInitialized := false
 	var enough <-chan time.Time
 	for {
 		select {
-		case line, isOpen := <-p.Lines():
+		case line, isOpen := <-lines:
 			if !isOpen {
 				<-p.Done()
 				if isInitialized {

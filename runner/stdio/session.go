@@ -126,8 +126,9 @@ func (s *Session) begin(reason string, isReady bool) (*process.Process, error) {
 	return p, nil
 }
 
-// Call sends a request, or the requests of a batch. The messages that belong to it are on the stream that is returned, which ends with the last response.
-func (s *Session) Call(ctx context.Context, requests ...rpc.Message) (*stream.Log, error) {
+// Call sends a request, or the requests of a batch. The messages that belong to it are on the stream of the reader, which ends with the last response. The
+// reader is nil if all messages of the session are on one stream.
+func (s *Session) Call(ctx context.Context, requests ...rpc.Message) (*stream.Reader, error) {
 	p, err := s.ensure(ctx, requests[0].Method)
 	if err != nil {
 		return nil, err
@@ -135,7 +136,7 @@ func (s *Session) Call(ctx context.Context, requests ...rpc.Message) (*stream.Lo
 	return s.call(p, requests...)
 }
 
-func (s *Session) call(p *process.Process, requests ...rpc.Message) (*stream.Log, error) {
+func (s *Session) call(p *process.Process, requests ...rpc.Message) (reader *stream.Reader, err error) {
 	g := &group{log: s.general, left: len(requests)}
 	calls := make([]*call, len(requests))
 	for i, request := range requests {
@@ -148,6 +149,7 @@ func (s *Session) call(p *process.Process, requests ...rpc.Message) (*stream.Log
 	}
 	if !s.single {
 		g.log = stream.NewLog(s.streams.next(requests[0].ID), s.backend.config.StreamBytes)
+		reader = g.log.Attach(0) // before the server can answer: messages go on a stream that has a reader
 	}
 	s.calls = append(s.calls, calls...)
 	s.mutex.Unlock()
@@ -159,7 +161,7 @@ func (s *Session) call(p *process.Process, requests ...rpc.Message) (*stream.Log
 			break
 		}
 	}
-	return g.log, nil
+	return reader, nil
 }
 
 // canCall reports whether calls may begin. Requires the lock.
@@ -269,7 +271,7 @@ func (s *Session) Close(cause error) {
 
 // read receives the messages of a process until its end.
 func (s *Session) read(p *process.Process) {
-	for line := range p.Lines() {
+	for line := p.Next(); line != nil; line = p.Next() {
 		messages, _, err := rpc.ParseBody(line)
 		if err != nil {
 			s.backend.config.Metrics.Skipped.Inc()

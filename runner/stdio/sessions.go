@@ -109,13 +109,12 @@ func (s *Sessions) reserve() (open func(string, *Session), release func(), err e
 func (s *Session) open(ctx context.Context, request rpc.Message) (Opened, session.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.config.StartTimeout)
 	defer cancel()
-	log, err := s.Call(ctx, request)
+	reader, err := s.Call(ctx, request)
 	if err != nil {
 		return Opened{}, session.Record{}, fmt.Errorf("%w: %w", ErrNoServer, err)
 	}
-	reader := log.Attach(0)
 	defer reader.Detach()
-	opened := Opened{Stream: log.Name}
+	opened := Opened{Stream: reader.Log().Name}
 	for isEnd := false; !isEnd; {
 		var events []stream.Event
 		if events, isEnd, err = reader.Next(ctx); err != nil {

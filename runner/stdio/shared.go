@@ -35,8 +35,8 @@ type worker struct {
 
 // SharedCall is a request without a session in progress.
 type SharedCall struct {
-	// Stream has the messages that belong to the request, and ends with the response.
-	Stream *stream.Log
+	// Reader reads the messages that belong to the request. They end with the response.
+	Reader *stream.Reader
 	worker *worker
 	key    string          // the number of the runner
 	id     json.RawMessage // the id of the client
@@ -124,7 +124,7 @@ func (w *worker) load() int {
 
 func (w *worker) call(request rpc.Message) (*SharedCall, error) {
 	c := &SharedCall{
-		Stream: stream.NewLog("s", w.backend.config.StreamBytes), worker: w, id: request.ID, token: rpc.Get(request.Params, "_meta", "progressToken"),
+		Reader: stream.NewLog("s", w.backend.config.StreamBytes).Attach(0), worker: w, id: request.ID, token: rpc.Get(request.Params, "_meta", "progressToken"),
 		method: request.Method,
 	}
 	w.mutex.Lock()
@@ -163,14 +163,14 @@ func (c *SharedCall) Cancel() {
 	if c.worker.remove(c.key) == nil {
 		return
 	}
-	c.Stream.Close()
+	c.Reader.Log().Close()
 	_ = c.worker.process.Send(fmt.Appendf(nil, // else the process has ended
 		`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s,"reason":"the client has closed the connection"}}`, c.key))
 }
 
 // read receives the messages of the process until its end.
 func (w *worker) read() {
-	for line := range w.process.Lines() {
+	for line := w.process.Next(); line != nil; line = w.process.Next() {
 		message, err := rpc.Parse(line)
 		if err != nil {
 			w.backend.config.Metrics.Skipped.Inc()
@@ -186,7 +186,7 @@ func (w *worker) read() {
 	w.mutex.Unlock()
 	text := "the server has ended before it answered the request: " + exitText(w.process.Err())
 	for _, c := range calls {
-		c.Stream.Offer(rpc.Error(c.id, rpc.Unavailable, text, nil), true)
+		c.Reader.Log().Offer(rpc.Error(c.id, rpc.Unavailable, text, nil), true)
 	}
 }
 
@@ -195,13 +195,13 @@ func (w *worker) receive(message rpc.Message) {
 	case rpc.Response:
 		if c := w.remove(rpc.Key(message.ID)); c != nil {
 			raw := rpc.WithID(message.Raw, c.id)
-			c.Stream.Offer(rpc.Replace(raw, c.id, "result", "_meta", subscriptionMember), true)
+			c.Reader.Log().Offer(rpc.Replace(raw, c.id, "result", "_meta", subscriptionMember), true)
 		}
 	case rpc.Request: // a server has no requests in these versions
 		_ = w.process.Send(rpc.Error(message.ID, rpc.MethodNotFound, "a server without sessions has no requests", nil)) // else the process has ended
 	case rpc.Notification:
 		c, raw := w.addressee(message)
-		if c != nil && !c.Stream.Offer(raw, false) {
+		if c != nil && !c.Reader.Log().Offer(raw, false) {
 			c.worker.backend.config.Log.Warn("a client does not read its messages: its request is cancelled", "method", c.method)
 			w.backend.running.Go(c.Cancel)
 		}
@@ -253,7 +253,7 @@ func (w *worker) complete() {
 	w.mutex.Unlock()
 	w.backend.notify()
 	for _, c := range listening {
-		c.Stream.Offer(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","_meta":{%q:%s}}}`, c.id, subscriptionMember, c.id), true)
+		c.Reader.Log().Offer(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","_meta":{%q:%s}}}`, c.id, subscriptionMember, c.id), true)
 	}
 }
 
@@ -271,10 +271,8 @@ func (s *Shared) Ask(ctx context.Context, method string, params any) (rpc.Messag
 	if err != nil {
 		return rpc.Message{}, err
 	}
-	reader := call.Stream.Attach(0)
-	defer reader.Detach()
 	for {
-		events, isEnd, err := reader.Next(ctx)
+		events, isEnd, err := call.Reader.Next(ctx)
 		if err != nil {
 			call.Cancel()
 			return rpc.Message{}, fmt.Errorf("waiting for %s: %w", method, err)

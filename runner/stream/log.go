@@ -174,6 +174,9 @@ type Reader struct {
 	number uint64
 }
 
+// Log returns the stream.
+func (r *Reader) Log() *Log { return r.log }
+
 // Next returns the events after those that it has returned, and waits until there are some, or the stream ends. At the end of the stream, isEnd is true
 // and no events follow. It fails when ctx ends, or with ErrReplaced.
 func (r *Reader) Next(ctx context.Context) (events []Event, isEnd bool, err error) {
