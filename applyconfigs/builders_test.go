@@ -43,6 +43,27 @@ func TestClusters(t *testing.T) {
 	}
 }
 
+// TestWhoGetsARunner: a server gets a runner unless it is turned off, or the transport is sse.
+func TestWhoGetsARunner(t *testing.T) {
+	direct := &v1beta1.Sessions{Mode: v1beta1.SessionsDirect}
+	for name, row := range map[string]struct {
+		spec  v1beta1.MCPServerSpec
+		image string
+		want  bool
+	}{
+		"stdio":                      {v1beta1.MCPServerSpec{}, runnerImage, true},
+		"streamable-http":            {v1beta1.MCPServerSpec{Transport: v1beta1.TransportStreamableHTTP}, runnerImage, true},
+		"sse":                        {v1beta1.MCPServerSpec{Transport: v1beta1.TransportSSE}, runnerImage, false},
+		"Routed":                     {v1beta1.MCPServerSpec{Sessions: &v1beta1.Sessions{Mode: v1beta1.SessionsRouted}}, runnerImage, true},
+		"Direct":                     {v1beta1.MCPServerSpec{Sessions: direct}, runnerImage, false},
+		"an operator without runner": {v1beta1.MCPServerSpec{}, "", false},
+	} {
+		if got := HasRunner(&v1beta1.MCPServer{Spec: row.spec}, Cluster{RunnerImage: row.image}); got != row.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
 // runnerImage is the image of a runner.
 const runnerImage = "registry.example/operator:1"
 

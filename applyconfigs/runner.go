@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -41,9 +40,10 @@ const (
 // podNameVariable is an environment variable from which the runner reads the name of its pod.
 const podNameVariable = "MCP_RUNNER_POD"
 
-// HasRunner reports whether the pods of an MCPServer get a runner.
+// HasRunner reports whether the pods of an MCPServer get a runner. The runner does not route the sessions of servers with the deprecated transport sse.
 func HasRunner(server *v1beta1.MCPServer, cluster Cluster) bool {
-	return cluster.RunnerImage != "" && (server.Spec.Sessions == nil || server.Spec.Sessions.Mode != v1beta1.SessionsDirect)
+	isDirect := server.Spec.Sessions != nil && server.Spec.Sessions.Mode == v1beta1.SessionsDirect
+	return cluster.RunnerImage != "" && !isDirect && Transport(server) != v1beta1.TransportSSE
 }
 
 // IsRouted reports whether the pods of a StatefulSet have a runner. During the upgrade of an operator that adds it, they have none yet.
@@ -84,7 +84,6 @@ func runnerFlags(server *v1beta1.MCPServer, cluster Cluster) []string {
 		"--pod=$(" + podNameVariable + ")",
 		"--service=" + HeadlessServiceName(server.Name),
 	}
-	isSSE := strings.HasSuffix(URL(server), "/sse")
 	sessions := ptr.Deref(server.Spec.Sessions, v1beta1.Sessions{})
 	if sessions.OnPodLoss != "" {
 		flags = append(flags, "--on-pod-loss="+string(sessions.OnPodLoss))
@@ -96,19 +95,16 @@ func runnerFlags(server *v1beta1.MCPServer, cluster Cluster) []string {
 		flags = append(flags, "--max-sessions="+strconv.Itoa(int(*sessions.MaxPerPod)))
 	}
 	if Transport(server) == v1beta1.TransportStdio {
-		if isSSE {
+		if server.Spec.ProxyMode == v1beta1.ProxyModeSSE {
 			flags = append(flags, "--sse")
 		}
 		return flags
 	}
-	address, path := "127.0.0.1", "/mcp"
+	address := "127.0.0.1"
 	if listenAddress(server, cluster) == "::" {
 		address = "::1"
 	}
-	if isSSE {
-		path = "/sse"
-	}
-	return append(flags, "--upstream=http://"+net.JoinHostPort(address, strconv.Itoa(int(ContainerPort(server))))+path)
+	return append(flags, "--upstream=http://"+net.JoinHostPort(address, strconv.Itoa(int(ContainerPort(server))))+"/mcp")
 }
 
 // withRunner adds what a runner needs to the operator's pod template, before the user's template is merged.

@@ -6,7 +6,7 @@ import (
 )
 
 // Sessions says how the sessions of clients are served when there is more than one pod, and when a pod is lost. It has an effect only if the
-// operator runs with a runner: see its flag --runner-image.
+// operator runs with a runner, see its flag --runner-image, and if the transport is not sse.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode == 'Routed' || !(has(self.onPodLoss) || has(self.idleTimeout) || has(self.maxPerPod) || has(self.resources))",message="onPodLoss, idleTimeout, maxPerPod and resources are settings of the runner, which mode Direct turns off: remove them, or set mode to Routed"
 type Sessions struct {

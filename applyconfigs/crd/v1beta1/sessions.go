@@ -13,7 +13,7 @@ import (
 // with apply.
 //
 // Sessions says how the sessions of clients are served when there is more than one pod, and when a pod is lost. It has an effect only if the
-// operator runs with a runner: see its flag --runner-image.
+// operator runs with a runner, see its flag --runner-image, and if the transport is not sse.
 type SessionsApplyConfiguration struct {
 	// How requests reach the server. If unset, Routed.
 	//
