@@ -53,6 +53,7 @@ type options struct {
 	concurrency             int
 	preview                 string
 	updateTemplates         bool
+	runnerImage             string
 	log                     zap.Options
 }
 
@@ -75,6 +76,8 @@ func main() {
 		"NAMESPACE/NAME of an MCPServer: print what the operator would do to its children, with the reason, and exit; write nothing to the cluster")
 	flag.BoolVar(&o.updateTemplates, "update-pod-templates", false,
 		"apply the pod templates of this version at once to StatefulSets with a pod template of another version; this restarts pods")
+	flag.StringVar(&o.runnerImage, "runner-image", "",
+		"image of this operator, whose runner is put in front of each server that does not set spec.sessions.mode: Direct; if empty, pods get no runner")
 	o.log.BindFlags(flag.CommandLine)
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -131,6 +134,7 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
+	surroundings.RunnerImage = o.runnerImage
 	settings := plan.Settings{Cluster: surroundings, UpdateTemplates: o.updateTemplates}
 	if o.preview != "" {
 		return preview(ctx, live, settings, o.preview)

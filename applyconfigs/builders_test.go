@@ -32,14 +32,40 @@ func TestBuilders(t *testing.T) {
 // TestClusters checks the fields of the children that depend on the cluster. The MCPServers do not declare them.
 func TestClusters(t *testing.T) {
 	for name, cluster := range map[string]Cluster{
-		"clusters/openshift": {AssignsUsers: true},
-		"clusters/ipv6":      {IPFamily: corev1.IPv6Protocol},
+		"clusters/openshift":    {AssignsUsers: true},
+		"clusters/ipv6":         {IPFamily: corev1.IPv6Protocol},
+		"clusters/runner-stdio": {RunnerImage: runnerImage},
+		"clusters/runner-http":  {RunnerImage: runnerImage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			isGolden(t, name, []any{newSet(t, read(t, name), Scale{}, cluster)})
 		})
 	}
 }
+
+// TestWhoGetsARunner: a server gets a runner unless it is turned off, or the transport is sse.
+func TestWhoGetsARunner(t *testing.T) {
+	direct := &v1beta1.Sessions{Mode: v1beta1.SessionsDirect}
+	for name, row := range map[string]struct {
+		spec  v1beta1.MCPServerSpec
+		image string
+		want  bool
+	}{
+		"stdio":                      {v1beta1.MCPServerSpec{}, runnerImage, true},
+		"streamable-http":            {v1beta1.MCPServerSpec{Transport: v1beta1.TransportStreamableHTTP}, runnerImage, true},
+		"sse":                        {v1beta1.MCPServerSpec{Transport: v1beta1.TransportSSE}, runnerImage, false},
+		"Routed":                     {v1beta1.MCPServerSpec{Sessions: &v1beta1.Sessions{Mode: v1beta1.SessionsRouted}}, runnerImage, true},
+		"Direct":                     {v1beta1.MCPServerSpec{Sessions: direct}, runnerImage, false},
+		"an operator without runner": {v1beta1.MCPServerSpec{}, "", false},
+	} {
+		if got := HasRunner(&v1beta1.MCPServer{Spec: row.spec}, Cluster{RunnerImage: row.image}); got != row.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// runnerImage is the image of a runner.
+const runnerImage = "registry.example/operator:1"
 
 // isGolden compares objects with the golden file of a case. With -update, it writes the file first.
 func isGolden(t *testing.T, name string, objects []any) {
@@ -114,7 +140,7 @@ func TestBuildersLeaveTheMCPServerAlone(t *testing.T) {
 func build(t testing.TB, server *v1beta1.MCPServer, scale Scale) []any {
 	t.Helper()
 	fixed := fixedFor(t, server)
-	all := []any{newSet(t, server, scale, Cluster{}), ClientService(server, fixed), HeadlessService(server, fixed)}
+	all := []any{newSet(t, server, scale, Cluster{}), ClientService(server, fixed, false), HeadlessService(server, fixed)}
 	if account := ServiceAccount(server); account != nil {
 		all = append(all, account)
 	}

@@ -15,6 +15,9 @@ type Cluster struct {
 	// IPFamily is the first IP family of the Service for clients, which is immutable. If unset, the first family that the
 	// MCPServer declares, otherwise IPv4.
 	IPFamily corev1.IPFamily
+	// RunnerImage is the image with the runner that pods get in front of the server, by the revision of their pod template; empty if they get
+	// none.
+	RunnerImage string
 }
 
 // SecurityAPIGroup is the API group by which the operator recognizes OpenShift.

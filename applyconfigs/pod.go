@@ -66,6 +66,11 @@ func podTemplate(
 		return nil, err
 	}
 	pod.WithTopologySpreadConstraints(constraints...)
+	if HasRunner(server, cluster) {
+		if err := withRunner(pod, server, cluster); err != nil {
+			return nil, err
+		}
+	}
 
 	template := corev1ac.PodTemplateSpec().WithLabels(labels(server.Name)).WithSpec(pod)
 	if at := cmp.Or(server.Annotations[v1beta1.RestartedAtAnnotation], fixed.RestartedAt); at != "" {
@@ -79,7 +84,12 @@ func podTemplate(
 	// Services and probes find the port by its name.
 	for i := range template.Spec.Containers {
 		if *template.Spec.Containers[i].Name == ContainerName {
-			namePort(template.Spec.Containers[i].Ports, ContainerPort(server))
+			namePort(template.Spec.Containers[i].Ports, ContainerPort(server), containerPortName(server, cluster))
+		}
+	}
+	if HasRunner(server, cluster) && Transport(server) == v1beta1.TransportStdio {
+		if err := wrapCommand(template.Spec, server, cluster); err != nil {
+			return nil, err
 		}
 	}
 	// After the merge: the API server refuses a template whose labels do not match the selector.
@@ -94,10 +104,7 @@ func container(server *v1beta1.MCPServer, cluster Cluster) (*corev1ac.ContainerA
 		WithImage(server.Spec.Image).
 		WithCommand(server.Spec.Command...).
 		WithArgs(server.Spec.Args...).
-		WithPorts(corev1ac.ContainerPort().
-			WithName(PortName).
-			WithContainerPort(ContainerPort(server)).
-			WithProtocol(corev1.ProtocolTCP)).
+		WithPorts(tcpPort(containerPortName(server, cluster), ContainerPort(server))).
 		WithSecurityContext(corev1ac.SecurityContext().
 			WithAllowPrivilegeEscalation(false).
 			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL")))
@@ -130,6 +137,14 @@ func container(server *v1beta1.MCPServer, cluster Cluster) (*corev1ac.ContainerA
 		}
 		c.WithVolumeMounts(mount)
 	}
+	if HasRunner(server, cluster) {
+		if Transport(server) == v1beta1.TransportStdio {
+			// Kubernetes restarts the container if it exits, not if it is not ready: the runner replaces a server that ends.
+			c.WithPorts(tcpPort(managementPortName, ManagementPort)).WithEnv(podNameEnv()).WithReadinessProbe(readyProbe()).
+				WithVolumeMounts(corev1ac.VolumeMount().WithName(RunnerName).WithMountPath(runnerDirectory).WithReadOnly(true))
+		}
+		return c, nil // otherwise, the container runner is ready when the server answers, also if it listens on 127.0.0.1
+	}
 	if Transport(server) == v1beta1.TransportStdio {
 		// A stdio server exits at the end of its input. It is ready only if something in its pod serves it to clients. It has no startup
 		// probe, because the kubelet would restart a server that nothing serves.
@@ -140,12 +155,20 @@ func container(server *v1beta1.MCPServer, cluster Cluster) (*corev1ac.ContainerA
 		WithReadinessProbe(tcpProbe()), nil
 }
 
+// containerPortName returns the name of the port of the container mcp: PortName, unless clients connect to the container runner.
+func containerPortName(server *v1beta1.MCPServer, cluster Cluster) string {
+	if HasRunner(server, cluster) && Transport(server) != v1beta1.TransportStdio {
+		return serverPortName
+	}
+	return PortName
+}
+
 // namePort restores the name of the port, because the user's template may have replaced it.
-func namePort(ports []corev1ac.ContainerPortApplyConfiguration, number int32) {
+func namePort(ports []corev1ac.ContainerPortApplyConfiguration, number int32, name string) {
 	for i := range ports {
 		isTCP := ports[i].Protocol == nil || *ports[i].Protocol == corev1.ProtocolTCP
 		if isTCP && ports[i].ContainerPort != nil && *ports[i].ContainerPort == number {
-			ports[i].WithName(PortName)
+			ports[i].WithName(name)
 		}
 	}
 }

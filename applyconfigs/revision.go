@@ -27,32 +27,52 @@ type TemplateRecord struct {
 	// Inputs is the InputsDigest of the MCPServer for which the pod template was built; empty in the record of an operator that did not
 	// record it.
 	Inputs string
+	// Runner identifies the image of the runner in the pod template; empty if it has none.
+	Runner string
 }
 
 func (r TemplateRecord) String() string {
 	record := strconv.Itoa(r.Revision) + ":" + r.Digest
-	if r.Inputs != "" {
+	if r.Inputs != "" || r.Runner != "" {
 		record += ":" + r.Inputs
 	}
+	if r.Runner != "" {
+		record += ":" + r.Runner
+	}
 	return record
+}
+
+// Version identifies what has built the pod template: the revision of the builders and the image of the runner. An upgrade of the operator that
+// changes neither changes no pod template.
+func (r TemplateRecord) Version() string {
+	if r.Runner == "" {
+		return strconv.Itoa(r.Revision)
+	}
+	return strconv.Itoa(r.Revision) + "-" + r.Runner
 }
 
 // TemplateRecordIn reads one of the annotations of a StatefulSet. It reports false if the annotation is absent or is not a TemplateRecord.
 func TemplateRecordIn(annotations map[string]string, annotation string) (TemplateRecord, bool) {
 	number, digests, found := strings.Cut(annotations[annotation], ":")
 	revision, err := strconv.Atoi(number)
-	digest, inputs, _ := strings.Cut(digests, ":")
-	return TemplateRecord{Revision: revision, Digest: digest, Inputs: inputs}, found && err == nil
+	digest, rest, _ := strings.Cut(digests, ":")
+	inputs, runner, _ := strings.Cut(rest, ":")
+	return TemplateRecord{Revision: revision, Digest: digest, Inputs: inputs, Runner: runner}, found && err == nil
 }
 
 // recordOf returns the record of a pod template that the builders have built for an MCPServer.
-func recordOf(server *v1beta1.MCPServer, template *corev1ac.PodTemplateSpecApplyConfiguration) (TemplateRecord, error) {
+func recordOf(server *v1beta1.MCPServer, template *corev1ac.PodTemplateSpecApplyConfiguration, cluster Cluster) (TemplateRecord, error) {
 	digest, err := TemplateDigest(template)
 	if err != nil {
 		return TemplateRecord{}, err
 	}
 	inputs, err := InputsDigest(server, template.Annotations[v1beta1.RestartedAtAnnotation])
-	return TemplateRecord{Revision: TemplateRevision, Digest: digest, Inputs: inputs}, err
+	record := TemplateRecord{Revision: TemplateRevision, Digest: digest, Inputs: inputs}
+	if HasRunner(server, cluster) {
+		runner := sha256.Sum256([]byte(cluster.RunnerImage))
+		record.Runner = hex.EncodeToString(runner[:4])
+	}
+	return record, err
 }
 
 // TemplateDigest returns a digest of a pod template. It does not depend on the process or on the order of keys.

@@ -12,10 +12,14 @@ import (
 )
 
 // ClientService returns the apply configuration of the Service to which clients connect. It claims the type and the IP
-// families only if the MCPServer declares them. It never claims the addresses, and claims the node port only if the MCPServer declares it.
-func ClientService(server *v1beta1.MCPServer, fixed Fixed) *corev1ac.ServiceApplyConfiguration {
-	spec := corev1ac.ServiceSpec().
-		WithSessionAffinity(cmp.Or(server.Spec.SessionAffinity, corev1.ServiceAffinityClientIP))
+// families only if the MCPServer declares them. It never claims the addresses, and claims the node port only if the MCPServer declares it. Routed is
+// true if the pods have a runner, which makes session affinity superfluous.
+func ClientService(server *v1beta1.MCPServer, fixed Fixed, routed bool) *corev1ac.ServiceApplyConfiguration {
+	affinity := corev1.ServiceAffinityClientIP
+	if routed {
+		affinity = corev1.ServiceAffinityNone
+	}
+	spec := corev1ac.ServiceSpec().WithSessionAffinity(cmp.Or(server.Spec.SessionAffinity, affinity))
 	if seconds := server.Spec.SessionAffinityTimeoutSeconds; seconds != nil {
 		spec.WithSessionAffinityConfig(corev1ac.SessionAffinityConfig().
 			WithClientIP(corev1ac.ClientIPConfig().WithTimeoutSeconds(*seconds)))

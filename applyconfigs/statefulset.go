@@ -136,7 +136,7 @@ func StatefulSet(
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.StatefulSet
 	}
-	made, err := recordOf(server, template)
+	made, err := recordOf(server, template, cluster)
 	if err != nil {
 		return nil, err
 	}

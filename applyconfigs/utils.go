@@ -47,6 +47,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &crdv1beta1.ScaleTransferApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("SecretRef"):
 		return &crdv1beta1.SecretRefApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Sessions"):
+		return &crdv1beta1.SessionsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Volume"):
 		return &crdv1beta1.VolumeApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("VolumeClaimMetadata"):

@@ -154,7 +154,7 @@ func familyOfNewService(ctx context.Context, c client.Client, s *observe.Snapsho
 	if s.Children.ClientService != nil || s.Children.HeadlessService != nil {
 		return "", nil // its family is used
 	}
-	service := applyconfigs.ClientService(s.Server, s.Fixed)
+	service := applyconfigs.ClientService(s.Server, s.Fixed, false)
 	if err := c.Apply(ctx, service, client.FieldOwner(applyconfigs.FieldManager), client.ForceOwnership, client.DryRunAll); err != nil {
 		return "", fmt.Errorf("creating Service %q in a dry run, to find out its IP family: %w", *service.Name, err)
 	}

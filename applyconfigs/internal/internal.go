@@ -617,6 +617,8 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ConditionStatus
   scalar: string
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+  scalar: string
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1
   map:
     elementType:
@@ -1008,6 +1010,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sessionStorage
       type:
         namedType: __untyped_atomic_
+    - name: sessions
+      type:
+        namedType: mcpserver-operator.crd.v1beta1.Sessions
     - name: suspend
       type:
         scalar: boolean
@@ -1149,6 +1154,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: minAvailable
       type:
         namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+- name: mcpserver-operator.crd.v1beta1.PodLossPolicy
+  scalar: string
 - name: mcpserver-operator.crd.v1beta1.ProxyMode
   scalar: string
 - name: mcpserver-operator.crd.v1beta1.ReplicasConflictPolicy
@@ -1246,6 +1253,26 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: targetEnvName
       type:
         scalar: string
+- name: mcpserver-operator.crd.v1beta1.SessionMode
+  scalar: string
+- name: mcpserver-operator.crd.v1beta1.Sessions
+  map:
+    fields:
+    - name: idleTimeout
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: maxPerPod
+      type:
+        scalar: numeric
+    - name: mode
+      type:
+        namedType: mcpserver-operator.crd.v1beta1.SessionMode
+    - name: onPodLoss
+      type:
+        namedType: mcpserver-operator.crd.v1beta1.PodLossPolicy
+    - name: resources
+      type:
+        namedType: io.k8s.api.core.v1.ResourceRequirements
 - name: mcpserver-operator.crd.v1beta1.Transport
   scalar: string
 - name: mcpserver-operator.crd.v1beta1.Volume

@@ -318,6 +318,10 @@ type MCPServerSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 
+	// How the sessions of clients are served when there is more than one pod, and when a pod is lost.
+	// +optional
+	Sessions *Sessions `json:"sessions,omitempty"`
+
 	IgnoredFields `json:",inline"`
 	RefusedFields `json:",inline"`
 }

@@ -6,6 +6,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
+// Runner is the name of the runner's program, which the pods of MCPServers get from the image of the operator.
+const Runner = "mcp-runner"
+
 // Operator is the name of the operator's program, and the name of its image in an archive.
 const Operator = "mcpserver-operator"
 
@@ -14,7 +17,10 @@ const Operator = "mcpserver-operator"
 // label for it.
 func OperatorRelease(dir, tags, version, revision string, created time.Time, platforms ...v1.Platform) Release {
 	return Release{
-		Programs:   map[string]Program{Operator: {Dir: dir, Package: ".", Tags: tags, Version: version}},
+		Programs: map[string]Program{
+			Operator: {Dir: dir, Package: ".", Tags: tags, Version: version},
+			Runner:   {Dir: dir, Package: "./runner", Tags: tags},
+		},
 		Entrypoint: Operator,
 		Platforms:  platforms,
 		About: About{

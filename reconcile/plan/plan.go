@@ -175,7 +175,7 @@ func Make(s *observe.Snapshot, verdict scale.Verdict, settings Settings, memory 
 	}
 	add(stepFor(m, applyconfigs.ServiceAccount(server), live.ServiceAccount, corev1ac.ExtractServiceAccount))
 	add(stepFor(m, applyconfigs.HeadlessService(server, s.Fixed), live.HeadlessService, corev1ac.ExtractService))
-	add(stepFor(m, applyconfigs.ClientService(server, s.Fixed), live.ClientService, corev1ac.ExtractService))
+	add(stepFor(m, applyconfigs.ClientService(server, s.Fixed, m.isRouted()), live.ClientService, corev1ac.ExtractService))
 	add(stepFor(m, applyconfigs.NetworkPolicy(server, s.Fixed), live.NetworkPolicy, networkingv1ac.ExtractNetworkPolicy))
 	add(stepFor(m, applyconfigs.PodDisruptionBudget(server, s.Fixed), live.PodDisruptionBudget, policyv1ac.ExtractPodDisruptionBudget))
 	set, update := m.statefulSet()
@@ -193,6 +193,12 @@ type maker struct {
 	verdict  scale.Verdict
 	settings Settings
 	memory   *Memory
+}
+
+// isRouted reports whether the pods have a runner: the MCPServer wants one, and the pod template was not kept from before.
+func (m *maker) isRouted() bool {
+	set := m.Children.StatefulSet
+	return applyconfigs.HasRunner(m.Server, m.settings.Cluster) && (set == nil || applyconfigs.IsRouted(set))
 }
 
 // statefulSet plans the step of the StatefulSet, which includes the scale. It also returns the new pod template if it is not applied.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,8 +17,8 @@ import (
 
 // Update is a new pod template that the operator has not applied, because it would restart pods without a request of the user.
 type Update struct {
-	// From is the revision of the pod template of the StatefulSet. To is the revision of this operator.
-	From, To int
+	// From is the version of the pod template of the StatefulSet. To is the version of this operator.
+	From, To string
 	// Fields are the paths of the fields that would change.
 	Fields []string
 }
@@ -42,18 +41,18 @@ func (m *maker) keepTemplate(want *appsv1ac.StatefulSetApplyConfiguration, live 
 	want.WithAnnotations(map[string]string{
 		v1beta1.PodTemplateAnnotation: kept.String(), v1beta1.PodTemplateUpdateAnnotation: made.String(),
 	})
-	return &Update{From: kept.Revision, To: made.Revision, Fields: fields}, nil
+	return &Update{From: kept.Version(), To: made.Version(), Fields: fields}, nil
 }
 
 // templateToKeep returns the record of the pod template to keep, and the fields that the operator owns in the StatefulSet; nil if the new
 // template is applied.
 func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.StatefulSet) (*applyconfigs.TemplateRecord, *appsv1ac.StatefulSetApplyConfiguration, error) {
 	if live == nil || m.settings.UpdateTemplates ||
-		m.Server.Annotations[v1beta1.UpdatePodTemplateAnnotation] == strconv.Itoa(made.Revision) {
+		m.Server.Annotations[v1beta1.UpdatePodTemplateAnnotation] == made.Version() {
 		return nil, nil, nil
 	}
 	recorded, isRecorded := applyconfigs.TemplateRecordIn(live.Annotations, v1beta1.PodTemplateAnnotation)
-	if recorded.Revision == made.Revision || (!isRecorded && live.Labels[applyconfigs.ManagedByLabel] != applyconfigs.FieldManager) {
+	if recorded.Version() == made.Version() || (!isRecorded && live.Labels[applyconfigs.ManagedByLabel] != applyconfigs.FieldManager) {
 		return nil, nil, nil // the same revision; or the template of another operator
 	}
 	owned, err := appsv1ac.ExtractStatefulSet(live, applyconfigs.FieldManager)
@@ -68,14 +67,14 @@ func (m *maker) templateToKeep(made applyconfigs.TemplateRecord, live *appsv1.St
 	if isChanged || digest == made.Digest || m.isEdited(made, recorded, live) {
 		return nil, nil, nil
 	}
-	return &applyconfigs.TemplateRecord{Revision: recorded.Revision, Digest: digest, Inputs: made.Inputs}, owned, nil
+	return &applyconfigs.TemplateRecord{Revision: recorded.Revision, Digest: digest, Inputs: made.Inputs, Runner: recorded.Runner}, owned, nil
 }
 
 // isEdited reports whether the user has changed something that affects the pod template since it was applied. Once this revision has recorded
 // what it builds, the digest of its present pod template decides. Before, right after an upgrade, the digest of the MCPServer decides, which
 // does not depend on the revision. Without it, the status decides: whether the operator has carried out the present generation.
 func (m *maker) isEdited(made, recorded applyconfigs.TemplateRecord, live *appsv1.StatefulSet) bool {
-	if before, isRecorded := applyconfigs.TemplateRecordIn(live.Annotations, v1beta1.PodTemplateUpdateAnnotation); isRecorded && before.Revision == made.Revision {
+	if before, isRecorded := applyconfigs.TemplateRecordIn(live.Annotations, v1beta1.PodTemplateUpdateAnnotation); isRecorded && before.Version() == made.Version() {
 		return before.Digest != made.Digest
 	}
 	if recorded.Inputs != "" {

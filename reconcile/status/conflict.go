@@ -143,9 +143,9 @@ func updateAvailable(server *v1beta1.MCPServer, update *plan.Update) []metav1.Co
 	}
 	return []metav1.Condition{{
 		Type: v1beta1.ConditionUpdateAvailable, Status: metav1.ConditionTrue, Reason: reasonOtherRevision,
-		Message: fmt.Sprintf("the pods run revision %d of the pod template. This version of the operator has revision %d, which changes %s. "+
+		Message: fmt.Sprintf("the pods run revision %s of the pod template. This version of the operator has revision %s, which changes %s. "+
 			"The operator applies it with the next change of the pod template. To apply it now and restart the pods, run: "+
-			"kubectl annotate %s %s -n %s --overwrite %s=%d",
+			"kubectl annotate %s %s -n %s --overwrite %s=%s",
 			update.From, update.To, shortList(update.Fields), mcpServerResource, server.Name, server.Namespace,
 			v1beta1.UpdatePodTemplateAnnotation, update.To),
 	}}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,8 +26,8 @@ type Config struct {
 	Grace time.Duration
 	// SendTimeout is how long the process may take to read a message.
 	SendTimeout time.Duration
-	// Stderr receives each line of the standard error, cut to MaxLogLine bytes. It must not block.
-	Stderr func(line []byte)
+	// Stderr receives the name of the process and each line of its standard error, cut to MaxLogLine bytes. It must not keep the line.
+	Stderr func(name string, line []byte)
 	// Skipped is called for each line of the standard output that is longer than MaxLine. It must not block.
 	Skipped func()
 }
@@ -39,8 +40,12 @@ type Process struct {
 	config Config
 	cmd    *exec.Cmd
 	marker string
+	name   atomic.Pointer[string]
+	pidfd  int
 	stdin  *os.File
-	lines  chan []byte
+	stdout *os.File
+	reader *bufio.Reader
+	isRead atomic.Bool // somebody has called Next, or Stop reads what is left
 
 	sending sync.Mutex
 	done    chan struct{}
@@ -52,11 +57,12 @@ type Process struct {
 // ErrEnded is the error of Send after the process has ended.
 var ErrEnded = errors.New("the server has ended")
 
-// Start starts a server in a process group of its own. The caller must receive from Lines until it is closed, or call Stop.
+// Start starts a server in a process group of its own. The caller must call Next until it returns nil, or call Stop.
 func Start(config Config) (*Process, error) {
 	p := &Process{
-		config: config, marker: newMarker(), lines: make(chan []byte), done: make(chan struct{}), stopped: make(chan struct{}),
+		config: config, marker: newMarker(), pidfd: -1, done: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	p.SetName("")
 	in, stdin, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("creating a pipe: %w", err)
@@ -76,13 +82,14 @@ func Start(config Config) (*Process, error) {
 	p.cmd = exec.Command(config.Command[0], config.Command[1:]...) //nolint:gosec // the command of the server, from the pod template
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = in, out, log
 	p.cmd.Env = append(os.Environ(), markerVariable+"="+p.marker)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, PidFD: &p.pidfd}
 	if err := start(p.cmd); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting %q: %w", config.Command[0], err), stdin.Close(), stdout.Close(), stderr.Close())
 	}
-	go p.readLines(stdout)
+	p.stdout, p.reader = stdout, bufio.NewReaderSize(stdout, 4096)
 	go p.readLog(stderr)
 	go func() {
+		waitForEnd(p.pidfd)
 		p.err = wait(p.cmd)
 		// What the server has started must not outlive it, and must not keep its output open.
 		killGroup(p.cmd.Process.Pid, syscall.SIGKILL)
@@ -122,8 +129,27 @@ func (p *Process) Send(message []byte) error {
 	return nil
 }
 
-// Lines has the lines of the standard output, without line breaks, and is closed at its end. Reading it slowly slows the server down.
-func (p *Process) Lines() <-chan []byte { return p.lines }
+// Next returns the next line of the standard output, without its line break, and nil at the end. It must not be called by two goroutines at the same
+// time. Calling it slowly slows the server down.
+func (p *Process) Next() []byte {
+	p.isRead.Store(true)
+	return p.next()
+}
+
+func (p *Process) next() []byte {
+	for {
+		line, tooLong, err := readLine(p.reader, p.config.MaxLine)
+		if tooLong {
+			p.config.Skipped()
+		} else if len(line) > 0 {
+			return line
+		}
+		if err != nil {
+			_ = p.stdout.Close()
+			return nil
+		}
+	}
+}
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -131,13 +157,24 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Err returns how the process has ended; nil if it has ended without an error. It may be called when Done is closed.
 func (p *Process) Err() error { return p.err }
 
+// SetName sets the name that Stderr receives.
+func (p *Process) SetName(name string) { p.name.Store(&name) }
+
 // Pid returns the id of the process.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Stop ends the process: it closes the standard input, then sends SIGTERM, then SIGKILL, to the whole process group. It returns when the process has
 // ended.
 func (p *Process) Stop() {
-	p.stop.Do(func() { close(p.stopped) })
+	p.stop.Do(func() {
+		close(p.stopped)
+		if p.isRead.CompareAndSwap(false, true) { // nobody reads the output: it is read so that the process can end
+			go func() {
+				for p.next() != nil { //nolint:revive // until the end
+				}
+			}()
+		}
+	})
 	_ = p.stdin.SetWriteDeadline(time.Now()) // ends a Send
 	p.sending.Lock()
 	_ = p.stdin.Close()
@@ -162,27 +199,6 @@ func (p *Process) endsWithin(d time.Duration) bool {
 	}
 }
 
-func (p *Process) readLines(stdout *os.File) {
-	defer func() { _ = stdout.Close() }()
-	defer close(p.lines)
-	reader := bufio.NewReaderSize(stdout, 4096)
-	for {
-		line, tooLong, err := readLine(reader, p.config.MaxLine)
-		switch {
-		case tooLong:
-			p.config.Skipped()
-		case len(line) > 0:
-			select {
-			case p.lines <- line:
-			case <-p.stopped: // nobody receives any more: the output is read so that the process can end
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
 func (p *Process) readLog(stderr *os.File) {
 	defer func() { _ = stderr.Close() }()
 	reader := bufio.NewReaderSize(stderr, MaxLogLine)
@@ -191,7 +207,7 @@ func (p *Process) readLog(stderr *os.File) {
 		if err != nil {
 			return
 		}
-		p.config.Stderr(line)
+		p.config.Stderr(*p.name.Load(), line)
 		for isPrefix && err == nil { // the rest of a long line
 			_, isPrefix, err = reader.ReadLine()
 		}

@@ -22,7 +22,7 @@ import (
 func server(script string) Config {
 	return Config{
 		Command: []string{"/bin/sh", "-c", script}, MaxLine: 100, Grace: 200 * time.Millisecond, SendTimeout: 5 * time.Second,
-		Stderr: func([]byte) {}, Skipped: func() {},
+		Stderr: func(string, []byte) {}, Skipped: func() {},
 	}
 }
 
@@ -39,9 +39,11 @@ func run(t *testing.T, config Config) *Process {
 // nextLine returns the next line of a server, or fails after a while.
 func nextLine(t *testing.T, p *Process) string {
 	t.Helper()
+	line := make(chan []byte, 1)
+	go func() { line <- p.Next() }()
 	select {
-	case line, isOpen := <-p.Lines():
-		if !isOpen {
+	case line := <-line:
+		if line == nil {
 			return "end"
 		}
 		return string(line)
@@ -95,7 +97,7 @@ func TestLongLinesAreSkippedAndTheOthersAreNot(t *testing.T) {
 func TestTheStandardErrorIsLoggedInBoundedLines(t *testing.T) {
 	lines := make(chan string, 10)
 	config := server("echo first >&2; head -c 10000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2")
-	config.Stderr = func(line []byte) { lines <- string(line) }
+	config.Stderr = func(_ string, line []byte) { lines <- string(line) }
 	run(t, config)
 	if got := []string{<-lines, <-lines, <-lines}; got[0] != "first" || len(got[1]) > MaxLogLine || got[2] != "last" {
 		t.Errorf("got %q", got)
@@ -254,4 +256,21 @@ func FuzzReadLine(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestRunningServersNeedNoThreads(t *testing.T) {
+	threads := func() int {
+		files, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	before := threads()
+	for range 30 {
+		run(t, server("cat"))
+	}
+	if after := threads(); after-before > 15 {
+		t.Errorf("%d threads before, %d with 30 servers", before, after)
+	}
 }

@@ -25,10 +25,30 @@ func start(cmd *exec.Cmd) error {
 	children.Lock()
 	defer children.Unlock()
 	if err := cmd.Start(); err != nil {
-		return err //nolint:wrapcheck // the caller wraps it
+		return err
 	}
 	children.pids[cmd.Process.Pid] = true
 	return nil
+}
+
+// waitForEnd waits until a process has ended, without collecting it. It needs no thread, which exec.Cmd.Wait alone would need for each process. A kernel
+// without file descriptors of processes returns at once.
+func waitForEnd(pidfd int) {
+	if pidfd < 0 {
+		return
+	}
+	_ = unix.SetNonblock(pidfd, true) // a file that is not blocking is polled by the runtime
+	file := os.NewFile(uintptr(pidfd), "pidfd")
+	defer func() { _ = file.Close() }()
+	connection, err := file.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = connection.Read(func(fd uintptr) bool { // an error means that it cannot be polled
+		events := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
+		n, err := unix.Poll(events, 0)
+		return n > 0 || (err != nil && err != unix.EINTR) //nolint:errorlint // an errno
+	})
 }
 
 func wait(cmd *exec.Cmd) error {
@@ -37,7 +57,7 @@ func wait(cmd *exec.Cmd) error {
 	defer children.Unlock()
 	delete(children.pids, cmd.Process.Pid)
 	reapOrphans()
-	return err //nolint:wrapcheck // the state of the process
+	return err
 }
 
 // Reap collects processes that servers have started and left behind, until ctx ends. The kernel gives them to the first process of the container.

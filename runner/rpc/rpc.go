@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // Kind is the kind of a message.
@@ -38,45 +39,55 @@ type Message struct {
 // ErrNotRPC is wrapped by the errors of Parse for JSON that is not a JSON-RPC 2.0 message.
 var ErrNotRPC = errors.New("not a JSON-RPC 2.0 message")
 
+var errNotJSON = errors.New("the message is not valid JSON")
+
 // Parse parses one message. It fails if raw is not JSON, or with ErrNotRPC if it is not a JSON-RPC 2.0 message. A batch is not a message.
 func Parse(raw []byte) (Message, error) {
-	var fields struct {
-		JSONRPC string          `json:"jsonrpc"`
-		ID      json.RawMessage `json:"id"`
-		Method  *string         `json:"method"`
-		Params  json.RawMessage `json:"params"`
-		Result  json.RawMessage `json:"result"`
-		Error   json.RawMessage `json:"error"`
-	}
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		if _, isSyntax := errors.AsType[*json.SyntaxError](err); isSyntax {
-			return Message{}, fmt.Errorf("parsing JSON: %w", err)
-		}
-		return Message{}, fmt.Errorf("%w: %w", ErrNotRPC, err)
-	}
-	if fields.JSONRPC != "2.0" {
-		return Message{}, fmt.Errorf("%w: the member jsonrpc must be \"2.0\"", ErrNotRPC)
-	}
-	message := Message{ID: fields.ID, Params: fields.Params, Result: fields.Result}
-	hasID := len(fields.ID) > 0 && string(fields.ID) != "null"
-	switch {
-	case fields.Method != nil && hasID:
-		if !isID(fields.ID) {
-			return Message{}, fmt.Errorf("%w: the id must be a string or a number", ErrNotRPC)
-		}
-		message.Kind, message.Method = Request, *fields.Method
-	case fields.Method != nil:
-		message.Kind, message.Method, message.ID = Notification, *fields.Method, nil
-	case fields.Result != nil || fields.Error != nil:
-		message.Kind = Response // an error about a request that could not be read has the id null
-	default:
-		return Message{}, fmt.Errorf("%w: it has neither a method nor a result nor an error", ErrNotRPC)
+	if !json.Valid(raw) {
+		return Message{}, errNotJSON
 	}
 	compact, err := oneLine(raw)
 	if err != nil {
 		return Message{}, err
 	}
-	message.Raw = compact
+	message := Message{Raw: compact}
+	var version, method, failure json.RawMessage
+	for name, at := range members(compact, skipSpace(compact, 0)) {
+		value := compact[at.start:at.end]
+		switch name {
+		case "jsonrpc":
+			version = value
+		case "id":
+			message.ID = value
+		case "method":
+			method = value
+		case "params":
+			message.Params = value
+		case "result":
+			message.Result = value
+		case "error":
+			failure = value
+		}
+	}
+	if string(version) != `"2.0"` {
+		return Message{}, fmt.Errorf("%w: the member jsonrpc must be \"2.0\"", ErrNotRPC)
+	}
+	hasID := len(message.ID) > 0 && string(message.ID) != "null"
+	switch {
+	case len(method) > 0 && method[0] != '"':
+		return Message{}, fmt.Errorf("%w: the method must be a string", ErrNotRPC)
+	case len(method) > 0 && hasID:
+		if !isID(message.ID) {
+			return Message{}, fmt.Errorf("%w: the id must be a string or a number", ErrNotRPC)
+		}
+		message.Kind, message.Method = Request, unquote(method)
+	case len(method) > 0:
+		message.Kind, message.Method, message.ID = Notification, unquote(method), nil
+	case message.Result != nil || failure != nil:
+		message.Kind = Response // an error about a request that could not be read has the id null
+	default:
+		return Message{}, fmt.Errorf("%w: it has neither a method nor a result nor an error", ErrNotRPC)
+	}
 	return message, nil
 }
 
@@ -121,16 +132,18 @@ func oneLine(raw []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// WithID returns a message with another id. The other members stay, in another order.
-func WithID(raw, id json.RawMessage) (json.RawMessage, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &members); err != nil {
-		return nil, fmt.Errorf("parsing a message: %w", err)
+// WithID returns a message with another id. All other bytes stay.
+func WithID(raw, id json.RawMessage) json.RawMessage { return Replace(raw, id, "id") }
+
+// Key returns a text that is equal for two ids if they mean the same. A server may write an id in another form than the client.
+func Key(id json.RawMessage) string {
+	if len(id) > 0 && id[0] == '"' {
+		return "s" + unquote(id)
 	}
-	members["id"] = id
-	changed, err := json.Marshal(members)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a message: %w", err)
+	if bytes.ContainsAny(id, ".eE") {
+		if number, err := strconv.ParseFloat(string(id), 64); err == nil {
+			return strconv.FormatFloat(number, 'f', -1, 64)
+		}
 	}
-	return changed, nil
+	return string(id)
 }

@@ -91,6 +91,31 @@ func TestATableIsFull(t *testing.T) {
 	}
 }
 
+func TestAReservedPlaceIsTaken(t *testing.T) {
+	table, _ := newTable(1)
+	open, release, err := table.Reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := table.Reserve(); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v", err)
+	}
+	open("a", "A")
+	release() // has no effect
+	if err := table.Open("b", "B"); !errors.Is(err, ErrFull) || table.State("a") != Live {
+		t.Errorf("got %v", err)
+	}
+	table.Drop("a")
+	_, release, err = table.Reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := table.Open("b", "B"); err != nil {
+		t.Errorf("a released place is not free: %v", err)
+	}
+}
+
 func TestASessionInUseIsNotIdle(t *testing.T) {
 	table, clock := newTable(9)
 	_ = table.Open("used", "used")
@@ -112,6 +137,23 @@ func TestASessionInUseIsNotIdle(t *testing.T) {
 	}
 	if state := table.State("idle"); state != Ended {
 		t.Errorf("the state of an idle session is %v", state)
+	}
+}
+
+func TestABusySessionIsNotIdle(t *testing.T) {
+	table, clock := newTable(9)
+	_ = table.Open("busy", "busy")
+	_ = table.Open("idle", "idle")
+	clock.Time = clock.Add(time.Minute)
+	isBusy := func(s string) bool { return s == "busy" }
+	if idle := table.EndIdle(isBusy); len(idle) != 1 || idle[0] != "idle" {
+		t.Errorf("idle are %v", idle)
+	}
+	if unused := table.DropUnused(isBusy); len(unused) != 0 {
+		t.Errorf("unused are %v", unused)
+	}
+	if unused := table.DropUnused(); len(unused) != 1 {
+		t.Errorf("unused are %v", unused)
 	}
 }
 

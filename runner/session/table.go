@@ -3,6 +3,7 @@ package session
 import (
 	"container/list"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -32,6 +33,7 @@ type Table[S any] struct {
 	now  func() time.Time
 
 	mutex  sync.Mutex
+	places int // reserved
 	live   map[string]*entry[S]
 	ended  map[string]*list.Element
 	oldest *list.List // of ended ids
@@ -53,11 +55,39 @@ func NewTable[S any](most int, idle time.Duration, now func() time.Time) *Table[
 func (t *Table[S]) Open(id string, s S) error {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	if len(t.live) >= t.most {
+	if len(t.live)+t.places >= t.most {
 		return ErrFull
 	}
 	t.live[id] = &entry[S]{session: s, last: t.now()}
 	return nil
+}
+
+// Reserve reserves a place for a session that is being opened. It fails with ErrFull if there is none. The caller must call open or release; what is
+// called later has no effect.
+func (t *Table[S]) Reserve() (open func(id string, s S), release func(), err error) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if len(t.live)+t.places >= t.most {
+		return nil, nil, ErrFull
+	}
+	t.places++
+	var once sync.Once
+	open = func(id string, s S) {
+		once.Do(func() {
+			t.mutex.Lock()
+			defer t.mutex.Unlock()
+			t.places--
+			t.live[id] = &entry[S]{session: s, last: t.now()}
+		})
+	}
+	release = func() {
+		once.Do(func() {
+			t.mutex.Lock()
+			defer t.mutex.Unlock()
+			t.places--
+		})
+	}
+	return open, release, nil
 }
 
 // Use returns a session. The session is in use until done is called, which must be done if the state is Live.
@@ -75,6 +105,16 @@ func (t *Table[S]) Use(id string) (s S, done func(), state State) {
 		found.using--
 		found.last = t.now()
 	}), Live
+}
+
+// Peek returns a session without using it.
+func (t *Table[S]) Peek(id string) (s S, state State) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if found, isLive := t.live[id]; isLive {
+		return found.session, Live
+	}
+	return s, t.stateOf(id)
 }
 
 // State returns the state of a session, without using it.
@@ -109,15 +149,15 @@ func (t *Table[S]) Drop(id string) (s S, wasLive bool) {
 	return t.remove(id)
 }
 
-// EndIdle ends the sessions that are idle, and returns them.
-func (t *Table[S]) EndIdle() (idle []S) {
+// EndIdle ends the sessions that are idle, and returns them. A session is not idle if an isBusy says so.
+func (t *Table[S]) EndIdle(isBusy ...func(S) bool) (idle []S) {
 	if t.idle == 0 {
 		return nil
 	}
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	for id, found := range t.live {
-		if found.using == 0 && t.now().Sub(found.last) >= t.idle {
+		if found.using == 0 && t.now().Sub(found.last) >= t.idle && !is(found.session, isBusy) {
 			idle = append(idle, found.session)
 			delete(t.live, id)
 			t.remember(id)
@@ -126,17 +166,21 @@ func (t *Table[S]) EndIdle() (idle []S) {
 	return idle
 }
 
-// DropUnused removes the sessions that are not in use without remembering them, and returns them.
-func (t *Table[S]) DropUnused() (unused []S) {
+// DropUnused removes the sessions that are not in use without remembering them, and returns them. A session is in use also if an isBusy says so.
+func (t *Table[S]) DropUnused(isBusy ...func(S) bool) (unused []S) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	for id, found := range t.live {
-		if found.using == 0 {
+		if found.using == 0 && !is(found.session, isBusy) {
 			unused = append(unused, found.session)
 			delete(t.live, id)
 		}
 	}
 	return unused
+}
+
+func is[S any](s S, conditions []func(S) bool) bool {
+	return slices.ContainsFunc(conditions, func(condition func(S) bool) bool { return condition(s) })
 }
 
 // DropAll removes all sessions without remembering them, and returns them.
@@ -150,11 +194,11 @@ func (t *Table[S]) DropAll() (all []S) {
 	return all
 }
 
-// Len returns the number of sessions of the pod.
+// Len returns the number of sessions of the pod, with those that are being opened.
 func (t *Table[S]) Len() int {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	return len(t.live)
+	return len(t.live) + t.places
 }
 
 func (t *Table[S]) remove(id string) (s S, wasLive bool) {
@@ -174,6 +218,6 @@ func (t *Table[S]) remember(id string) {
 	if t.oldest.Len() > mostEnded {
 		first := t.oldest.Front()
 		t.oldest.Remove(first)
-		delete(t.ended, first.Value.(string)) //nolint:forcetypeassert // only ids are in the list
+		delete(t.ended, first.Value.(string))
 	}
 }

@@ -171,7 +171,7 @@ func childrenOf(server *v1beta1.MCPServer) ([]runtime.ApplyConfiguration, error)
 	return []runtime.ApplyConfiguration{
 		applyconfigs.ServiceAccount(server),
 		applyconfigs.HeadlessService(server, fixed),
-		applyconfigs.ClientService(server, fixed),
+		applyconfigs.ClientService(server, fixed, false),
 		applyconfigs.PodDisruptionBudget(server, fixed),
 		set,
 	}, nil

@@ -79,7 +79,7 @@ func childrenAreAsBuilt() features.Func {
 				created.PodManagementPolicy != fixed.PodManagementPolicy {
 				t.Fatalf("created with %+v, and is %+v", created, fixed)
 			}
-			clientService, headlessService := applyconfigs.ClientService(server, fixed), applyconfigs.HeadlessService(server, fixed)
+			clientService, headlessService := applyconfigs.ClientService(server, fixed, false), applyconfigs.HeadlessService(server, fixed)
 			set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{
 				Replicas: server.Spec.DeclaredReplicas(), Declared: server.Spec.DeclaredReplicas(),
 			}, fixed, applyconfigs.Cluster{

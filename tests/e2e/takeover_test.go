@@ -188,7 +188,7 @@ func makeAsPredecessor(ctx context.Context, t *testing.T) {
 	must(t, err)
 	set.WithAnnotations(map[string]string{"old": "1"})
 	for _, object := range []any{
-		set, applyconfigs.ClientService(mcp, fixed), applyconfigs.HeadlessService(mcp, fixed), applyconfigs.ServiceAccount(mcp),
+		set, applyconfigs.ClientService(mcp, fixed, false), applyconfigs.HeadlessService(mcp, fixed), applyconfigs.ServiceAccount(mcp),
 	} {
 		_, err := theCluster.KubectlWithInput(ctx, manifest(t, object), "create", "--field-manager="+predecessor, "-n", in(ctx), "-f", "-")
 		must(t, err)

@@ -147,7 +147,9 @@ type MCPServerSpecApplyConfiguration struct {
 	// How the scheduler spreads the pods, as in a Pod. At most 16. A constraint without a labelSelector selects the pods of
 	// this MCPServer. If unset, the pods are spread over hosts and zones if possible (ScheduleAnyway). An empty list turns the
 	// spreading off.
-	TopologySpreadConstraints       []v1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+	TopologySpreadConstraints []v1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+	// How the sessions of clients are served when there is more than one pod, and when a pod is lost.
+	Sessions                        *SessionsApplyConfiguration `json:"sessions,omitempty"`
 	IgnoredFieldsApplyConfiguration `json:""`
 	RefusedFieldsApplyConfiguration `json:""`
 }
@@ -454,6 +456,14 @@ func (b *MCPServerSpecApplyConfiguration) WithTopologySpreadConstraints(values .
 	for i := range values {
 		b.TopologySpreadConstraints = append(b.TopologySpreadConstraints, values[i])
 	}
+	return b
+}
+
+// WithSessions sets the Sessions field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Sessions field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithSessions(value *SessionsApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	b.Sessions = value
 	return b
 }
 

@@ -84,6 +84,7 @@ func TestEachValueTakesEffect(t *testing.T) {
 		{`{image: {pullPolicy: Never}}`, deployment, container + "imagePullPolicy", `Never`},
 		{`{imagePullSecrets: [{name: registry}]}`, deployment, pod + "imagePullSecrets", `[{name: registry}]`},
 		{`{replicas: 0}`, deployment, "spec.replicas", `0`},
+		{`{runner: {enabled: true}, image: {repository: registry.example/operator, tag: "2"}}`, deployment, container + "args", `[--leader-elect, --runner-image=registry.example/operator:2]`},
 		{`{concurrency: 8}`, deployment, container + "args", `[--leader-elect, --concurrency=8]`},
 		{`{logLevel: debug}`, deployment, container + "args", `[--leader-elect, --zap-log-level=debug]`},
 		{`{namespaces: [team-a, team-b]}`, deployment, container + "args", `[--leader-elect, "--namespaces=team-a,team-b"]`},

@@ -1,0 +1,155 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+	"time"
+
+	"mcpserver-operator/runner/relay"
+	"mcpserver-operator/runner/rpc"
+)
+
+// The headers between runners.
+const (
+	// ForwardedHeader marks a request that another pod has forwarded. It must not be forwarded again. Its value is the ordinal of that pod, and "take"
+	// after it if the pod that gets it has to recreate the session.
+	ForwardedHeader = "Mcp-Runner-Forwarded"
+	// AbsentHeader marks a response with status 421: the pod does not have the session and has not carried out the request.
+	AbsentHeader = "Mcp-Runner-Absent"
+
+	takeWord = "take"
+)
+
+const (
+	// dialTimeout is how long a connection to a peer may take.
+	dialTimeout = time.Second
+	// silentTimeout is how long a peer's network may be silent before a connection fails.
+	silentTimeout = 15 * time.Second
+	// idleTimeout is how long a connection is kept without a request. It is short because the pod at the other end may be replaced.
+	idleTimeout = 5 * time.Second
+)
+
+// newTransport returns a transport to peers.
+func newTransport(idle int) *http.Transport {
+	return relay.NewTransport(relay.Options{Dial: dialTimeout, Silent: silentTimeout, Idle: idleTimeout, Conns: idle})
+}
+
+// outcome is what became of a request that was forwarded.
+type outcome int
+
+const (
+	// done means that the client has an answer, or is gone.
+	done outcome = iota
+	// absent means that the peer does not have the session. It has not carried out the request.
+	absent
+	// unreachable means that the request was not sent, or may be sent again.
+	unreachable
+)
+
+// attempt is one forwarding of a request.
+type attempt struct {
+	peer   Peer
+	hop    string
+	reason string
+
+	failure error
+}
+
+type attemptKey struct{}
+
+func attemptOf(ctx context.Context) *attempt { return ctx.Value(attemptKey{}).(*attempt) }
+
+var errAbsent = errors.New("the pod does not have the session")
+
+// newProxy returns a proxy that sends a request to the peer of its attempt. It passes each piece of a response on at once, and reads the next piece when
+// the client has accepted it: a slow client slows the peer down.
+func (r *Router) newProxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport:     r.forwarding,
+		FlushInterval: -1,
+		ErrorLog:      slog.NewLogLogger(r.config.Log.Handler(), slog.LevelDebug),
+		Rewrite: func(p *httputil.ProxyRequest) {
+			a := attemptOf(p.In.Context())
+			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", a.peer.Address, p.In.Host
+			p.Out.URL.RawQuery = p.In.URL.RawQuery
+			for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} { // what a gateway has set
+				if values, isSet := p.In.Header[header]; isSet {
+					p.Out.Header[header] = values
+				}
+			}
+			p.Out.Header.Set(ForwardedHeader, a.hop)
+		},
+		ModifyResponse: func(response *http.Response) error {
+			a := attemptOf(response.Request.Context())
+			if response.StatusCode == http.StatusMisdirectedRequest && response.Header.Get(AbsentHeader) != "" {
+				return errAbsent
+			}
+			r.metrics.Forwarded.WithLabelValues(a.reason).Inc()
+			return nil
+		},
+		ErrorHandler: func(_ http.ResponseWriter, request *http.Request, err error) {
+			attemptOf(request.Context()).failure = err
+		},
+	}
+}
+
+// hop returns the value of ForwardedHeader.
+func (r *Router) hop(take bool) string {
+	ordinal := strconv.Itoa(int(r.config.Ordinal))
+	if take {
+		return ordinal + " " + takeWord
+	}
+	return ordinal
+}
+
+// asksToTake reports whether another pod has forwarded a request and asks this pod to recreate the session.
+func asksToTake(request *http.Request) bool {
+	return strings.HasSuffix(request.Header.Get(ForwardedHeader), " "+takeWord)
+}
+
+// forward sends a request to a peer. It answers the client unless the request can be sent to another pod: only if it was certainly not carried out, or has no
+// effect of its own.
+func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
+	if err := c.read(r.config.Limits); err != nil {
+		c.refuseBody(err)
+		return done
+	}
+	a := &attempt{peer: r.members.find(ordinal), hop: r.hop(take), reason: c.reason(take)}
+	ctx, sent := relay.Track(context.WithValue(c.r.Context(), attemptKey{}, a))
+	out := c.r.WithContext(ctx)
+	out.Body, out.ContentLength = http.NoBody, int64(len(c.body))
+	if len(c.body) > 0 {
+		// There is no GetBody, so the transport does not send the request a second time, whatever headers it has.
+		out.Body = io.NopCloser(bytes.NewReader(c.body))
+		out.TransferEncoding = nil
+	}
+	r.proxy.ServeHTTP(relay.LimitWrites(c.w, r.config.Limits.Write), out)
+	switch {
+	case errors.Is(a.failure, errAbsent):
+		return absent
+	case a.failure == nil:
+		r.suspects.remove(ordinal)
+		return done
+	case c.r.Context().Err() != nil: // the client is gone
+		return done
+	}
+	r.metrics.Failed.Inc()
+	if timeout, isNet := errors.AsType[net.Error](a.failure); isNet && timeout.Timeout() {
+		r.suspects.add(ordinal)
+	}
+	if sent.Nothing() || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete {
+		r.config.Log.Debug("a pod cannot be reached", "ordinal", ordinal, "error", a.failure)
+		return unreachable
+	}
+	r.config.Log.Warn("the connection to a pod was lost during a request", "ordinal", ordinal, "error", a.failure)
+	c.refuse(http.StatusBadGateway, rpc.Unavailable, "the connection to the pod of the session was lost: the request may have been carried out or not")
+	return done
+}

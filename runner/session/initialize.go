@@ -1,0 +1,35 @@
+package session
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"mcpserver-operator/runner/rpc"
+)
+
+// Initialize returns the request initialize with which a session is started again. Of its client, the runner knows only what the session id carries.
+func Initialize(record Record) (json.RawMessage, error) {
+	capabilities, err := record.Capabilities.JSON()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(map[string]any{
+		"jsonrpc": "2.0", "id": "mcp-runner-initialize", "method": "initialize",
+		"params": map[string]any{
+			"protocolVersion": KnownVersion(record.Version), "capabilities": capabilities, "clientInfo": map[string]string{"name": "mcp-runner", "version": "1"},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the request initialize: %w", err)
+	}
+	return raw, nil
+}
+
+// KnownVersion returns a protocol version, or the last one with sessions if a session id has no place for it.
+func KnownVersion(version string) string {
+	if !slices.Contains(rpc.Legacy, version) {
+		return rpc.Polling
+	}
+	return version
+}

@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"testing"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1beta1"
+)
+
+// operatorWithRunner replaces the operator of the suite by one that puts the runner of an image in front of servers.
+func operatorWithRunner(image string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Stop())
+		with, err := theCluster.StartOperator(ctx, "--zap-log-level=5", "--runner-image="+image)
+		must(t, err)
+		operator = with
+	})
+}
+
+// operatorIsBack returns a step that brings the present operator of the suite back.
+func operatorIsBack() features.Func {
+	before := operator
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Stop())
+		operator = before
+		must(t, operator.Start(ctx))
+	})
+}
+
+const httpServer = `
+apiVersion: toolhive.stacklok.dev/v1beta1
+kind: MCPServer
+metadata: {name: web}
+spec: {image: "registry.example/server:1", transport: streamable-http, mcpPort: 9000}
+`
+
+// TestTheRunnerComesWithTheNextRollout verifies that neither the first runner nor a new version restarts a pod, that the runner comes with the next
+// change of the pod template or on request, and that changes of others to its container survive.
+func TestTheRunnerComesWithTheNextRollout(t *testing.T) {
+	const (
+		first, second = "registry.example/operator:1", "registry.example/operator:2"
+		runner        = `.spec.template.spec.containers[?(@.name=="runner")].image`
+		affinity      = ".spec.sessionAffinity"
+	)
+	var pods []types.UID
+	remember := step(func(ctx context.Context, t *testing.T) {
+		pods = podUIDs(ctx, t)
+		slices.Sort(pods)
+	})
+	samePods := step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		now := podUIDs(ctx, t)
+		if slices.Sort(now); !slices.Equal(now, pods) {
+			t.Errorf("the pods were %v and are %v", pods, now)
+		}
+	})
+	testEnv.Test(t, feature("a runner").
+		Setup(all(apply(httpServer), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2), podsAreReady(2), remember)).
+		Teardown(operatorIsBack()).
+		Assess("of an upgraded operator changes no pod", all(operatorWithRunner(first),
+			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "revision 2-", "readinessProbe"), passesAreForced(2), samePods,
+			eventuallyPrints("", "statefulset/web", runner), eventuallyPrints("ClientIP", "service/mcp-web-proxy", affinity))).
+		Assess("comes with another image of the server, and the Service needs no affinity", all(imageChanges("registry.example/server:2"),
+			eventuallyPrints(first, "statefulset/web", runner), eventuallyPrints("None", "service/mcp-web-proxy", affinity),
+			conditionIsGone(v1beta1.ConditionUpdateAvailable), scaleIs(2), podsAreReady(2))).
+		Assess("keeps what others set in its container", all(kubectl("set", "env", "statefulset/web", "-c", "runner", "LEVEL=debug"), passesAreForced(2),
+			eventuallyPrints("debug", "statefulset/web", `.spec.template.spec.containers[?(@.name=="runner")].env[?(@.name=="LEVEL")].value`), podsAreReady(2), remember)).
+		Assess("of another version changes no pod", all(operatorWithRunner(second),
+			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "image"), passesAreForced(2), samePods, eventuallyPrints(first, "statefulset/web", runner))).
+		Assess("comes on request, with the command in the message", all(step(func(ctx context.Context, t *testing.T) {
+			message := apimeta.FindStatusCondition(mcpServer(ctx, t).Status.Conditions, v1beta1.ConditionUpdateAvailable).Message
+			wanted := regexp.MustCompile(v1beta1.UpdatePodTemplateAnnotation + `=(\S+)`).FindString(message)
+			kubectl("annotate", "mcpserver", "web", wanted)(ctx, t, nil)
+		}), eventuallyPrints(second, "statefulset/web", runner), scaleIs(2))).
+		Assess("and does not come with Direct", all(
+			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"sessions":{"mode":"Direct"}}}`),
+			eventuallyPrints("ClientIP", "service/mcp-web-proxy", affinity), eventuallyPrints("mcp", "statefulset/web", ".spec.template.spec.containers[0].ports[0].name"))).
+		Feature())
+}
+
+// TestAStdioServerWithoutACommand verifies that the message has the patch, and that the server then gets a runner in front of its command.
+func TestAStdioServerWithoutACommand(t *testing.T) {
+	testEnv.Test(t, feature("a stdio server without a command").
+		Setup(all(operatorWithRunner("registry.example/operator:1"), apply(undeclared))).
+		Teardown(operatorIsBack()).
+		Assess("is stalled, with the patch", conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "spec.command", "kubectl -n", "--type=merge")).
+		Assess("runs when it has one", all(
+			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"command":["server","--stdio"]}}`),
+			scaleIs(1), conditionIsGone(v1beta1.ConditionStalled), podsAreReady(1), step(func(ctx context.Context, t *testing.T) {
+				command := statefulSet(ctx, t).Spec.Template.Spec.Containers[0].Command
+				if fmt.Sprint(command[len(command)-3:]) != "[-- server --stdio]" {
+					t.Errorf("the command is %q", command)
+				}
+			}))).
+		Assess("a command that is lost changes nothing that runs", all(
+			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"command":null}}`),
+			conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "pods that run keep running"), passesAreForced(2), podsAreReady(1))).
+		Feature())
+}
