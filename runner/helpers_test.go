@@ -171,6 +171,19 @@ func (a *answer) messages() (all []string) {
 	return all
 }
 
+// last returns the last message, of a stream or a body.
+func (a *answer) last() string {
+	a.t.Helper()
+	if !a.isStream() {
+		return a.text()
+	}
+	messages := a.messages()
+	if len(messages) == 0 {
+		a.t.Fatal("the stream has no message")
+	}
+	return messages[len(messages)-1]
+}
+
 func (a *answer) isStream() bool {
 	return strings.HasPrefix(a.header.Get("Content-Type"), "text/event-stream")
 }
@@ -226,12 +239,7 @@ func toolCall(id, name, arguments string) string {
 // call calls a tool and returns the text of its result, or the error.
 func (c *client) call(name string) string {
 	c.t.Helper()
-	a := c.post(toolCall("7", name, "{}"))
-	if a.isStream() {
-		messages := a.messages()
-		return resultText(messages[len(messages)-1])
-	}
-	return resultText(a.text())
+	return resultText(c.post(toolCall("7", name, "{}")).last())
 }
 
 // resultText returns the text of a result, or the error as it is.

@@ -52,7 +52,7 @@ func TestUnknownMembersAndIDsPassThroughUnchanged(t *testing.T) {
 	c := startPod(t, "").open(rpc.Polling)
 	request := `{ "x-unknown" : 1.50, "id":"a\/b","jsonrpc":"2.0","method":"tools/call","params":{"name":"line","big":12345678901234567890} }`
 	a := c.post(request)
-	body := a.text()
+	body := a.last()
 	if got := resultText(body); got != request {
 		t.Errorf("the server has received %s", got)
 	}

@@ -22,7 +22,7 @@ func TestASessionGoesOnAtAnotherPodUnderTheSameID(t *testing.T) {
 	for i := range 5 {
 		calls.Go(func() {
 			a := c.elsewhere(other).post(toolCall(`"`+string(rune('a'+i))+`"`, "initialized", "{}"))
-			if got := resultText(a.text()); got != rpc.Elicitation+` {"elicitation":{},"roots":{"listChanged":true},"sampling":{}} true` {
+			if got := resultText(a.last()); got != rpc.Elicitation+` {"elicitation":{},"roots":{"listChanged":true},"sampling":{}} true` {
 				t.Errorf("got %s", got)
 			}
 		})

@@ -1,29 +1,27 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
-	"mcpserver-operator/runner/legacy"
 	"mcpserver-operator/runner/metrics"
+	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/session"
 )
 
 // Config says how sessions are run.
 type Config struct {
-	// Target is the URL of the server. Its path is that of the endpoint.
+	// Target is the URL of the server. Clients choose the path of their requests; the path of Target is that of the requests of the runner itself, if no
+	// client has used another. Defaults to /mcp.
 	Target *url.URL
+	// KeepHost is true if the server gets the header Host of the client. Otherwise it gets that of Target, because many servers that listen on the loopback
+	// interface allow no other (DNS rebinding).
+	KeepHost bool
 	// Ordinal is the ordinal of this pod.
 	Ordinal uint16
 	// Most is the number of sessions at most; Idle is how long a session may be unused.
@@ -34,131 +32,57 @@ type Config struct {
 	Metrics     *metrics.Set
 }
 
+const (
+	dialTimeout = time.Second
+	// silentTimeout is how long the connection to the server may be silent before it fails.
+	silentTimeout = 15 * time.Second
+	// idleTimeout is how long a connection to the server is kept. Common servers close an idle connection after five seconds.
+	idleTimeout = 4 * time.Second
+	// endTimeout is how long the server may take to end a session.
+	endTimeout = 5 * time.Second
+)
+
 // Sessions are the sessions of this pod.
 type Sessions struct {
 	config    Config
 	start     uint32
 	table     *session.Table[*Session]
 	transport *http.Transport
-	taking    singleflight.Group
+	readiness readiness
 	draining  atomic.Bool
-	changed   chan struct{}
+	changed   chan struct{} // while draining: a request has ended
+	running   sync.WaitGroup
 }
 
 // Errors of Sessions.
 var (
 	// ErrDraining is the error of a new session while the pod stops.
 	ErrDraining = errors.New("this pod stops and takes no new sessions")
-	// ErrEnded is the error of taking a session that has ended.
+	// ErrEnded is why a session has ended for good.
 	ErrEnded = errors.New("the session has ended")
+	// ErrMoved is why a session has ended here, and another pod may open it again.
+	ErrMoved = errors.New("this pod does not serve the session any more")
 )
 
 // NewSessions returns the sessions of a pod.
 func NewSessions(config Config) *Sessions {
 	return &Sessions{
 		config: config, table: session.NewTable[*Session](config.Most, config.Idle, time.Now),
-		start: uint32(time.Now().Unix()), //nolint:gosec // until 2106
-		transport: &http.Transport{
-			DialContext: (&net.Dialer{Timeout: time.Second}).DialContext, MaxIdleConnsPerHost: 100, DisableCompression: true,
-		},
-		changed: make(chan struct{}, 1),
+		start:     uint32(time.Now().Unix()), //nolint:gosec // until 2106
+		transport: relay.NewTransport(relay.Options{Dial: dialTimeout, Silent: silentTimeout, Idle: idleTimeout, Conns: 100}),
+		changed:   make(chan struct{}, 1),
 	}
 }
 
-// Session is a session of the server under an id of the runner.
-type Session struct {
-	sessions *Sessions
-	version  string
-
-	opening sync.Mutex // held while the session is opened again
-
-	mutex      sync.Mutex
-	serverID   string
-	initialize []byte
-}
-
-// name returns the id that the server has given the session.
-func (s *Session) name() string {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	return s.serverID
-}
-
-// reopen opens the session again, unless another request has done so since it had the given id.
-func (s *Session) reopen(ctx context.Context, lost string) error {
-	s.opening.Lock()
-	defer s.opening.Unlock()
-	if s.name() != lost {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.sessions.config.OpenTimeout)
-	defer cancel()
-	header, err := s.post(ctx, s.initialize, "")
-	if err != nil {
-		return fmt.Errorf("opening the session again: %w", err)
-	}
-	name := header.Get(legacy.SessionHeader)
-	if name == "" {
-		return errors.New("opening the session again: the server gives it no id")
-	}
-	if _, err := s.post(ctx, []byte(`{"jsonrpc":"2.0","method":"notifications/initialized"}`), name); err != nil {
-		return fmt.Errorf("opening the session again: %w", err)
-	}
-	s.mutex.Lock()
-	s.serverID = name
-	s.mutex.Unlock()
-	s.sessions.config.Metrics.Recreated.Inc()
-	return nil
-}
-
-// maxOpened is how much of the answer to initialize is read.
-const maxOpened = 1 << 20
-
-// post sends a message of the runner itself, and reads its answer.
-func (s *Session) post(ctx context.Context, message []byte, name string) (http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.sessions.config.Target.String(), bytes.NewReader(message))
-	if err != nil {
-		return nil, fmt.Errorf("asking the server: %w", err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Accept", "application/json, text/event-stream")
-	if name != "" {
-		request.Header.Set(legacy.SessionHeader, name)
-		request.Header.Set(legacy.VersionHeader, s.version)
-	}
-	response, err := s.sessions.transport.RoundTrip(request)
-	if err != nil {
-		return nil, fmt.Errorf("asking the server: %w", err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode >= http.StatusMultipleChoices {
-		return nil, fmt.Errorf("the server answers with status %d", response.StatusCode)
-	}
-	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxOpened)); err != nil {
-		return nil, fmt.Errorf("reading the answer of the server: %w", err)
-	}
-	return response.Header, nil
-}
-
-// end ends the session of the server, in the background.
-func (s *Session) end() {
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.sessions.config.OpenTimeout)
-		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodDelete, s.sessions.config.Target.String(), nil)
-		if err != nil {
-			return
-		}
-		request.Header.Set(legacy.SessionHeader, s.name())
-		request.Header.Set(legacy.VersionHeader, s.version)
-		if response, err := s.sessions.transport.RoundTrip(request); err == nil {
-			_ = response.Body.Close()
-		}
-	}()
+// Close waits until the server knows which sessions have ended, for at most a few seconds.
+func (s *Sessions) Close() {
+	s.running.Wait()
+	s.transport.CloseIdleConnections()
 }
 
 func (s *Sessions) newRecord() session.Record { return session.New(s.config.Ordinal, s.start) }
 
+// reserve reserves a place for a new session.
 func (s *Sessions) reserve() (open func(string, *Session), release func(), err error) {
 	if s.draining.Load() {
 		return nil, nil, ErrDraining
@@ -169,8 +93,12 @@ func (s *Sessions) reserve() (open func(string, *Session), release func(), err e
 	return open, release, err //nolint:wrapcheck // says what is full
 }
 
-// Use returns a session. The session is in use until done is called, which must be done if the state is session.Live.
-func (s *Sessions) Use(id string) (one *Session, done func(), state session.State) {
+// use returns a session. If keep is true, it is in use, and so not idle, until done is called.
+func (s *Sessions) use(id string, keep bool) (one *Session, done func(), state session.State) {
+	if !keep {
+		one, state = s.table.Peek(id)
+		return one, func() {}, state
+	}
 	one, release, state := s.table.Use(id)
 	if state != session.Live {
 		return nil, nil, state
@@ -181,49 +109,50 @@ func (s *Sessions) Use(id string) (one *Session, done func(), state session.Stat
 // State returns what this pod knows of a session.
 func (s *Sessions) State(id string) session.State { return s.table.State(id) }
 
-// forget remembers that a session has ended, which the server knows.
-func (s *Sessions) forget(id string) { s.table.End(id) }
+// forget remembers that a session has ended. The server knows it already.
+func (s *Sessions) forget(id string) {
+	if one, wasLive := s.table.End(id); wasLive {
+		one.cancel(ErrEnded)
+	}
+}
 
 // End ends a session, and remembers that it has ended.
 func (s *Sessions) End(id string) {
 	if one, wasLive := s.table.End(id); wasLive {
-		one.end()
+		one.end(ErrEnded)
 	}
 }
 
-// Take opens a session that has lost its pod again. If several requests ask for it at the same time, it is opened once.
-func (s *Sessions) Take(ctx context.Context, record session.Record) error {
-	id := record.ID()
-	result := s.taking.DoChan(id, func() (any, error) {
-		switch s.table.State(id) {
-		case session.Live:
-			return nil, nil
-		case session.Ended:
-			return nil, ErrEnded
-		case session.Absent:
-		}
-		open, release, err := s.reserve()
-		if err != nil {
-			return nil, err
-		}
-		defer release()
-		initialize, err := session.Initialize(record)
-		if err != nil {
-			return nil, err //nolint:wrapcheck // says what failed
-		}
-		one := &Session{sessions: s, version: record.Version, initialize: initialize}
-		if err := one.reopen(context.WithoutCancel(ctx), ""); err != nil {
-			return nil, err
-		}
-		open(id, one)
-		return nil, nil
-	})
-	select {
-	case done := <-result:
-		return done.Err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// Drop lets a session go that another pod has.
+func (s *Sessions) Drop(id string) {
+	if one, wasLive := s.table.Drop(id); wasLive {
+		one.end(ErrMoved)
 	}
+}
+
+// Take takes a session that has lost its pod. Its first request opens a session of the server, because that request has the credentials of the client.
+func (s *Sessions) Take(_ context.Context, record session.Record) error {
+	id := record.ID()
+	switch s.table.State(id) {
+	case session.Live:
+		return nil
+	case session.Ended:
+		return ErrEnded
+	case session.Absent:
+	}
+	initialize, err := session.Initialize(record)
+	if err != nil {
+		return err //nolint:wrapcheck // says what failed
+	}
+	open, release, err := s.reserve()
+	if err != nil {
+		return err
+	}
+	defer release()
+	one := newSession(s, record.Version)
+	one.initialize = initialize
+	open(id, one)
+	return nil
 }
 
 // Load returns the number of sessions, the most that there may be, and whether new sessions are accepted.
@@ -244,7 +173,7 @@ func (s *Sessions) EndIdle(ctx context.Context, every time.Duration) {
 			return
 		case <-ticker.C:
 			for _, one := range s.table.EndIdle() {
-				one.end()
+				one.end(ErrEnded)
 			}
 		}
 	}
@@ -254,14 +183,18 @@ func (s *Sessions) EndIdle(ctx context.Context, every time.Duration) {
 func (s *Sessions) Drain(ctx context.Context) {
 	s.draining.Store(true)
 	for {
-		s.table.DropUnused()
+		for _, one := range s.table.DropUnused() {
+			one.end(ErrMoved)
+		}
 		if s.table.Len() == 0 {
 			return
 		}
 		select {
 		case <-s.changed:
 		case <-ctx.Done():
-			s.table.DropAll()
+			for _, one := range s.table.DropAll() {
+				one.end(ErrMoved)
+			}
 			return
 		}
 	}

@@ -1,0 +1,93 @@
+package mcp
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// score is the result of a scenario.
+type score struct{ passed, failed int }
+
+var (
+	scenarioLine = regexp.MustCompile(`^[✓✗] ([a-z0-9-]+): (\d+) passed, (\d+) failed`)
+	totalLine    = regexp.MustCompile(`^Total: (\d+) passed, (\d+) failed`)
+)
+
+// conformance runs all scenarios that a protocol version requires against a server.
+func conformance(t *testing.T, url, version string) (total score, scenarios map[string]score) {
+	t.Helper()
+	arguments := append(suite(t), "server", "--url", url, "--requirements", version)
+	command := exec.Command(arguments[0], arguments[1:]...)
+	command.Dir = t.TempDir() // it writes its results there
+	output, err := command.CombinedOutput()
+	total, scenarios = parse(string(output))
+	if len(scenarios) == 0 {
+		t.Fatalf("the suite does not run: %v: %s", err, output)
+	}
+	if err != nil {
+		t.Logf("the suite: %v", err) // its exit code says whether a scenario fails
+	}
+	return total, scenarios
+}
+
+func parse(output string) (total score, scenarios map[string]score) {
+	scenarios = map[string]score{}
+	for line := range strings.Lines(output) {
+		if match := scenarioLine.FindStringSubmatch(line); match != nil {
+			scenarios[match[1]] = scoreOf(match[2:])
+		}
+		if match := totalLine.FindStringSubmatch(line); match != nil {
+			total = scoreOf(match[1:])
+		}
+	}
+	return total, scenarios
+}
+
+func scoreOf(numbers []string) score {
+	passed, _ := strconv.Atoi(numbers[0]) // digits
+	failed, _ := strconv.Atoi(numbers[1])
+	return score{passed, failed}
+}
+
+func TestConformanceWithSessions(t *testing.T) {
+	total, scenarios := conformance(t, startRunner(t).url, "2025-11-25")
+	t.Logf("2025-11-25: %d passed, %d failed", total.passed, total.failed)
+	if total != (score{82, 0}) {
+		t.Errorf("got %+v, want 82 passed and 0 failed: %+v", total, scenarios)
+	}
+}
+
+// What the HTTP of the server passes, its stdio behind the runner passes too. The server lacks the extension for tasks.
+func TestConformanceWithoutSessions(t *testing.T) {
+	ownTotal, own := conformance(t, startServer(t).url, "2026-07-28")
+	total, scenarios := conformance(t, startRunner(t).url, "2026-07-28")
+	t.Logf("2026-07-28: %d passed, %d failed; the HTTP of the server: %d passed, %d failed", total.passed, total.failed, ownTotal.passed, ownTotal.failed)
+	for name, want := range own {
+		if got := scenarios[name]; got.passed < want.passed || got.failed > want.failed {
+			t.Errorf("%s: %+v, the HTTP of the server: %+v", name, got, want)
+		}
+	}
+}
+
+// npm writes the registry of the author into the lock file unless told otherwise, and later ignores the user's registry.
+func TestTheLockFileNamesNoRegistry(t *testing.T) {
+	content, err := os.ReadFile("npm/package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(content), `"resolved"`) {
+		t.Error("npm/package-lock.json contains a registry")
+	}
+}
+
+func TestTheOutputOfTheSuiteIsRead(t *testing.T) {
+	total, scenarios := parse("✓ ping: 2 passed, 0 failed\n✗ tools-list: 1 passed, 3 failed\n\nTotal: 3 passed, 3 failed\n")
+	if got := fmt.Sprint(total, scenarios); got != "{3 3} map[ping:{2 0} tools-list:{1 3}]" {
+		t.Errorf("got %s", got)
+	}
+}
