@@ -31,6 +31,7 @@ FAULTS_ROUNDS ?= 10
 
 COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
+MCP_DIR := tests/mcp
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
 # The additional components of a real node. See tests/controlplane/realnode.go.
@@ -97,6 +98,7 @@ build: ## Build the operator, the kubectl plugin and the completion of the plugi
 test: control-plane node-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).
 	go build -tags=$(TAGS) ./...
 	go test -tags=$(TAGS) -count=1 -timeout=60m -p=1 ./... # one suite at a time, because each starts a control plane
+	cd $(MCP_DIR) && go test -count=1 -timeout=60m ./...
 	cd $(CLIENTS_DIR) && go test -count=1 -timeout=60m -p=1 ./...
 
 .PHONY: test-long
@@ -123,15 +125,23 @@ bench: control-plane ## Compare the operator with a plain writer (about an hour)
 	go run -tags=$(TAGS) ./tests/bench
 
 .PHONY: fuzz
-fuzz: ## Fuzz the parser of managedFields and the merge of templates for one minute each.
+fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input of the runner for one minute each.
 	go test -tags=$(TAGS) ./reconcile/ownership -run='^$$' -fuzz=FuzzFields -fuzztime=60s
 	go test -tags=$(TAGS) ./applyconfigs -run='^$$' -fuzz=FuzzMerge -fuzztime=60s -fuzzminimizetime=100x
+	go test ./runner/session -run='^$$' -fuzz=FuzzParse -fuzztime=60s
+	go test ./runner/rpc -run='^$$' -fuzz=FuzzParse -fuzztime=60s
+	go test ./runner/rpc -run='^$$' -fuzz=FuzzGet -fuzztime=60s
+	go test ./runner/stream -run='^$$' -fuzz=FuzzEvents -fuzztime=60s
+	go test ./runner/stream -run='^$$' -fuzz=FuzzScanner -fuzztime=60s
+	go test ./runner/process -run='^$$' -fuzz=FuzzReadLine -fuzztime=60s
+	go test ./runner/stream -run='^$$' -fuzz=FuzzParseEventID -fuzztime=60s
 
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 	bin/tools/golangci-lint run --build-tags=$(TAGS) ./...
 	cd $(COMPONENTS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 	cd $(RUNTIME_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
+	cd $(MCP_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 	cd $(CLIENTS_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 
 .PHONY: generate
@@ -155,6 +165,7 @@ verify: ## Fail if generated files, go.mod files or formatting are out of date.
 	go mod tidy -diff
 	cd $(COMPONENTS_DIR) && for mod in go*.mod; do go mod tidy -diff -modfile=$$mod; done
 	cd $(RUNTIME_DIR) && go mod tidy -diff
+	cd $(MCP_DIR) && go mod tidy -diff
 	cd $(CLIENTS_DIR) && go mod tidy -diff
 	cd .ci/tools && go mod tidy -diff
 	@unformatted="$$(gofmt -l $(GO_FILES))"; \

@@ -121,7 +121,7 @@ func serverIn(mcp *v1beta1.MCPServer, set *appsv1.StatefulSet) diagnosis.Server 
 	server := diagnosis.Server{
 		Container: applyconfigs.ContainerName, Port: applyconfigs.ContainerPort(mcp),
 		Grace:   time.Duration(GracePeriodOf(set)) * time.Second,
-		IsStdio: applyconfigs.Transport(mcp) == v1beta1.TransportStdio,
+		IsStdio: applyconfigs.Transport(mcp) == v1beta1.TransportStdio && !applyconfigs.IsRouted(set),
 	}
 	for _, container := range set.Spec.Template.Spec.Containers {
 		if probe := container.StartupProbe; probe != nil && container.Name == server.Container {
