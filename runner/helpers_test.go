@@ -221,9 +221,9 @@ func (c *client) headers(more ...string) []string {
 	return append([]string{legacy.SessionHeader, c.id, legacy.VersionHeader, c.version}, more...)
 }
 
-func (c *client) post(body string, more ...string) *answer {
+func (c *client) post(body string) *answer {
 	c.t.Helper()
-	return c.send(http.MethodPost, c.url, body, c.headers(more...)...)
+	return c.send(http.MethodPost, c.url, body, c.headers()...)
 }
 
 func (c *client) get(more ...string) *answer {

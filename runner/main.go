@@ -68,10 +68,11 @@ func copyTo(dir string) error {
 	}
 	_, err = io.Copy(temporary, source)
 	if err = errors.Join(err, temporary.Chmod(0o755), temporary.Close()); err == nil { // all users run it
-		err = os.Rename(temporary.Name(), filepath.Join(dir, executable))
+		err = os.Rename(temporary.Name(), filepath.Join(dir, executable)) //nolint:gosec // the directory is an argument of the init container
 	}
 	if err != nil {
-		return fmt.Errorf("writing the copy: %w", errors.Join(err, os.Remove(temporary.Name())))
+		_ = os.Remove(temporary.Name()) //nolint:gosec // the file that was created above
+		return fmt.Errorf("writing the copy: %w", err)
 	}
 	return nil
 }

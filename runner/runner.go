@@ -89,13 +89,9 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("finding the other pods: %w", err)
 	}
-	streamPath := ""
-	if r.config.sse {
-		streamPath = ssePath
-	}
 	router := peers.New(peers.Config{
 		Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
-		StreamPath: streamPath, Limits: r.config.limits, Log: r.log, Registerer: r.metrics.Registry,
+		StreamPath: r.config.streamPath(), Limits: r.config.limits, Log: r.log, Registerer: r.metrics.Registry,
 	})
 	mux.Handle("/sessions", router.Management())
 	mux.Handle("/sessions/", router.Management())

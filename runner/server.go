@@ -32,7 +32,7 @@ func newServer(r *runner) (server, error) {
 	if err != nil || target.Host == "" {
 		return nil, fmt.Errorf("--upstream must be a URL, not %q: %w", r.config.upstream, err)
 	}
-	return &httpServer{runner: r, target: target, Sessions: upstream.NewSessions(upstream.Config{
+	return &httpServer{runner: r, Sessions: upstream.NewSessions(upstream.Config{
 		Target: target, Ordinal: r.config.ordinal, Most: r.config.maxSessions, Idle: r.config.idleTimeout, OpenTimeout: r.config.startTimeout,
 		Metrics: r.metrics,
 	})}, nil
@@ -109,12 +109,15 @@ func (s *stdioServer) Close() { s.backend.Close() }
 type httpServer struct {
 	*upstream.Sessions
 	runner *runner
-	target *url.URL
 }
 
 // Handler implements server.
 func (s *httpServer) Handler() http.Handler {
-	return &upstream.Front{Limits: s.runner.config.limits, Sessions: s.Sessions, Recreate: s.runner.config.onPodLoss == recreate}
+	c := s.runner.config
+	return &upstream.Front{
+		Limits: c.limits, Sessions: s.Sessions, Recreate: c.onPodLoss == recreate, TakeAbsent: c.onPodLoss == recreate && c.service == "",
+		StreamPath: c.streamPath(), Log: s.runner.log,
+	}
 }
 
 // Run implements server.
@@ -124,15 +127,10 @@ func (s *httpServer) Run(ctx context.Context) {
 	}
 }
 
-// Ready implements server.
-func (s *httpServer) Ready(ctx context.Context) error { return upstream.IsReady(ctx, s.target) }
-
-// Close implements server.
-func (s *httpServer) Close() {}
-
-// Drop implements server.
-func (s *httpServer) Drop(id string) {
-	if sessions, can := any(s.Sessions).(interface{ Drop(id string) }); can {
-		sessions.Drop(id)
+// streamPath returns the path at which GET opens a session of HTTP+SSE; empty if there is none.
+func (c config) streamPath() string {
+	if c.sse {
+		return ssePath
 	}
+	return ""
 }

@@ -61,7 +61,7 @@ func Refuse(w http.ResponseWriter, status int, id json.RawMessage, code rpc.Code
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(rpc.Error(id, code, message, data)) // else the client is gone
+	_, _ = w.Write(rpc.Error(id, code, message, data)) //nolint:gosec // JSON, not HTML; without success, the client is gone
 }
 
 // session returns the session of a request, or refuses the request. A session that this pod does not have is recreated. use is whether the request keeps

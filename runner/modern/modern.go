@@ -90,8 +90,11 @@ func (f *Front) Post(w http.ResponseWriter, r *http.Request, messages []rpc.Mess
 	}
 	call, err := f.Shared.Call(message)
 	if err != nil {
-		f.Log.Warn("a request cannot be served", "error", err)
-		legacy.Refuse(w, http.StatusBadGateway, message.ID, rpc.Unavailable, err.Error(), nil)
+		status := legacy.StatusOf(err)
+		if status == http.StatusBadGateway {
+			f.Log.Warn("a request cannot be served", "error", err)
+		}
+		legacy.Refuse(w, status, message.ID, rpc.Unavailable, err.Error(), nil)
 		return
 	}
 	defer call.Cancel() // no effect after the response
@@ -178,7 +181,7 @@ func statusOf(response json.RawMessage) int {
 func (f *Front) answer(w http.ResponseWriter, r *http.Request, reader *stream.Reader) {
 	request := metrics.RequestOf(r.Context())
 	ctx, cancel := context.WithTimeout(r.Context(), hold)
-	events, isEnd, err := reader.Next(ctx)
+	events, isEnd, _ := reader.Next(ctx) // without a message until then, a stream begins
 	cancel()
 	if r.Context().Err() != nil {
 		request.SetOutcome(metrics.Disconnected)

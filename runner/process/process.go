@@ -79,7 +79,7 @@ func Start(config Config) (*Process, error) {
 	}
 	defer func() { _ = log.Close() }()
 	p.stdin = stdin
-	p.cmd = exec.Command(config.Command[0], config.Command[1:]...) //nolint:gosec // the command of the server, from the pod template
+	p.cmd = exec.Command(config.Command[0], config.Command[1:]...) //nolint:gosec,noctx // the command of the server, from the pod template; Stop ends it
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = in, out, log
 	p.cmd.Env = append(os.Environ(), markerVariable+"="+p.marker)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, PidFD: &p.pidfd}
@@ -170,7 +170,8 @@ func (p *Process) Stop() {
 		close(p.stopped)
 		if p.isRead.CompareAndSwap(false, true) { // nobody reads the output: it is read so that the process can end
 			go func() {
-				for p.next() != nil { //nolint:revive // until the end
+				for line := p.next(); line != nil; {
+					line = p.next()
 				}
 			}()
 		}

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -47,7 +48,7 @@ func waitForEnd(pidfd int) {
 	_ = connection.Read(func(fd uintptr) bool { // an error means that it cannot be polled
 		events := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
 		n, err := unix.Poll(events, 0)
-		return n > 0 || (err != nil && err != unix.EINTR) //nolint:errorlint // an errno
+		return n > 0 || (err != nil && !errors.Is(err, unix.EINTR))
 	})
 }
 

@@ -45,7 +45,7 @@ var encoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPaddin
 // ID returns the session id of a record.
 func (r Record) ID() string {
 	raw := make([]byte, 0, idBytes)
-	raw = append(raw, format, byte(slices.Index(rpc.Legacy, r.Version)+1))
+	raw = append(raw, format, byte(slices.Index(rpc.Legacy, r.Version)+1)) //nolint:gosec // there are few versions
 	raw = binary.BigEndian.AppendUint16(raw, r.Ordinal)
 	raw = binary.BigEndian.AppendUint32(raw, r.Start)
 	raw = binary.BigEndian.AppendUint32(raw, uint32(r.Capabilities))

@@ -25,7 +25,7 @@ func TestAnIDCarriesItsRecord(t *testing.T) {
 }
 
 func TestTwoSessionsHaveDifferentIDs(t *testing.T) {
-	if New(0, 1).ID() == New(0, 1).ID() {
+	if a, b := New(0, 1).ID(), New(0, 1).ID(); a == b {
 		t.Error("they are equal")
 	}
 }

@@ -189,7 +189,11 @@ func (s *Sessions) Drop(id string) {
 }
 
 // Take recreates a session that was lost. If several requests ask for it at the same time, it is recreated once.
+// A session of HTTP+SSE ends with its stream and is not recreated.
 func (s *Sessions) Take(ctx context.Context, record session.Record) error {
+	if record.Version == "" {
+		return ErrEnded
+	}
 	id := record.ID()
 	result := s.taking.DoChan(id, func() (any, error) {
 		switch s.table.State(id) {

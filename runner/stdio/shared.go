@@ -51,6 +51,9 @@ func NewShared(backend *Backend, count int) *Shared {
 
 // Call sends a request to the process with the fewest requests in progress.
 func (s *Shared) Call(request rpc.Message) (*SharedCall, error) {
+	if s.backend.draining.Load() && request.Method == "subscriptions/listen" {
+		return nil, ErrDraining
+	}
 	w, err := s.worker()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoServer, err)

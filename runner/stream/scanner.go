@@ -74,7 +74,7 @@ func (s *Scanner) Next() (Received, error) {
 			event.Data, hasData, isEmpty = append(event.Data, value...), true, false
 		case "retry":
 			if wait, err := strconv.ParseUint(string(value), 10, 31); err == nil {
-				duration := time.Duration(wait) * time.Millisecond //nolint:gosec // at most 31 bits
+				duration := time.Duration(wait) * time.Millisecond
 				event.Retry, isEmpty = &duration, false
 			}
 		}
