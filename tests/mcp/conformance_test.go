@@ -74,6 +74,20 @@ func TestConformanceWithoutSessions(t *testing.T) {
 	}
 }
 
+// An HTTP server behind the runner passes what it passes alone.
+func TestConformanceOfAnHTTPServerBehindTheRunner(t *testing.T) {
+	for version, server := range map[string]*started{"2025-11-25": startServer(t, "-stateless=false"), "2026-07-28": startServer(t)} {
+		_, own := conformance(t, server.url, version)
+		total, scenarios := conformance(t, startRunnerOf(t, "--upstream="+server.url).url, version)
+		t.Logf("%s: %d passed, %d failed", version, total.passed, total.failed)
+		for name, want := range own {
+			if got := scenarios[name]; got.passed < want.passed || got.failed > want.failed {
+				t.Errorf("%s, %s: %+v, the HTTP of the server: %+v", version, name, got, want)
+			}
+		}
+	}
+}
+
 // npm writes the registry of the author into the lock file unless told otherwise, and later ignores the user's registry.
 func TestTheLockFileNamesNoRegistry(t *testing.T) {
 	content, err := os.ReadFile("npm/package-lock.json")

@@ -62,8 +62,14 @@ type started struct {
 // startRunner starts the runner in front of the server, and waits until it is ready.
 func startRunner(t *testing.T, flags ...string) *started {
 	t.Helper()
+	return startRunnerOf(t, append(flags, "--", programs.server)...)
+}
+
+// startRunnerOf starts the runner in front of what the flags say.
+func startRunnerOf(t *testing.T, flags ...string) *started {
+	t.Helper()
 	flags = append([]string{"--listen=127.0.0.1:0", "--management=127.0.0.1:0", "--drain-delay=0s", "--drain-timeout=1s"}, flags...)
-	command := exec.Command(programs.runner, append(flags, "--", programs.server)...)
+	command := exec.Command(programs.runner, flags...)
 	log, err := command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFlags(t *testing.T) {
+	c, err := parse([]string{"--idle-timeout=1m", "--allowed-origins=https://a.example, https://b.example", "--", "server", "--flag", "--"},
+		func(name string) string { return map[string]string{"POD_NAME": "web-12"}[name] }, os.Hostname)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(c.command, " ") != "server --flag --" || c.ordinal != 12 || c.idleTimeout != time.Minute || len(c.limits.Origins) != 2 {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestWrongFlagsAreNamed(t *testing.T) {
+	for flags, want := range map[string]string{
+		"": "--upstream or a command",
+		"--upstream=http://127.0.0.1:1 -- command": "--upstream or a command",
+		"--on-pod-loss=Maybe -- command":           "Recreate or End",
+		"--service=web --pod=web -- command":       "NAME-ORDINAL",
+		"--max-sessions=0 -- command":              "must be positive",
+	} {
+		_, err := parse(strings.Fields(flags), func(string) string { return "" }, func() (string, error) { return "host", nil })
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v", flags, err)
+		}
+	}
+}
+
+func TestTheRunnerCopiesItself(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 { // a container that restarts does it again
+		if err := run([]string{"copy", dir}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command := exec.Command(filepath.Join(dir, executable), "-test.list=none")
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Errorf("the copy does not run: %v: %s", err, output)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("%v, %v", files, err)
+	}
+}

@@ -1,0 +1,77 @@
+package limits
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func request(headers ...string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/", http.NoBody)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	return r
+}
+
+func TestOrigins(t *testing.T) {
+	for origin, want := range map[string]bool{
+		"": true, "http://localhost:3000": true, "http://127.0.0.1": true, "http://[::1]:80": true, "https://a.example": true, "https://A.example": true,
+		"http://a.example": false, "https://evil.example": false, "http://localhost.evil.example": false, "null": false, "%": false,
+	} {
+		r := request()
+		if origin != "" {
+			r = request("Origin", origin)
+		}
+		if got := (Limits{Origins: []string{"https://a.example"}}).AllowsOrigin(r); got != want {
+			t.Errorf("%q: %t", origin, got)
+		}
+	}
+	if !(Limits{Origins: []string{"*"}}).AllowsOrigin(request("Origin", "https://evil.example")) {
+		t.Error("* does not allow all")
+	}
+	if (Limits{}).AllowsOrigin(request("Origin", "http://localhost", "Origin", "https://evil.example")) {
+		t.Error("a second header is not checked")
+	}
+}
+
+func TestAccept(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"": true, "*/*": true, "application/json": false, "text/*;q=0.5": true, "application/json, Text/Event-Stream": true, "text/html": false,
+	} {
+		r := request()
+		if accept != "" {
+			r = request("Accept", accept)
+		}
+		if got := Accepts(r, "text/event-stream"); got != want {
+			t.Errorf("%q: %t", accept, got)
+		}
+	}
+}
+
+func TestThePreferenceOfTheClient(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"": false, "application/json, text/event-stream": false, "text/event-stream, application/json": true, "text/event-stream": false,
+	} {
+		if got := PrefersStream(request("Accept", accept)); got != want {
+			t.Errorf("%q: %t", accept, got)
+		}
+	}
+}
+
+func TestABodyIsReadUpToTheLimit(t *testing.T) {
+	for size, want := range map[int]error{0: nil, 511: nil, 512: nil, 99_999: nil, 100_000: nil, 100_001: ErrBodyTooLarge} {
+		for _, hasLength := range []bool{true, false} {
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", size)))
+			if !hasLength {
+				r.ContentLength = -1
+			}
+			body, err := Limits{Body: 100_000}.ReadBody(httptest.NewRecorder(), r)
+			if !errors.Is(err, want) || (err == nil && len(body) != size) {
+				t.Errorf("%d bytes: got %d, %v", size, len(body), err)
+			}
+		}
+	}
+}
