@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -9,7 +10,7 @@ import (
 )
 
 func request(headers ...string) *http.Request {
-	r := httptest.NewRequest(http.MethodPost, "/", http.NoBody)
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/", http.NoBody)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
@@ -64,7 +65,7 @@ func TestThePreferenceOfTheClient(t *testing.T) {
 func TestABodyIsReadUpToTheLimit(t *testing.T) {
 	for size, want := range map[int]error{0: nil, 511: nil, 512: nil, 99_999: nil, 100_000: nil, 100_001: ErrBodyTooLarge} {
 		for _, hasLength := range []bool{true, false} {
-			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", size)))
+			r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/", strings.NewReader(strings.Repeat("x", size)))
 			if !hasLength {
 				r.ContentLength = -1
 			}

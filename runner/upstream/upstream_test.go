@@ -600,7 +600,7 @@ func TestASessionOfHTTPWithSSE(t *testing.T) {
 
 func TestTheEndpointOfAServerIsAlwaysOnTheServer(t *testing.T) {
 	s := newServer(t)
-	c := &call{front: &Front{Sessions: s.sessions}, r: httptest.NewRequest(http.MethodGet, "/a/sse", nil)}
+	c := &call{front: &Front{Sessions: s.sessions}, r: httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/a/sse", nil)}
 	for endpoint, want := range map[string]string{
 		"/messages/?session_id=1":                "/messages/?session_id=1",
 		"messages?sessionId=1":                   "/a/messages?sessionId=1",
@@ -648,7 +648,7 @@ func TestAServerIsReadyWhenItAnswersAndStaysSoWhileItIsBusy(t *testing.T) {
 	if err := s.sessions.Ready(t.Context()); err != nil {
 		t.Errorf("got %v", err)
 	}
-	s.http.Listener.Close()
+	_ = s.http.Listener.Close()
 	s.sessions.readiness.until = time.Time{}
 	if err := s.sessions.Ready(t.Context()); err == nil {
 		t.Error("it is gone, and ready")
