@@ -42,7 +42,7 @@ func TestTheRunnerCopiesItself(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	command := exec.Command(filepath.Join(dir, executable), "-test.list=none")
+	command := exec.CommandContext(t.Context(), filepath.Join(dir, executable), "-test.list=none")
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Errorf("the copy does not run: %v: %s", err, output)
 	}
