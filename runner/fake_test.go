@@ -69,6 +69,10 @@ func (f *fake) serve() {
 	if f.is("slow-start") {
 		time.Sleep(500 * time.Millisecond)
 	}
+	if f.is("slower-start") {
+		time.Sleep(2 * time.Second)
+		fmt.Fprintln(os.Stderr, "started")
+	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -113,6 +117,12 @@ func (f *fake) handle(message fakeMessage, line []byte) {
 	case "notifications/cancelled":
 		fmt.Fprintln(os.Stderr, "cancelled", string(message.Params))
 	case "server/discover":
+		if f.is("hangs-up") {
+			os.Exit(1)
+		}
+		if f.is("ignores") {
+			return
+		}
 		if !f.is("modern") {
 			f.write(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}`, message.ID)
 			return
