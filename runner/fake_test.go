@@ -92,11 +92,7 @@ func (f *fake) serve() {
 func (f *fake) handle(message fakeMessage, line []byte) {
 	switch message.Method {
 	case "": // a response
-		f.mutex.Lock()
-		defer f.mutex.Unlock()
-		if waiting := f.waiting[string(message.ID)]; waiting != nil {
-			waiting <- message.Result
-		}
+		f.answered(message)
 	case "initialize":
 		var params struct {
 			ProtocolVersion string          `json:"protocolVersion"`
@@ -137,6 +133,14 @@ func (f *fake) handle(message fakeMessage, line []byte) {
 		f.call(message, line)
 	default:
 		f.write(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}`, message.ID)
+	}
+}
+
+func (f *fake) answered(message fakeMessage) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if waiting := f.waiting[string(message.ID)]; waiting != nil {
+		waiting <- message.Result
 	}
 }
 
