@@ -69,6 +69,10 @@ func (f *fake) serve() {
 	if f.is("slow-start") {
 		time.Sleep(500 * time.Millisecond)
 	}
+	if f.is("slower-start") {
+		time.Sleep(2 * time.Second)
+		fmt.Fprintln(os.Stderr, "started")
+	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -88,11 +92,7 @@ func (f *fake) serve() {
 func (f *fake) handle(message fakeMessage, line []byte) {
 	switch message.Method {
 	case "": // a response
-		f.mutex.Lock()
-		defer f.mutex.Unlock()
-		if waiting := f.waiting[string(message.ID)]; waiting != nil {
-			waiting <- message.Result
-		}
+		f.answered(message)
 	case "initialize":
 		var params struct {
 			ProtocolVersion string          `json:"protocolVersion"`
@@ -113,6 +113,12 @@ func (f *fake) handle(message fakeMessage, line []byte) {
 	case "notifications/cancelled":
 		fmt.Fprintln(os.Stderr, "cancelled", string(message.Params))
 	case "server/discover":
+		if f.is("hangs-up") {
+			os.Exit(1)
+		}
+		if f.is("ignores") {
+			return
+		}
 		if !f.is("modern") {
 			f.write(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}`, message.ID)
 			return
@@ -127,6 +133,14 @@ func (f *fake) handle(message fakeMessage, line []byte) {
 		f.call(message, line)
 	default:
 		f.write(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}`, message.ID)
+	}
+}
+
+func (f *fake) answered(message fakeMessage) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if waiting := f.waiting[string(message.ID)]; waiting != nil {
+		waiting <- message.Result
 	}
 }
 

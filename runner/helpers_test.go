@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"mcpserver-operator/runner/legacy"
+	"mcpserver-operator/runner/peers"
 	"mcpserver-operator/runner/rpc"
 	"mcpserver-operator/runner/stream"
 )
@@ -52,6 +53,12 @@ func (b *lockedBuffer) String() string {
 // startPod starts a runner with a fake server. It ends with the test.
 func startPod(t *testing.T, behavior string, flags ...string) *pod {
 	t.Helper()
+	return startPodOf(t, nil, behavior, flags...)
+}
+
+// startPodOf starts a runner that finds the other pods with a resolver.
+func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ...string) *pod {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +77,7 @@ func startPod(t *testing.T, behavior string, flags ...string) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.resolver = resolver
 	clients, management, closeAll, err := r.handlers()
 	if err != nil {
 		t.Fatal(err)

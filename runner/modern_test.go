@@ -165,3 +165,17 @@ func TestADeadSharedProcessIsReplaced(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// The question of the protocol versions is unknown to servers with sessions. Some ignore it, and some end.
+func TestAServerWithSessionsIsToldWhateverItAnswers(t *testing.T) {
+	for _, behavior := range []string{"", "ignores", "hangs-up", "garbage"} {
+		p := startPod(t, behavior)
+		eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
+		if body := p.modern(modernBody("1", "server/discover", "")).text(); errorCode(body) != "-32022" {
+			t.Errorf("%q: got %s", behavior, body)
+		}
+		if got := p.open(rpc.Polling).call("count"); got != "1" {
+			t.Errorf("%q: got %s", behavior, got)
+		}
+	}
+}

@@ -30,6 +30,8 @@ type runner struct {
 	log     *slog.Logger
 	metrics *metrics.Set
 	server  server
+	// resolver finds the other pods; nil if DNS does.
+	resolver peers.Resolver
 	// isDraining is true from SIGTERM.
 	isDraining atomic.Bool
 }
@@ -85,9 +87,11 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	if r.config.service == "" {
 		return r.metrics.Handler(r.server.Handler(), audit), mux, func() {}, nil
 	}
-	resolver, err := peers.NewDNS(r.config.pod, r.config.service, r.config.listen, r.config.management)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("finding the other pods: %w", err)
+	resolver := r.resolver
+	if resolver == nil {
+		if resolver, err = peers.NewDNS(r.config.pod, r.config.service, r.config.listen, r.config.management); err != nil {
+			return nil, nil, nil, fmt.Errorf("finding the other pods: %w", err)
+		}
 	}
 	router := peers.New(peers.Config{
 		Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,

@@ -1,7 +1,6 @@
 package limits
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -9,8 +8,9 @@ import (
 	"testing"
 )
 
-func request(headers ...string) *http.Request {
-	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/", http.NoBody)
+func request(t *testing.T, headers ...string) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
@@ -22,18 +22,18 @@ func TestOrigins(t *testing.T) {
 		"": true, "http://localhost:3000": true, "http://127.0.0.1": true, "http://[::1]:80": true, "https://a.example": true, "https://A.example": true,
 		"http://a.example": false, "https://evil.example": false, "http://localhost.evil.example": false, "null": false, "%": false,
 	} {
-		r := request()
+		r := request(t)
 		if origin != "" {
-			r = request("Origin", origin)
+			r = request(t, "Origin", origin)
 		}
 		if got := (Limits{Origins: []string{"https://a.example"}}).AllowsOrigin(r); got != want {
 			t.Errorf("%q: %t", origin, got)
 		}
 	}
-	if !(Limits{Origins: []string{"*"}}).AllowsOrigin(request("Origin", "https://evil.example")) {
+	if !(Limits{Origins: []string{"*"}}).AllowsOrigin(request(t, "Origin", "https://evil.example")) {
 		t.Error("* does not allow all")
 	}
-	if (Limits{}).AllowsOrigin(request("Origin", "http://localhost", "Origin", "https://evil.example")) {
+	if (Limits{}).AllowsOrigin(request(t, "Origin", "http://localhost", "Origin", "https://evil.example")) {
 		t.Error("a second header is not checked")
 	}
 }
@@ -42,9 +42,9 @@ func TestAccept(t *testing.T) {
 	for accept, want := range map[string]bool{
 		"": true, "*/*": true, "application/json": false, "text/*;q=0.5": true, "application/json, Text/Event-Stream": true, "text/html": false,
 	} {
-		r := request()
+		r := request(t)
 		if accept != "" {
-			r = request("Accept", accept)
+			r = request(t, "Accept", accept)
 		}
 		if got := Accepts(r, "text/event-stream"); got != want {
 			t.Errorf("%q: %t", accept, got)
@@ -56,7 +56,7 @@ func TestThePreferenceOfTheClient(t *testing.T) {
 	for accept, want := range map[string]bool{
 		"": false, "application/json, text/event-stream": false, "text/event-stream, application/json": true, "text/event-stream": false,
 	} {
-		if got := PrefersStream(request("Accept", accept)); got != want {
+		if got := PrefersStream(request(t, "Accept", accept)); got != want {
 			t.Errorf("%q: %t", accept, got)
 		}
 	}
@@ -65,7 +65,7 @@ func TestThePreferenceOfTheClient(t *testing.T) {
 func TestABodyIsReadUpToTheLimit(t *testing.T) {
 	for size, want := range map[int]error{0: nil, 511: nil, 512: nil, 99_999: nil, 100_000: nil, 100_001: ErrBodyTooLarge} {
 		for _, hasLength := range []bool{true, false} {
-			r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/", strings.NewReader(strings.Repeat("x", size)))
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(strings.Repeat("x", size)))
 			if !hasLength {
 				r.ContentLength = -1
 			}

@@ -291,11 +291,21 @@ func TestARequestWaitsWhileAnotherPodRecreatesItsSession(t *testing.T) {
 		a, err := s.pods[1-taker].router.ask(t.Context(), s.pods[taker].peer(), id)
 		return err == nil && a.State == stateLive
 	})
+	forwarded := make(chan answerTo)
+	go func() { forwarded <- s.pods[taker].call(t, id, ForwardedHeader, "9") }() // from a pod that was told that the session is live
+	select {
+	case got := <-forwarded:
+		t.Errorf("got %+v before the session is live", got)
+	case <-time.After(300 * time.Millisecond):
+	}
 	close(goOn)
 	for range 8 {
 		if got := <-answers; got.by(t) != taker {
 			t.Errorf("got %+v", got)
 		}
+	}
+	if got := <-forwarded; got.by(t) != taker {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -513,6 +523,9 @@ func TestAnswersThatAreNoneAreIgnored(t *testing.T) {
 		s.gone = append(s.gone, Peer{9, "127.0.0.1:1", nonsense.Listener.Addr().String()})
 		id := s.pods[1].open()
 		s.kill(1)
+		if got, err := s.pods[0].router.ask(t.Context(), s.gone[0], id); err == nil {
+			t.Errorf("%s: got %+v", name, got)
+		}
 		if got := s.pods[0].call(t, id); got.by(t) != 0 {
 			t.Errorf("%s: got %+v", name, got)
 		}
@@ -556,6 +569,18 @@ func TestANewSessionGoesToTheNextPodIfTheFirstIsGone(t *testing.T) {
 		t.Fatalf("got %+v", got)
 	}
 	s.kill(0)
+	got := s.pods[2].send(t.Context(), http.MethodPost, "", initialize)
+	if record, err := session.Parse(got.id); err != nil || record.Ordinal != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestANewSessionGoesToTheNextPodIfTheFirstHasJustBecomeFull(t *testing.T) {
+	s := newSet(t, 3, true)
+	if got := s.pods[2].send(t.Context(), http.MethodPost, "", initialize); got.status != http.StatusOK { // the loads are known
+		t.Fatalf("got %+v", got)
+	}
+	s.pods[0].set(func(p *pod) { p.most = 1 })
 	got := s.pods[2].send(t.Context(), http.MethodPost, "", initialize)
 	if record, err := session.Parse(got.id); err != nil || record.Ordinal != 1 {
 		t.Errorf("got %+v", got)

@@ -57,7 +57,8 @@ type Process struct {
 // ErrEnded is the error of Send after the process has ended.
 var ErrEnded = errors.New("the server has ended")
 
-// Start starts a server in a process group of its own. The caller must call Next until it returns nil, or call Stop.
+// Start starts a server in a process group of its own. The caller must call Next until it returns nil, or must not call Next
+// and call Stop.
 func Start(config Config) (*Process, error) {
 	p := &Process{
 		config: config, marker: newMarker(), pidfd: -1, done: make(chan struct{}), stopped: make(chan struct{}),

@@ -198,6 +198,11 @@ func TestStoppedServersLeaveNoDescriptorsBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		nextLine(t, p)
+		go func() {
+			for line := p.Next(); line != nil; {
+				line = p.Next()
+			}
+		}()
 		p.Stop()
 	}
 	eventually(t, "the descriptors to be closed", func() bool { return count() <= before })

@@ -21,6 +21,9 @@ var children = struct {
 	pids map[int]bool
 }{pids: map[int]bool{}}
 
+// collected tells Reap that a child was collected. What it has left behind may have ended before.
+var collected = make(chan struct{}, 1)
+
 // start starts a command. It is known as a child before Reap can see that it has ended.
 func start(cmd *exec.Cmd) error {
 	children.Lock()
@@ -57,7 +60,10 @@ func wait(cmd *exec.Cmd) error {
 	children.Lock()
 	defer children.Unlock()
 	delete(children.pids, cmd.Process.Pid)
-	reapOrphans()
+	select {
+	case collected <- struct{}{}:
+	default: // Reap looks anyway
+	}
 	return err
 }
 
@@ -75,10 +81,11 @@ func Reap(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ended:
-			children.Lock()
-			reapOrphans()
-			children.Unlock()
+		case <-collected:
 		}
+		children.Lock()
+		reapOrphans()
+		children.Unlock()
 	}
 }
 

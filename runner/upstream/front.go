@@ -282,7 +282,6 @@ func (c *call) initialize() {
 	defer sessions.notify()
 	original := c.r
 	c.setHeader(legacy.SessionHeader, "")
-	id := ""
 	c.pass(func(response *http.Response) error {
 		serverID := response.Header.Get(legacy.SessionHeader)
 		if serverID == "" {
@@ -299,15 +298,12 @@ func (c *call) initialize() {
 		one := newSession(sessions, version)
 		one.serverID, one.opened, one.initialize = serverID, 1, c.message.Raw
 		one.use(original)
-		id = record.ID()
+		id := record.ID()
 		open(id, one)
 		response.Header.Set(legacy.SessionHeader, id)
 		metrics.RequestOf(c.r.Context()).SetSession(id)
 		return nil
 	})
-	if id != "" && c.r.Context().Err() != nil {
-		sessions.End(id) // the client does not know the id
-	}
 }
 
 // life returns the context that ends with the session of a request.

@@ -95,6 +95,9 @@ func TestHeadersBetweenRunnersDoNotReachTheServer(t *testing.T) {
 	s := newServer(t)
 	s.call(s.open(), "Mcp-Runner-Forwarded", "1", "Origin", "http://localhost:1")
 	seen := s.seen[len(s.seen)-1]
+	if seen.Get("Accept-Encoding") != "" {
+		t.Error("the runner cannot read a compressed stream")
+	}
 	if seen.Get("Mcp-Runner-Forwarded") != "" || seen.Get("Origin") != "" || seen.Get("X-Forwarded-Host") == "" {
 		t.Errorf("the server has seen %v", seen)
 	}
@@ -172,6 +175,38 @@ func TestWithEndALostSessionIsNotFound(t *testing.T) {
 	s.restart()
 	if got := s.call(id); got.status != http.StatusNotFound || s.opened != 1 || s.sessions.State(id) != session.Ended {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestARequestThatLearnsLateThatASessionWasLostDoesNotOpenItAgain(t *testing.T) {
+	s := newServer(t)
+	id := s.open()
+	s.restart()
+	one, _ := s.sessions.table.Peek(id)
+	for range 2 {
+		if err := one.reopen(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.opened != 2 {
+		t.Errorf("opened %d times", s.opened)
+	}
+}
+
+func TestTheRequestsOfTheRunnerHaveTheCredentialsOfTheClientAndNothingOfOneRequest(t *testing.T) {
+	s := newServer(t)
+	id := s.open()
+	s.restart()
+	s.call(id, "Authorization", "a", "X-Api-Key", "k", "Mcp-Runner-Forwarded", "1", "Idempotency-Key", "i", "Mcp-Name", "x", "Connection", "X-Hop", "X-Hop", "h")
+	for _, seen := range s.seen[len(s.seen)-3:] { // initialize, notifications/initialized, the call
+		if seen.Get("Authorization") != "a" || seen.Get("X-Api-Key") != "k" || seen.Get("Mcp-Runner-Forwarded") != "" || seen.Get("X-Hop") != "" {
+			t.Errorf("the server has seen %v", seen)
+		}
+	}
+	for _, seen := range s.seen[len(s.seen)-3 : len(s.seen)-1] {
+		if seen.Get("Idempotency-Key") != "" || seen.Get("Mcp-Name") != "" {
+			t.Errorf("the server has seen %v", seen)
+		}
 	}
 }
 
@@ -426,6 +461,51 @@ func TestDeleteEndsBothSessions(t *testing.T) {
 		t.Errorf("the server has ended %v", s.deleted)
 	}
 	if got := s.call(id); got.status != http.StatusNotFound || s.opened != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestDeleteEndsTheStreamsOfTheSession(t *testing.T) {
+	s := newServer(t)
+	id := s.open()
+	response, err := s.begin(t.Context(), http.MethodGet, "/mcp", id, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	s.send(t.Context(), http.MethodDelete, "/mcp", id, "")
+	if content, err := io.ReadAll(response.Body); err != nil || strings.Contains(string(content), "retry") {
+		t.Errorf("got %q, %v", content, err)
+	}
+}
+
+func TestAClientThatClosesTheStreamOfInitializeKeepsItsSession(t *testing.T) {
+	s := newServer(t)
+	s.set(func(s *fakeServer) {
+		s.during = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Header.Get("Mcp-Session-Id") != "" {
+				return false
+			}
+			s.set(func(s *fakeServer) { s.live["server/s"] = 0 })
+			w.Header().Set("Mcp-Session-Id", "server/s")
+			w.Header().Set("Content-Type", eventStream)
+			_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocolVersion\":\"2025-06-18\"}}\n\n")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			return true
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	response, err := s.begin(ctx, http.MethodPost, "/mcp", "", initializeMessage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(response.Body).ReadString('\n'); err != nil {
+		t.Errorf("got %q, %v", line, err)
+	}
+	cancel()
+	_ = response.Body.Close()
+	if got := s.call(response.Header.Get("Mcp-Session-Id")); got.member(t, "calls") != "1" {
 		t.Errorf("got %+v", got)
 	}
 }

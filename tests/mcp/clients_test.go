@@ -1,7 +1,8 @@
 package mcp
 
 import (
-	"context"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,19 +144,58 @@ func resident(t *testing.T, pid int) int {
 	return 0
 }
 
+// openIdle opens a session without the stream of the server, and closes the connection.
+func openIdle(t *testing.T, url string) {
+	t.Helper()
+	const initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},` +
+		`"clientInfo":{"name":"test","version":"1"}}}`
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(initialize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json, text/event-stream")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("status %d, %v", response.StatusCode, err)
+	}
+}
+
+// The client of go-sdk keeps a stream of the server open for each session, which an idle session does not have.
 func TestTheRunnerNeedsLittleMemoryForManySessions(t *testing.T) {
-	runner := startRunner(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for range 200 {
-		one := connect(t, &mcp.StreamableClientTransport{Endpoint: runner.url}, polling)
-		if _, err := one.ListTools(ctx, nil); err != nil {
+	server := startServer(t, "-stateless=false")
+	idle := func(t *testing.T, url string) { openIdle(t, url) }
+	streaming := func(t *testing.T, url string) {
+		one := connect(t, &mcp.StreamableClientTransport{Endpoint: url}, polling)
+		if _, err := one.ListTools(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	size := resident(t, runner.command.Process.Pid)
-	t.Logf("200 sessions: %d KiB", size)
-	if size > 40<<10 {
-		t.Error("the runner uses more than 40 MiB")
+	ofStdio, ofHTTP := []string{"--", programs.server}, []string{"--upstream=" + server.url}
+	for name, row := range map[string]struct {
+		flags []string
+		open  func(*testing.T, string)
+		most  int // MiB
+	}{
+		"HTTP, idle":          {ofHTTP, idle, 20},
+		"HTTP, with a stream": {ofHTTP, streaming, 60},
+		"stdio, idle":         {ofStdio, idle, 30},
+		"stdio, with streams": {ofStdio, streaming, 60},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runner := startRunnerOf(t, row.flags...)
+			for range 200 {
+				row.open(t, runner.url)
+			}
+			size := resident(t, runner.command.Process.Pid)
+			t.Logf("200 sessions: %.1f MiB", float64(size)/1024)
+			if size > row.most<<10 {
+				t.Errorf("the runner uses more than %d MiB", row.most)
+			}
+		})
 	}
 }

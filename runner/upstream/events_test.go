@@ -1,0 +1,93 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+)
+
+// In the middle of an event, a comment or an early end would change what the client receives.
+func TestNothingIsAddedInTheMiddleOfAnEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		life, end := context.WithCancelCause(t.Context())
+		body, server := io.Pipe()
+		e := newEvents(life, body, time.Second, nil)
+		defer e.Close()
+		var got bytes.Buffer
+		read := make(chan error)
+		go func() { _, err := io.Copy(&got, e); read <- err }()
+		for _, part := range []string{"data: a\n\n", "data: half", " of it\n", "id: 1\n"} {
+			_, _ = io.WriteString(server, part)
+			time.Sleep(1500 * time.Millisecond) // of the test's clock: a comment is due
+		}
+		end(ErrMoved)
+		if err := <-read; !errors.Is(err, ErrMoved) {
+			t.Errorf("an event that was cut off looks complete: %v", err)
+		}
+		if want := "data: a\n\n" + keepAliveComment + "data: half of it\nid: 1\n"; got.String() != want {
+			t.Errorf("got %q", got.String())
+		}
+	})
+}
+
+func TestTheEndOfASessionEndsItsStream(t *testing.T) {
+	for cause, want := range map[error]string{ErrMoved: "data: a\n\n" + retry, ErrEnded: "data: a\n\n"} {
+		synctest.Test(t, func(t *testing.T) {
+			life, end := context.WithCancelCause(t.Context())
+			body, server := io.Pipe()
+			e := newEvents(life, body, time.Hour, nil)
+			defer e.Close()
+			go func() {
+				_, _ = io.WriteString(server, "data: a\n\n")
+				synctest.Wait()
+				end(cause)
+			}()
+			if got, err := io.ReadAll(e); err != nil || string(got) != want {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestTheErrorOfTheServerReachesTheClient(t *testing.T) {
+	broken := errors.New("broken")
+	body := io.NopCloser(io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(broken)))
+	e := newEvents(context.Background(), body, 0, nil)
+	defer e.Close()
+	if got, err := io.ReadAll(e); !errors.Is(err, broken) || string(got) != "data: a\n\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestTheEndsOfEventsAreFound(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "data: a": false, "data: a\n": false, "data: a\n\n": true, "data: a\r\n\r\n": true, "data: a\r\r": true, "data: a\r\n": false,
+		"data: a\n\nd": false, ": comment\n": false, ": comment\n\n": true, "\n": true, "data: a\r\n\r": true,
+	} {
+		for size := range len(text) + 1 {
+			f := framing{isEmptyLine: true, isBoundary: true}
+			f.add([]byte(text[:size]), nil)
+			if f.add([]byte(text[size:]), nil); f.isBoundary != want {
+				t.Errorf("%q and %q: %t", text[:size], text[size:], f.isBoundary)
+			}
+		}
+	}
+}
+
+func TestDataLinesAreSeen(t *testing.T) {
+	f := framing{isEmptyLine: true}
+	var lines []string
+	text := "id: 1\ndata: {\"a\":1}\r\n\r\ndata:" + strings.Repeat("x", mostLine) + "\n\ndata:b\n\n"
+	for i := range text {
+		f.add([]byte{text[i]}, func(content []byte) { lines = append(lines, string(content)) })
+	}
+	if got := strings.Join(lines, "|"); got != ` {"a":1}|b` {
+		t.Errorf("got %.100q", got)
+	}
+}
