@@ -128,6 +128,9 @@ func auditOf(server *storedServer) []finding {
 		var fields struct {
 			v1beta1.IgnoredFields `json:",inline"`
 			v1beta1.RefusedFields `json:",inline"`
+
+			Replicas        *int32 `json:"replicas"`
+			BackendReplicas *int32 `json:"backendReplicas"`
 		}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(spec, &fields); err != nil {
 			add("spec", refused, "cannot be read: "+err.Error())
@@ -145,6 +148,9 @@ func auditOf(server *storedServer) []finding {
 		if _, has, _ := unstructured.NestedMap(spec, "resourceOverrides", "proxyDeployment"); has {
 			add("spec.resourceOverrides.proxyDeployment", noEffect, "it is a setting of ToolHive's proxy")
 		}
+		if isOfToolHive(view) {
+			auditReplicas(fields.Replicas, fields.BackendReplicas, add)
+		}
 		if limits, note := limitsOfServer(spec); limits {
 			add("spec.resources", changed, note)
 		}
@@ -158,6 +164,24 @@ func auditOf(server *storedServer) []finding {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Class), slices.Index(order, b.Class)), cmp.Compare(a.Field, b.Field))
 	})
 	return all
+}
+
+// isOfToolHive reports whether an MCPServer has the finalizer of ToolHive's operator.
+func isOfToolHive(view map[string]any) bool {
+	finalizers, _, _ := unstructured.NestedStringSlice(view, "metadata", "finalizers")
+	return slices.Contains(finalizers, v1beta1.ToolHiveFinalizer)
+}
+
+// auditReplicas adds the findings about the numbers of pods. ToolHive's operator scales its proxy to replicas, and the server to backendReplicas.
+func auditReplicas(replicas, backend *int32, add func(field string, class class, note string)) {
+	switch {
+	case replicas == nil:
+	case backend == nil:
+		add("spec.replicas", changed, fmt.Sprintf("the operator scales the server to %d, not the proxy: remove the field to keep the scale", *replicas))
+	case *replicas != *backend:
+		add("spec.backendReplicas", refused, fmt.Sprintf("it is %d and differs from spec.replicas, %d, which is the number of pods of the server here, not of the proxy: "+
+			"remove spec.replicas", *backend, *replicas))
+	}
 }
 
 // limitsOfServer reports whether spec.resources, which are those of the proxy in ToolHive, would be those of the server.

@@ -28,12 +28,15 @@ func TestAudit(t *testing.T) {
 		"requests of the proxy only":  {[]string{`{resources: {requests: {memory: 128Mi}}}`}, nil},
 		"the server has its own too":  {[]string{`{resources: {limits: {memory: 128Mi}}, podTemplateSpec: {spec: {containers: [{name: mcp, resources: {limits: {memory: 1Gi}}}]}}}`}, nil},
 		"only a sidecar has its own":  {[]string{`{resources: {limits: {memory: 128Mi}}, podTemplateSpec: {spec: {containers: [{name: side, resources: {}}]}}}`}, []string{"spec.resources changed"}},
+		"replicas of the proxy":       {[]string{`{replicas: 3}`}, []string{"spec.replicas changed"}},
+		"replicas of both":            {[]string{`{replicas: 2, backendReplicas: 4}`}, []string{"spec.backendReplicas refused"}},
+		"replicas that are equal":     {[]string{`{replicas: 2, backendReplicas: 2}`}, nil},
 		"a spec that is not readable": {[]string{`{tools: 5}`}, []string{"spec refused"}},
 	} {
 		server := &storedServer{NamespacedName: types.NamespacedName{Namespace: "team", Name: "web"}}
 		for _, spec := range test.views {
 			view := map[string]any{}
-			if err := yaml.Unmarshal([]byte("spec: "+spec), &view); err != nil {
+			if err := yaml.Unmarshal([]byte("metadata: {finalizers: [mcpserver.toolhive.stacklok.dev/finalizer]}\nspec: "+spec), &view); err != nil {
 				t.Fatal(err)
 			}
 			server.views = append(server.views, view)

@@ -201,7 +201,7 @@ func fieldsBelow(object metav1.Object, top string, managers []ownership.Manager)
 			return nil, err
 		}
 		fields.Iterate(func(path fieldpath.Path) {
-			if isBelow(pathText(path), top) {
+			if isBelow(path, top) {
 				below.Insert(path.Copy())
 			}
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
@@ -34,6 +37,8 @@ type held struct {
 	Replicas        *int32                         `json:"replicas,omitempty"`
 	BackendReplicas *int32                         `json:"backendReplicas,omitempty"`
 	Policy          v1beta1.ReplicasConflictPolicy `json:"replicasConflictPolicy,omitempty"`
+	// Yielded is true if a number was declared, but another client had scaled the StatefulSet since.
+	Yielded bool `json:"yielded,omitempty"`
 }
 
 // waitAtMost is how long a command waits for the operator.
@@ -113,7 +118,14 @@ func (s *session) hold(cmd *cobra.Command, c *connection, name string, replicas 
 	spec := &server.Spec
 	annotations := map[string]any{}
 	if _, isHeld := server.Annotations[heldAnnotation]; !isHeld {
-		before, err := json.Marshal(held{Replicas: spec.Replicas, BackendReplicas: spec.BackendReplicas, Policy: spec.ReplicasConflictPolicy})
+		owners, err := ownership.OwnersOf(set, observe.ReplicasPath)
+		if err != nil {
+			return err
+		}
+		before, err := json.Marshal(held{
+			Replicas: spec.Replicas, BackendReplicas: spec.BackendReplicas, Policy: spec.ReplicasConflictPolicy,
+			Yielded: spec.DeclaredReplicas() != nil && !ownership.Owns(owners, observe.Self),
+		})
 		if err != nil {
 			return fmt.Errorf("recording the present values: %w", err)
 		}
@@ -136,8 +148,8 @@ func newResume(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "resume NAME",
 		Short: "End what hold has begun",
-		Long: "Restores spec.replicas and replicasConflictPolicy as they were before \"kubectl mcpserver hold\". If spec.replicas was unset, the operator gives up " +
-			"the scale; the number does not change.",
+		Long: "Restores spec.replicas and replicasConflictPolicy as they were before \"kubectl mcpserver hold\". If spec.replicas was unset, or another client had " +
+			"scaled the server since it was set, the operator gives up the scale; the number does not change.",
 		Example: "  kubectl mcpserver resume web",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -166,6 +178,12 @@ func (s *session) resume(cmd *cobra.Command, c *connection, name string) error {
 		return fmt.Errorf("the annotation %s of MCPServer %q cannot be read (%w): set spec.replicas yourself, and remove the annotation", heldAnnotation, name, err)
 	}
 	spec := map[string]any{"replicas": nil, "backendReplicas": nil, "replicasConflictPolicy": nil}
+	var notes []string
+	if declared := cmp.Or(before.Replicas, before.BackendReplicas); before.Yielded && declared != nil {
+		// To declare the number again would scale the server to it.
+		notes = append(notes, fmt.Sprintf("spec.replicas was %d, but another client had scaled the server since. It stays unset, so that the number does not change.", *declared))
+		before.Replicas, before.BackendReplicas = nil, nil
+	}
 	if before.Replicas != nil {
 		spec["replicas"] = *before.Replicas
 	}
@@ -179,10 +197,11 @@ func (s *session) resume(cmd *cobra.Command, c *connection, name string) error {
 		return err
 	}
 	declares := before.Replicas != nil || before.BackendReplicas != nil
-	notes, err := c.waitFor(ctx, server, func(_ *appsv1.StatefulSet, ours bool) bool { return ours == declares })
+	waited, err := c.waitFor(ctx, server, func(_ *appsv1.StatefulSet, ours bool) bool { return ours == declares })
 	if err != nil {
 		return err
 	}
+	notes = append(notes, waited...)
 	autoscalers, err := c.autoscalers(ctx, server)
 	if err != nil {
 		return err
@@ -226,6 +245,9 @@ func (s *session) handOverScale(cmd *cobra.Command, c *connection, name, to stri
 		return err
 	}
 	notes = append(notes, waited...)
+	if len(waited) > 0 && to != "hpa" && to != nobody {
+		return fmt.Errorf("the scale does not belong to %q yet: %s Then run the command again", to, strings.Join(waited, " "))
+	}
 	if len(waited) == 0 && to != "hpa" {
 		err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { return c.moveScale(ctx, server, to) })
 		if err != nil {
@@ -305,6 +327,9 @@ func (c *connection) serverAndSet(cmd *cobra.Command, name string) (*v1beta1.MCP
 	key := client.ObjectKey{Namespace: server.Namespace, Name: applyconfigs.StatefulSetName(server.Name)}
 	if err := c.Get(cmd.Context(), key, set); err != nil {
 		return nil, nil, fmt.Errorf("reading the StatefulSet of MCPServer %q: %w", server.Name, err)
+	}
+	if !metav1.IsControlledBy(set, server) {
+		return nil, nil, fmt.Errorf("MCPServer %q does not control StatefulSet %q, so that its scale is not that of the MCPServer", server.Name, set.Name)
 	}
 	return server, set, nil
 }
@@ -411,6 +436,9 @@ func isPaused(hpa *autoscalingv2.HorizontalPodAutoscaler) bool {
 func pauseCommand(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	if scale.IsOfKEDA(hpa) {
 		_, name, _ := strings.Cut(scale.AutoscalerName(hpa), "/")
+		if len(validation.IsDNS1123Subdomain(name)) > 0 { // the API server does not check the names in owner references
+			name = "NAME"
+		}
 		return fmt.Sprintf("kubectl -n %s annotate scaledobject %s autoscaling.keda.sh/paused=true", hpa.Namespace, name)
 	}
 	return fmt.Sprintf(`kubectl -n %s patch hpa %s --type=merge -p '{"spec":{"behavior":{"scaleUp":{"selectPolicy":"Disabled"},"scaleDown":{"selectPolicy":"Disabled"}}}}'`,

@@ -63,6 +63,12 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { // before a command changes something
+		if s.output != "" && s.output != "json" && s.output != "yaml" {
+			return fmt.Errorf("invalid value %q of --output: it must be json or yaml", s.output)
+		}
+		return nil
+	}
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	s.flags.AddFlags(root.PersistentFlags())

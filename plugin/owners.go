@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,8 +39,9 @@ func (w managedWriter) String() string {
 	return text + ")"
 }
 
-// mostShown is the maximum length of a text from the cluster, in bytes: anybody can choose the name of a field manager.
-const mostShown = 128
+// mostShown is the maximum length of a text from the cluster, in bytes: anybody can choose the name of a field manager. The path of a field with long keys
+// has some hundred.
+const mostShown = 512
 
 // bounded returns a text from the cluster for the terminal, with at most mostShown bytes and without control characters.
 func bounded(text string) string {
@@ -47,7 +49,7 @@ func bounded(text string) string {
 		text = text[:mostShown] + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
@@ -141,10 +143,18 @@ func parsePath(text string) (string, error) {
 // pathText returns a path without the quotes of its keys.
 func pathText(path fieldpath.Path) string { return strings.ReplaceAll(path.String(), `"`, "") }
 
-// isBelow reports whether a path, as returned by pathText, is the given path or below it.
-func isBelow(path, top string) bool {
-	rest, has := strings.CutPrefix(path, top)
-	return has && (rest == "" || strings.HasPrefix(rest, ".") || strings.HasPrefix(rest, "["))
+// isBelow reports whether a path is the path with the given text, as returned by pathText, or below it. A key such as that of a label may have dots: the
+// text must end where an element of the path ends.
+func isBelow(path fieldpath.Path, top string) bool {
+	if top == "" {
+		return true
+	}
+	for i := range path {
+		if pathText(path[:i+1]) == top {
+			return true
+		}
+	}
+	return false
 }
 
 // ownersOf returns the owners of the fields at and below a path, sorted by field.
@@ -159,7 +169,7 @@ func ownersOf(object metav1.Object, top string) ([]fieldOwners, error) {
 		shown := fields.Leaves()
 		fields.Iterate(func(path fieldpath.Path) {
 			text := pathText(path)
-			if !isBelow(text, top) || (!shown.Has(path) && text != top) {
+			if !isBelow(path, top) || (!shown.Has(path) && text != top) {
 				return
 			}
 			if all[text] == nil {

@@ -23,7 +23,7 @@ func deployment() *metav1.ObjectMeta {
 	return &metav1.ObjectMeta{Name: "web", ResourceVersion: "7", ManagedFields: []metav1.ManagedFieldsEntry{
 		entry("helm", "Apply", "", `{"f:spec":{"f:replicas":{},"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"web\"}":{".":{},"f:name":{},"f:env":{"k:{\"name\":\"A\"}":{".":{},"f:name":{},"f:value":{}}},"f:ports":{"k:{\"containerPort\":8080,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}}}`),
 		entry("kubectl", "Update", "scale", `{"f:spec":{"f:replicas":{}}}`),
-		entry("kubectl", "Update", "", `{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"web\"}":{"f:env":{"k:{\"name\":\"B\"}":{".":{},"f:name":{},"f:value":{}}}}}}}},"f:metadata":{"f:annotations":{"f:example.com/note":{}}}}`),
+		entry("kubectl", "Update", "", `{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"web\"}":{"f:env":{"k:{\"name\":\"B\"}":{".":{},"f:name":{},"f:value":{}}}}}}}},"f:metadata":{"f:annotations":{"f:example.com/note":{}},"f:labels":{"f:app":{},"f:app.kubernetes.io/name":{}}}}`),
 	}}
 }
 
@@ -40,6 +40,7 @@ func TestOwnersOfAPath(t *testing.T) {
 			`.spec.template.spec.containers[name="web"].ports[containerPort=8080,protocol="TCP"].containerPort helm (Apply)`,
 		},
 		".metadata.annotations.example.com/note": {".metadata.annotations.example.com/note kubectl (Update)"},
+		".metadata.labels.app":                   {".metadata.labels.app kubectl (Update)"}, // not app.kubernetes.io/name
 		".spec.replica":                          nil,
 	} {
 		top, err := parsePath(path)

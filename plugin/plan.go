@@ -105,6 +105,10 @@ func newPlan(s *session) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if server.IsOfToolHive() {
+					s.warn("MCPServer %q has the finalizer of ToolHive's operator. The operator writes only its status until it is taken over: kubectl mcpserver takeover %s -n %s",
+						server.Name, server.Name, server.Namespace)
+				}
 				found, err := c.effects(cmd.Context(), server)
 				if err != nil {
 					return err
@@ -227,7 +231,10 @@ func (c *connection) preview(ctx context.Context, through client.Client, server 
 	if err != nil {
 		return nil, err
 	}
-	reconciler := &reconcile.Reconciler{Client: through, APIReader: through, Settings: plan.Settings{Cluster: cluster}, Now: time.Now}
+	settings := c.settings
+	cluster.RunnerImage = settings.Cluster.RunnerImage
+	settings.Cluster = cluster
+	reconciler := &reconcile.Reconciler{Client: through, APIReader: through, Settings: settings, Now: time.Now}
 	preview, err := reconciler.Preview(ctx, server)
 	if err != nil {
 		return nil, err
@@ -312,7 +319,11 @@ func changedPaths(before, after any, path string) []string {
 		named, haveNames := byName(before)
 		namedAfter, haveNamesAfter := byName(after)
 		if isList && haveNames && haveNamesAfter {
-			return changedEntries(named, namedAfter, func(key string) string { return fmt.Sprintf("%s[name=%q]", path, key) })
+			changed := changedEntries(named, namedAfter, func(key string) string { return fmt.Sprintf("%s[name=%q]", path, key) })
+			if len(changed) == 0 && !slices.Equal(namesOf(before), namesOf(after)) {
+				return []string{path + ", the order of the entries"} // Kubernetes restarts pods for it
+			}
+			return changed
 		}
 	}
 	if fmt.Sprint(before) == fmt.Sprint(after) {
@@ -339,13 +350,24 @@ func changedEntries(before, after map[string]any, pathOf func(string) string) []
 	return changed
 }
 
-// byName returns the entries of a list by their name, and false if an entry has none.
+// namesOf returns the names of the entries of a list, in their order.
+func namesOf(list []any) []string {
+	var names []string
+	for _, entry := range list {
+		entry, _ := entry.(map[string]any)
+		name, _ := entry["name"].(string)
+		names = append(names, name)
+	}
+	return names
+}
+
+// byName returns the entries of a list by their name, and false if an entry has none, or two have the same.
 func byName(list []any) (map[string]any, bool) {
 	named := map[string]any{}
 	for _, entry := range list {
 		entry, isObject := entry.(map[string]any)
 		name, hasName := entry["name"].(string)
-		if !isObject || !hasName {
+		if _, isDouble := named[name]; !isObject || !hasName || isDouble {
 			return nil, false
 		}
 		named[name] = entry

@@ -18,7 +18,9 @@ func TestChangedPaths(t *testing.T) {
 		before, after string
 		want          []string
 	}{
-		"nothing":          {`{a: 1, l: [{name: one, v: 1}, {name: two}]}`, `{l: [{name: two}, {name: one, v: 1}], a: 1}`, nil},
+		"nothing":          {`{a: 1, l: [{name: one, v: 1}, {name: two}]}`, `{l: [{name: one, v: 1}, {name: two}], a: 1}`, nil},
+		"the order":        {`{env: [{name: A}, {name: B}]}`, `{env: [{name: B}, {name: A}]}`, []string{".t.env, the order of the entries"}},
+		"a double name":    {`{env: [{name: A, v: 1}, {name: A, v: 2}]}`, `{env: [{name: A, v: 3}, {name: A, v: 2}]}`, []string{".t.env"}},
 		"a value":          {`{s: {image: a}}`, `{s: {image: b}}`, []string{".t.s.image"}},
 		"an entry":         {`{env: [{name: A, value: x}]}`, `{env: [{name: A, value: y}, {name: B}]}`, []string{`.t.env[name="A"].value`, `.t.env[name="B"]`}},
 		"a removed field":  {`{s: {image: a, tty: true}}`, `{s: {image: a}}`, []string{".t.s.tty"}},

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/reconcile/plan"
 )
 
 // fieldManager is the field manager of what the plugin writes.
@@ -35,6 +36,8 @@ type connection struct {
 	config *rest.Config
 	// namespace is the namespace of the flags or of the context.
 	namespace string
+	// settings are those of the operator, as far as they are known: see checkVersion.
+	settings plan.Settings
 }
 
 func (s *session) connect() (*connection, error) {
@@ -43,6 +46,7 @@ func (s *session) connect() (*connection, error) {
 		return nil, fmt.Errorf("loading the kubeconfig: %w", err)
 	}
 	config.UserAgent = "kubectl-mcpserver/" + version
+	config.QPS = -1 // API Priority and Fairness limits the requests
 	namespace, _, err := s.flags.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
 		return nil, fmt.Errorf("finding the namespace: %w", err)
@@ -79,8 +83,6 @@ func (s *session) print(result any, text func() string) error {
 		}
 	case "yaml":
 		out, err = yaml.Marshal(result)
-	default:
-		return fmt.Errorf("invalid value %q of --output: it must be json or yaml", s.output)
 	}
 	if err == nil {
 		_, err = s.Out.Write(out)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type takeover struct {
 	Server string `json:"server"`
 	// IsDeleted is true if the MCPServer is being deleted, and only waits for ToolHive's finalizer.
 	IsDeleted bool `json:"isDeleted,omitempty"`
+	// IsKept is true if the MCPServer is left to ToolHive's operator, because it has refused fields and was not named.
+	IsKept bool `json:"isKept,omitempty"`
 	// Steps are the changes that the takeover makes, in order.
 	Steps []string `json:"steps,omitempty"`
 	// Leftovers are the objects of ToolHive that nothing needs any more. --remove-leftovers deletes them.
@@ -57,7 +60,7 @@ func newTakeover(s *session) *cobra.Command {
 			"This operator then carries on: it migrates the fields and applies its own. Without a name, takes over all MCPServers of the namespace.\n\n" +
 			"ToolHive's operator and the proxies must not run: they would write the objects again. If one runs, the command changes nothing and prints the command that stops it.\n\n" +
 			"The takeover itself restarts no pod. This operator restarts pods only if the pod template differs: --dry-run shows the fields. " +
-			"The scale stays, and belongs to whoever has set it.\n\n" +
+			"The scale stays, and belongs to whoever has set it, unless spec.replicas is set: it is the number of pods of the server here, not of the proxy.\n\n" +
 			"The command can be stopped and repeated at any time.",
 		Example: "  kubectl mcpserver takeover -A --dry-run\n  kubectl mcpserver takeover web\n  kubectl mcpserver takeover -A --remove-leftovers",
 		Args:    cobra.MaximumNArgs(1),
@@ -145,6 +148,10 @@ func (c *connection) takeOverOne(ctx context.Context, stored *storedServer, o ta
 	if g.proxyRuns() {
 		return result, g.proxy, nil
 	}
+	if len(server.Spec.RefusedNames()) > 0 && !result.IsDeleted && o.all {
+		result.Steps, result.Leftovers, result.IsKept = nil, nil, true // its proxy protects it
+		return result, nil, nil
+	}
 	if o.dryRun {
 		return result, nil, nil
 	}
@@ -198,12 +205,12 @@ func (c *connection) takeoverOf(ctx context.Context, g *graph, warnings []findin
 		return result, nil // this operator does nothing for it
 	}
 	preview, err := c.preview(ctx, g.afterwards(c), g.server)
-	if apierrors.IsForbidden(err) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil { // for example, the user may not send dry-run requests; the takeover does not depend on it
 		result.Unknown = bounded(err.Error())
 		return result, nil
-	}
-	if err != nil {
-		return nil, err
 	}
 	result.Effects, err = effectsOf(preview)
 	return result, err
@@ -235,6 +242,9 @@ func (c *connection) carryOutCurrent(ctx context.Context, key client.ObjectKey, 
 		g, err := readGraph(ctx, c, server)
 		if err != nil {
 			return err
+		}
+		if g.proxyRuns() { // it has been started in the meantime
+			return fmt.Errorf("its proxy runs: to stop it, run %s", scaleDownCommand(g.proxy))
 		}
 		return c.carryOut(ctx, g, o)
 	})
@@ -282,6 +292,8 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 	case proxyRuns && !o.dryRun:
 		text.WriteString(": not taken over, because its proxy runs\n")
 		return text.String()
+	case t.IsKept:
+		text.WriteString(": not taken over with -A, because ToolHive's proxy protects it. To take it over without the protection, name it\n")
 	case !t.changesSomething(o):
 		text.WriteString(": nothing to take over\n")
 	case o.dryRun:
@@ -303,7 +315,7 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 		fmt.Fprintf(text, "  kept, because pods may use it: %s\n", object)
 	}
 	for _, warning := range t.Warnings {
-		fmt.Fprintf(text, "  %s is %s: %s\n", warning.Field, warning.Class, warning.Note)
+		fmt.Fprintf(text, "  %s (%s): %s\n", warning.Field, warning.Class, warning.Note)
 	}
 	switch {
 	case t.IsDeleted:
@@ -314,8 +326,15 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 		text.WriteString("  This operator does nothing for it until the refused fields are removed. Its pods keep running.\n")
 	case len(t.Effects.Restarts) > 0:
 		fmt.Fprintf(text, "  Then this operator restarts the pods, in a rolling update, because of:\n    %s\n", strings.Join(t.Effects.Restarts, "\n    "))
-	case slices.ContainsFunc(t.Effects.Children, func(child childEffect) bool { return child.Action != plan.Refuse }):
+	case slices.ContainsFunc(t.Effects.Children, func(child childEffect) bool { return child.Action != plan.Refuse && child.Action != plan.Invalid }):
 		text.WriteString("  Then this operator applies its fields. No pod restarts.\n")
+	}
+	if t.Effects != nil {
+		for _, child := range t.Effects.Children {
+			if child.Action == plan.Refuse || child.Action == plan.Invalid {
+				fmt.Fprintf(text, "  This operator does not write %s: %s\n", child.Child, bounded(cmp.Or(child.Error, child.Reason)))
+			}
+		}
 	}
 	if t.Effects != nil && t.Effects.Scale != nil {
 		fmt.Fprintf(text, "  Scale: %s\n", scaleText(t.Effects.Scale))

@@ -102,12 +102,9 @@ func (g *graph) isOfToolHive(object client.Object) bool {
 // isDeleted reports whether the MCPServer is being deleted.
 func (g *graph) isDeleted() bool { return !g.server.DeletionTimestamp.IsZero() }
 
-// toAdopt returns the objects whose controller must become the MCPServer.
+// toAdopt returns the objects whose controller must become the MCPServer. If it is being deleted, they are then deleted with it.
 func (g *graph) toAdopt() []client.Object {
 	var all []client.Object
-	if g.isDeleted() {
-		return nil
-	}
 	if g.set != nil && !metav1.IsControlledBy(g.set, g.server) && g.isOfToolHive(g.set) {
 		all = append(all, g.set)
 	}
@@ -126,7 +123,7 @@ func (g *graph) hasFinalizer() bool {
 
 // proxyRuns reports whether the proxy runs, or would.
 func (g *graph) proxyRuns() bool {
-	return g.proxy != nil && g.isOfToolHive(g.proxy) && (ptr.Deref(g.proxy.Spec.Replicas, 1) > 0 || g.proxy.Status.Replicas > 0)
+	return g.proxy != nil && g.isOfToolHive(g.proxy) && runs(g.proxy)
 }
 
 // leftovers returns the objects that nothing needs without the proxy, and those that the pods of the StatefulSet still need.
@@ -172,11 +169,17 @@ func runningOperators(ctx context.Context, c client.Client) (running []appsv1.De
 	}
 	for i := range list.Items {
 		deployment := &list.Items[i]
-		if isToolHiveOperator(deployment) && (ptr.Deref(deployment.Spec.Replicas, 1) > 0 || deployment.Status.Replicas > 0) {
+		if isToolHiveOperator(deployment) && runs(deployment) {
 			running = append(running, *deployment)
 		}
 	}
 	return running, false, nil
+}
+
+// runs reports whether a Deployment has pods, or would. Kubernetes counts pods that are being deleted apart.
+func runs(deployment *appsv1.Deployment) bool {
+	status := deployment.Status
+	return ptr.Deref(deployment.Spec.Replicas, 1) > 0 || status.Replicas > 0 || ptr.Deref(status.TerminatingReplicas, 0) > 0
 }
 
 func isToolHiveOperator(deployment *appsv1.Deployment) bool {

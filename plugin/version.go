@@ -11,10 +11,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/reconcile/plan"
 )
 
 // checkVersion fails if the operator on the cluster has another minor version: it may build other children than this plugin. If the version is
-// unknown, it prints a warning.
+// unknown, it prints a warning. It also reads the flags of the operator that decide about the children.
 func (s *session) checkVersion(ctx context.Context, c *connection) error {
 	var list appsv1.DeploymentList
 	err := c.List(ctx, &list, client.MatchingLabels{"app.kubernetes.io/name": applyconfigs.FieldManager})
@@ -22,6 +23,7 @@ func (s *session) checkVersion(ctx context.Context, c *connection) error {
 		return fmt.Errorf("looking for the operator: %w", err)
 	}
 	for i := range list.Items {
+		c.settings = settingsOf(&list.Items[i])
 		operator := versionOf(&list.Items[i])
 		switch isSame, known := sameMinor(operator, version); {
 		case !known:
@@ -35,6 +37,23 @@ func (s *session) checkVersion(ctx context.Context, c *connection) error {
 	}
 	s.warn("Warning: the version of the operator is unknown. This plan is that of version %s.", version)
 	return nil
+}
+
+// settingsOf returns the settings in the flags of the operator.
+func settingsOf(deployment *appsv1.Deployment) plan.Settings {
+	var settings plan.Settings
+	for _, container := range deployment.Spec.Template.Spec.Containers {
+		for _, argument := range container.Args {
+			name, value, hasValue := strings.Cut(strings.TrimLeft(argument, "-"), "=")
+			switch name {
+			case "runner-image":
+				settings.Cluster.RunnerImage = value
+			case "update-pod-templates":
+				settings.UpdateTemplates = !hasValue || value == "true"
+			}
+		}
+	}
+	return settings
 }
 
 // versionOf returns the version of the operator in a Deployment: the tag of its image, or else its label, which the chart sets to its own

@@ -82,5 +82,7 @@ func adoptCommand(server *v1beta1.MCPServer, object observe.Foreign) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("kubectl -n %s patch %s %s --type=merge -p '%s'", server.Namespace, strings.ToLower(object.Kind), object.Name, patch)
+	// Anybody who may write the object chooses the names in its owner references. A quote would end the argument of the command.
+	quoted := strings.ReplaceAll(string(patch), "'", `\u0027`)
+	return fmt.Sprintf("kubectl -n %s patch %s %s --type=merge -p '%s'", server.Namespace, strings.ToLower(object.Kind), object.Name, quoted)
 }

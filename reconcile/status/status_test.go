@@ -1,6 +1,7 @@
 package status
 
 import (
+	"encoding/json"
 	"errors"
 	"reflect"
 	"slices"
@@ -378,5 +379,25 @@ func TestAPodThatHoldsUpARolloutInOrderIsNamed(t *testing.T) {
 		if strings.Contains(message, "kubectl -n team delete pod web-10") != tells {
 			t.Errorf("%s: %s", policy, message)
 		}
+	}
+}
+
+// TestANameInAnOwnerReferenceEndsNoArgument: the API server accepts any name there, and people paste the command.
+func TestANameInAnOwnerReferenceEndsNoArgument(t *testing.T) {
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "u"}}
+	object := observe.Foreign{
+		Child:      observe.Child{Kind: observe.KindStatefulSet, Name: "web"},
+		References: []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "x'; reboot; '", UID: "v"}},
+	}
+	command := adoptCommand(server, object)
+	if strings.Count(command, "'") != 2 {
+		t.Errorf("the argument ends early: %s", command)
+	}
+	_, patch, _ := strings.Cut(command, "-p '")
+	var read struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+	}
+	if err := json.Unmarshal([]byte(strings.TrimSuffix(patch, "'")), &read); err != nil || read.Metadata.OwnerReferences[0].Name != "x'; reboot; '" {
+		t.Errorf("the patch has lost the name: %+v, %v", read, err)
 	}
 }

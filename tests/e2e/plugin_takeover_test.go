@@ -213,7 +213,7 @@ func TestTheWayOverFromToolHive(t *testing.T) {
 		Assess("the dry run has everything, and changes nothing", all(
 			dryRun("ToolHive's operator runs", "kubectl -n", "scale deployment thv --replicas=0", "scale deployment server-7 --replicas=0",
 				`make the MCPServer the controller of StatefulSet "server-0"`, `make the MCPServer the controller of Service "mcp-server-1-headless"`,
-				"remove the finalizer", "restarts the pods", ".spec.template", "groupRef is no effect", `ConfigMap "server-0-runconfig"`, `Service "mcp-server-0"`,
+				"remove the finalizer", "restarts the pods", ".spec.template", "groupRef (no effect)", `ConfigMap "server-0-runconfig"`, `Service "mcp-server-0"`,
 				`kept, because pods may use it: ServiceAccount "server-0-sa"`),
 			step(func(ctx context.Context, t *testing.T) {
 				if now := versionsOf(ctx, t); !maps.Equal(now, versions) {
@@ -468,6 +468,7 @@ func TestADeletionThatWaitsForToolHiveCompletes(t *testing.T) {
 		Assess("the dry run says so", plugin(exitFound, []string{"is being deleted", "remove the finalizer"}, "takeover", server, "--dry-run")).
 		Assess("and it disappears", all(plugin(exitOK, []string{"remove the finalizer"}, "takeover", server),
 			kubectl("wait", "mcpserver", server, "--for=delete", "--timeout=30s"))).
+		Assess("with its StatefulSet and Services", kubectl("wait", "statefulset/"+server, "service/mcp-"+server+"-headless", "--for=delete", "--timeout=60s")).
 		Feature())
 }
 

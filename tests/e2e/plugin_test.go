@@ -97,6 +97,9 @@ func TestThePluginMovesTheScale(t *testing.T) {
 			plugin(exitOK, []string{"the scale is 2"}, "resume", server), operatorDoesNotOwnTheScale(),
 			eventuallyPrints("", "mcpserver/web", ".spec.replicas"), eventuallyPrints("", "mcpserver/web", ".metadata.annotations.toolhive\\.stacklok\\.dev/held"),
 			kubectl("scale", "statefulset", server, "--replicas=2"))).
+		Assess("resume of a yielded scale keeps the number", all(apply(declared(1)), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3), ownerIs("kubectl"),
+			holds(3, plugin(exitOK, []string{"this MCPServer"}, "hold", server), operatorOwnsTheScale(),
+				plugin(exitOK, []string{"the scale is 3", "spec.replicas was 1"}, "resume", server), operatorDoesNotOwnTheScale(), passesAreForced(1)))).
 		Assess("resume without hold", plugin(exitError, []string{"is not held"}, "resume", server)).
 		Assess("an autoscaler would fight: the command refuses, with the command that pauses it", all(apply(autoscaler("web", onStatefulSet, 2)),
 			step(func(ctx context.Context, t *testing.T) {
