@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,7 @@ const (
 	refused  class = "refused"
 	noEffect class = "no effect"
 	changed  class = "changed"
+	unknown  class = "unknown"
 )
 
 // finding is a field of a stored MCPServer that the operator does not carry out as ToolHive's operator does.
@@ -136,6 +138,9 @@ func auditOf(server *storedServer) []finding {
 			add("spec", refused, "cannot be read: "+err.Error())
 			continue
 		}
+		for _, field := range unknownFields(spec) {
+			add("spec."+field, unknown, "this operator does not know the field, and its CRD drops it")
+		}
 		for _, name := range fields.RefusedNames() {
 			add("spec."+name, refused, "it protects the server, and this operator cannot give the protection: see docs/manifests.md")
 		}
@@ -159,11 +164,29 @@ func auditOf(server *storedServer) []finding {
 	for _, one := range found {
 		all = append(all, one)
 	}
-	order := []class{refused, changed, noEffect}
+	order := []class{refused, unknown, changed, noEffect}
 	slices.SortFunc(all, func(a, b finding) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Class), slices.Index(order, b.Class)), cmp.Compare(a.Field, b.Field))
 	})
 	return all
+}
+
+// unknownFields returns the paths in a spec that the API of this operator does not have.
+func unknownFields(spec map[string]any) []string {
+	err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(spec, &v1beta1.MCPServerSpec{}, true)
+	strict, isStrict := runtime.AsStrictDecodingError(err)
+	if !isStrict {
+		return nil
+	}
+	var paths []string
+	for _, one := range strict.Errors() {
+		if _, quoted, found := strings.Cut(one.Error(), "unknown field "); found {
+			if path, err := strconv.Unquote(quoted); err == nil {
+				paths = append(paths, bounded(path))
+			}
+		}
+	}
+	return paths
 }
 
 // isOfToolHive reports whether an MCPServer has the finalizer of ToolHive's operator.

@@ -28,6 +28,7 @@ func TestAudit(t *testing.T) {
 		"requests of the proxy only":  {[]string{`{resources: {requests: {memory: 128Mi}}}`}, nil},
 		"the server has its own too":  {[]string{`{resources: {limits: {memory: 128Mi}}, podTemplateSpec: {spec: {containers: [{name: mcp, resources: {limits: {memory: 1Gi}}}]}}}`}, nil},
 		"only a sidecar has its own":  {[]string{`{resources: {limits: {memory: 128Mi}}, podTemplateSpec: {spec: {containers: [{name: side, resources: {}}]}}}`}, []string{"spec.resources changed"}},
+		"fields that nobody knows":    {[]string{`{guard: {enabled: true}, secrets: [{name: s, key: k, mode: x}]}`}, []string{"spec.guard unknown", "spec.secrets[0].mode unknown"}},
 		"replicas of the proxy":       {[]string{`{replicas: 3}`}, []string{"spec.replicas changed"}},
 		"replicas of both":            {[]string{`{replicas: 2, backendReplicas: 4}`}, []string{"spec.backendReplicas refused"}},
 		"replicas that are equal":     {[]string{`{replicas: 2, backendReplicas: 2}`}, nil},

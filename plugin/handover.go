@@ -152,7 +152,8 @@ func managersNamed(object metav1.Object, text string) ([]ownership.Manager, erro
 	var found []ownership.Manager
 	for _, entry := range object.GetManagedFields() {
 		manager := ownership.ManagerOf(entry)
-		if manager == wanted || (wanted.Operation == "" && manager.Name == wanted.Name) {
+		isNamed := manager == wanted || (wanted.Operation == "" && manager.Name == wanted.Name)
+		if isNamed && !slices.Contains(found, manager) { // it has an entry for each apiVersion
 			found = append(found, manager)
 		}
 	}
@@ -164,6 +165,9 @@ func receiverNamed(object metav1.Object, text string) (*ownership.Manager, error
 	found, err := managersNamed(object, text)
 	if err != nil {
 		return nil, err
+	}
+	if !strings.Contains(text, ":") { // the entry of a status does not own other fields
+		found = slices.DeleteFunc(found, func(m ownership.Manager) bool { return m.Subresource != "" && m.Subresource != "scale" })
 	}
 	switch len(found) {
 	case 1:

@@ -203,7 +203,7 @@ func (s *session) resume(cmd *cobra.Command, c *connection, name string) error {
 	}
 	notes = append(notes, waited...)
 	autoscalers, err := c.autoscalers(ctx, server)
-	if err != nil {
+	if err != nil && !apierrors.IsForbidden(err) { // the user may not list them: nothing can be said about them
 		return err
 	}
 	for i := range autoscalers.OfStatefulSet {
@@ -221,12 +221,12 @@ func (s *session) handOverScale(cmd *cobra.Command, c *connection, name, to stri
 	if err != nil {
 		return err
 	}
-	autoscalers, err := c.autoscalers(ctx, server)
-	if err != nil {
-		return err
-	}
 	var notes []string
 	if to == "hpa" {
+		autoscalers, err := c.autoscalers(ctx, server)
+		if err != nil {
+			return err
+		}
 		if notes, err = notesAbout(server, autoscalers, observe.ReplicasOf(set)); err != nil {
 			return err
 		}
@@ -418,7 +418,7 @@ func (c *connection) scaleOwner(ctx context.Context, server *v1beta1.MCPServer, 
 		return "", err
 	}
 	autoscalers, err := c.autoscalers(ctx, server)
-	if err != nil {
+	if err != nil && !apierrors.IsForbidden(err) { // without the autoscalers, the name of the manager is shown
 		return "", err
 	}
 	return scale.OwnerName(scale.Owners(owners).Current(server.Status.Scale), observe.ReplicasOf(set), autoscalers.OfStatefulSet), nil

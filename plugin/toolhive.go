@@ -60,6 +60,9 @@ func readGraph(ctx context.Context, c client.Client, server *v1beta1.MCPServer) 
 		named(name+"-sa", &corev1.ServiceAccount{}),
 	} {
 		found, err := find(ctx, c, server, other.GetName(), other)
+		if apierrors.IsForbidden(err) {
+			continue // it is a leftover that the user could not delete either
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +86,7 @@ func find[O client.Object](ctx context.Context, c client.Client, server *v1beta1
 		return none, nil
 	}
 	if err != nil {
-		return none, fmt.Errorf("reading %T %q: %w", which, name, err)
+		return none, fmt.Errorf("reading %s: %w", textOf(named(name, which)), err)
 	}
 	return which, nil
 }

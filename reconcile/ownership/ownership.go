@@ -162,7 +162,7 @@ func Move(object metav1.Object, from []Manager, to *Manager, apiVersion string, 
 	received := false
 	for _, entry := range object.GetManagedFields() {
 		manager := ManagerOf(entry)
-		receives, gives := to != nil && manager == *to, slices.Contains(from, manager)
+		receives, gives := to != nil && manager == *to && !received, slices.Contains(from, manager)
 		if !receives && !gives {
 			entries = append(entries, entry)
 			continue
