@@ -114,6 +114,10 @@ func (s *session) hold(cmd *cobra.Command, c *connection, name string, replicas 
 			return fmt.Errorf("%s scales the MCPServer and would change the declaration. To pause it, run: %s", scale.AutoscalerName(hpa), pauseCommand(hpa))
 		}
 	}
+	sources, err := sourcesOfReplicas(server) // before the patch, which removes the owners
+	if err != nil {
+		return err
+	}
 	wanted := ptr.Deref(replicas, observe.ReplicasOf(set))
 	spec := &server.Spec
 	annotations := map[string]any{}
@@ -141,7 +145,7 @@ func (s *session) hold(cmd *cobra.Command, c *connection, name string, replicas 
 	if err != nil {
 		return err
 	}
-	return s.printScale(cmd, c, name, notes)
+	return s.printScaleOf(cmd, c, name, sources, notes)
 }
 
 func newResume(s *session) *cobra.Command {
@@ -172,6 +176,10 @@ func (s *session) resume(cmd *cobra.Command, c *connection, name string) error {
 	recorded, isHeld := server.Annotations[heldAnnotation]
 	if !isHeld {
 		return fmt.Errorf("MCPServer %q is not held: it has no annotation %s", name, heldAnnotation)
+	}
+	sources, err := sourcesOfReplicas(server) // before the patch, which removes the owners
+	if err != nil {
+		return err
 	}
 	var before held
 	if err := json.Unmarshal([]byte(recorded), &before); err != nil {
@@ -211,7 +219,7 @@ func (s *session) resume(cmd *cobra.Command, c *connection, name string) error {
 			notes = append(notes, scale.AutoscalerName(hpa)+" is still paused: undo what you did to pause it.")
 		}
 	}
-	return s.printScale(cmd, c, name, notes)
+	return s.printScaleOf(cmd, c, name, sources, notes)
 }
 
 // handOverScale gives the scale of an MCPServer to another owner.
@@ -383,19 +391,7 @@ func (c *connection) waitFor(ctx context.Context, server *v1beta1.MCPServer, don
 	}
 }
 
-// printScale prints the owner of the scale.
-func (s *session) printScale(cmd *cobra.Command, c *connection, name string, notes []string) error {
-	server, err := c.server(cmd, name)
-	if err != nil {
-		return err
-	}
-	sources, err := sourcesOfReplicas(server)
-	if err != nil {
-		return err
-	}
-	return s.printScaleOf(cmd, c, name, sources, notes)
-}
-
+// printScaleOf prints the owner of the scale, and the sources that had replicas before the command.
 func (s *session) printScaleOf(cmd *cobra.Command, c *connection, name string, sources []source, notes []string) error {
 	server, set, err := c.serverAndSet(cmd, name)
 	if err != nil {

@@ -82,6 +82,11 @@ func newOwners(s *session) *cobra.Command {
 				return err
 			}
 			if len(owners) == 0 && path != "" {
+				if owners, err = ownersAbove(object, path); err != nil {
+					return err
+				}
+			}
+			if len(owners) == 0 && path != "" {
 				s.warn("No manager owns %s of %s.", args[1], args[0])
 			}
 			return s.print(owners, func() string { return ownersText(owners) })
@@ -155,6 +160,15 @@ func isBelow(path fieldpath.Path, top string) bool {
 		}
 	}
 	return false
+}
+
+// ownersAbove returns the owners of the field that has the field at a path in it and is owned as a whole, such as an atomic list or map.
+func ownersAbove(object metav1.Object, path string) ([]fieldOwners, error) {
+	owners, err := ownersOf(object, "")
+	return slices.DeleteFunc(owners, func(one fieldOwners) bool {
+		rest, isAbove := strings.CutPrefix(path, strings.ReplaceAll(one.Field, `"`, ""))
+		return !isAbove || (!strings.HasPrefix(rest, ".") && !strings.HasPrefix(rest, "["))
+	}), err
 }
 
 // ownersOf returns the owners of the fields at and below a path, sorted by field.

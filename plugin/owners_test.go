@@ -65,6 +65,15 @@ func TestOwnersOfAPath(t *testing.T) {
 	}
 }
 
+// TestAFieldInAnAtomicFieldHasItsOwners: Kubernetes records the owner of the whole.
+func TestAFieldInAnAtomicFieldHasItsOwners(t *testing.T) {
+	object := &metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{entry("helm", "Apply", "", `{"f:spec":{"f:selector":{},"f:sel":{}}}`)}}
+	owners, err := ownersAbove(object, ".spec.selector.matchLabels.app")
+	if err != nil || len(owners) != 1 || owners[0].Field != ".spec.selector" || owners[0].Owners[0].Manager != "helm" {
+		t.Errorf("got %+v, %v", owners, err)
+	}
+}
+
 func TestAnInvalidPathHasTheWayOut(t *testing.T) {
 	for path, want := range map[string]string{
 		"spec.replicas":               "begin with a dot",

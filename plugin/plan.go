@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,6 +40,8 @@ type effects struct {
 	Scale *scaleEffect `json:"scale,omitempty"`
 	// Restarts are the changed fields of the pod template. They restart the pods.
 	Restarts []string `json:"restarts,omitempty"`
+	// OnDelete is true if the update strategy is OnDelete: then a pod restarts when somebody deletes it.
+	OnDelete bool `json:"onDelete,omitempty"`
 	// Recreate are the volumeClaimTemplates that only a recreated StatefulSet can have.
 	Recreate []string `json:"recreate,omitempty"`
 	// UpdateAvailable are the fields that the pod template of this version changes. They are not applied without a request.
@@ -280,6 +283,8 @@ func effectsOf(preview *reconcile.Preview) (*effects, error) {
 		found.Children = append(found.Children, child)
 		if step.Kind == observe.KindStatefulSet && step.Before != nil && step.After != nil {
 			found.Restarts = changedPaths(templateOf(step.Before), templateOf(step.After), ".spec.template")
+			strategy, _, _ := unstructured.NestedString(step.After.Object, "spec", "updateStrategy", "type")
+			found.OnDelete = strategy == string(appsv1.OnDeleteStatefulSetStrategyType)
 		}
 	}
 	return found, nil
@@ -393,6 +398,8 @@ func effectsText(e *effects) string {
 		fmt.Fprintf(text, "  Scale: %s\n", scaleText(e.Scale))
 	}
 	switch {
+	case len(e.Restarts) > 0 && e.OnDelete:
+		fmt.Fprintf(text, "  A pod gets these changes when you delete it (updateStrategy OnDelete):\n    %s\n", strings.Join(e.Restarts, "\n    "))
 	case len(e.Restarts) > 0:
 		fmt.Fprintf(text, "  Pods restart, in a rolling update, because of:\n    %s\n", strings.Join(e.Restarts, "\n    "))
 	case slices.ContainsFunc(e.Children, func(c childEffect) bool { return c.Action == plan.Apply || c.Action == plan.Migrate }):

@@ -101,6 +101,12 @@ func (s *session) takeOver(cmd *cobra.Command, c *connection, names []string, o 
 	changes := false
 	for _, one := range stored {
 		result, proxy, err := c.takeOverOne(ctx, one, o)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if apierrors.IsNotFound(err) && o.all {
+			continue // it was deleted in the meantime
+		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("MCPServer %s: %w", one, err))
 			continue

@@ -147,6 +147,15 @@ func TestThePluginExplains(t *testing.T) {
 			"The scale is 3 and belongs to \"argocd-controller\"", "declares no number", "HorizontalPodAutoscaler/web of the MCPServer", `Ask: Argo CD Application "shop"`,
 			`.spec.template.spec.containers[name="mcp"].image`, "mcpserver-operator (Apply)", `Service "mcp-web-proxy"`,
 		}, "explain", server)).
+		Assess("as YAML", plugin(exitOK, []string{"child: StatefulSet"}, "explain", server, "-o=yaml")).
+		Assess("an unknown format", plugin(exitError, []string{`invalid value "xml" of --output`}, "explain", server, "-o=xml")).
+		Assess("its name is completed", step(func(ctx context.Context, t *testing.T) {
+			_, stdout, stderr, err := theCluster.Plugin(ctx, "development", "", "__complete", "explain", "--namespace="+in(ctx), "")
+			must(t, err)
+			if !strings.HasPrefix(stdout, server+"\n") {
+				t.Errorf("completed %q, %s", stdout, stderr)
+			}
+		})).
 		Assess("the owners of a field of any object", plugin(exitOK, []string{".spec.replicas", "argocd-controller (Apply)"}, "owners", "statefulset/web", ".spec.replicas")).
 		Assess("a field moves between managers of any object", all(
 			plugin(exitOK, []string{"now belongs to helm"}, "handover", "statefulset/web", ".spec.replicas", "--from=argocd-controller", "--to=helm"),
