@@ -125,11 +125,10 @@ func (m *model) step() {
 		for ordinal := range uint16(5) {
 			if !slices.ContainsFunc(pods, func(p *pod) bool { return p.ordinal == ordinal }) {
 				m.note("pod %d joins", ordinal)
-				p := m.set.add(ordinal)
+				m.set.add(ordinal)
 				m.set.mutex.Lock()
 				m.set.unlisted[ordinal] = m.random.IntN(3) == 0 // DNS is late
 				m.set.mutex.Unlock()
-				_ = p
 				return
 			}
 		}

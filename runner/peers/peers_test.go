@@ -222,7 +222,7 @@ func TestASlowReaderSlowsTheSenderDown(t *testing.T) {
 			mutex.Unlock()
 		}
 	})
-	connection, err := net.Dial("tcp", s.pods[0].clients.Listener.Addr().String())
+	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.pods[0].clients.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

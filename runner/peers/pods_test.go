@@ -77,7 +77,7 @@ func (s *set) all() (all []*pod) {
 }
 
 // add starts the pod with an ordinal.
-func (s *set) add(ordinal uint16) *pod {
+func (s *set) add(ordinal uint16) {
 	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}}
 	p.router = New(Config{Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
 	p.clients = httptest.NewServer(p.router)
@@ -93,7 +93,6 @@ func (s *set) add(ordinal uint16) *pod {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.pods[ordinal] = p
-	return p
 }
 
 // kill ends a pod at once. DNS still has it.

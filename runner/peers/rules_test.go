@@ -541,7 +541,7 @@ func TestManagementRefusesWhatIsNoSessionID(t *testing.T) {
 	for _, path := range []string{"/sessions/x", "/sessions/" + strings.Repeat("0", 45), "/sessions/" + strings.Repeat("0", 5000), "/sessions/..%2f..", "/sessions/x/moved"} {
 		for _, method := range []string{http.MethodGet, http.MethodDelete, http.MethodPost} {
 			recorder := httptest.NewRecorder()
-			s.pods[0].router.Management().ServeHTTP(recorder, httptest.NewRequest(method, path, nil))
+			s.pods[0].router.Management().ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), method, path, nil))
 			if recorder.Code < http.StatusBadRequest {
 				t.Errorf("%s %s: %d", method, path, recorder.Code)
 			}

@@ -48,7 +48,7 @@ func (c *call) send(change func(*http.Response) error) error {
 }
 
 // sendOnce reports whether the request can be sent again, because the server had closed an idle connection.
-func (c *call) sendOnce(change func(*http.Response) error) (failure error, canRepeat bool) { //nolint:revive // the error belongs to the response
+func (c *call) sendOnce(change func(*http.Response) error) (failure error, canRepeat bool) {
 	ctx, cancel := context.WithCancelCause(c.r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(c.life(), func() { cancel(context.Cause(c.life())) })()

@@ -247,7 +247,7 @@ func (s *Session) end(cause error) {
 	s.sessions.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodDelete, s.url(), http.NoBody)
+		request, err := http.NewRequestWithContext(ctx, http.MethodDelete, s.url(), http.NoBody) //nolint:gosec // only the path is that of the client
 		if err != nil {
 			return
 		}
