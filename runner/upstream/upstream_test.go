@@ -289,7 +289,7 @@ func TestAServerThatIsNotUpYetIsUnavailable(t *testing.T) {
 	address := ""
 	s := newServer(t, func(_ *fakeServer, c *Config, _ *Front) {
 		address = freeAddress(t)
-		c.Target = &url.URL{Scheme: "http", Host: address}
+		c.Target, c.Wait = &url.URL{Scheme: "http", Host: address}, time.Millisecond
 	})
 	for _, body := range []string{initializeMessage, callMessage} {
 		got := s.send(t.Context(), http.MethodPost, "/mcp", "", body)
@@ -299,6 +299,38 @@ func TestAServerThatIsNotUpYetIsUnavailable(t *testing.T) {
 	}
 	if err := s.sessions.Ready(t.Context()); err == nil {
 		t.Error("it is ready")
+	}
+}
+
+func TestARequestWaitsForAServerThatRestarts(t *testing.T) {
+	for _, isTaken := range []bool{false, true} {
+		s := newServer(t, func(_ *fakeServer, c *Config, _ *Front) { c.Target = &url.URL{Scheme: "http", Host: freeAddress(t)} })
+		id, body := "", initializeMessage
+		if isTaken {
+			record := session.New(9, 9)
+			record.Version = rpc.Polling
+			id, body = record.ID(), callMessage
+			if err := s.sessions.Take(t.Context(), record); err != nil {
+				t.Fatal(err)
+			}
+		}
+		answer := make(chan reply)
+		go func() { answer <- s.send(t.Context(), http.MethodPost, "/mcp", id, body) }()
+		select {
+		case got := <-answer:
+			t.Fatalf("got %+v", got)
+		case <-time.After(2 * waitInterval):
+		}
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", s.sessions.config.Target.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: s}
+		go func() { _ = server.Serve(listener) }()
+		if got := <-answer; got.status != http.StatusOK || s.opened != 1 {
+			t.Errorf("opened %d times, got %+v", s.opened, got)
+		}
+		_ = server.Close()
 	}
 }
 
