@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -31,9 +32,9 @@ func send(t *testing.T, transport *http.Transport, url string) (status int, noth
 func TestItIsKnownWhetherARequestWasSent(t *testing.T) {
 	transport := NewTransport(options)
 	defer transport.CloseIdleConnections()
-	breaks := false
+	var breaks atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		if breaks {
+		if breaks.Load() {
 			panic(http.ErrAbortHandler)
 		}
 	}))
@@ -41,11 +42,11 @@ func TestItIsKnownWhetherARequestWasSent(t *testing.T) {
 	if status, nothing, err := send(t, transport, server.URL); status != http.StatusOK || nothing || err != nil {
 		t.Errorf("got %d, %t, %v", status, nothing, err)
 	}
-	breaks = true
+	breaks.Store(true)
 	if _, nothing, err := send(t, transport, server.URL); err == nil || nothing {
 		t.Errorf("the server has got the request: got %t, %v", nothing, err)
 	}
-	breaks = false
+	breaks.Store(false)
 	if status, _, err := send(t, transport, server.URL); status != http.StatusOK || err != nil { // an idle connection again
 		t.Fatalf("got %d, %v", status, err)
 	}
