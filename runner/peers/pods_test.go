@@ -46,7 +46,7 @@ type set struct {
 	mutex sync.Mutex
 	pods  map[uint16]*pod
 	gone  []Peer // pods that are gone and that DNS still has
-	fails bool   // DNS fails
+	fails error  // of DNS
 	// unlisted are pods that DNS does not list yet.
 	unlisted map[uint16]bool
 }
@@ -130,8 +130,8 @@ func (p *pod) close() {
 func (s *set) Peers(context.Context) ([]Peer, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.fails {
-		return nil, errors.New("no DNS")
+	if s.fails != nil {
+		return nil, s.fails
 	}
 	var all []Peer
 	for _, p := range s.pods {

@@ -269,7 +269,7 @@ func (r *Router) route(c *call) {
 				return
 			}
 		case placeSilent:
-			c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, "the pod that opened the session does not answer: try again")
+			c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, "it is not known yet which pod has the session: try again")
 			return
 		case placeNone:
 			if r.recreate(c, place.candidates) {
@@ -348,8 +348,7 @@ const (
 	placeUnknown placeKind = iota
 	placePeer
 	placeEnded
-	// placeSilent means that the pod that opened the session exists and does not answer. It matters only if sessions are not recreated: the session may
-	// not be said to have ended.
+	// placeSilent means that it is not known whether another pod has the session.
 	placeSilent
 	placeNone
 )
@@ -398,7 +397,8 @@ func (r *Router) placeOf(replies []reply, id string, opener uint16) place {
 	if len(claimed) > 0 {
 		return place{kind: placePeer, ordinal: rank(id, claimed)[0], isClaimed: true}
 	}
-	if isSilent && !r.config.Recreate {
+	// A session that is recreated although another pod has it has two places. A session that is said to have ended is lost.
+	if isKnown, isFresh := r.members.areKnown(); !isKnown || (!r.config.Recreate && (isSilent || !isFresh)) {
 		return place{kind: placeSilent}
 	}
 	if r.load().hasRoom() {

@@ -358,6 +358,34 @@ func TestAPodThatCouldNotBeAskedLetsTheSessionGoWhenItIsBack(t *testing.T) {
 	}
 }
 
+func TestAPodThatDoesNotKnowTheOthersTakesNoSession(t *testing.T) {
+	for _, recreate := range []bool{true, false} {
+		s := newSet(t, 3, recreate)
+		id := s.pods[2].open()
+		s.pods[2].Drop(id)
+		s.pods[1].put(id)
+		s.fails = errNoDNS
+		if got := s.pods[0].call(t, id); got.status != http.StatusServiceUnavailable || len(s.places(id)) != 1 {
+			t.Errorf("got %+v", got)
+		}
+		s.fails = nil
+		s.refresh()
+		if got := s.pods[0].call(t, id); got.by(t) != 1 {
+			t.Errorf("got %+v", got)
+		}
+	}
+}
+
+func TestAPodThatDNSDoesNotListYetIsAlone(t *testing.T) {
+	s := newSet(t, 1, true)
+	s.fails = &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}
+	record := session.New(0, 0)
+	record.Version = "2025-11-25"
+	if got := s.pods[0].call(t, record.ID()); got.by(t) != 0 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // C. The end of a session.
 
 func TestTheOtherPodsKnowTheEndOfASessionBeforeTheClientDoes(t *testing.T) {
@@ -589,7 +617,7 @@ func TestANewSessionGoesToTheNextPodIfTheFirstHasJustBecomeFull(t *testing.T) {
 
 func TestAPodThatIsAloneOpensSessions(t *testing.T) {
 	s := newSet(t, 1, true)
-	s.fails = true
+	s.fails = errNoDNS
 	if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.id == "" {
 		t.Errorf("got %+v", got)
 	}
