@@ -79,7 +79,7 @@ func (s *set) all() (all []*pod) {
 // add starts the pod with an ordinal.
 func (s *set) add(ordinal uint16) {
 	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}}
-	p.router = New(Config{Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
+	p.router = New(Config{Set: "web", Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
 	p.clients = httptest.NewServer(p.router)
 	management := p.router.Management()
 	p.manage = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -41,6 +41,8 @@ type Local interface {
 
 // Config is the configuration of a router.
 type Config struct {
+	// Set is the name of the StatefulSet. It distinguishes the pods from those of other servers. Defaults to what the Resolver knows, if it is DNS.
+	Set string
 	// Ordinal is the ordinal of this pod.
 	Ordinal uint16
 	// Local are the sessions of this pod.
@@ -88,6 +90,9 @@ type routerMetrics struct {
 
 // New returns a router.
 func New(config Config) *Router {
+	if dns, is := config.Resolver.(*DNS); is && config.Set == "" {
+		config.Set = dns.service + "/" + dns.name
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{
 		config: config, ctx: ctx, cancel: cancel,
@@ -130,6 +135,13 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if !r.config.Limits.AllowsOrigin(request) {
 		c.refuse(http.StatusForbidden, rpc.InvalidRequest, "requests from this origin are not allowed")
 		return
+	}
+	if request.Header.Get(ForwardedHeader) != "" {
+		if target := request.Header.Get(TargetHeader); target != "" && target != r.nameOf(r.config.Ordinal) {
+			c.refuseAbsent()
+			return
+		}
+		w.Header().Set(PodHeader, r.nameOf(r.config.Ordinal))
 	}
 	id := request.Header.Get(legacy.SessionHeader)
 	if id == "" && r.config.StreamPath != "" {
