@@ -154,6 +154,11 @@ func (s *set) Peer(ordinal uint16) Peer {
 	if p := s.pods[ordinal]; p != nil {
 		return p.peer()
 	}
+	for _, gone := range s.gone {
+		if gone.Ordinal == ordinal {
+			return gone
+		}
+	}
 	return Peer{ordinal, "127.0.0.1:1", "127.0.0.1:1"}
 }
 

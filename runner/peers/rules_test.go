@@ -588,7 +588,7 @@ func TestAnAddressThatAnotherProgramHasGotIsNotUsed(t *testing.T) {
 	defer program.Close()
 	for _, address := range []string{program.Listener.Addr().String(), foreign.pods[0].peer().Address} {
 		s := newSet(t, 1, true)
-		s.gone = append(s.gone, Peer{0, address, foreign.pods[0].peer().Management}, Peer{1, address, foreign.pods[0].peer().Management})
+		s.gone = append(s.gone, Peer{1, address, foreign.pods[0].peer().Management})
 		s.refresh()
 		record := session.New(1, 1)
 		record.Version = "2025-11-25"
