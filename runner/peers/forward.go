@@ -24,6 +24,10 @@ const (
 	ForwardedHeader = "Mcp-Runner-Forwarded"
 	// AbsentHeader marks a response with status 421: the pod does not have the session and has not carried out the request.
 	AbsentHeader = "Mcp-Runner-Absent"
+	// TargetHeader names the pod for which a forwarded request is. Another pod may have got the address of a pod that is gone.
+	TargetHeader = "Mcp-Runner-Target"
+	// PodHeader names the pod that answers a forwarded request. An answer without it is not that of a runner.
+	PodHeader = "Mcp-Runner-Pod"
 
 	takeWord = "take"
 )
@@ -57,6 +61,7 @@ const (
 // attempt is one forwarding of a request.
 type attempt struct {
 	peer   Peer
+	target string
 	hop    string
 	reason string
 
@@ -67,7 +72,15 @@ type attemptKey struct{}
 
 func attemptOf(ctx context.Context) *attempt { return ctx.Value(attemptKey{}).(*attempt) }
 
-var errAbsent = errors.New("the pod does not have the session")
+var (
+	errAbsent  = errors.New("the pod does not have the session")
+	errForeign = errors.New("the address of the pod is that of another program")
+)
+
+// nameOf returns the name of a pod of this StatefulSet.
+func (r *Router) nameOf(ordinal uint16) string {
+	return r.config.Set + "-" + strconv.Itoa(int(ordinal))
+}
 
 // newProxy returns a proxy that sends a request to the peer of its attempt. It passes each piece of a response on at once, and reads the next piece when
 // the client has accepted it: a slow client slows the peer down.
@@ -86,9 +99,14 @@ func (r *Router) newProxy() *httputil.ReverseProxy {
 				}
 			}
 			p.Out.Header.Set(ForwardedHeader, a.hop)
+			p.Out.Header.Set(TargetHeader, a.target)
 		},
 		ModifyResponse: func(response *http.Response) error {
 			a := attemptOf(response.Request.Context())
+			if response.Header.Get(PodHeader) != a.target {
+				return errForeign
+			}
+			response.Header.Del(PodHeader)
 			if response.StatusCode == http.StatusMisdirectedRequest && response.Header.Get(AbsentHeader) != "" {
 				return errAbsent
 			}
@@ -122,7 +140,7 @@ func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
 		c.refuseBody(err)
 		return done
 	}
-	a := &attempt{peer: r.members.find(ordinal), hop: r.hop(take), reason: c.reason(take)}
+	a := &attempt{peer: r.members.find(ordinal), target: r.nameOf(ordinal), hop: r.hop(take), reason: c.reason(take)}
 	ctx, sent := relay.Track(context.WithValue(c.r.Context(), attemptKey{}, a))
 	out := c.r.WithContext(ctx)
 	out.Body, out.ContentLength = http.NoBody, int64(len(c.body))
@@ -145,7 +163,8 @@ func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
 	if timeout, isNet := errors.AsType[net.Error](a.failure); isNet && timeout.Timeout() {
 		r.suspects.add(ordinal)
 	}
-	if sent.Nothing() || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete {
+	// Only a runner can carry the request out.
+	if sent.Nothing() || errors.Is(a.failure, errForeign) || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete {
 		r.config.Log.Debug("a pod cannot be reached", "ordinal", ordinal, "error", a.failure)
 		return unreachable
 	}

@@ -2,7 +2,9 @@ package peers
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -49,12 +51,13 @@ type members struct {
 	peers      []Peer
 	tried      time.Time
 	isStale    bool // the last attempt has failed
+	isKnown    bool // an attempt has succeeded, or DNS has said that there are no pods
 }
 
 // all returns the peers in the order of their ordinals. After an error of the resolver, it returns the last list.
 func (l *members) all(ctx context.Context) []Peer {
 	l.mutex.Lock()
-	peers, isFresh, isStale := l.peers, time.Since(l.tried) < listAge, l.isStale
+	peers, isFresh, isStale := l.peers, time.Since(l.tried) < listAge, l.isStale && l.isKnown
 	l.mutex.Unlock()
 	if isFresh {
 		return peers
@@ -79,13 +82,23 @@ func (l *members) refresh() {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.tried, l.isStale = time.Now(), err != nil
+	if failure, is := errors.AsType[*net.DNSError](err); is && failure.IsNotFound {
+		l.isKnown, l.isStale = true, false // DNS answers; it does not list the first pod of a new Service at once
+	}
 	if err != nil {
 		if l.ctx.Err() == nil {
 			l.report(fmt.Errorf("finding the other pods: %w", err))
 		}
 		return
 	}
-	l.peers = normal(peers, l.self)
+	l.peers, l.isKnown = normal(peers, l.self), true
+}
+
+// areKnown reports whether the peers were found at least once, and whether the last attempt to find them has succeeded.
+func (l *members) areKnown() (isKnown, isFresh bool) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.isKnown, !l.isStale
 }
 
 // normal returns peers in the order of their ordinals, each once, without the pod self, and not more than mostPeers.

@@ -222,7 +222,7 @@ func TestASlowReaderSlowsTheSenderDown(t *testing.T) {
 			mutex.Unlock()
 		}
 	})
-	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.pods[0].clients.Listener.Addr().String())
+	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.pods[0].clients.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,6 +391,8 @@ func TestAListIsSortedAndBounded(t *testing.T) {
 	}
 }
 
+var errNoDNS = &net.DNSError{Err: "server misbehaving", Name: "x", IsTemporary: true}
+
 func TestTheLastListIsUsedWhileDNSFails(t *testing.T) {
 	s := newSet(t, 3, true)
 	id := s.pods[1].open()
@@ -398,7 +400,7 @@ func TestTheLastListIsUsedWhileDNSFails(t *testing.T) {
 		t.Fatalf("got %+v", got)
 	}
 	s.mutex.Lock()
-	s.fails = true
+	s.fails = errNoDNS
 	s.mutex.Unlock()
 	for range 2 {
 		s.refresh()

@@ -46,7 +46,7 @@ type set struct {
 	mutex sync.Mutex
 	pods  map[uint16]*pod
 	gone  []Peer // pods that are gone and that DNS still has
-	fails bool   // DNS fails
+	fails error  // of DNS
 	// unlisted are pods that DNS does not list yet.
 	unlisted map[uint16]bool
 }
@@ -79,7 +79,7 @@ func (s *set) all() (all []*pod) {
 // add starts the pod with an ordinal.
 func (s *set) add(ordinal uint16) {
 	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}}
-	p.router = New(Config{Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
+	p.router = New(Config{Set: "web", Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
 	p.clients = httptest.NewServer(p.router)
 	management := p.router.Management()
 	p.manage = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -130,8 +130,8 @@ func (p *pod) close() {
 func (s *set) Peers(context.Context) ([]Peer, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.fails {
-		return nil, errors.New("no DNS")
+	if s.fails != nil {
+		return nil, s.fails
 	}
 	var all []Peer
 	for _, p := range s.pods {
@@ -153,6 +153,11 @@ func (s *set) Peer(ordinal uint16) Peer {
 	defer s.mutex.Unlock()
 	if p := s.pods[ordinal]; p != nil {
 		return p.peer()
+	}
+	for _, gone := range s.gone {
+		if gone.Ordinal == ordinal {
+			return gone
+		}
 	}
 	return Peer{ordinal, "127.0.0.1:1", "127.0.0.1:1"}
 }

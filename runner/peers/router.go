@@ -41,6 +41,8 @@ type Local interface {
 
 // Config is the configuration of a router.
 type Config struct {
+	// Set is the name of the StatefulSet. It distinguishes the pods from those of other servers. Defaults to what the Resolver knows, if it is DNS.
+	Set string
 	// Ordinal is the ordinal of this pod.
 	Ordinal uint16
 	// Local are the sessions of this pod.
@@ -88,6 +90,9 @@ type routerMetrics struct {
 
 // New returns a router.
 func New(config Config) *Router {
+	if dns, is := config.Resolver.(*DNS); is && config.Set == "" {
+		config.Set = dns.service + "/" + dns.name
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{
 		config: config, ctx: ctx, cancel: cancel,
@@ -130,6 +135,13 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if !r.config.Limits.AllowsOrigin(request) {
 		c.refuse(http.StatusForbidden, rpc.InvalidRequest, "requests from this origin are not allowed")
 		return
+	}
+	if request.Header.Get(ForwardedHeader) != "" {
+		if target := request.Header.Get(TargetHeader); target != "" && target != r.nameOf(r.config.Ordinal) {
+			c.refuseAbsent()
+			return
+		}
+		w.Header().Set(PodHeader, r.nameOf(r.config.Ordinal))
 	}
 	id := request.Header.Get(legacy.SessionHeader)
 	if id == "" && r.config.StreamPath != "" {
@@ -269,7 +281,7 @@ func (r *Router) route(c *call) {
 				return
 			}
 		case placeSilent:
-			c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, "the pod that opened the session does not answer: try again")
+			c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, "it is not known yet which pod has the session: try again")
 			return
 		case placeNone:
 			if r.recreate(c, place.candidates) {
@@ -348,8 +360,7 @@ const (
 	placeUnknown placeKind = iota
 	placePeer
 	placeEnded
-	// placeSilent means that the pod that opened the session exists and does not answer. It matters only if sessions are not recreated: the session may
-	// not be said to have ended.
+	// placeSilent means that it is not known whether another pod has the session.
 	placeSilent
 	placeNone
 )
@@ -398,7 +409,8 @@ func (r *Router) placeOf(replies []reply, id string, opener uint16) place {
 	if len(claimed) > 0 {
 		return place{kind: placePeer, ordinal: rank(id, claimed)[0], isClaimed: true}
 	}
-	if isSilent && !r.config.Recreate {
+	// A session that is recreated although another pod has it has two places. A session that is said to have ended is lost.
+	if isKnown, isFresh := r.members.areKnown(); !isKnown || (!r.config.Recreate && (isSilent || !isFresh)) {
 		return place{kind: placeSilent}
 	}
 	if r.load().hasRoom() {

@@ -358,6 +358,34 @@ func TestAPodThatCouldNotBeAskedLetsTheSessionGoWhenItIsBack(t *testing.T) {
 	}
 }
 
+func TestAPodThatDoesNotKnowTheOthersTakesNoSession(t *testing.T) {
+	for _, recreate := range []bool{true, false} {
+		s := newSet(t, 3, recreate)
+		id := s.pods[2].open()
+		s.pods[2].Drop(id)
+		s.pods[1].put(id)
+		s.fails = errNoDNS
+		if got := s.pods[0].call(t, id); got.status != http.StatusServiceUnavailable || len(s.places(id)) != 1 {
+			t.Errorf("got %+v", got)
+		}
+		s.fails = nil
+		s.refresh()
+		if got := s.pods[0].call(t, id); got.by(t) != 1 {
+			t.Errorf("got %+v", got)
+		}
+	}
+}
+
+func TestAPodThatDNSDoesNotListYetIsAlone(t *testing.T) {
+	s := newSet(t, 1, true)
+	s.fails = &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}
+	record := session.New(0, 0)
+	record.Version = "2025-11-25"
+	if got := s.pods[0].call(t, record.ID()); got.by(t) != 0 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // C. The end of a session.
 
 func TestTheOtherPodsKnowTheEndOfASessionBeforeTheClientDoes(t *testing.T) {
@@ -552,6 +580,30 @@ func TestManagementRefusesWhatIsNoSessionID(t *testing.T) {
 	}
 }
 
+// The address of a pod that is gone may be that of another pod before DNS forgets it.
+func TestAnAddressThatAnotherProgramHasGotIsNotUsed(t *testing.T) {
+	foreign := newSet(t, 1, true)
+	foreign.pods[0].router.config.Set = "other"
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "welcome") }))
+	defer program.Close()
+	for _, address := range []string{program.Listener.Addr().String(), foreign.pods[0].peer().Address} {
+		s := newSet(t, 1, true)
+		s.gone = append(s.gone, Peer{1, address, foreign.pods[0].peer().Management})
+		s.refresh()
+		record := session.New(1, 1)
+		record.Version = "2025-11-25"
+		if got := s.pods[0].call(t, record.ID()); got.by(t) != 0 || got.header.Get(PodHeader) != "" || s.pods[0].calls(record.ID()) != 1 {
+			t.Errorf("got %+v", got)
+		}
+		for range 5 { // the other address has fewer sessions
+			s.pods[0].open()
+		}
+		if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.status != http.StatusOK || len(foreign.pods[0].sessions) != 0 {
+			t.Errorf("got %+v", got)
+		}
+	}
+}
+
 // F. New sessions.
 
 func TestANewSessionOfHTTPWithSSEIsPlacedAsAnyOther(t *testing.T) {
@@ -589,7 +641,7 @@ func TestANewSessionGoesToTheNextPodIfTheFirstHasJustBecomeFull(t *testing.T) {
 
 func TestAPodThatIsAloneOpensSessions(t *testing.T) {
 	s := newSet(t, 1, true)
-	s.fails = true
+	s.fails = errNoDNS
 	if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.id == "" {
 		t.Errorf("got %+v", got)
 	}
@@ -616,7 +668,7 @@ func TestTheMemoryOfPlacesIsBounded(t *testing.T) {
 func TestForwardedRequestsAreCounted(t *testing.T) {
 	s := newSet(t, 3, true)
 	registry := prometheus.NewPedanticRegistry()
-	router := New(Config{Ordinal: 8, Resolver: s, Local: &pod{stops: true}, Recreate: true, Limits: testLimits, Log: s.pods[0].router.config.Log, Registerer: registry})
+	router := New(Config{Set: "web", Ordinal: 8, Resolver: s, Local: &pod{stops: true}, Recreate: true, Limits: testLimits, Log: s.pods[0].router.config.Log, Registerer: registry})
 	defer router.Close()
 	lost := s.pods[2].open()
 	s.pods[2].Drop(lost)

@@ -74,6 +74,12 @@ func newServer(t *testing.T, setUps ...setUp) *fakeServer {
 	return s
 }
 
+// isEmpty reports whether the pod has no session, and none is being opened.
+func (s *fakeServer) isEmpty() bool {
+	open, _, _ := s.sessions.Load()
+	return open == 0
+}
+
 // restart forgets all sessions, as a server does that starts again.
 func (s *fakeServer) restart() {
 	s.mutex.Lock()

@@ -91,7 +91,7 @@ func (s *Session) reopen(ctx context.Context, opened int) error {
 		}
 		ctx, cancel := context.WithTimeoutCause(s.ctx, s.sessions.config.OpenTimeout, errors.New("the server does not answer in time"))
 		defer cancel()
-		if err := s.open(ctx); err != nil {
+		if err := s.sessions.patiently(ctx, func() error { return s.open(ctx) }); err != nil {
 			return nil, fmt.Errorf("opening the session again: %w", err)
 		}
 		s.sessions.config.Metrics.Recreated.Inc()
@@ -247,7 +247,7 @@ func (s *Session) end(cause error) {
 	s.sessions.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodDelete, s.url(), http.NoBody) //nolint:gosec // the address is that of the command line
+		request, err := http.NewRequestWithContext(ctx, http.MethodDelete, s.url(), http.NoBody) //nolint:gosec // only the path is that of the client
 		if err != nil {
 			return
 		}

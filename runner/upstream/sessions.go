@@ -29,7 +29,10 @@ type Config struct {
 	Idle time.Duration
 	// OpenTimeout is how long the server may take to open a session again.
 	OpenTimeout time.Duration
-	Metrics     *metrics.Set
+	// Wait is how long a request waits for a server that does not accept connections, for example because its container restarts: few clients try again.
+	// Defaults to 5 seconds; a negative duration is not at all.
+	Wait    time.Duration
+	Metrics *metrics.Set
 }
 
 const (
@@ -38,6 +41,9 @@ const (
 	silentTimeout = 15 * time.Second
 	// idleTimeout is how long a connection to the server is kept. Common servers close an idle connection after five seconds.
 	idleTimeout = 4 * time.Second
+	// defaultWait is the default of Config.Wait, and waitInterval the time between two attempts.
+	defaultWait  = 5 * time.Second
+	waitInterval = 100 * time.Millisecond
 	// endTimeout is how long the server may take to end a session.
 	endTimeout = 5 * time.Second
 )
@@ -66,6 +72,9 @@ var (
 
 // NewSessions returns the sessions of a pod.
 func NewSessions(config Config) *Sessions {
+	if config.Wait == 0 {
+		config.Wait = defaultWait
+	}
 	return &Sessions{
 		config: config, table: session.NewTable[*Session](config.Most, config.Idle, time.Now),
 		start:     uint32(time.Now().Unix()), //nolint:gosec // until 2106
@@ -104,6 +113,22 @@ func (s *Sessions) use(id string, keep bool) (one *Session, done func(), state s
 		return nil, nil, state
 	}
 	return one, func() { release(); s.notify() }, session.Live
+}
+
+// patiently sends a request again as long as nothing of it reaches the server, for the time that requests wait.
+func (s *Sessions) patiently(ctx context.Context, send func() error) error {
+	deadline := time.Now().Add(s.config.Wait)
+	for {
+		err := send()
+		if _, notSent := errors.AsType[notSentError](err); !notSent || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(waitInterval):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // State returns what this pod knows of a session.
