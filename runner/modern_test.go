@@ -148,7 +148,7 @@ func TestASubscriptionCarriesTheIDOfTheClient(t *testing.T) {
 
 func TestAMessageWithoutAnAddresseeReachesNoWrongClient(t *testing.T) {
 	p := startPod(t, "modern")
-	other := p.modern(modernCall("1", "sleep", `{"ns":300000000}`))
+	other := p.modern(modernCall("1", "sleep", `{"ns":2500000000}`)) // longer than hold: its stream has begun
 	p.modern(modernCall("2", "log", "{}")).last()
 	if messages := other.messages(); len(messages) != 1 {
 		t.Errorf("got %q", messages)

@@ -30,8 +30,9 @@ const (
 	nameHeader   = "Mcp-Name"
 )
 
-// hold is how long the header of a response waits for the first message. If that is the response, the client gets it without a stream.
-const hold = 50 * time.Millisecond
+// hold is how long the header of a response waits for the first message. The status of a response depends on the code of an error, and a stream has
+// status 200: the time is long, so that also a busy server gives its errors the right status.
+const hold = time.Second
 
 // removed are the methods of the versions with sessions. A shared process must not receive them: they change the state of the process.
 var removed = []string{"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}

@@ -54,37 +54,50 @@ func scoreOf(numbers []string) score {
 	return score{passed, failed}
 }
 
+// passesAsMuchAs runs all scenarios against a server, and fails unless each passes what it passes in own. Some checks wait for a notification for a fixed time,
+// which is too short on a busy machine: what does not pass gets a second chance.
+func passesAsMuchAs(t *testing.T, own map[string]score, url, version string) score {
+	t.Helper()
+	var total score
+	var less []string
+	for range 2 {
+		var scenarios map[string]score
+		total, scenarios = conformance(t, url, version)
+		t.Logf("%s: %d passed, %d failed", version, total.passed, total.failed)
+		less = nil
+		for name, want := range own {
+			if got := scenarios[name]; got.passed < want.passed || got.failed > want.failed {
+				less = append(less, fmt.Sprintf("%s, %s: %+v, the HTTP of the server: %+v", version, name, got, want))
+			}
+		}
+		if len(less) == 0 {
+			return total
+		}
+	}
+	for _, one := range less {
+		t.Error(one)
+	}
+	return total
+}
+
 func TestConformanceWithSessions(t *testing.T) {
-	total, scenarios := conformance(t, startRunner(t).url, "2025-11-25")
-	t.Logf("2025-11-25: %d passed, %d failed", total.passed, total.failed)
-	if total != (score{82, 0}) {
-		t.Errorf("got %+v, want 82 passed and 0 failed: %+v", total, scenarios)
+	_, own := conformance(t, startServer(t, "-stateless=false").url, "2025-11-25")
+	if total := passesAsMuchAs(t, own, startRunner(t).url, "2025-11-25"); total != (score{82, 0}) {
+		t.Errorf("got %+v, want 82 passed and 0 failed", total)
 	}
 }
 
 // What the HTTP of the server passes, its stdio behind the runner passes too. The server lacks the extension for tasks.
 func TestConformanceWithoutSessions(t *testing.T) {
-	ownTotal, own := conformance(t, startServer(t).url, "2026-07-28")
-	total, scenarios := conformance(t, startRunner(t).url, "2026-07-28")
-	t.Logf("2026-07-28: %d passed, %d failed; the HTTP of the server: %d passed, %d failed", total.passed, total.failed, ownTotal.passed, ownTotal.failed)
-	for name, want := range own {
-		if got := scenarios[name]; got.passed < want.passed || got.failed > want.failed {
-			t.Errorf("%s: %+v, the HTTP of the server: %+v", name, got, want)
-		}
-	}
+	_, own := conformance(t, startServer(t).url, "2026-07-28")
+	passesAsMuchAs(t, own, startRunner(t).url, "2026-07-28")
 }
 
 // An HTTP server behind the runner passes what it passes alone.
 func TestConformanceOfAnHTTPServerBehindTheRunner(t *testing.T) {
 	for version, server := range map[string]*started{"2025-11-25": startServer(t, "-stateless=false"), "2026-07-28": startServer(t)} {
 		_, own := conformance(t, server.url, version)
-		total, scenarios := conformance(t, startRunnerOf(t, "--upstream="+server.url).url, version)
-		t.Logf("%s: %d passed, %d failed", version, total.passed, total.failed)
-		for name, want := range own {
-			if got := scenarios[name]; got.passed < want.passed || got.failed > want.failed {
-				t.Errorf("%s, %s: %+v, the HTTP of the server: %+v", version, name, got, want)
-			}
-		}
+		passesAsMuchAs(t, own, startRunnerOf(t, "--upstream="+server.url).url, version)
 	}
 }
 
