@@ -136,7 +136,8 @@ func TestLinesThatAreNoMessagesAreSkippedAndCounted(t *testing.T) {
 	if got := c.call("garbage"); got != "done" {
 		t.Errorf("got %s", got)
 	}
-	// Of the process of the session: four lines at the start, and three during the call, of which one is too long. Of the process that was asked first: four.
+	// The process of the session writes four such lines when it starts and three during the call; one of these is too long. The process that the runner asks
+	// for its versions writes four.
 	eventually(t, "the count of skipped lines", func() bool { return strings.Contains(p.metricsText(), "mcp_runner_skipped_lines_total 11") })
 }
 

@@ -45,7 +45,8 @@ type Process struct {
 	stdin  *os.File
 	stdout *os.File
 	reader *bufio.Reader
-	isRead atomic.Bool // somebody has called Next, or Stop reads what is left
+	// isRead is true if Next was called, or if Stop reads the rest of the output.
+	isRead atomic.Bool
 
 	sending sync.Mutex
 	done    chan struct{}

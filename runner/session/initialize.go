@@ -8,6 +8,12 @@ import (
 	"mcpserver-operator/runner/rpc"
 )
 
+// InitializeID is the id of the request initialize that the runner sends, in JSON.
+const InitializeID = `"mcp-runner-initialize"`
+
+// ClientInfo is how the runner introduces itself to a server.
+var ClientInfo = map[string]string{"name": "mcp-runner", "version": "1"}
+
 // Initialize returns the request initialize with which a session is started again. Of its client, the runner knows only what the session id carries.
 func Initialize(record Record) (json.RawMessage, error) {
 	capabilities, err := record.Capabilities.JSON()
@@ -15,9 +21,9 @@ func Initialize(record Record) (json.RawMessage, error) {
 		return nil, err
 	}
 	raw, err := json.Marshal(map[string]any{
-		"jsonrpc": "2.0", "id": "mcp-runner-initialize", "method": "initialize",
+		"jsonrpc": "2.0", "id": json.RawMessage(InitializeID), "method": "initialize",
 		"params": map[string]any{
-			"protocolVersion": KnownVersion(record.Version), "capabilities": capabilities, "clientInfo": map[string]string{"name": "mcp-runner", "version": "1"},
+			"protocolVersion": KnownVersion(record.Version), "capabilities": capabilities, "clientInfo": ClientInfo,
 		},
 	})
 	if err != nil {

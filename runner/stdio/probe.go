@@ -9,6 +9,7 @@ import (
 
 	"mcpserver-operator/runner/process"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/session"
 )
 
 // patience is how long a server that has answered initialize may take to answer the question before it.
@@ -19,7 +20,7 @@ const discoverID = `"mcp-runner-discover"`
 // Meta returns the member _meta of a request of the runner in a version without sessions.
 func Meta() map[string]any {
 	return map[string]any{
-		"io.modelcontextprotocol/protocolVersion": rpc.Modern, "io.modelcontextprotocol/clientInfo": clientInfo,
+		"io.modelcontextprotocol/protocolVersion": rpc.Modern, "io.modelcontextprotocol/clientInfo": session.ClientInfo,
 		"io.modelcontextprotocol/clientCapabilities": map[string]any{},
 	}
 }
@@ -34,7 +35,7 @@ func (b *Backend) Probe(ctx context.Context) (versions []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding server/discover: %w", err)
 	}
-	initialize, err := initializeRequest(rpc.Polling, json.RawMessage("{}"))
+	initialize, err := initializeFor(session.Record{Version: rpc.Polling})
 	if err != nil {
 		return nil, err
 	}

@@ -12,35 +12,16 @@ import (
 )
 
 // restartID is the id of the request initialize that the runner sends. It is answered before any request of the client is sent.
-const restartID = `"mcp-runner-initialize"`
+const restartID = session.InitializeID
 
 // initializeFor returns the request initialize of a client of which only the session id is known.
 func initializeFor(record session.Record) (rpc.Message, error) {
-	capabilities, err := record.Capabilities.JSON()
+	raw, err := session.Initialize(record)
 	if err != nil {
 		return rpc.Message{}, err
 	}
-	version := record.Version
-	if version == "" {
-		version = rpc.Legacy[len(rpc.Legacy)-1]
-	}
-	return initializeRequest(version, capabilities)
-}
-
-// initializeRequest returns a request initialize of the runner.
-func initializeRequest(version string, capabilities json.RawMessage) (rpc.Message, error) {
-	raw, err := json.Marshal(map[string]any{
-		"jsonrpc": "2.0", "id": json.RawMessage(restartID), "method": "initialize",
-		"params": map[string]any{"protocolVersion": version, "capabilities": capabilities, "clientInfo": clientInfo},
-	})
-	if err != nil {
-		return rpc.Message{}, fmt.Errorf("encoding the request initialize: %w", err)
-	}
 	return rpc.Parse(raw)
 }
-
-// clientInfo is how the runner introduces itself to a server.
-var clientInfo = map[string]string{"name": "mcp-runner", "version": "1"}
 
 const initialized = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 
