@@ -155,7 +155,7 @@ func (c *call) find(id string) (done func(), found bool) {
 		c.session = one
 		return done, true
 	case state == session.Absent && sessions.IsDraining():
-		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, ErrDraining.Error()+": try again")
+		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, session.ErrDraining.Error()+": try again")
 	default:
 		c.refuseNotFound()
 	}
@@ -265,7 +265,7 @@ func (c *call) delete(id string) {
 		return
 	case !errors.Is(err, errDropped): // the server is gone, and the session with it
 		c.front.Sessions.forget(id)
-		one.end(ErrEnded)
+		one.Close(session.ErrEnded)
 	}
 	c.w.WriteHeader(http.StatusNoContent)
 }
@@ -273,13 +273,13 @@ func (c *call) delete(id string) {
 // initialize opens a session. A server that does not give it an id has no sessions: then the client gets none either.
 func (c *call) initialize() {
 	sessions := c.front.Sessions
-	open, release, err := sessions.reserve()
+	open, release, err := sessions.Reserve()
 	if err != nil {
 		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, err.Error()+": try again")
 		return
 	}
 	defer release()
-	defer sessions.notify()
+	defer sessions.draining.Notify()
 	original := c.r
 	c.setHeader(legacy.SessionHeader, "")
 	c.pass(func(response *http.Response) error {
@@ -292,7 +292,7 @@ func (c *call) initialize() {
 		if response.StatusCode >= http.StatusMultipleChoices || !isOpen {
 			return nil
 		}
-		record := sessions.newRecord()
+		record := sessions.NewRecord()
 		record.Version = session.KnownVersion(version)
 		record.Capabilities = session.CapabilitiesOf(rpc.Get(c.message.Params, "capabilities"))
 		one := newSession(sessions, version)

@@ -182,7 +182,7 @@ func TestARequestThatLearnsLateThatASessionWasLostDoesNotOpenItAgain(t *testing.
 	s := newServer(t)
 	id := s.open()
 	s.restart()
-	one, _ := s.sessions.table.Peek(id)
+	one, _ := s.sessions.Peek(id)
 	for range 2 {
 		if err := one.reopen(t.Context(), 1); err != nil {
 			t.Fatal(err)
