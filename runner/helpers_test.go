@@ -265,18 +265,6 @@ func resultText(message string) string {
 
 func errorCode(message string) string { return string(rpc.Get([]byte(message), "error", "code")) }
 
-// eventually polls until is returns true.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not happen", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 // children returns the ids of the processes that have an ancestor in this process.
 func children(t *testing.T) (pids []string) {
 	t.Helper()

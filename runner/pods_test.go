@@ -10,6 +10,7 @@ import (
 
 	"mcpserver-operator/runner/peers"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/waittest"
 )
 
 // podSet are the pods of a StatefulSet. It is their resolver.
@@ -48,7 +49,7 @@ func startPods(t *testing.T, count int) (pods []*pod) {
 			Ordinal: uint16(ordinal), Address: p.clients.Listener.Addr().String(), Management: p.management.Listener.Addr().String(),
 		})
 		set.mutex.Unlock()
-		eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
+		waittest.Eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
 		pods = append(pods, p)
 	}
 	return pods

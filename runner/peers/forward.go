@@ -136,8 +136,7 @@ func asksToTake(request *http.Request) bool {
 // forward sends a request to a peer. It answers the client unless the request can be sent to another pod: only if it was certainly not carried out, or has no
 // effect of its own.
 func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
-	if err := c.read(r.config.Limits); err != nil {
-		c.refuseBody(err)
+	if !c.read(r.config.Limits) {
 		return done
 	}
 	a := &attempt{peer: r.members.find(ordinal), target: r.nameOf(ordinal), hop: r.hop(take), reason: c.reason(take)}

@@ -365,17 +365,17 @@ func (s *set) places(id string) (places []uint16) {
 	return places
 }
 
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
+// by returns the ordinal of the pod that has answered a call.
+func (a answerTo) by(t *testing.T) uint16 {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("not in time: " + what)
-		}
+	var ordinal uint16
+	if _, err := fmt.Sscanf(a.text, "pod %d call", &ordinal); err != nil || a.status != http.StatusOK {
+		t.Fatalf("no pod has answered: %+v", a)
 	}
+	return ordinal
+}
+
+func (p *pod) call(t *testing.T, id string, headers ...string) answerTo {
+	t.Helper()
+	return p.send(t.Context(), http.MethodPost, id, "x", headers...)
 }

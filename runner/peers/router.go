@@ -132,8 +132,7 @@ func (r *Router) Close() {
 // ServeHTTP serves a request of a client, or of a pod that has forwarded it.
 func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	c := &call{w: w, r: request}
-	if !r.config.Limits.AllowsOrigin(request) {
-		c.refuse(http.StatusForbidden, rpc.InvalidRequest, "requests from this origin are not allowed")
+	if !legacy.CheckOrigin(w, request, r.config.Limits) {
 		return
 	}
 	if request.Header.Get(ForwardedHeader) != "" {
@@ -154,8 +153,7 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		metrics.RequestOf(request.Context()).SetSession(id)
 		r.serveSession(c, id)
 	case request.Method == http.MethodPost:
-		if err := c.read(r.config.Limits); err != nil {
-			c.refuseBody(err)
+		if !c.read(r.config.Limits) {
 			return
 		}
 		if !isInitialize(c.body) {
@@ -201,11 +199,9 @@ func (r *Router) serveSession(c *call, id string) {
 		return
 	case session.Absent:
 	}
-	if isForwarded { // an answer before the end of the body would look like a lost connection to the pod that sends it
-		if err := c.read(r.config.Limits); err != nil {
-			c.refuseBody(err)
-			return
-		}
+	// An answer before the end of the body would look like a lost connection to the pod that sends it.
+	if isForwarded && !c.read(r.config.Limits) {
+		return
 	}
 	switch {
 	case r.claims.phaseOf(id) == committed:

@@ -42,11 +42,7 @@ type Front struct {
 // ServeHTTP passes a request to the server. Requests without a session, which include all of the protocol version 2026-07-28, pass through unchanged.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{front: f, w: relay.LimitWrites(w, f.Limits.Write), r: r}
-	if !f.Limits.AllowsOrigin(r) {
-		c.refuse(http.StatusForbidden, rpc.InvalidRequest, "requests from this origin are not allowed")
-		return
-	}
-	if !c.read() {
+	if !legacy.CheckOrigin(c.w, r, f.Limits) || !c.read() {
 		return
 	}
 	id := r.Header.Get(legacy.SessionHeader)
@@ -83,13 +79,8 @@ func (c *call) read() bool {
 	if c.r.Method != http.MethodPost {
 		return true
 	}
-	body, err := c.front.Limits.ReadBody(c.w, c.r)
-	switch {
-	case errors.Is(err, limits.ErrBodyTooLarge):
-		c.refuse(http.StatusRequestEntityTooLarge, rpc.InvalidRequest, err.Error())
-		return false
-	case err != nil:
-		c.refuse(http.StatusRequestTimeout, rpc.InvalidRequest, err.Error())
+	body, ok := legacy.ReadBody(c.w, c.r, c.front.Limits)
+	if !ok {
 		return false
 	}
 	c.body = body
