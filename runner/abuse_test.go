@@ -21,16 +21,9 @@ import (
 func leavesNothing(t *testing.T, use func()) {
 	t.Helper()
 	use()
-	descriptors := func() int {
-		files, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(files)
-	}
 	count := func() (processes, goroutines, files int) {
 		http.DefaultClient.CloseIdleConnections()
-		return len(children(t)), runtime.NumGoroutine(), descriptors()
+		return len(children(t)), runtime.NumGoroutine(), countDescriptors(t)
 	}
 	settle := func() (processes, goroutines, files int) {
 		processes, goroutines, files = count()
@@ -57,6 +50,16 @@ func leavesNothing(t *testing.T, use func()) {
 		t.Logf("processes %d → %d, goroutines %d → %d, descriptors %d → %d", processes, p, goroutines, g, files, f)
 		return false
 	})
+}
+
+// countDescriptors returns the number of open files of this process.
+func countDescriptors(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
 }
 
 func TestADeletedSessionLeavesNothingBehind(t *testing.T) {

@@ -30,6 +30,8 @@ type pod struct {
 	log *lockedBuffer
 	// clients serves clients, management the management port.
 	clients, management *httptest.Server
+	// close ends the runner.
+	close func()
 }
 
 // lockedBuffer is the log of a runner.
@@ -56,8 +58,21 @@ func startPod(t *testing.T, behavior string, flags ...string) *pod {
 	return startPodOf(t, nil, behavior, flags...)
 }
 
-// startPodOf starts a runner that finds the other pods with a resolver.
+// startPodOf starts a runner that finds the other pods with a resolver. It ends with the test.
 func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ...string) *pod {
+	t.Helper()
+	p := newPod(t, resolver, behavior, flags...)
+	t.Cleanup(func() {
+		p.close()
+		if t.Failed() {
+			t.Log(p.log.String())
+		}
+	})
+	return p
+}
+
+// newPod starts a runner that finds the other pods with a resolver. It must be closed.
+func newPod(t *testing.T, resolver peers.Resolver, behavior string, flags ...string) *pod {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -87,7 +102,7 @@ func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ..
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { r.server.Run(ctx) })
-	t.Cleanup(func() {
+	p.close = func() {
 		cancel()
 		running.Wait()
 		closeAll()
@@ -97,10 +112,7 @@ func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ..
 		r.server.Close()
 		p.clients.Close()
 		p.management.Close()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
+	}
 	return p
 }
 

@@ -37,13 +37,13 @@ const (
 	dialTimeout = time.Second
 	// silentTimeout is how long a peer's network may be silent before a connection fails.
 	silentTimeout = 15 * time.Second
-	// idleTimeout is how long a connection is kept without a request. It is short because the pod at the other end may be replaced.
-	idleTimeout = 5 * time.Second
+	// defaultIdle is the default of Config.Idle. It is short because the pod at the other end may be replaced.
+	defaultIdle = 5 * time.Second
 )
 
-// newTransport returns a transport to peers.
-func newTransport(idle int) *http.Transport {
-	return relay.NewTransport(relay.Options{Dial: dialTimeout, Silent: silentTimeout, Idle: idleTimeout, Conns: idle})
+// newTransport returns a transport to peers that keeps connections without a request for a time.
+func newTransport(idle time.Duration, connections int) *http.Transport {
+	return relay.NewTransport(relay.Options{Dial: dialTimeout, Silent: silentTimeout, Idle: idle, Conns: connections})
 }
 
 // outcome is what became of a request that was forwarded.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -219,6 +220,12 @@ func (p *pod) End(id string) {
 	defer p.mutex.Unlock()
 	delete(p.sessions, id)
 	p.ended[id] = true
+}
+
+func (p *pod) Ended() []string {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return slices.Collect(maps.Keys(p.ended))
 }
 
 // Drop lets a session go.

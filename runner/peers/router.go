@@ -32,6 +32,8 @@ type Local interface {
 	Take(ctx context.Context, record session.Record) error
 	// End ends a session, if this pod has it, and remembers that it has ended.
 	End(id string)
+	// Ended returns the sessions that have ended.
+	Ended() []string
 	// Drop lets a session go that another pod has taken, if this pod has it, without remembering it.
 	Drop(id string)
 	// Load returns the number of sessions, the most that there may be, and whether this pod takes new sessions. A pod that drains, or whose server is not
@@ -57,7 +59,10 @@ type Config struct {
 	StreamPath string
 	// Limits are the limits of requests. The router reads the body of a request before it forwards the request.
 	Limits limits.Limits
-	Log    *slog.Logger
+	// Idle is how long a connection to another pod is kept without a request. It must be shorter than the time for which a pod that drains still answers: a
+	// request on a connection that the other end closes may have been carried out or not. Defaults to 5 seconds.
+	Idle time.Duration
+	Log  *slog.Logger
 	// Registerer registers the metrics; if nil, they are not registered.
 	Registerer prometheus.Registerer
 }
@@ -79,6 +84,7 @@ type Router struct {
 	asking     *http.Transport // to the management ports
 	forwarding *http.Transport
 	proxy      *httputil.ReverseProxy
+	learned    chan struct{} // closed when this pod knows which sessions have ended
 	locating   singleflight.Group
 	taking     singleflight.Group
 }
@@ -93,15 +99,18 @@ func New(config Config) *Router {
 	if dns, is := config.Resolver.(*DNS); is && config.Set == "" {
 		config.Set = dns.service + "/" + dns.name
 	}
+	if config.Idle == 0 {
+		config.Idle = defaultIdle
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{
-		config: config, ctx: ctx, cancel: cancel,
+		config: config, ctx: ctx, cancel: cancel, learned: make(chan struct{}),
 		suspects:   &suspects{since: map[uint16]time.Time{}},
 		locations:  newLocations(),
 		claims:     &claims{byID: map[string]*claim{}},
 		balance:    &balance{loads: map[uint16]load{}},
-		asking:     newTransport(4),
-		forwarding: newTransport(64),
+		asking:     newTransport(config.Idle, 4),
+		forwarding: newTransport(config.Idle, 64),
 		metrics: routerMetrics{
 			Forwarded: prometheus.NewCounterVec(prometheus.CounterOpts{
 				Namespace: "mcp_runner", Name: "forwarded_total",
@@ -112,12 +121,13 @@ func New(config Config) *Router {
 			}),
 		},
 	}
-	r.members = &members{ctx: ctx, resolver: config.Resolver, self: config.Ordinal, report: func(err error) { config.Log.Warn("the list of pods is old", "error", err) }}
+	r.members = &members{ctx: ctx, resolver: config.Resolver, self: config.Ordinal, newcomers: map[uint16]time.Time{}, report: func(err error) { config.Log.Warn("the list of pods is old", "error", err) }}
 	r.notices = &notices{router: r, pending: map[notice]time.Time{}}
 	r.proxy = r.newProxy()
 	if config.Registerer != nil {
 		config.Registerer.MustRegister(r.metrics.Forwarded, r.metrics.Failed)
 	}
+	r.running.Go(r.learn)
 	return r
 }
 

@@ -125,6 +125,9 @@ func (s *Sessions[S]) End(id string) {
 // Forget is End for a session that has ended elsewhere: the caller closes it if necessary.
 func (s *Sessions[S]) Forget(id string) (one S, wasLive bool) { return s.table.End(id) }
 
+// Ended returns the ended sessions that this pod remembers.
+func (s *Sessions[S]) Ended() []string { return s.table.Ended() }
+
 // Drop lets a session go that another pod has.
 func (s *Sessions[S]) Drop(id string) {
 	if one, wasLive := s.table.Drop(id); wasLive {
