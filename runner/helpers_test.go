@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"mcpserver-operator/runner/legacy"
-	"mcpserver-operator/runner/peers"
 	"mcpserver-operator/runner/rpc"
 	"mcpserver-operator/runner/stream"
 )
@@ -58,10 +57,10 @@ func startPod(t *testing.T, behavior string, flags ...string) *pod {
 	return startPodOf(t, nil, behavior, flags...)
 }
 
-// startPodOf starts a runner that finds the other pods with a resolver. It ends with the test.
-func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ...string) *pod {
+// startPodOf starts a runner of a set. It ends with the test.
+func startPodOf(t *testing.T, set *podSet, behavior string, flags ...string) *pod {
 	t.Helper()
-	p := newPod(t, resolver, behavior, flags...)
+	p := newPod(t, set, behavior, flags...)
 	t.Cleanup(func() {
 		p.close()
 		if t.Failed() {
@@ -71,8 +70,8 @@ func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ..
 	return p
 }
 
-// newPod starts a runner that finds the other pods with a resolver. It must be closed.
-func newPod(t *testing.T, resolver peers.Resolver, behavior string, flags ...string) *pod {
+// newPod starts a runner of a set, which is nil if the runner is alone. It must be closed.
+func newPod(t *testing.T, set *podSet, behavior string, flags ...string) *pod {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -92,12 +91,18 @@ func newPod(t *testing.T, resolver peers.Resolver, behavior string, flags ...str
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.resolver = resolver
+	p := &pod{runner: r, t: t, log: log, clients: listenTest(), management: listenTest()}
+	if set != nil {
+		r.resolver = set
+		set.add(p) // its address is known before it starts, as that of a pod
+	}
 	clients, management, closeAll, err := r.handlers()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pod{runner: r, t: t, log: log, clients: serveTest(clients), management: serveTest(management)}
+	p.clients.Config.Handler, p.management.Config.Handler = clients, management
+	p.clients.Start()
+	p.management.Start()
 	p.url = p.clients.URL + "/mcp"
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -116,10 +121,10 @@ func newPod(t *testing.T, resolver peers.Resolver, behavior string, flags ...str
 	return p
 }
 
-func serveTest(handler http.Handler) *httptest.Server {
-	server := httptest.NewUnstartedServer(handler)
+// listenTest returns a server that listens and is not started yet.
+func listenTest() *httptest.Server {
+	server := httptest.NewUnstartedServer(nil)
 	server.Config.ReadHeaderTimeout, server.Config.MaxHeaderBytes = time.Second, 64<<10
-	server.Start()
 	return server
 }
 

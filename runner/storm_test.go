@@ -14,7 +14,6 @@ import (
 
 	"pgregory.net/rapid"
 
-	"mcpserver-operator/runner/peers"
 	"mcpserver-operator/runner/session"
 )
 
@@ -130,7 +129,6 @@ func (w *storm) join(ordinal uint16) {
 	}
 	p := newPod(w.t, w.set, w.behavior, flags...)
 	p.flush = 200 * time.Millisecond
-	w.set.add(ordinal, p)
 	for deadline := time.Now().Add(20 * time.Second); p.ready(context.Background()) != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.fail("pod %d is not ready", ordinal)
@@ -259,22 +257,6 @@ func ordinals(pods []*pod) (all []uint16) {
 		all = append(all, p.config.ordinal)
 	}
 	return all
-}
-
-// add lists a pod.
-func (s *podSet) add(ordinal uint16, p *pod) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	s.peers = append(s.peers, peers.Peer{
-		Ordinal: ordinal, Address: p.clients.Listener.Addr().String(), Management: p.management.Listener.Addr().String(),
-	})
-}
-
-// remove lists a pod no more.
-func (s *podSet) remove(p *pod) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	s.peers = slices.DeleteFunc(s.peers, func(one peers.Peer) bool { return one.Address == p.clients.Listener.Addr().String() })
 }
 
 // places returns the pods that have a session.

@@ -2,7 +2,10 @@ package peers
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,4 +112,52 @@ func TestNoticesForAPodThatIsGoneAreDropped(t *testing.T) {
 		defer notices.mutex.Unlock()
 		return !notices.isRunning
 	})
+}
+
+func TestAPodThatStartsLearnsWhichSessionsHaveEnded(t *testing.T) {
+	s := newSet(t, 2, true)
+	var ids []string
+	for range 3 {
+		ids = append(ids, s.pods[1].open())
+	}
+	for _, id := range ids {
+		if got := s.pods[0].send(t.Context(), http.MethodDelete, id, ""); got.status != http.StatusNoContent {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	for ordinal := range uint16(2) { // a rollout: no pod is left that was there
+		s.remove(s.pods[ordinal])
+		s.add(ordinal)
+	}
+	for _, id := range ids {
+		if got := s.pods[0].call(t, id); got.status != http.StatusNotFound {
+			t.Errorf("got %+v", got)
+		}
+	}
+}
+
+func TestAPodThatStartsIsToldOfSessionsThatEndBeforeDNSListsIt(t *testing.T) {
+	s := newSet(t, 2, true)
+	id := s.pods[0].open()
+	s.pods[0].call(t, id) // the list is known
+	s.mutex.Lock()
+	s.unlisted[2] = true
+	s.mutex.Unlock()
+	s.add(2)
+	if got := s.pods[0].send(t.Context(), http.MethodDelete, id, ""); got.status != http.StatusNoContent || s.pods[2].State(id) != session.Ended {
+		t.Errorf("got %+v, and the state is %v", got, s.pods[2].State(id))
+	}
+}
+
+func TestWhatIsNoListOfEndedSessionsIsIgnored(t *testing.T) {
+	for name, body := range map[string]string{"no ids": "hello\nworld\n", "a long line": strings.Repeat("x", 1<<20), "empty": ""} {
+		nonsense := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+		s := newSet(t, 0, true)
+		s.gone = []Peer{{9, "127.0.0.1:1", nonsense.Listener.Addr().String()}}
+		s.add(0)
+		if ended := s.pods[0].Ended(); len(ended) != 0 {
+			t.Errorf("%s: %q have ended", name, ended)
+		}
+		nonsense.Close()
+	}
 }

@@ -251,11 +251,17 @@ func TestAPodThatDoesNotKnowTheOthersTakesNoSession(t *testing.T) {
 		id := s.pods[2].open()
 		s.pods[2].Drop(id)
 		s.pods[1].put(id)
+		s.remove(s.pods[0])
+		s.mutex.Lock()
 		s.fails = errNoDNS
+		s.mutex.Unlock()
+		s.add(0)
 		if got := s.pods[0].call(t, id); got.status != http.StatusServiceUnavailable || len(s.places(id)) != 1 {
 			t.Errorf("got %+v", got)
 		}
+		s.mutex.Lock()
 		s.fails = nil
+		s.mutex.Unlock()
 		s.refresh()
 		if got := s.pods[0].call(t, id); got.by(t) != 1 {
 			t.Errorf("got %+v", got)
@@ -276,6 +282,7 @@ func TestAPodThatDNSDoesNotListYetIsAlone(t *testing.T) {
 func TestASessionEndsWithItsPodIfItIsNotRecreated(t *testing.T) {
 	s := newSet(t, 2, false)
 	id := s.pods[1].open()
+	s.pods[0].send(t.Context(), http.MethodPost, "", initialize) // reads the list
 	s.kill(1)
 	s.mutex.Lock()
 	s.gone = nil

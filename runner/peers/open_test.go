@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"mcpserver-operator/runner/session"
+	"mcpserver-operator/runner/waittest"
 )
 
 func TestNewSessionsGoToLowOrdinalsAndToAllPods(t *testing.T) {
@@ -113,5 +114,20 @@ func TestAPodThatIsAloneOpensSessions(t *testing.T) {
 	s.fails = errNoDNS
 	if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.id == "" {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestANewSessionGoesToAPodThatHasJustStarted(t *testing.T) {
+	s := newSet(t, 1, true)
+	if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.status != http.StatusOK { // the loads are known
+		t.Fatalf("got %+v", got)
+	}
+	s.pods[0].stop()
+	s.add(1)
+	waittest.Eventually(t, "a session", func() bool {
+		return s.pods[0].send(t.Context(), http.MethodPost, "", initialize).status == http.StatusOK
+	})
+	if open, _, _ := s.pods[1].Load(); open != 1 {
+		t.Errorf("the pod has %d sessions", open)
 	}
 }

@@ -36,7 +36,7 @@ const (
 	// listAge is how long a list of peers is used before the resolver is asked again.
 	listAge = time.Second
 	// newcomerAge is how long a pod that has introduced itself belongs to the list without the resolver.
-	newcomerAge = time.Minute
+	newcomerAge = 15 * time.Second
 	// resolveTimeout is how long the resolver may take.
 	resolveTimeout = 2 * time.Second
 )

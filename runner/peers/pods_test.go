@@ -18,6 +18,7 @@ import (
 	"mcpserver-operator/runner/limits"
 	"mcpserver-operator/runner/rpc"
 	"mcpserver-operator/runner/session"
+	"mcpserver-operator/runner/waittest"
 )
 
 // pod is a pod whose sessions count their calls.
@@ -32,11 +33,13 @@ type pod struct {
 	mutex    sync.Mutex
 	sessions map[string]int // calls of each session
 	ended    map[string]bool
+	held     map[string]int
 	stops    bool
 	taken    int
 	onTake   func(ctx context.Context) error                   // while a session is recreated
 	onManage func(w http.ResponseWriter, r *http.Request) bool // answers another pod instead of the router
 	during   func(w http.ResponseWriter, r *http.Request)      // replaces a call
+	before   func()                                            // before a request looks for its session
 }
 
 // set is a StatefulSet of pods, and the resolver that finds them.
@@ -77,23 +80,32 @@ func (s *set) all() (all []*pod) {
 	return all
 }
 
-// add starts the pod with an ordinal.
+// add starts the pod with an ordinal, and waits until it knows what the other pods know, if it can find them.
 func (s *set) add(ordinal uint16) {
-	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}}
-	p.router = New(Config{Set: "web", Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
-	p.clients = httptest.NewServer(p.router)
-	management := p.router.Management()
+	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}, held: map[string]int{}}
+	started := make(chan struct{})
+	p.clients = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-started
+		p.router.ServeHTTP(w, r)
+	}))
 	p.manage = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-started
 		p.mutex.Lock()
 		onManage := p.onManage
 		p.mutex.Unlock()
 		if onManage == nil || !onManage(w, r) {
-			management.ServeHTTP(w, r)
+			p.router.Management().ServeHTTP(w, r)
 		}
 	}))
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.mutex.Lock() // its address is known before it starts, as that of a pod
 	s.pods[ordinal] = p
+	isDNS := s.fails == nil
+	s.mutex.Unlock()
+	p.router = New(Config{Set: "web", Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
+	close(started)
+	if isDNS {
+		waittest.Eventually(s.t, "the pod has learned", p.router.HasLearned)
+	}
 }
 
 // kill ends a pod at once. DNS still has it.
@@ -191,6 +203,14 @@ func (p *pod) State(id string) session.State {
 	return session.Absent
 }
 
+func (p *pod) Hold(id string) (release func(), state session.State) {
+	if state = p.State(id); state != session.Live {
+		return nil, state
+	}
+	p.set(func(p *pod) { p.held[id]++ })
+	return func() { p.set(func(p *pod) { p.held[id]-- }) }, state
+}
+
 func (p *pod) Take(ctx context.Context, record session.Record) error {
 	p.mutex.Lock()
 	onTake := p.onTake
@@ -249,6 +269,12 @@ func (p *pod) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		id = r.URL.Query().Get("sessionId")
 	}
 	p.mutex.Lock()
+	before := p.before
+	p.mutex.Unlock()
+	if before != nil {
+		before()
+	}
+	p.mutex.Lock()
 	during := p.during
 	_, isLive := p.sessions[id]
 	switch {
@@ -288,12 +314,12 @@ func (p *pod) setDuring(during func(w http.ResponseWriter, r *http.Request)) {
 	p.during = during
 }
 
-// stop begins to drain: sessions without a call in flight are let go.
+// stop begins to drain: sessions that are not held are let go.
 func (p *pod) stop() {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.stops = true
-	clear(p.sessions)
+	maps.DeleteFunc(p.sessions, func(id string, _ int) bool { return p.held[id] == 0 })
 }
 
 // answerTo is the answer to a request of a client.

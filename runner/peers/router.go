@@ -27,6 +27,8 @@ const sessionParameter = "sessionId"
 type Local interface {
 	// State returns what this pod knows of a session.
 	State(id string) session.State
+	// Hold is State, and keeps a session that is live with this pod until release is called, also if the pod drains.
+	Hold(id string) (release func(), state session.State)
 	// Take recreates a session that lost its pod. Concurrent calls for the same session recreate it once. It fails with an error that wraps
 	// session.ErrFull if there is no place.
 	Take(ctx context.Context, record session.Record) error
@@ -191,6 +193,27 @@ func (r *Router) serveHere(c *call) {
 	}
 }
 
+// serveIfHere lets this pod serve a request of a session that it has, or that it knows to have ended. A pod that drains must not let the session go between
+// the decision and the request, or the client would have to try again. A stream of GET does not hold the session: it has no end.
+func (r *Router) serveIfHere(c *call) (isDone bool) {
+	release, state := r.config.Local.Hold(c.id)
+	switch state {
+	case session.Live:
+		if c.r.Method == http.MethodGet {
+			release()
+		} else {
+			defer release()
+		}
+		r.serveHere(c)
+		return true
+	case session.Ended:
+		c.refuseNotFound()
+		return true
+	case session.Absent:
+	}
+	return false
+}
+
 // serveSession serves a request of a session.
 func (r *Router) serveSession(c *call, id string) {
 	record, err := session.Parse(id)
@@ -200,14 +223,8 @@ func (r *Router) serveSession(c *call, id string) {
 	}
 	c.id, c.record = id, record
 	isForwarded := c.r.Header.Get(ForwardedHeader) != ""
-	switch r.config.Local.State(id) {
-	case session.Live:
-		r.serveHere(c)
+	if r.serveIfHere(c) {
 		return
-	case session.Ended:
-		c.refuseNotFound()
-		return
-	case session.Absent:
 	}
 	// An answer before the end of the body would look like a lost connection to the pod that sends it.
 	if isForwarded && !c.read(r.config.Limits) {
@@ -228,9 +245,10 @@ func (r *Router) serveSession(c *call, id string) {
 // serveTaken serves a request that another pod has forwarded, after the attempt to recreate its session.
 func (r *Router) serveTaken(c *call, result taken) {
 	switch result.kind {
-	case takenHere:
-		r.serveHere(c)
-	case takenElsewhere, takenNowhere:
+	case takenHere, takenElsewhere, takenNowhere:
+		if result.kind == takenHere && r.serveIfHere(c) {
+			return
+		}
 		if c.r.Header.Get(ForwardedHeader) != "" {
 			c.refuseAbsent() // that pod looks for it
 			return
@@ -294,8 +312,7 @@ func (r *Router) route(c *call) {
 				return
 			}
 		}
-		if r.config.Local.State(c.id) == session.Live { // another pod let this one take it
-			r.serveHere(c)
+		if r.serveIfHere(c) { // another pod let this one take it
 			return
 		}
 	}
@@ -339,8 +356,7 @@ func (r *Router) recreate(c *call, candidates []uint16) (isDone bool) {
 		}
 		switch result := r.take(c); result.kind {
 		case takenHere:
-			r.serveHere(c)
-			return true
+			return r.serveIfHere(c)
 		case takenElsewhere:
 			return false
 		case takenEnded:

@@ -21,6 +21,18 @@ func TestARequestGoesToThePodThatHasTheSession(t *testing.T) {
 	}
 }
 
+func TestAPodThatBeginsToDrainKeepsTheSessionOfARequestThatHasArrived(t *testing.T) {
+	s := newSet(t, 2, true)
+	id := s.pods[0].open()
+	s.pods[0].set(func(p *pod) { p.before = p.stop })
+	for via := range uint16(2) {
+		if got := s.pods[via].call(t, id); got.by(t) != via {
+			t.Errorf("through pod %d: got %+v", via, got)
+		}
+		s.pods[0].stop()
+	}
+}
+
 func TestASessionOfAPodThatDNSDoesNotListYetIsFound(t *testing.T) {
 	s := newSet(t, 3, true)
 	id := s.pods[2].open()

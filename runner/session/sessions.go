@@ -109,6 +109,12 @@ func (s *Sessions[S]) Use(id string) (one S, done func(), state State) {
 	return one, func() { release(); s.config.Draining.Notify() }, Live
 }
 
+// Hold keeps a session with this pod until release is called, which must be done if the state is Live.
+func (s *Sessions[S]) Hold(id string) (release func(), state State) {
+	_, release, state = s.Use(id)
+	return release, state
+}
+
 // Peek returns a session without using it: it may become idle.
 func (s *Sessions[S]) Peek(id string) (one S, state State) { return s.table.Peek(id) }
 
