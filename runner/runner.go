@@ -99,7 +99,7 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	}
 	router := peers.New(peers.Config{
 		Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
-		StreamPath: r.config.streamPath(), Limits: r.config.limits, Idle: r.config.lastRequests(), Log: r.log, Registerer: r.metrics.Registry,
+		StreamPath: r.config.streamPath(), Limits: r.config.limits, Idle: r.config.lastRequests() / 2, Log: r.log, Registerer: r.metrics.Registry,
 	})
 	r.hasLearned = router.HasLearned
 	mux.Handle("/sessions", router.Management())
@@ -197,8 +197,8 @@ func (r *runner) drain(servers []*http.Server) {
 }
 
 // lastRequests returns how long a pod that drains still answers after the last call has ended. The other pods close connections to it that have no request
-// for as long.
-func (c config) lastRequests() time.Duration { return c.drainDelay / 2 }
+// for half as long.
+func (c config) lastRequests() time.Duration { return c.drainDelay * 2 / 3 }
 
 // processConfig returns how the processes of a stdio server run.
 func (c config) processConfig() process.Config {

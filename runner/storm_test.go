@@ -27,7 +27,7 @@ func TestStorm(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		before := stormResources(t)
 		w := newStorm(t, r)
-		for range rapid.IntRange(2, 5).Draw(r, "steps") {
+		for range rapid.IntRange(2, 4).Draw(r, "steps") {
 			w.step(r)
 		}
 		w.close()
@@ -122,7 +122,7 @@ func (w *storm) story() string {
 func (w *storm) join(ordinal uint16) {
 	flags := []string{
 		fmt.Sprintf("--pod=web-%d", ordinal), "--service=web", fmt.Sprintf("--spare-processes=%d", w.spare),
-		"--drain-delay=100ms", "--drain-timeout=10s",
+		"--drain-delay=150ms", "--drain-timeout=10s",
 	}
 	if w.isEnd {
 		flags = append(flags, "--on-pod-loss=End")

@@ -162,8 +162,9 @@ func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
 	if timeout, isNet := errors.AsType[net.Error](a.failure); isNet && timeout.Timeout() {
 		r.suspects.add(ordinal)
 	}
-	// Only a runner can carry the request out.
-	if sent.Nothing() || errors.Is(a.failure, errForeign) || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete {
+	// Only a runner can carry the request out. A session that was opened and that no client knows ends when it is idle.
+	isHarmless := c.id == "" || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete
+	if sent.Nothing() || errors.Is(a.failure, errForeign) || isHarmless {
 		r.config.Log.Debug("a pod cannot be reached", "ordinal", ordinal, "error", a.failure)
 		return unreachable
 	}

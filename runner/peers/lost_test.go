@@ -310,3 +310,17 @@ func TestWithEndNobodyTakesASessionWhateverAHeaderSays(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+func TestAPodThatWasNeverListedIsGoneWhenItDoesNotAnswer(t *testing.T) {
+	s := newSet(t, 1, false)
+	s.mutex.Lock()
+	s.unlisted[1] = true
+	s.mutex.Unlock()
+	s.add(1)
+	id := s.pods[1].open()
+	s.remove(s.pods[1])
+	waittest.Eventually(t, "status 404", func() bool {
+		s.refresh()
+		return s.pods[0].call(t, id).status == http.StatusNotFound
+	})
+}

@@ -97,6 +97,15 @@ func TestANewSessionGoesToTheNextPodIfTheFirstIsGone(t *testing.T) {
 	}
 }
 
+func TestANewSessionGoesToTheNextPodIfTheConnectionToTheFirstIsLost(t *testing.T) {
+	s := newSet(t, 3, true)
+	s.pods[0].set(func(p *pod) { p.before = func() { panic(http.ErrAbortHandler) } })
+	got := s.pods[2].send(t.Context(), http.MethodPost, "", initialize)
+	if record, err := session.Parse(got.id); err != nil || record.Ordinal != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestANewSessionGoesToTheNextPodIfTheFirstHasJustBecomeFull(t *testing.T) {
 	s := newSet(t, 3, true)
 	if got := s.pods[2].send(t.Context(), http.MethodPost, "", initialize); got.status != http.StatusOK { // the loads are known

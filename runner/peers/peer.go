@@ -36,7 +36,7 @@ const (
 	// listAge is how long a list of peers is used before the resolver is asked again.
 	listAge = time.Second
 	// newcomerAge is how long a pod that has introduced itself belongs to the list without the resolver.
-	newcomerAge = 15 * time.Second
+	newcomerAge = time.Minute
 	// resolveTimeout is how long the resolver may take.
 	resolveTimeout = 2 * time.Second
 )
@@ -103,6 +103,13 @@ func (l *members) refresh() {
 		peers = append(peers, l.resolver.Peer(ordinal))
 	}
 	l.peers, l.isKnown = normal(peers, l.self), true
+}
+
+// doubt lets the resolver alone say whether a pod exists, because the pod does not answer.
+func (l *members) doubt(ordinal uint16) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	delete(l.newcomers, ordinal)
 }
 
 // introduce adds a pod that has just started. The resolver may list it later, and the present list may be from before.
