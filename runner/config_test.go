@@ -23,10 +23,14 @@ func TestFlags(t *testing.T) {
 func TestWrongFlagsAreNamed(t *testing.T) {
 	for flags, want := range map[string]string{
 		"": "--upstream or a command",
-		"--upstream=http://127.0.0.1:1 -- command": "--upstream or a command",
-		"--on-pod-loss=Maybe -- command":           "Recreate or End",
-		"--service=web --pod=web -- command":       "NAME-ORDINAL",
-		"--max-sessions=0 -- command":              "must be positive",
+		"--upstream=http://127.0.0.1:1 -- command":  "--upstream or a command",
+		"--on-pod-loss=Maybe -- command":            "Recreate or End",
+		"--service=web --pod=web -- command":        "NAME-ORDINAL",
+		"--max-sessions=0 -- command":               "must be positive",
+		"--peers=0=a:1 --pod=web-0 -- command":      "ORDINAL=HOST:PORT/HOST:PORT",
+		"--peers=x=a:1/a:2 --pod=web-0 -- command":  "ORDINAL=HOST:PORT/HOST:PORT",
+		"--peers=0=a:1/a:2 --pod=web -- command":    "NAME-ORDINAL",
+		"--peers=0=a:1/a:2 --service=web -- server": "exclude each other",
 	} {
 		_, err := parse(strings.Fields(flags), func(string) string { return "" }, func() (string, error) { return "host", nil })
 		if err == nil || !strings.Contains(err.Error(), want) {

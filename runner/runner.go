@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -84,17 +85,21 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	if r.config.audit {
 		audit = r.log
 	}
-	if r.config.service == "" {
+	if r.config.isAlone() {
 		return r.metrics.Handler(r.server.Handler(), audit), mux, func() {}, nil
 	}
-	resolver := r.resolver
-	if resolver == nil {
+	resolver, set := r.resolver, ""
+	switch {
+	case resolver != nil:
+	case r.config.peers != nil:
+		resolver, set = r.config.peers, r.config.pod[:strings.LastIndexByte(r.config.pod, '-')]
+	default:
 		if resolver, err = peers.NewDNS(r.config.pod, r.config.service, r.config.listen, r.config.management); err != nil {
 			return nil, nil, nil, fmt.Errorf("finding the other pods: %w", err)
 		}
 	}
 	router := peers.New(peers.Config{
-		Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
+		Set: set, Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
 		StreamPath: r.config.streamPath(), Limits: r.config.limits, Log: r.log, Registerer: r.metrics.Registry,
 	})
 	mux.Handle("/sessions", router.Management())
