@@ -108,7 +108,9 @@ func TestPodsThatFlagsNameForwardRequests(t *testing.T) {
 	owner := startPod(t, "", "--pod=web-0", "--peers=1=127.0.0.1:1/127.0.0.1:1") // nothing listens there
 	address := func(server *httptest.Server) string { return server.Listener.Addr().String() }
 	other := startPod(t, "", "--pod=web-1", "--peers=0="+address(owner.clients)+"/"+address(owner.management))
-	eventually(t, "readiness", func() bool { return owner.send(http.MethodGet, owner.management.URL+"/readyz", "").status == http.StatusOK })
+	eventually(t, "readiness", func() bool {
+		return owner.send(http.MethodGet, owner.management.URL+"/readyz", "").status == http.StatusOK
+	})
 	c := owner.open(rpc.Polling)
 	for i, p := range []*pod{owner, other} {
 		if got := c.elsewhere(p).call("count"); got != fmt.Sprint(i+1) {
