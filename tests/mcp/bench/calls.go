@@ -111,11 +111,11 @@ func measureCalls(ctx context.Context, o options, p *programs) error {
 			}
 			ofBridge := ""
 			if i != bases[i] {
-				ofBridge = spreadOf("%.2f", column(samples, func(s sample) float64 { return s.cpu }))
+				ofBridge = meanOf(samples, func(s sample) float64 { return s.cpu })
 			}
 			row(t.name, spreadOf("%.0f", column(samples, func(s sample) float64 { return s.perSecond })), spreadOf("%.2f", ratios),
 				spreadOf("%.2f", column(samples, func(s sample) float64 { return s.p50 })), spreadOf("%.2f", column(samples, func(s sample) float64 { return s.p99 })),
-				ofBridge, spreadOf("%.2f", column(samples, func(s sample) float64 { return s.all })), fmt.Sprint(failed))
+				ofBridge, meanOf(samples, func(s sample) float64 { return s.all }), fmt.Sprint(failed))
 		}
 	}
 	return nil

@@ -35,11 +35,11 @@ var sessions = []int{20, 200}
 
 func main() {
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 7, "how often each target is measured")
+	flag.IntVar(&o.rounds, "rounds", 15, "how often each target is measured")
 	flag.IntVar(&o.clients, "clients", 20, "the number of clients that call at the same time")
-	flag.IntVar(&o.calls, "calls", 50, "the number of calls of each client in a round")
+	flag.IntVar(&o.calls, "calls", 25, "the number of calls of each client in a round")
 	flag.IntVar(&o.alone, "alone", 200, "the number of calls of a client that is alone in a round")
-	flag.IntVar(&o.opens, "opens", 10, "the number of sessions that are opened in a round")
+	flag.IntVar(&o.opens, "opens", 5, "the number of sessions that are opened in a round")
 	flag.DurationVar(&o.settle, "settle", 4*time.Second, "the time between the last request and a measurement of memory")
 	parts := flag.String("parts", "calls,open,forward,memory", "what to measure, separated by commas")
 	flag.Parse()
@@ -62,7 +62,7 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d CPUs, %s, Node.js %s, %s. %d rounds. The tables have the median of the rounds, and the lowest and the highest in parentheses.\n",
+	fmt.Printf("%d CPUs, %s, Node.js %s, %s. %d rounds. Unless they say otherwise, the tables have the median of the rounds, and the lowest and the highest in parentheses. CPU is a mean.\n",
 		runtime.NumCPU(), runtime.Version(), p.nodeVersion, strings.Join(p.versions, ", "), o.rounds)
 	for _, part := range []struct {
 		name    string

@@ -32,6 +32,15 @@ func spreadOf(format string, values []float64) string {
 	return fmt.Sprintf(format+" ("+format+"–"+format+")", median(values), slices.Min(values), slices.Max(values))
 }
 
+// meanOf prints the mean of a value of the samples. CPU time is counted in steps that are too coarse for one round.
+func meanOf(samples []sample, value func(sample) float64) string {
+	var sum float64
+	for _, one := range samples {
+		sum += value(one)
+	}
+	return fmt.Sprintf("%.2f", sum/float64(len(samples)))
+}
+
 // percentile returns the p-th percentile by the nearest-rank method, in milliseconds.
 func percentile(times []time.Duration, p int) float64 {
 	if len(times) == 0 {
