@@ -125,7 +125,7 @@ bench: control-plane bench-runner ## Compare the operator with a plain writer, a
 	go run -tags=$(TAGS) ./tests/bench
 
 .PHONY: bench-runner
-bench-runner: ## Compare the runner with the HTTP of a server and with other bridges (about 10 minutes). Requires npm and an idle machine.
+bench-runner: ## Compare the runner with the HTTP of a server and with other bridges (about 6 minutes). Requires npm and an idle machine.
 	cd $(MCP_DIR) && go run ./bench
 
 .PHONY: fuzz
