@@ -52,7 +52,7 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 	flags.StringVar(&c.management, "management", ":9464", "address for /metrics, /healthz, /readyz and the runners of the other pods")
 	flags.StringVar(&c.pod, "pod", environment("POD_NAME"), "name of this pod, NAME-ORDINAL; defaults to POD_NAME, else to the hostname")
 	flags.StringVar(&c.service, "service", "", "name of the headless Service of the pods; if empty, this pod is alone")
-	static := flags.String("peers", "", "the runners of all pods where there is no DNS, instead of --service: ORDINAL=HOST:PORT/HOST:PORT, the addresses for clients and for management, separated by commas")
+	pods := flags.String("peers", "", "addresses of all pods in the order of their ordinals, ADDRESS/MANAGEMENT, separated by commas, instead of --service; for tests")
 	flags.StringVar(&c.onPodLoss, "on-pod-loss", recreate, "what happens to a session whose pod or process is lost: Recreate or End")
 	flags.DurationVar(&c.idleTimeout, "idle-timeout", 15*time.Minute, "time without a request after which a session ends; 0 is never")
 	flags.IntVar(&c.maxSessions, "max-sessions", 1000, "sessions of this pod at most")
@@ -88,9 +88,9 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 	}
 	ordinal, isOrdinal := ordinalOf(c.pod)
 	c.ordinal = ordinal
-	if *static != "" {
+	if *pods != "" {
 		var err error
-		if c.peers, err = peers.ParseStatic(*static); err != nil {
+		if c.peers, err = peers.ParseStatic(*pods); err != nil {
 			return config{}, fmt.Errorf("reading --peers: %w", err)
 		}
 	}
@@ -101,7 +101,7 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 		return config{}, fmt.Errorf("--on-pod-loss must be Recreate or End, not %q", c.onPodLoss)
 	case c.service != "" && c.peers != nil:
 		return config{}, errors.New("--service and --peers exclude each other")
-	case !c.isAlone() && !isOrdinal:
+	case (c.service != "" || c.peers != nil) && !isOrdinal:
 		return config{}, fmt.Errorf("--service and --peers require a pod of a StatefulSet, NAME-ORDINAL, not %q", c.pod)
 	case c.maxSessions < 1 || c.spare < 0 || c.sharedProcesses < 1 || c.maxLine < 1 || c.limits.Body < 1:
 		return config{}, errors.New("numbers of sessions, processes and bytes must be positive")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -100,24 +99,5 @@ func TestADrainingPodForwardsNewSessions(t *testing.T) {
 	pods[0].open(rpc.Polling)
 	if open, _, _ := pods[1].server.Load(); open != 1 {
 		t.Errorf("the other pod has %d sessions", open)
-	}
-}
-
-// Without DNS, the flag --peers says where the pods are.
-func TestPodsThatFlagsNameForwardRequests(t *testing.T) {
-	owner := startPod(t, "", "--pod=web-0", "--peers=1=127.0.0.1:1/127.0.0.1:1") // nothing listens there
-	address := func(server *httptest.Server) string { return server.Listener.Addr().String() }
-	other := startPod(t, "", "--pod=web-1", "--peers=0="+address(owner.clients)+"/"+address(owner.management))
-	eventually(t, "readiness", func() bool {
-		return owner.send(http.MethodGet, owner.management.URL+"/readyz", "").status == http.StatusOK
-	})
-	c := owner.open(rpc.Polling)
-	for i, p := range []*pod{owner, other} {
-		if got := c.elsewhere(p).call("count"); got != fmt.Sprint(i+1) {
-			t.Errorf("at pod %d: call %s", i, got)
-		}
-	}
-	if open, _, _ := other.server.Load(); open != 0 {
-		t.Error("the other pod has the session too")
 	}
 }

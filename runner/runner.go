@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -85,21 +84,20 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	if r.config.audit {
 		audit = r.log
 	}
-	if r.config.isAlone() {
+	if r.config.service == "" && r.config.peers == nil {
 		return r.metrics.Handler(r.server.Handler(), audit), mux, func() {}, nil
 	}
-	resolver, set := r.resolver, ""
-	switch {
-	case resolver != nil:
-	case r.config.peers != nil:
-		resolver, set = r.config.peers, r.config.pod[:strings.LastIndexByte(r.config.pod, '-')]
-	default:
+	resolver := r.resolver
+	if resolver == nil && r.config.peers != nil {
+		resolver = r.config.peers
+	}
+	if resolver == nil {
 		if resolver, err = peers.NewDNS(r.config.pod, r.config.service, r.config.listen, r.config.management); err != nil {
 			return nil, nil, nil, fmt.Errorf("finding the other pods: %w", err)
 		}
 	}
 	router := peers.New(peers.Config{
-		Set: set, Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
+		Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
 		StreamPath: r.config.streamPath(), Limits: r.config.limits, Log: r.log, Registerer: r.metrics.Registry,
 	})
 	mux.Handle("/sessions", router.Management())

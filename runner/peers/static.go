@@ -4,42 +4,37 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 )
 
-// Static are pods whose addresses do not change, for runners that cannot find each other in DNS, for example on one machine.
+// Static is a fixed list of the pods, in the order of their ordinals. It is for pods without a headless Service, as in tests.
 type Static []Peer
 
-// ParseStatic reads ORDINAL=ADDRESS/MANAGEMENT of each pod, separated by commas. Both addresses are HOST:PORT.
-func ParseStatic(text string) (Static, error) {
-	var all Static
-	for one := range strings.SplitSeq(text, ",") {
-		number, addresses, _ := strings.Cut(one, "=")
-		address, management, _ := strings.Cut(addresses, "/")
-		ordinal, err := strconv.ParseUint(number, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("%q is not ORDINAL=HOST:PORT/HOST:PORT: %w", one, err)
-		}
-		for _, part := range []string{address, management} {
-			if _, _, err := net.SplitHostPort(part); err != nil {
-				return nil, fmt.Errorf("%q is not ORDINAL=HOST:PORT/HOST:PORT: %w", one, err)
+// ParseStatic reads a list of pods, separated by commas. Each is ADDRESS/MANAGEMENT, for example 127.0.0.1:8080/127.0.0.1:9464. The first has the ordinal 0.
+func ParseStatic(list string) (Static, error) {
+	var pods Static
+	for one := range strings.SplitSeq(list, ",") {
+		address, management, _ := strings.Cut(one, "/")
+		for _, each := range []string{address, management} {
+			if _, _, err := net.SplitHostPort(each); err != nil {
+				return nil, fmt.Errorf("%q is not HOST:PORT/HOST:PORT: %w", one, err)
 			}
 		}
-		all = append(all, Peer{Ordinal: uint16(ordinal), Address: address, Management: management})
+		pods = append(pods, Peer{Ordinal: uint16(len(pods)), Address: address, Management: management})
+		if len(pods) == mostPeers {
+			break
+		}
 	}
-	return all, nil
+	return pods, nil
 }
 
 // Peers implements Resolver.
 func (s Static) Peers(context.Context) ([]Peer, error) { return s, nil }
 
-// Peer implements Resolver. A pod that is not in the list has no address.
+// Peer implements Resolver.
 func (s Static) Peer(ordinal uint16) Peer {
-	for _, peer := range s {
-		if peer.Ordinal == ordinal {
-			return peer
-		}
+	if int(ordinal) < len(s) {
+		return s[ordinal]
 	}
 	return Peer{Ordinal: ordinal}
 }

@@ -146,7 +146,7 @@ func startRunners(replicas int, behind behind) func(context.Context, *programs, 
 		}
 		var peers []string
 		for i := range replicas {
-			peers = append(peers, fmt.Sprintf("%d=%s/%s", i, addresses[2*i], addresses[2*i+1]))
+			peers = append(peers, addresses[2*i]+"/"+addresses[2*i+1])
 		}
 		for i := range replicas {
 			args := []string{
