@@ -29,7 +29,7 @@ type Options struct {
 }
 
 // bufferBytes is the size of the buffers of a connection and of a copy of a response. A message usually fits. Each open stream occupies such buffers, also
-// while nothing is sent; the defaults of the library, 4 KiB and 32 KiB, would be most of the memory of the runner.
+// while nothing is sent. The defaults of the library are 4 KiB and 32 KiB.
 const bufferBytes = 2 << 10
 
 // NewTransport returns a transport that knows no proxy and does not compress. A request has no time limit.
