@@ -120,9 +120,13 @@ storm: control-plane ## Run STORM_SEQUENCES random sequences against the model o
 	go test -tags=$(TAGS) ./tests/storm -count=1 -run TestStorm -v -timeout=120m -rapid.checks=$(STORM_SEQUENCES) -rapid.seed=$(STORM_SEED)
 
 .PHONY: bench
-bench: control-plane ## Compare the operator with a plain writer (about an hour). Requires an idle machine.
+bench: control-plane bench-runner ## Compare the operator with a plain writer, and the runner with other bridges (about an hour). Requires an idle machine.
 	go test -tags=$(TAGS) ./applyconfigs ./reconcile/... -run='^$$' -bench=.
 	go run -tags=$(TAGS) ./tests/bench
+
+.PHONY: bench-runner
+bench-runner: ## Compare the runner with the HTTP of a server and with other bridges (about 6 minutes). Requires npm and an idle machine.
+	cd $(MCP_DIR) && go run ./bench
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input of the runner for one minute each.

@@ -26,6 +26,9 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 		"--upstream=http://127.0.0.1:1 -- command": "--upstream or a command",
 		"--on-pod-loss=Maybe -- command":           "Recreate or End",
 		"--service=web --pod=web -- command":       "NAME-ORDINAL",
+		"--peers=a:1 -- command":                   "HOST:PORT/HOST:PORT",
+		"--peers=a:1/a:2 --pod=web -- command":     "NAME-ORDINAL",
+		"--peers=a:1/a:2 --service=web -- command": "exclude each other",
 		"--max-sessions=0 -- command":              "must be positive",
 	} {
 		_, err := parse(strings.Fields(flags), func(string) string { return "" }, func() (string, error) { return "host", nil })
@@ -48,5 +51,19 @@ func TestTheRunnerCopiesItself(t *testing.T) {
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
 		t.Errorf("%v, %v", files, err)
+	}
+}
+
+// A pod that is alone takes every session that it does not know. With other pods, the router decides.
+func TestAPodWithPeersIsNotAlone(t *testing.T) {
+	for flags, want := range map[string]bool{
+		"--pod=web-0 -- command":                 true,
+		"--pod=web-0 --service=web -- command":   false,
+		"--pod=web-0 --peers=a:1/a:2 -- command": false,
+	} {
+		c, err := parse(strings.Fields(flags), func(string) string { return "" }, os.Hostname)
+		if err != nil || c.isAlone() != want {
+			t.Errorf("%q: got %t, %v", flags, c.isAlone(), err)
+		}
 	}
 }

@@ -65,7 +65,7 @@ func (s *stdioServer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", &endpoint.Endpoint{
 		Limits: c.limits,
-		Legacy: &legacy.Front{Sessions: s.Sessions, Limits: c.limits, Recreate: c.onPodLoss == recreate && c.service == "", Log: log},
+		Legacy: &legacy.Front{Sessions: s.Sessions, Limits: c.limits, Recreate: c.onPodLoss == recreate && c.isAlone(), Log: log},
 		Modern: &modern.Front{Shared: s.shared, Limits: c.limits, Era: s.era, Log: log},
 	})
 	if c.sse {
@@ -115,7 +115,7 @@ type httpServer struct {
 func (s *httpServer) Handler() http.Handler {
 	c := s.runner.config
 	return &upstream.Front{
-		Limits: c.limits, Sessions: s.Sessions, Recreate: c.onPodLoss == recreate, TakeAbsent: c.onPodLoss == recreate && c.service == "",
+		Limits: c.limits, Sessions: s.Sessions, Recreate: c.onPodLoss == recreate, TakeAbsent: c.onPodLoss == recreate && c.isAlone(),
 		StreamPath: c.streamPath(), Log: s.runner.log,
 	}
 }

@@ -1,10 +1,8 @@
 package peers
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -64,6 +62,7 @@ type attempt struct {
 	target string
 	hop    string
 	reason string
+	body   []byte
 
 	failure error
 }
@@ -82,15 +81,16 @@ func (r *Router) nameOf(ordinal uint16) string {
 	return r.config.Set + "-" + strconv.Itoa(int(ordinal))
 }
 
-// newProxy returns a proxy that sends a request to the peer of its attempt. It passes each piece of a response on at once, and reads the next piece when
-// the client has accepted it: a slow client slows the peer down.
+// newProxy returns a proxy that sends a request to the peer of its attempt. It passes each piece of a stream on at once, and reads the next piece when the
+// client has accepted it: a slow client slows the peer down.
 func (r *Router) newProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport:     r.forwarding,
-		FlushInterval: -1,
-		ErrorLog:      slog.NewLogLogger(r.config.Log.Handler(), slog.LevelDebug),
+		Transport:  r.forwarding,
+		BufferPool: relay.Buffers,
+		ErrorLog:   slog.NewLogLogger(r.config.Log.Handler(), slog.LevelDebug),
 		Rewrite: func(p *httputil.ProxyRequest) {
 			a := attemptOf(p.In.Context())
+			p.Out.Body = relay.Body(a.body)
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", a.peer.Address, p.In.Host
 			p.Out.URL.RawQuery = p.In.URL.RawQuery
 			for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} { // what a gateway has set
@@ -139,13 +139,11 @@ func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
 	if !c.read(r.config.Limits) {
 		return done
 	}
-	a := &attempt{peer: r.members.find(ordinal), target: r.nameOf(ordinal), hop: r.hop(take), reason: c.reason(take)}
+	a := &attempt{peer: r.members.find(ordinal), target: r.nameOf(ordinal), hop: r.hop(take), reason: c.reason(take), body: c.body}
 	ctx, sent := relay.Track(context.WithValue(c.r.Context(), attemptKey{}, a))
 	out := c.r.WithContext(ctx)
-	out.Body, out.ContentLength = http.NoBody, int64(len(c.body))
+	out.Body, out.ContentLength = http.NoBody, int64(len(c.body)) // see newProxy
 	if len(c.body) > 0 {
-		// There is no GetBody, so the transport does not send the request a second time, whatever headers it has.
-		out.Body = io.NopCloser(bytes.NewReader(c.body))
 		out.TransferEncoding = nil
 	}
 	r.proxy.ServeHTTP(relay.LimitWrites(c.w, r.config.Limits.Write), out)

@@ -3,11 +3,15 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/http/httputil"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,6 +27,10 @@ type Options struct {
 	// Conns is the number of idle connections that are kept for each host.
 	Conns int
 }
+
+// bufferBytes is the size of the buffers of a connection and of a copy of a response. A message usually fits. Each open stream occupies such buffers, also
+// while nothing is sent. The defaults of the library are 4 KiB and 32 KiB.
+const bufferBytes = 2 << 10
 
 // NewTransport returns a transport that knows no proxy and does not compress. A request has no time limit.
 func NewTransport(o Options) *http.Transport {
@@ -43,6 +51,8 @@ func NewTransport(o Options) *http.Transport {
 		IdleConnTimeout:        o.Idle,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
+		ReadBufferSize:         bufferBytes,
+		WriteBufferSize:        bufferBytes,
 	}
 }
 
@@ -81,6 +91,25 @@ func Track(ctx context.Context) (context.Context, *Sent) {
 
 // Nothing reports whether no byte of the request was sent. It must be called only after the request has failed.
 func (s *Sent) Nothing() bool { return s.conn == nil || s.conn.written.Load() == s.before }
+
+// Buffers are the buffers with which a proxy copies responses.
+var Buffers httputil.BufferPool = &buffers{sync.Pool{New: func() any { return new([bufferBytes]byte) }}}
+
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte { return b.pool.Get().(*[bufferBytes]byte)[:] }
+
+func (b *buffers) Put(buffer []byte) { b.pool.Put((*[bufferBytes]byte)(buffer)) }
+
+// Body returns the body of a request that a proxy sends. A proxy must set it in Rewrite: httputil.ReverseProxy wraps the body that it gets, and the transport then
+// does not know that the body is in memory, and sends the header alone first. There is no GetBody, so the transport does not send the request a second time,
+// whatever headers it has.
+func Body(content []byte) io.ReadCloser {
+	if len(content) == 0 {
+		return http.NoBody
+	}
+	return io.NopCloser(bytes.NewReader(content))
+}
 
 // LimitWrites limits how long a client may take to receive a piece of a response.
 func LimitWrites(w http.ResponseWriter, timeout time.Duration) http.ResponseWriter {

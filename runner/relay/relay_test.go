@@ -1,10 +1,12 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,5 +82,40 @@ func TestAClientThatDoesNotReadIsCutOff(t *testing.T) {
 	_, _ = connection.Write([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
 	if err, isNet := errors.AsType[net.Error](<-ended); !isNet || !err.Timeout() {
 		t.Errorf("got %v", err)
+	}
+}
+
+// countedConn counts the pieces in which requests are sent.
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// Two pieces are two system calls here and two more at the server.
+func TestAProxySendsTheHeaderAndTheBodyTogether(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	var writes atomic.Int64
+	transport := NewTransport(options)
+	defer transport.CloseIdleConnections()
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		connection, err := dial(ctx, network, address)
+		return countedConn{connection, &writes}, err
+	}
+	proxy := &httputil.ReverseProxy{Transport: transport, BufferPool: Buffers, Rewrite: func(p *httputil.ProxyRequest) {
+		p.Out.Body = Body([]byte("body"))
+		p.Out.URL.Scheme, p.Out.URL.Host = "http", server.Listener.Addr().String()
+	}}
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("body"))
+	answer := httptest.NewRecorder()
+	proxy.ServeHTTP(answer, request)
+	if got := writes.Load(); answer.Code != http.StatusOK || got != 1 {
+		t.Errorf("status %d, %d pieces", answer.Code, got)
 	}
 }

@@ -20,8 +20,11 @@ const retry = "retry: 500\n\n"
 
 const keepAliveComment = ": keep-alive\n\n"
 
-// pieceBytes is how much of a stream is read at once.
-const pieceBytes = 16 << 10
+// pieceBytes is how much of a stream is read at once. A stream that sends more at once gets a larger buffer, up to mostPieceBytes.
+const (
+	pieceBytes     = 1 << 10
+	mostPieceBytes = 16 << 10
+)
 
 // events is the body of a response with server-sent events. It passes the bytes of the server on, adds comments while the server is silent, and ends when
 // the session does. It reads the next piece only when the client has taken the last one.
@@ -74,6 +77,9 @@ func (e *events) pump() {
 		case <-e.closed:
 			return
 		}
+		if n == len(buffer) && n < mostPieceBytes {
+			buffer = make([]byte, 2*n)
+		}
 	}
 }
 
@@ -109,6 +115,30 @@ func (e *events) goOn() {
 	}
 }
 
+// await waits for the first piece, but not for long. It must be called before Read.
+func (e *events) await(most time.Duration) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case one := <-e.pieces:
+		e.take(one)
+	case <-e.session.Done():
+	case <-timer.C:
+	}
+}
+
+// take makes a piece the next that the client reads.
+func (e *events) take(one piece) {
+	if one.err != nil && !errors.Is(one.err, io.EOF) && e.session.Err() != nil {
+		e.finish() // the end of the session has ended the request
+		return
+	}
+	if e.pending, e.isPiece, e.err = one.data, true, one.err; len(one.data) == 0 {
+		e.isPiece = false
+		e.goOn()
+	}
+}
+
 // wait waits for the next piece.
 func (e *events) wait() {
 	var silent <-chan time.Time
@@ -119,14 +149,7 @@ func (e *events) wait() {
 	}
 	select {
 	case one := <-e.pieces:
-		if one.err != nil && !errors.Is(one.err, io.EOF) && e.session.Err() != nil {
-			e.finish() // the end of the session has ended the request
-			return
-		}
-		if e.pending, e.isPiece, e.err = one.data, true, one.err; len(one.data) == 0 {
-			e.isPiece = false
-			e.goOn()
-		}
+		e.take(one)
 	case <-e.session.Done():
 		e.finish()
 	case <-silent:

@@ -93,3 +93,35 @@ func TestDataLinesAreSeen(t *testing.T) {
 		t.Errorf("got %.100q", got)
 	}
 }
+
+func TestAStreamWaitsOnlyBrieflyForItsFirstPiece(t *testing.T) {
+	for silent, want := range map[time.Duration]time.Duration{0: 0, time.Millisecond: time.Millisecond, time.Hour: hold} {
+		synctest.Test(t, func(t *testing.T) {
+			body, server := io.Pipe()
+			e := newEvents(t.Context(), body, 0, nil)
+			defer e.Close()
+			go func() {
+				time.Sleep(silent)
+				_, _ = io.WriteString(server, "data: a\n\n")
+				_ = server.Close()
+			}()
+			begin := time.Now()
+			if e.await(hold); time.Since(begin) != want {
+				t.Errorf("silent for %s: waited for %s", silent, time.Since(begin))
+			}
+			if got, err := io.ReadAll(e); err != nil || string(got) != "data: a\n\n" {
+				t.Errorf("silent for %s: got %q, %v", silent, got, err)
+			}
+		})
+	}
+}
+
+// The buffer of a stream grows while the server sends much.
+func TestALongEventPassesUnchanged(t *testing.T) {
+	want := "data: " + strings.Repeat("0123456789", 10*mostPieceBytes) + "\n\n"
+	e := newEvents(t.Context(), io.NopCloser(strings.NewReader(want)), 0, nil)
+	defer e.Close()
+	if got, err := io.ReadAll(e); err != nil || string(got) != want {
+		t.Errorf("got %d bytes, %v, want %d", len(got), err, len(want))
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"time"
 
 	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/relay"
@@ -48,6 +49,9 @@ func (c *call) send(change func(*http.Response) error) error {
 	return failure
 }
 
+// noLog is the log of a proxy: the client gets the errors.
+var noLog = log.New(io.Discard, "", 0)
+
 // sendOnce reports whether the request can be sent again, because the server had closed an idle connection.
 func (c *call) sendOnce(change func(*http.Response) error) (failure error, canRepeat bool) {
 	ctx, cancel := context.WithCancelCause(c.r.Context())
@@ -55,10 +59,10 @@ func (c *call) sendOnce(change func(*http.Response) error) (failure error, canRe
 	defer context.AfterFunc(c.life(), func() { cancel(context.Cause(c.life())) })()
 	ctx, sent := relay.Track(ctx)
 	proxy := &httputil.ReverseProxy{
-		Transport:     c.front.Sessions.transport,
-		FlushInterval: -1,
-		ErrorLog:      log.New(io.Discard, "", 0), // the client gets the errors
-		Rewrite:       c.rewrite,
+		Transport:  c.front.Sessions.transport,
+		BufferPool: relay.Buffers,
+		ErrorLog:   noLog,
+		Rewrite:    c.rewrite,
 		ModifyResponse: func(response *http.Response) error {
 			if change != nil {
 				if err := change(response); err != nil {
@@ -71,10 +75,7 @@ func (c *call) sendOnce(change func(*http.Response) error) (failure error, canRe
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failure = err },
 	}
 	out := c.r.WithContext(ctx)
-	out.Body, out.ContentLength, out.TransferEncoding = http.NoBody, int64(len(c.body)), nil
-	if len(c.body) > 0 { // there is no GetBody, so the transport does not send the request a second time
-		out.Body = io.NopCloser(bytes.NewReader(c.body))
-	}
+	out.Body, out.ContentLength, out.TransferEncoding = http.NoBody, int64(len(c.body)), nil // see rewrite
 	proxy.ServeHTTP(c.w, out)
 	switch {
 	case failure == nil, errors.Is(failure, errDropped):
@@ -90,6 +91,7 @@ func (c *call) sendOnce(change func(*http.Response) error) (failure error, canRe
 
 // rewrite makes the request for the server from that of the client.
 func (c *call) rewrite(p *httputil.ProxyRequest) {
+	p.Out.Body = relay.Body(c.body)
 	target := c.front.Sessions.config.Target
 	p.Out.URL.Scheme, p.Out.URL.Host = target.Scheme, target.Host
 	p.Out.URL.RawQuery = p.In.URL.RawQuery
@@ -117,6 +119,9 @@ func (c *call) rewrite(p *httputil.ProxyRequest) {
 	}
 }
 
+// hold is how long the header of a stream waits for the first piece, so that the client gets both at once: most requests have only one answer.
+const hold = 10 * time.Millisecond
+
 // mostWatched is the length of a JSON answer that is looked at for the metrics.
 const mostWatched = 64 << 10
 
@@ -127,11 +132,15 @@ func (c *call) watch(response *http.Response) {
 	case kind == eventStream:
 		response.ContentLength = -1
 		response.Header.Del("Content-Length")
-		response.Body = newEvents(c.life(), response.Body, c.front.Limits.KeepAlive, func(content []byte) {
+		stream := newEvents(c.life(), response.Body, c.front.Limits.KeepAlive, func(content []byte) {
 			if answer := asResponse(content); answer != nil && c.message.Kind == rpc.Request && c.r.Method == http.MethodPost {
 				request.SetAnswer(answer)
 			}
 		})
+		response.Body = stream
+		if c.r.Method == http.MethodPost {
+			stream.await(hold)
+		}
 	case kind == "application/json" && response.ContentLength > 0 && response.ContentLength <= mostWatched && response.StatusCode == http.StatusOK:
 		body, err := io.ReadAll(response.Body)
 		if answer := asResponse(body); answer != nil {

@@ -102,13 +102,15 @@ func TestConformanceOfAnHTTPServerBehindTheRunner(t *testing.T) {
 }
 
 // npm writes the registry of the author into the lock file unless told otherwise, and later ignores the user's registry.
-func TestTheLockFileNamesNoRegistry(t *testing.T) {
-	content, err := os.ReadFile("npm/package-lock.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(content), `"resolved"`) {
-		t.Error("npm/package-lock.json contains a registry")
+func TestTheLockFilesNameNoRegistry(t *testing.T) {
+	for _, path := range []string{"npm/package-lock.json", "bench/npm/package-lock.json"} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(content), `"resolved"`) {
+			t.Errorf("%s contains a registry", path)
+		}
 	}
 }
 
