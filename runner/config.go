@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mcpserver-operator/runner/limits"
+	"mcpserver-operator/runner/peers"
 )
 
 // config is the configuration of the runner. Its flags are documented in flags.
@@ -19,6 +20,7 @@ type config struct {
 	management      string
 	pod             string
 	service         string
+	peers           peers.Static
 	ordinal         uint16
 	onPodLoss       string
 	idleTimeout     time.Duration
@@ -50,6 +52,7 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 	flags.StringVar(&c.management, "management", ":9464", "address for /metrics, /healthz, /readyz and the runners of the other pods")
 	flags.StringVar(&c.pod, "pod", environment("POD_NAME"), "name of this pod, NAME-ORDINAL; defaults to POD_NAME, else to the hostname")
 	flags.StringVar(&c.service, "service", "", "name of the headless Service of the pods; if empty, this pod is alone")
+	pods := flags.String("peers", "", "addresses of all pods in the order of their ordinals, ADDRESS/MANAGEMENT, separated by commas, instead of --service; for tests")
 	flags.StringVar(&c.onPodLoss, "on-pod-loss", recreate, "what happens to a session whose pod or process is lost: Recreate or End")
 	flags.DurationVar(&c.idleTimeout, "idle-timeout", 15*time.Minute, "time without a request after which a session ends; 0 is never")
 	flags.IntVar(&c.maxSessions, "max-sessions", 1000, "sessions of this pod at most")
@@ -85,13 +88,21 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 	}
 	ordinal, isOrdinal := ordinalOf(c.pod)
 	c.ordinal = ordinal
+	if *pods != "" {
+		var err error
+		if c.peers, err = peers.ParseStatic(*pods); err != nil {
+			return config{}, fmt.Errorf("reading --peers: %w", err)
+		}
+	}
 	switch {
 	case (len(c.command) == 0) == (c.upstream == ""):
 		return config{}, errors.New("either --upstream or a command after -- is required")
 	case c.onPodLoss != recreate && c.onPodLoss != end:
 		return config{}, fmt.Errorf("--on-pod-loss must be Recreate or End, not %q", c.onPodLoss)
-	case c.service != "" && !isOrdinal:
-		return config{}, fmt.Errorf("--service requires a pod of a StatefulSet, NAME-ORDINAL, not %q", c.pod)
+	case c.service != "" && c.peers != nil:
+		return config{}, errors.New("--service and --peers exclude each other")
+	case (c.service != "" || c.peers != nil) && !isOrdinal:
+		return config{}, fmt.Errorf("--service and --peers require a pod of a StatefulSet, NAME-ORDINAL, not %q", c.pod)
 	case c.maxSessions < 1 || c.spare < 0 || c.sharedProcesses < 1 || c.maxLine < 1 || c.limits.Body < 1:
 		return config{}, errors.New("numbers of sessions, processes and bytes must be positive")
 	}

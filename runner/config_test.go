@@ -26,6 +26,9 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 		"--upstream=http://127.0.0.1:1 -- command": "--upstream or a command",
 		"--on-pod-loss=Maybe -- command":           "Recreate or End",
 		"--service=web --pod=web -- command":       "NAME-ORDINAL",
+		"--peers=a:1 -- command":                   "HOST:PORT/HOST:PORT",
+		"--peers=a:1/a:2 --pod=web -- command":     "NAME-ORDINAL",
+		"--peers=a:1/a:2 --service=web -- command": "exclude each other",
 		"--max-sessions=0 -- command":              "must be positive",
 	} {
 		_, err := parse(strings.Fields(flags), func(string) string { return "" }, func() (string, error) { return "host", nil })

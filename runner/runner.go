@@ -84,10 +84,13 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	if r.config.audit {
 		audit = r.log
 	}
-	if r.config.service == "" {
+	if r.config.service == "" && r.config.peers == nil {
 		return r.metrics.Handler(r.server.Handler(), audit), mux, func() {}, nil
 	}
 	resolver := r.resolver
+	if resolver == nil && r.config.peers != nil {
+		resolver = r.config.peers
+	}
 	if resolver == nil {
 		if resolver, err = peers.NewDNS(r.config.pod, r.config.service, r.config.listen, r.config.management); err != nil {
 			return nil, nil, nil, fmt.Errorf("finding the other pods: %w", err)
