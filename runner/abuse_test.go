@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -124,6 +125,20 @@ func TestAServerThatExitsDuringACallGivesAnErrorAndTheSessionGoesOn(t *testing.T
 		c.delete()
 		general.messages()
 	})
+}
+
+// The output of the process that has ended is read until nobody holds it open. The calls of its successor must not end with it.
+func TestAProcessThatLeavesItsOutputOpenDoesNotDisturbItsSuccessor(t *testing.T) {
+	c := startPod(t, "").open(rpc.Polling)
+	pid := c.call("pid")
+	go func() { _, _ = c.try(t.Context(), http.MethodPost, c.url, toolCall("1", "exit-with-open-output", "{}"), c.headers()...) }()
+	waittest.Eventually(t, "another process", func() bool {
+		now, err := strconv.Atoi(c.call("pid")) // else the process ends just then
+		return err == nil && strconv.Itoa(now) != pid
+	})
+	if got := resultText(c.post(toolCall("2", "sleep", `{"ns":800000000}`)).last()); got != "slept" {
+		t.Errorf("got %s", got)
+	}
 }
 
 func TestAServerThatExitsDuringACallEndsTheSessionIfThatIsAskedFor(t *testing.T) {
