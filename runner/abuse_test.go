@@ -131,7 +131,9 @@ func TestAServerThatExitsDuringACallGivesAnErrorAndTheSessionGoesOn(t *testing.T
 func TestAProcessThatLeavesItsOutputOpenDoesNotDisturbItsSuccessor(t *testing.T) {
 	c := startPod(t, "").open(rpc.Polling)
 	pid := c.call("pid")
-	go func() { _, _ = c.try(t.Context(), http.MethodPost, c.url, toolCall("1", "exit-with-open-output", "{}"), c.headers()...) }()
+	go func() {
+		_, _ = c.try(t.Context(), http.MethodPost, c.url, toolCall("1", "exit-with-open-output", "{}"), c.headers()...)
+	}()
 	waittest.Eventually(t, "another process", func() bool {
 		now, err := strconv.Atoi(c.call("pid")) // else the process ends just then
 		return err == nil && strconv.Itoa(now) != pid

@@ -79,6 +79,7 @@ type Router struct {
 
 	members    *members
 	suspects   *suspects
+	leaving    *leaving
 	locations  *locations
 	claims     *claims
 	balance    *balance
@@ -108,6 +109,7 @@ func New(config Config) *Router {
 	r := &Router{
 		config: config, ctx: ctx, cancel: cancel, learned: make(chan struct{}),
 		suspects:   &suspects{since: map[uint16]time.Time{}},
+		leaving:    &leaving{since: map[uint16]time.Time{}},
 		locations:  newLocations(),
 		claims:     &claims{byID: map[string]*claim{}},
 		balance:    &balance{loads: map[uint16]load{}},
@@ -278,7 +280,7 @@ const (
 
 // route serves a request of a session that this pod does not have.
 func (r *Router) route(c *call) {
-	if ordinal, isKnown := r.locations.get(c.id); isKnown {
+	if ordinal, isKnown := r.locations.get(c.id); isKnown && !r.leaving.has(ordinal) {
 		if r.forwardAndRemember(c, ordinal, false) {
 			return
 		}
@@ -321,7 +323,8 @@ func (r *Router) route(c *call) {
 
 // routeToOpener forwards a request to the pod that opened the session, which mostly still has it.
 func (r *Router) routeToOpener(c *call) (isDone bool) {
-	return c.record.Ordinal != r.config.Ordinal && r.forwardAndRemember(c, c.record.Ordinal, false)
+	opener := c.record.Ordinal
+	return opener != r.config.Ordinal && !r.leaving.has(opener) && r.forwardAndRemember(c, c.record.Ordinal, false)
 }
 
 func (r *Router) forwardAndRemember(c *call, ordinal uint16, take bool) (isDone bool) {

@@ -120,7 +120,7 @@ func (s *Session) read(p *process.Process) {
 		clear(s.asked)
 	}
 	s.mutex.Unlock()
-	s.failCalls(p, "the server has ended before it answered the request: " + exitText(p.Err()))
+	s.failCalls(p, "the server has ended before it answered the request: "+exitText(p.Err()))
 	if s.ctx.Err() != nil || !s.canRestart() {
 		s.general.Close()
 	}
