@@ -24,6 +24,9 @@ const (
 	AbsentHeader = "Mcp-Runner-Absent"
 	// TargetHeader names the pod for which a forwarded request is. Another pod may have got the address of a pod that is gone.
 	TargetHeader = "Mcp-Runner-Target"
+	// NamespaceHeader names the namespace of the pod that has sent the request or the answer, if that pod knows it. A StatefulSet of another namespace may
+	// have the same name.
+	NamespaceHeader = "Mcp-Runner-Namespace"
 	// PodHeader names the pod that answers a forwarded request. An answer without it is not that of a runner.
 	PodHeader = "Mcp-Runner-Pod"
 
@@ -81,6 +84,12 @@ func (r *Router) nameOf(ordinal uint16) string {
 	return r.config.Set + "-" + strconv.Itoa(int(ordinal))
 }
 
+// isOfNamespace reports whether a request or an answer may be from a pod of this namespace.
+func (r *Router) isOfNamespace(header http.Header) bool {
+	namespace := header.Get(NamespaceHeader)
+	return namespace == "" || r.config.Namespace == "" || namespace == r.config.Namespace
+}
+
 // newProxy returns a proxy that sends a request to the peer of its attempt. It passes each piece of a stream on at once, and reads the next piece when the
 // client has accepted it: a slow client slows the peer down.
 func (r *Router) newProxy() *httputil.ReverseProxy {
@@ -100,13 +109,15 @@ func (r *Router) newProxy() *httputil.ReverseProxy {
 			}
 			p.Out.Header.Set(ForwardedHeader, a.hop)
 			p.Out.Header.Set(TargetHeader, a.target)
+			p.Out.Header.Set(NamespaceHeader, r.config.Namespace)
 		},
 		ModifyResponse: func(response *http.Response) error {
 			a := attemptOf(response.Request.Context())
-			if response.Header.Get(PodHeader) != a.target {
+			if response.Header.Get(PodHeader) != a.target || !r.isOfNamespace(response.Header) {
 				return errForeign
 			}
 			response.Header.Del(PodHeader)
+			response.Header.Del(NamespaceHeader)
 			if response.StatusCode == http.StatusMisdirectedRequest && response.Header.Get(AbsentHeader) != "" {
 				return errAbsent
 			}

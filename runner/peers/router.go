@@ -47,6 +47,8 @@ type Local interface {
 type Config struct {
 	// Set is the name of the StatefulSet. It distinguishes the pods from those of other servers. Defaults to what the Resolver knows, if it is DNS.
 	Set string
+	// Namespace is the namespace of the pods. Defaults to what the Resolver knows, if it is DNS; empty if it is not known.
+	Namespace string
 	// Ordinal is the ordinal of this pod.
 	Ordinal uint16
 	// Local are the sessions of this pod.
@@ -100,7 +102,7 @@ type routerMetrics struct {
 // New returns a router.
 func New(config Config) *Router {
 	if dns, is := config.Resolver.(*DNS); is && config.Set == "" {
-		config.Set = dns.service + "/" + dns.name
+		config.Set, config.Namespace = dns.service+"/"+dns.name, dns.namespace
 	}
 	if config.Idle == 0 {
 		config.Idle = defaultIdle
@@ -150,11 +152,13 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	if request.Header.Get(ForwardedHeader) != "" {
-		if target := request.Header.Get(TargetHeader); target != "" && target != r.nameOf(r.config.Ordinal) {
+		target := request.Header.Get(TargetHeader)
+		if !r.isOfNamespace(request.Header) || (target != "" && target != r.nameOf(r.config.Ordinal)) {
 			c.refuseAbsent()
 			return
 		}
 		w.Header().Set(PodHeader, r.nameOf(r.config.Ordinal))
+		w.Header().Set(NamespaceHeader, r.config.Namespace)
 	}
 	id := request.Header.Get(legacy.SessionHeader)
 	if id == "" && r.config.StreamPath != "" {
