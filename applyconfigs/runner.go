@@ -94,6 +94,7 @@ func runnerFlags(server *v1beta1.MCPServer, cluster Cluster) []string {
 	if sessions.MaxPerPod != nil {
 		flags = append(flags, "--max-sessions="+strconv.Itoa(int(*sessions.MaxPerPod)))
 	}
+	flags = append(flags, auditFlags(server.Spec.Audit)...)
 	if Transport(server) == v1beta1.TransportStdio {
 		if server.Spec.ProxyMode == v1beta1.ProxyModeSSE {
 			flags = append(flags, "--sse")
@@ -105,6 +106,21 @@ func runnerFlags(server *v1beta1.MCPServer, cluster Cluster) []string {
 		address = "::1"
 	}
 	return append(flags, "--upstream=http://"+net.JoinHostPort(address, strconv.Itoa(int(ContainerPort(server))))+"/mcp")
+}
+
+// auditFlags returns the flags of the runner for its log of requests.
+func auditFlags(audit *v1beta1.Audit) []string {
+	if audit == nil || !audit.Enabled {
+		return nil
+	}
+	flags := []string{"--audit"}
+	if audit.IncludeArguments {
+		flags = append(flags, "--audit-arguments")
+	}
+	if audit.IncludeResults {
+		flags = append(flags, "--audit-results")
+	}
+	return flags
 }
 
 // withRunner adds what a runner needs to the operator's pod template, before the user's template is merged.

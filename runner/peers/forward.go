@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/rpc"
 )
@@ -111,6 +112,7 @@ func (r *Router) newProxy() *httputil.ReverseProxy {
 				return errAbsent
 			}
 			r.metrics.Forwarded.WithLabelValues(a.reason).Inc()
+			metrics.RequestOf(response.Request.Context()).SetForwarded()
 			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, request *http.Request, err error) {
