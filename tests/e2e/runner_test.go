@@ -89,27 +89,27 @@ func TestTheRunnerComesWithTheNextRollout(t *testing.T) {
 		Feature())
 }
 
+// runnerHas returns a step that waits until the runner has exactly these flags among those that begin with one of the prefixes.
+func runnerHas(prefixes []string, flags ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "the flags of the runner", func(ctx context.Context) (string, bool) {
+			containers := statefulSet(ctx, t).Spec.Template.Spec.Containers
+			at := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == "runner" })
+			if at < 0 {
+				return "no runner", false
+			}
+			got := slices.DeleteFunc(slices.Clone(containers[at].Command), func(flag string) bool {
+				return !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(flag, prefix) })
+			})
+			return fmt.Sprint(containers[at].Command), slices.Equal(got, flags)
+		})
+	})
+}
+
 // TestTheAuditIsCarriedOut verifies that the runner gets its flags, and that they go with the field.
 func TestTheAuditIsCarriedOut(t *testing.T) {
-	command := func(flags ...string) features.Func {
-		return step(func(ctx context.Context, t *testing.T) {
-			t.Helper()
-			eventually(ctx, t, "the flags of the runner", func(ctx context.Context) (string, bool) {
-				containers := statefulSet(ctx, t).Spec.Template.Spec.Containers
-				at := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == "runner" })
-				if at < 0 {
-					return "no runner", false
-				}
-				var got []string
-				for _, flag := range containers[at].Command {
-					if strings.HasPrefix(flag, "--audit") {
-						got = append(got, flag)
-					}
-				}
-				return fmt.Sprint(containers[at].Command), slices.Equal(got, flags)
-			})
-		})
-	}
+	command := func(flags ...string) features.Func { return runnerHas([]string{"--audit"}, flags...) }
 	audit := func(value string) features.Func {
 		return kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"audit":`+value+`}}`)
 	}
@@ -121,6 +121,21 @@ func TestTheAuditIsCarriedOut(t *testing.T) {
 		Assess("has the content of requests only if it is asked for", all(audit(`{"includeArguments":true,"includeResults":true}`),
 			command("--audit", "--audit-arguments", "--audit-results"), podsAreReady(1))).
 		Assess("goes with the field", all(audit("null"), command(), podsAreReady(1))).
+		Feature())
+}
+
+// TestAServerWithTheTransportSSEGetsARunner verifies that the runner serves HTTP+SSE, and that the Service then needs no affinity.
+func TestAServerWithTheTransportSSEGetsARunner(t *testing.T) {
+	testEnv.Test(t, feature("sse").
+		Setup(all(operatorWithRunner("registry.example/operator:1"), apply(strings.ReplaceAll(httpServer, "streamable-http", "sse")), scaleIs(1), podsAreReady(1))).
+		Teardown(operatorIsBack()).
+		Assess("has a runner", all(runnerHas([]string{"--sse", "--upstream"}, "--sse", "--upstream=http://127.0.0.1:9000/sse"),
+			eventuallyPrints("None", "service/mcp-web-proxy", ".spec.sessionAffinity"), step(func(ctx context.Context, t *testing.T) {
+				if url := mcpServer(ctx, t).Status.URL; !strings.HasSuffix(url, "/sse") {
+					t.Errorf("the URL is %s", url)
+				}
+			}))).
+		Assess("and scales", all(kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2), podsAreReady(2))).
 		Feature())
 }
 
