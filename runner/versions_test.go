@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,11 +10,11 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
 	"mcpserver-operator/runner/peers"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/waittest"
 )
 
 // A pod with a later version of the runner is one whose requests and answers to the other pods have more than this version knows: a header, a word, and
@@ -60,52 +59,30 @@ func laterVersion(t *testing.T, address string, isRequest, isAnswer bool) string
 	return server.Listener.Addr().String()
 }
 
-// seenBy are the pods of a StatefulSet as one of them sees them.
-type seenBy struct {
-	mutex sync.Mutex
-	all   []peers.Peer
-}
-
-// Peers implements peers.Resolver.
-func (s *seenBy) Peers(context.Context) ([]peers.Peer, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	return append([]peers.Peer(nil), s.all...), nil
-}
-
-// Peer implements peers.Resolver.
-func (s *seenBy) Peer(ordinal uint16) peers.Peer {
-	all, _ := s.Peers(context.Background())
-	if int(ordinal) < len(all) {
-		return all[ordinal]
-	}
-	return peers.Peer{Ordinal: ordinal}
-}
-
 // startPodsOfTwoVersions starts pods. Those with an even ordinal have this version of the runner, the others a later one.
 func startPodsOfTwoVersions(t *testing.T, count int) (pods []*pod) {
 	t.Helper()
-	views := make([]*seenBy, count)
+	views := make([]*podSet, count) // each pod sees the others in its own way
 	for ordinal := range count {
-		views[ordinal] = &seenBy{}
+		views[ordinal] = &podSet{}
 		pods = append(pods, startPodOf(t, views[ordinal], "", fmt.Sprintf("--pod=web-%d", ordinal), "--service=web"))
 	}
 	for from, view := range views {
-		view.mutex.Lock()
 		for to, p := range pods {
-			peer := peers.Peer{
-				Ordinal: uint16(to), Address: p.clients.Listener.Addr().String(), Management: p.management.Listener.Addr().String(),
+			if from == to {
+				continue
 			}
-			if from != to {
-				peer.Address = laterVersion(t, peer.Address, from%2 == 1, to%2 == 1)
-				peer.Management = laterVersion(t, peer.Management, from%2 == 1, to%2 == 1)
-			}
-			view.all = append(view.all, peer)
+			view.mutex.Lock()
+			view.peers = append(view.peers, peers.Peer{
+				Ordinal:    uint16(to),
+				Address:    laterVersion(t, p.clients.Listener.Addr().String(), from%2 == 1, to%2 == 1),
+				Management: laterVersion(t, p.management.Listener.Addr().String(), from%2 == 1, to%2 == 1),
+			})
+			view.mutex.Unlock()
 		}
-		view.mutex.Unlock()
 	}
 	for _, p := range pods {
-		eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
+		waittest.Eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
 	}
 	return pods
 }

@@ -3,50 +3,18 @@ package mcp
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
-
-	"mcpserver-operator/runner/limits"
-	"mcpserver-operator/runner/metrics"
-	"mcpserver-operator/runner/peers"
-	"mcpserver-operator/runner/upstream"
 )
 
-// sseSet are the pods of a StatefulSet whose server has the transport sse, each behind a runner. It is their resolver.
-type sseSet struct {
-	mutex sync.Mutex
-	peers []peers.Peer
-}
-
-// Peers implements peers.Resolver.
-func (s *sseSet) Peers(context.Context) ([]peers.Peer, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	return append([]peers.Peer(nil), s.peers...), nil
-}
-
-// Peer implements peers.Resolver.
-func (s *sseSet) Peer(ordinal uint16) peers.Peer {
-	all, _ := s.Peers(context.Background())
-	if int(ordinal) < len(all) {
-		return all[ordinal]
-	}
-	return peers.Peer{Ordinal: ordinal}
-}
-
-// sseServer returns the URL of a server of go-sdk with the transport sse, as the container mcp of a pod. Its tools tell the name of the pod, and what the
+// sseServer returns the URL of a server of go-sdk with the transport sse, for a pod. Its tools tell the name of the pod, and what the
 // client answers to a request of the server.
-func sseServer(t *testing.T, pod string) *url.URL {
+func sseServer(t *testing.T, pod string) string {
 	t.Helper()
 	server := mcp.NewServer(&mcp.Implementation{Name: pod, Version: "1"}, nil)
 	text := func(text string) *mcp.CallToolResult {
@@ -64,47 +32,18 @@ func sseServer(t *testing.T, pod string) *url.URL {
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/sse", mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil))
-	return serve(t, mux)
+	listening := httptest.NewServer(mux)
+	t.Cleanup(listening.CloseClientConnections) // streams have no end
+	return listening.URL
 }
 
-func serve(t *testing.T, handler http.Handler) *url.URL {
-	t.Helper()
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.CloseClientConnections) // streams have no end
-	target, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return target
-}
-
-// startSSEPods starts pods, and returns the URL of a Service in front of them that sends each request to the next pod.
+// startSSEPods starts pods, and returns the URL of the Service in front of them.
 func startSSEPods(t *testing.T, count int) string {
 	t.Helper()
-	set := &sseSet{}
-	var proxies []*httputil.ReverseProxy
-	for ordinal := range count {
-		registry := metrics.New(func() float64 { return 0 })
-		sessions := upstream.NewSessions(upstream.Config{
-			Target: sseServer(t, fmt.Sprintf("web-%d", ordinal)), Ordinal: uint16(ordinal), Most: 100, OpenTimeout: 10 * time.Second, Metrics: registry,
-		})
-		bounds := limits.Limits{Body: 1 << 20, Read: 10 * time.Second, Write: 10 * time.Second, KeepAlive: time.Second}
-		router := peers.New(peers.Config{
-			Set: "web", Ordinal: uint16(ordinal), Local: sessions, Resolver: set, StreamPath: "/sse", Limits: bounds, Recreate: true, Log: slog.New(slog.DiscardHandler),
-			Handler: &upstream.Front{Limits: bounds, Sessions: sessions, Recreate: true, StreamPath: "/sse"},
-		})
-		t.Cleanup(router.Close)
-		t.Cleanup(sessions.Close)
-		clients, management := serve(t, router), serve(t, router.Management())
-		set.mutex.Lock()
-		set.peers = append(set.peers, peers.Peer{Ordinal: uint16(ordinal), Address: clients.Host, Management: management.Host})
-		set.mutex.Unlock()
-		proxies = append(proxies, &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(clients) }})
-	}
-	var requests atomic.Uint64
-	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		proxies[requests.Add(1)%uint64(count)].ServeHTTP(w, r)
-	})).String()
+	service := startService(t, count, func(ordinal int) []string {
+		return []string{"--sse", "--upstream=" + sseServer(t, fmt.Sprintf("web-%d", ordinal)) + "/sse"}
+	})
+	return strings.TrimSuffix(service.url, "/mcp")
 }
 
 // connectSSE opens a session over HTTP+SSE with a client that answers the requests of the server.
