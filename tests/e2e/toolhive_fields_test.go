@@ -84,10 +84,8 @@ func TestAFieldThatProtectsTheServerIsRefusedForEveryClient(t *testing.T) {
 // TestAFieldWithoutAnEffectIsAcceptedWithAWarning verifies that manifests for ToolHive's operator apply, and say what they do not get here.
 func TestAFieldWithoutAnEffectIsAcceptedWithAWarning(t *testing.T) {
 	test := feature("fields without an effect")
-	fields := map[string]string{
-		"groupRef ": `"a-group"`, // the form of v1alpha1
-		"audit":     `{enabled: true}, sessions: {mode: Direct}`,
-	}
+	fields := map[string]string{"audit": "{enabled: true}, sessions: {mode: Direct}"}
+	fields["groupRef "] = `"a-group"` // the form of v1alpha1
 	for field, value := range ignoredFields {
 		fields[field] = value
 	}
