@@ -92,6 +92,9 @@ func (s *session) update(cmd *cobra.Command, c *connection, names []string, o up
 	updates := []*update{}
 	found := false
 	for i := range servers {
+		if o.all && !servers[i].DeletionTimestamp.IsZero() {
+			continue // the operator does not update it any more
+		}
 		one, err := c.updateOf(ctx, &servers[i], canPlan)
 		if apierrors.IsNotFound(err) && o.all {
 			continue // it was deleted in the meantime
