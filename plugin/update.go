@@ -285,6 +285,7 @@ func updatesText(updates []*update, o updateOptions) string {
 			continue
 		case one.Suspended:
 			fmt.Fprintf(text, "MCPServer %s: not updated, because it is suspended. Update it when it is resumed.\n", one.Server)
+			continue
 		case o.dryRun:
 			fmt.Fprintf(text, "MCPServer %s: would be updated from pod template %s to %s.\n", one.Server, one.From, one.To)
 		default:

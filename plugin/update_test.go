@@ -73,3 +73,30 @@ func TestManyPodsAreNamedInAFewWords(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// TestWhatAnUpdateSays: what restarts, and why, is said before it does.
+func TestWhatAnUpdateSays(t *testing.T) {
+	available := update{Server: "team/web", From: "2-abc", To: "3-def", Pods: []string{"web-0"}, Fields: []string{".spec.template.x"}}
+	for name, test := range map[string]struct {
+		change func(*update)
+		dryRun bool
+		want   string
+	}{
+		"nothing": {func(u *update) { u.To = "" }, false, "MCPServer team/web: no update is available.\n"},
+		"a dry run": {func(*update) {}, true, "MCPServer team/web: would be updated from pod template 2-abc to 3-def.\n" +
+			"  Pods restart, in a rolling update: web-0\n  Because of:\n    .spec.template.x\n"},
+		"no pods": {func(u *update) { u.Pods = nil }, false, "MCPServer team/web: update from pod template 2-abc to 3-def.\n" +
+			"  No pod restarts.\n  Because of:\n    .spec.template.x\n"},
+		"another operator": {func(u *update) { u.Fields, u.Message = nil, "the pods run revision 2" }, false,
+			"MCPServer team/web: update from pod template 2-abc to 3-def.\n  Pods restart, in a rolling update: web-0\n  Why: the pods run revision 2\n"},
+		"OnDelete": {func(u *update) { u.OnDelete = true }, false, "MCPServer team/web: update from pod template 2-abc to 3-def.\n" +
+			"  A pod gets the pod template when you delete it (updateStrategy OnDelete): web-0\n  Because of:\n    .spec.template.x\n"},
+		"suspended": {func(u *update) { u.Suspended = true }, false, "MCPServer team/web: not updated, because it is suspended. Update it when it is resumed.\n"},
+	} {
+		one := available
+		test.change(&one)
+		if got := updatesText([]*update{&one}, updateOptions{dryRun: test.dryRun}); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
