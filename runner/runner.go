@@ -86,9 +86,9 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", r.readyz)
-	var audit *slog.Logger
+	var audit *metrics.Audit
 	if r.config.audit {
-		audit = r.log
+		audit = &metrics.Audit{Log: r.log, Arguments: r.config.auditArguments, Results: r.config.auditResults}
 	}
 	if r.config.service == "" && r.config.peers == nil {
 		return r.metrics.Handler(r.closing(r.server.Handler()), audit), mux, func() {}, nil

@@ -7,18 +7,22 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/rpc"
 )
 
-// The headers between runners.
+// The headers between runners. Pods of two versions of the runner exist side by side during a rollout, and for as long as nobody asks for an update.
+// A version may add a header, a word, or a member of an answer; the others ignore it. It must not change or require what an earlier version
+// does not send, and it must read the session ids of the earlier version. TestWhatTheRunnersTellEachOther has what all versions send.
 const (
 	// ForwardedHeader marks a request that another pod has forwarded. It must not be forwarded again. Its value is the ordinal of that pod, and "take"
-	// after it if the pod that gets it has to recreate the session.
+	// after it if the pod that gets it has to recreate the session. Later versions may add words.
 	ForwardedHeader = "Mcp-Runner-Forwarded"
 	// AbsentHeader marks a response with status 421: the pod does not have the session and has not carried out the request.
 	AbsentHeader = "Mcp-Runner-Absent"
@@ -122,6 +126,7 @@ func (r *Router) newProxy() *httputil.ReverseProxy {
 				return errAbsent
 			}
 			r.metrics.Forwarded.WithLabelValues(a.reason).Inc()
+			metrics.RequestOf(response.Request.Context()).SetForwarded()
 			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, request *http.Request, err error) {
@@ -141,7 +146,8 @@ func (r *Router) hop(take bool) string {
 
 // asksToTake reports whether another pod has forwarded a request and asks this pod to recreate the session.
 func asksToTake(request *http.Request) bool {
-	return strings.HasSuffix(request.Header.Get(ForwardedHeader), " "+takeWord)
+	words := strings.Fields(request.Header.Get(ForwardedHeader))
+	return len(words) > 1 && slices.Contains(words[1:], takeWord)
 }
 
 // forward sends a request to a peer. It answers the client unless the request can be sent to another pod: only if it was certainly not carried out, or has no
