@@ -4,6 +4,7 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -52,6 +53,8 @@ type Snapshot struct {
 	Stray []string
 	// AccountInUse is true if pods may still use the ServiceAccount that the MCPServer no longer wants.
 	AccountInUse bool
+	// Image is what is known of the image of a stdio server whose MCPServer does not say what to run.
+	Image Image
 	// Pods are the findings about the pods of the StatefulSet.
 	Pods Pods
 }
@@ -74,6 +77,10 @@ type Reader struct {
 	APIReader client.Reader
 	// Seen remembers the children that existed.
 	Seen *Seen
+	// Cluster are the properties of the cluster on which the pods depend.
+	Cluster applyconfigs.Cluster
+	// Images tells what registries say of images. If nil, only what the status remembers is known.
+	Images Images
 
 	asked askedEvents
 }
@@ -122,7 +129,7 @@ func (r *Reader) planned(
 			}
 		}
 	}
-	return s, r.readAccount(ctx, s)
+	return s, errors.Join(r.readImage(s), r.readAccount(ctx, s))
 }
 
 // Forget removes a deleted MCPServer.

@@ -64,7 +64,7 @@ func applied(b testing.TB, server *v1beta1.MCPServer) *appsv1.StatefulSet {
 	if err != nil {
 		b.Fatal(err)
 	}
-	want, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{})
+	want, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

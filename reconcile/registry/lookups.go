@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,9 @@ const (
 	absentRetry = 5 * time.Minute
 	// invalidRetry is the time after which a look-up is repeated that failed with ErrInvalid. Its owner can push another image under the same tag.
 	invalidRetry = 30 * time.Minute
+	// freshFor is the time after which a tag is looked up again, because it may have moved. It is just long
+	// enough for many MCPServers of one image that are created together.
+	freshFor = 10 * time.Second
 )
 
 // Limits limits Lookups. A value of 0 stands for the default.
@@ -39,7 +43,7 @@ type Lookups struct {
 	waiting    chan string
 
 	mutex sync.Mutex
-	// pending are the images that wait or are looked up now. The value is true if the image was forgotten during its look-up.
+	// pending are the images that wait or are looked up now.
 	pending map[string]bool
 	results *lru.Cache
 	ended   bool
@@ -51,7 +55,7 @@ type result struct {
 	err   error
 	// failures is how many times in succession the look-up failed with ErrUnavailable.
 	failures int
-	// retry is the time from which the look-up can be repeated, if err is not nil.
+	// retry is the time from which the look-up can be repeated; zero if the reference has the digest, which does not move.
 	retry time.Time
 }
 
@@ -86,9 +90,9 @@ func (l *Lookups) Start(ctx context.Context) error {
 
 // Get returns what is known of an image. It does not block.
 //
-//   - If known is true, the image has been looked up, and err says whether this failed. Lookups keeps an image until it is forgotten, even if its
-//     tag moves. If a failed look-up can be repeated, Get repeats it in the background, and returns the last error until it ends.
-//   - If known is false and err is nil, the image is being looked up.
+//   - If known is true, the image has been looked up, and err says whether this failed. If a failed look-up can be repeated, Get repeats it in the
+//     background, and returns the last error until it ends.
+//   - If known is false and err is nil, the image is being looked up. This includes a tag that was looked up more than freshFor ago.
 //   - If known is false and err is ErrUnavailable, too many images wait. This image is then not looked up, and changed is not called: the caller must
 //     call Get again after some time.
 func (l *Lookups) Get(image string) (found Image, known bool, err error) {
@@ -99,8 +103,12 @@ func (l *Lookups) Get(image string) (found Image, known bool, err error) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	last, known := l.result(image)
-	if known && (last.err == nil || time.Now().Before(last.retry)) {
+	if known && (last.retry.IsZero() || time.Now().Before(last.retry)) {
 		return last.image, true, last.err
+	}
+	if known && last.err == nil {
+		l.results.Remove(image)
+		last, known = result{}, false
 	}
 	if !l.enqueue(image) {
 		if !known {
@@ -111,25 +119,14 @@ func (l *Lookups) Get(image string) (found Image, known bool, err error) {
 	return last.image, known, last.err
 }
 
-// Forget makes the next Get look up the image again, without regard to earlier failures. The result of a look-up that has already started is
-// not used.
-func (l *Lookups) Forget(image string) {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	l.results.Remove(image)
-	if _, pending := l.pending[image]; pending {
-		l.pending[image] = true
-	}
-}
-
 // enqueue lets the image wait for a look-up, unless it already does. It returns false if too many images wait.
 func (l *Lookups) enqueue(image string) bool {
-	if _, pending := l.pending[image]; pending {
+	if l.pending[image] {
 		return true
 	}
 	select {
 	case l.waiting <- image:
-		l.pending[image] = false
+		l.pending[image] = true
 		return true
 	default:
 		return false
@@ -143,7 +140,6 @@ func (l *Lookups) work(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case image := <-l.waiting:
-			l.begin(image)
 			found, err := l.read(ctx, image)
 			if ctx.Err() != nil {
 				return
@@ -154,24 +150,16 @@ func (l *Lookups) work(ctx context.Context) {
 	}
 }
 
-// begin makes the look-up of an image count that was forgotten only while it waited.
-func (l *Lookups) begin(image string) {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	l.pending[image] = false
-}
-
 // end remembers the result of a look-up.
 func (l *Lookups) end(image string, found Image, err error) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
-	forgotten := l.pending[image]
 	delete(l.pending, image)
-	if forgotten {
-		return
-	}
 	next := result{image: found, err: err}
 	if err == nil {
+		if !strings.HasSuffix(image, "@"+found.Digest) {
+			next.retry = time.Now().Add(freshFor)
+		}
 		l.results.Add(image, next)
 		return
 	}

@@ -303,64 +303,32 @@ func TestRetryWithoutRoom(t *testing.T) {
 	})
 }
 
-func TestForget(t *testing.T) {
-	version := 1
-	fake := &fakeRegistry{answer: func(string) (registry.Image, error) {
-		return registry.Image{Digest: fmt.Sprint(version)}, nil
-	}}
+// A tag can move. What it was before is then not returned any more.
+func TestTagsAreLookedUpAgain(t *testing.T) {
+	const byDigest = app + "@sha256:1"
+	digest := "sha256:1"
+	fake := &fakeRegistry{answer: func(string) (registry.Image, error) { return registry.Image{Digest: digest}, nil }}
 	start(t, registry.Limits{}, fake, func(t *testing.T, lookups *registry.Lookups) {
-		expect := func(want string) {
+		expect := func(image, want string) {
 			t.Helper()
 			synctest.Wait()
-			if found, known, err := lookups.Get(app); !known || err != nil || found.Digest != want {
-				t.Errorf("Get returns the version %s, known: %t, with the error %v, want %s", found.Digest, known, err, want)
+			if found, known, err := lookups.Get(image); !known || err != nil || found.Digest != want {
+				t.Errorf("Get returns %s, known: %t, with the error %v, want %s", found.Digest, known, err, want)
 			}
 		}
-		expectPending(t, lookups, app)
-		expect("1")
-		version = 2
-		time.Sleep(24 * time.Hour)
-		expect("1") // the tag has moved
-		lookups.Forget(app)
-		expectPending(t, lookups, app)
-		expect("2")
-		lookups.Forget("never/asked")
-	})
-}
-
-// A look-up that had begun before Forget could have read the old tag.
-func TestForgetDuringLookup(t *testing.T) {
-	fake := &fakeRegistry{held: true}
-	start(t, registry.Limits{Concurrent: 1}, fake, func(t *testing.T, lookups *registry.Lookups) {
-		expectPending(t, lookups, app)
-		synctest.Wait()
-		expectPending(t, lookups, "waiting")
-		lookups.Forget(app)
-		lookups.Forget("waiting") // its look-up has not begun, and therefore counts
-		fake.hold <- struct{}{}
-		if _, changed := fake.counts(); changed != 1 {
-			t.Errorf("%d callbacks, want 1, after which Get starts a look-up", changed)
+		for _, image := range []string{app, byDigest} {
+			expectPending(t, lookups, image)
+			expect(image, "sha256:1")
 		}
+		digest = "sha256:2"
+		time.Sleep(10*time.Second - time.Nanosecond)
+		expect(app, "sha256:1")
+		time.Sleep(time.Nanosecond)
 		expectPending(t, lookups, app)
-		fake.hold <- struct{}{}
-		fake.hold <- struct{}{}
+		expect(app, "sha256:2")
+		time.Sleep(24 * time.Hour)
+		expect(byDigest, "sha256:1")
 		expectReads(t, fake, 3)
-		expectKnown(t, lookups, app)
-		expectKnown(t, lookups, "waiting")
-	})
-}
-
-func TestForgetEndsBackoff(t *testing.T) {
-	fake := &fakeRegistry{answer: func(string) (registry.Image, error) { return registry.Image{}, registry.ErrInvalid }}
-	start(t, registry.Limits{}, fake, func(t *testing.T, lookups *registry.Lookups) {
-		ask(lookups, app)
-		synctest.Wait()
-		expectFailed(t, lookups, app, registry.ErrInvalid)
-		fake.answer = nil
-		lookups.Forget(app)
-		expectPending(t, lookups, app)
-		synctest.Wait()
-		expectKnown(t, lookups, app)
 	})
 }
 

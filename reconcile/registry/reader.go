@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"io"
 	"net/http"
@@ -42,6 +43,8 @@ type Reader struct {
 	Architecture string
 	// Timeout is the time that a look-up may take, all requests together. Defaults to DefaultTimeout.
 	Timeout time.Duration
+	// Roots are the certificate authorities whose certificates registries may have. If nil, those of the system.
+	Roots *x509.CertPool
 	// Transport sends the requests, after the check that they use HTTPS. If nil, each look-up has its own connections, which do not go to
 	// loopback and link-local addresses. Another transport has to limit the addresses and the size of headers itself.
 	Transport http.RoundTripper
@@ -59,7 +62,7 @@ func (r *Reader) Read(ctx context.Context, image string) (Image, error) {
 
 	base := r.Transport
 	if base == nil {
-		own := newTransport()
+		own := newTransport(r.Roots)
 		defer own.CloseIdleConnections()
 		base = own
 	}
