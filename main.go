@@ -219,21 +219,32 @@ func imageReader(o options) (func(context.Context, string) (registry.Image, erro
 	if !o.imageLookup || o.runnerImage == "" {
 		return nil, nil
 	}
-	roots, err := x509.SystemCertPool()
+	authorities, err := registryAuthorities(o.registryCAs)
+	if err != nil {
+		return nil, err
+	}
+	reader := &registry.Reader{Keychain: authn.DefaultKeychain, Roots: authorities}
+	return reader.Read, nil
+}
+
+// registryAuthorities returns the certificate authorities of registries: those of the system, or else of Mozilla, and those in a file, unless
+// its name is empty.
+func registryAuthorities(file string) (*x509.CertPool, error) {
+	authorities, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fmt.Errorf("reading the certificate authorities of the system: %w", err)
 	}
-	if o.registryCAs != "" {
-		further, err := os.ReadFile(o.registryCAs)
-		if err != nil {
-			return nil, fmt.Errorf("reading --registry-ca-file: %w", err)
-		}
-		if !roots.AppendCertsFromPEM(further) {
-			return nil, fmt.Errorf("--registry-ca-file is %q, which has no certificate in PEM", o.registryCAs)
-		}
+	if file == "" {
+		return authorities, nil
 	}
-	reader := &registry.Reader{Keychain: authn.DefaultKeychain, Roots: roots}
-	return reader.Read, nil
+	further, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading --registry-ca-file: %w", err)
+	}
+	if !authorities.AppendCertsFromPEM(further) {
+		return nil, fmt.Errorf("--registry-ca-file is %q, which has no certificate in PEM", file)
+	}
+	return authorities, nil
 }
 
 // preview prints what the next passes would do to the children of an MCPServer.

@@ -30,6 +30,8 @@ type Image struct {
 	Reference string
 	// Found is what the registry says of the image; nil if this is unknown. It must not be modified.
 	Found *v1beta1.ImageStatus
+	// IsRemembered is true if Found is from the status, and the pod template was built for the same MCPServer.
+	IsRemembered bool
 	// Err is why it is unknown. If Found and Err are nil, the image is being looked up.
 	Err error
 	// LookAgain is the time after which the image must be asked for again; zero if Images requests a pass.
@@ -57,7 +59,7 @@ func (r *Reader) readImage(s *Snapshot) error {
 			return err
 		}
 		if isCurrent {
-			s.Image.Found = remembered
+			s.Image.Found, s.Image.IsRemembered = remembered, true
 			return nil
 		}
 	}

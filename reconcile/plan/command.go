@@ -46,6 +46,17 @@ func (m *maker) withoutCommand(
 	return want, is, nil
 }
 
+// isEditedStatus reports whether the command in the status is not that with which the pod template was built. Somebody who may write only the status must
+// not change what the pods run.
+func (m *maker) isEditedStatus(want *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) bool {
+	if !m.Image.IsRemembered || live == nil {
+		return false
+	}
+	made, _ := applyconfigs.TemplateRecordIn(want.Annotations, v1beta1.PodTemplateAnnotation)
+	recorded, _ := applyconfigs.TemplateRecordIn(live.Annotations, v1beta1.PodTemplateAnnotation)
+	return recorded.Version() == made.Version() && recorded.Digest != made.Digest
+}
+
 // whyNoCommand returns the reason of a step that waits for the command of the server.
 func (m *maker) whyNoCommand() string {
 	if m.Image.Reference != "" && m.Image.Err == nil {

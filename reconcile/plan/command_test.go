@@ -68,6 +68,21 @@ func TestAnUnknownCommand(t *testing.T) {
 			}
 		})
 	}
+	t.Run("somebody has changed the command in the status: the pods do not change", func(t *testing.T) {
+		server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}, Spec: v1beta1.MCPServerSpec{Image: "registry.example/server:1"}}
+		found := &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{"/server"}}
+		s, err := (&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}).With(appliedIn(t, server, cluster, found))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entrypoint := range []string{"/server", "/other"} {
+			s.Image = observe.Image{Reference: server.Spec.Image, IsRemembered: true, Found: &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{entrypoint}}}
+			p := Make(s, scale.Decide(s.ScaleInput()), Settings{Cluster: cluster}, NewMemory())
+			if step := p.StatefulSet(); step.Action != Keep || p.LacksCommand || p.Update != nil {
+				t.Errorf("%s: %s, %s", entrypoint, step.Action, step.Reason)
+			}
+		}
+	})
 	t.Run("of another operator: nothing is applied", func(t *testing.T) {
 		s := converged(t, stranger)
 		s.Image = observe.Image{Reference: s.Server.Spec.Image}

@@ -39,10 +39,12 @@ const (
 )
 
 // imageRegistry is a registry in this process for all hosts below example.com. The host private.example.com asks for adminLogin. The operator reaches
-// it through a proxy, because it does not connect to loopback addresses.
+// it through a proxy, which is not on a loopback address, because the operator does not connect to those.
 type imageRegistry struct {
 	*httptest.Server
 	proxy *httptest.Server
+	// dir has the files of the operator. A directory of a step would be gone when the operator is restarted.
+	dir string
 	// fails is true if the registry answers each request with an error.
 	fails atomic.Bool
 	// requests counts the requests of the operator.
@@ -51,7 +53,7 @@ type imageRegistry struct {
 
 func newImageRegistry(t *testing.T) *imageRegistry {
 	t.Helper()
-	r := &imageRegistry{}
+	r := &imageRegistry{dir: t.TempDir()}
 	store := fake.New(fake.Logger(log.New(io.Discard, "", 0)))
 	r.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		if request.Method == http.MethodGet {
@@ -70,12 +72,31 @@ func newImageRegistry(t *testing.T) *imageRegistry {
 	}))
 	r.Config.ErrorLog = log.New(io.Discard, "", 0)
 	r.StartTLS()
-	r.proxy = httptest.NewServer(http.HandlerFunc(r.connect))
+	r.proxy = httptest.NewUnstartedServer(http.HandlerFunc(r.connect))
+	must(t, r.proxy.Listener.Close())
+	r.proxy.Listener = listenOutside(t)
+	r.proxy.Start()
 	t.Cleanup(func() {
 		r.proxy.Close()
 		r.Close()
 	})
 	return r
+}
+
+// listenOutside listens on an address of this machine that is not a loopback address.
+func listenOutside(t *testing.T) net.Listener {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	must(t, err)
+	for _, address := range addresses {
+		if network, isNetwork := address.(*net.IPNet); isNetwork && network.IP.IsGlobalUnicast() {
+			if listener, err := net.Listen("tcp", net.JoinHostPort(network.IP.String(), "0")); err == nil {
+				return listener
+			}
+		}
+	}
+	t.Skip("this machine has only loopback addresses, to which the operator does not connect")
+	return nil
 }
 
 // connect answers the request CONNECT for any host with a connection to the registry.
@@ -114,18 +135,17 @@ func (r *imageRegistry) push(t *testing.T, reference string, config v1.Config) s
 func (r *imageRegistry) operatorWith(login string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		dir := t.TempDir()
-		authorities := filepath.Join(dir, "ca.crt")
+		authorities := filepath.Join(r.dir, "ca.crt")
 		must(t, os.WriteFile(authorities, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate().Raw}), 0o600))
 		if login != "" {
 			config := fmt.Sprintf(`{"auths":{"private.example.com":{"auth":%q}}}`, base64.StdEncoding.EncodeToString([]byte(login)))
-			must(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600))
+			must(t, os.WriteFile(filepath.Join(r.dir, "config.json"), []byte(config), 0o600))
 		}
 		apiServer, err := url.Parse(theCluster.Config.Host)
 		must(t, err)
 		must(t, operator.Stop())
 		operator, err = theCluster.StartOperatorIn(ctx,
-			[]string{"DOCKER_CONFIG=" + dir, "HTTPS_PROXY=" + r.proxy.URL, "NO_PROXY=" + apiServer.Hostname()},
+			[]string{"DOCKER_CONFIG=" + r.dir, "HTTPS_PROXY=" + r.proxy.URL, "NO_PROXY=" + apiServer.Hostname()},
 			"--zap-log-level=5", "--runner-image="+runnerOfTest, "--registry-ca-file="+authorities)
 		must(t, err)
 	})
@@ -181,7 +201,9 @@ func TestTheCommandComesFromTheImage(t *testing.T) {
 			t.Errorf("the pods were %v and are %v", pods, now)
 		}
 	})
-	fails := func(fails bool) features.Func { return step(func(context.Context, *testing.T) { images.fails.Store(fails) }) }
+	fails := func(fails bool) features.Func {
+		return step(func(context.Context, *testing.T) { images.fails.Store(fails) })
+	}
 	restarted := func(at string) features.Func {
 		return kubectl("annotate", "mcpserver", "web", "--overwrite", v1beta1.RestartedAtAnnotation+"="+at)
 	}
