@@ -41,9 +41,6 @@ type Image struct {
 // readImage finds out what is known of the image. What the status remembers is used as long as the pod template stays as it is, so that neither a
 // tag that moves nor a registry that is down changes running pods. With the next change, the operator asks the registry again.
 func (r *Reader) readImage(s *Snapshot) error {
-	if s.Server.Spec.Suspend || s.Server.IsOfToolHive() {
-		return nil
-	}
 	image := applyconfigs.ImageToLookUp(s.Server, r.Cluster)
 	if image == "" {
 		return nil

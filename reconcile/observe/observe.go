@@ -4,7 +4,6 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -91,6 +90,11 @@ func (r *Reader) Snapshot(ctx context.Context, server *v1beta1.MCPServer, now me
 	if err != nil {
 		return nil, err
 	}
+	if !server.Spec.Suspend && !server.IsOfToolHive() { // otherwise, nothing is planned
+		if err := r.readImage(s); err != nil {
+			return nil, err
+		}
+	}
 	if s.Autoscalers, err = r.readAutoscalers(ctx, server); err != nil {
 		return nil, err
 	}
@@ -104,7 +108,11 @@ func (r *Reader) Snapshot(ctx context.Context, server *v1beta1.MCPServer, now me
 
 // Planned reads only what a plan requires, for a plan that is not carried out. It does not need a cache.
 func (r *Reader) Planned(ctx context.Context, server *v1beta1.MCPServer, now metav1.Time) (*Snapshot, error) {
-	return r.planned(ctx, server, now, func(context.Context, *Snapshot) (bool, error) { return true, nil })
+	s, err := r.planned(ctx, server, now, func(context.Context, *Snapshot) (bool, error) { return true, nil })
+	if err != nil {
+		return nil, err
+	}
+	return s, r.readImage(s)
 }
 
 // planned reads what a plan requires. It looks for stray pods only if there may be any.
@@ -129,7 +137,7 @@ func (r *Reader) planned(
 			}
 		}
 	}
-	return s, errors.Join(r.readImage(s), r.readAccount(ctx, s))
+	return s, r.readAccount(ctx, s)
 }
 
 // Forget removes a deleted MCPServer.
