@@ -31,7 +31,7 @@ func TestCertificateIsChecked(t *testing.T) {
 // TestAuthoritiesOfRegistries: the image of the operator has no certificate authorities, so the program brings them. Those of the admin are added.
 func TestAuthoritiesOfRegistries(t *testing.T) {
 	if os.Getenv("NO_AUTHORITIES") == "" { // the system's are read only once in a process
-		command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		command.Env = append(os.Environ(), "NO_AUTHORITIES=true", "SSL_CERT_FILE=/nonexistent", "SSL_CERT_DIR=/nonexistent")
 		if out, err := command.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
