@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	_ "golang.org/x/crypto/x509roots/fallback" // the image of the operator has no certificate authorities
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -30,6 +33,7 @@ import (
 	"mcpserver-operator/reconcile"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
+	"mcpserver-operator/reconcile/registry"
 )
 
 // version is set by the linker: see the Makefile and deploy/image.
@@ -54,6 +58,8 @@ type options struct {
 	preview                 string
 	updateTemplates         bool
 	runnerImage             string
+	imageLookup             bool
+	registryCAs             string
 	log                     zap.Options
 }
 
@@ -78,6 +84,11 @@ func main() {
 		"apply the pod templates of this version at once to StatefulSets with a pod template of another version; this restarts pods")
 	flag.StringVar(&o.runnerImage, "runner-image", "",
 		"image of this operator, whose runner is put in front of each server that does not set spec.sessions.mode: Direct; if empty, pods get no runner")
+	flag.BoolVar(&o.imageLookup, "image-lookup", true,
+		"look up the command of a stdio server in the registry of its image if the MCPServer has none and the server gets a runner; "+
+			"the credentials are those of the config.json in the directory that the environment variable DOCKER_CONFIG names")
+	flag.StringVar(&o.registryCAs, "registry-ca-file", "",
+		"file with further certificate authorities of registries, in PEM; those of the system, or else of Mozilla, are always trusted")
 	o.log.BindFlags(flag.CommandLine)
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -136,8 +147,12 @@ func run(o options) error {
 	}
 	surroundings.RunnerImage = o.runnerImage
 	settings := plan.Settings{Cluster: surroundings, UpdateTemplates: o.updateTemplates}
+	readImage, err := imageReader(o)
+	if err != nil {
+		return err
+	}
 	if o.preview != "" {
-		return preview(ctx, live, settings, o.preview)
+		return preview(ctx, &reconcile.Reconciler{Client: live, APIReader: live, Settings: settings, Now: time.Now, ReadImage: readImage}, o.preview)
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
@@ -167,6 +182,7 @@ func run(o options) error {
 		Recorder:  mgr.GetEventRecorder("mcpserver-operator"),
 		Settings:  settings,
 		Now:       time.Now,
+		ReadImage: readImage,
 	}
 	if err := reconciler.SetupWithManager(ctx, mgr, o.concurrency); err != nil {
 		return err
@@ -198,17 +214,49 @@ func checkCertificate(dir string) error {
 	return nil
 }
 
+// imageReader returns the function that looks up images in their registries; nil if this is turned off.
+func imageReader(o options) (func(context.Context, string) (registry.Image, error), error) {
+	if !o.imageLookup || o.runnerImage == "" {
+		return nil, nil
+	}
+	authorities, err := registryAuthorities(o.registryCAs)
+	if err != nil {
+		return nil, err
+	}
+	reader := &registry.Reader{Keychain: authn.DefaultKeychain, Roots: authorities}
+	return reader.Read, nil
+}
+
+// registryAuthorities returns the certificate authorities of registries: those of the system, or else of Mozilla, and those in a file, unless
+// its name is empty.
+func registryAuthorities(file string) (*x509.CertPool, error) {
+	authorities, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate authorities of the system: %w", err)
+	}
+	if file == "" {
+		return authorities, nil
+	}
+	further, err := os.ReadFile(file) //nolint:gosec // the file that the admin names
+	if err != nil {
+		return nil, fmt.Errorf("reading --registry-ca-file: %w", err)
+	}
+	if !authorities.AppendCertsFromPEM(further) {
+		return nil, fmt.Errorf("--registry-ca-file is %q, which has no certificate in PEM", file)
+	}
+	return authorities, nil
+}
+
 // preview prints what the next passes would do to the children of an MCPServer.
-func preview(ctx context.Context, live client.Client, settings plan.Settings, server string) error {
+func preview(ctx context.Context, reconciler *reconcile.Reconciler, server string) error {
 	namespace, name, found := strings.Cut(server, "/")
 	if !found {
 		return fmt.Errorf("--preview is %q: it must be NAMESPACE/NAME", server)
 	}
 	object := &v1beta1.MCPServer{}
-	if err := live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, object); err != nil {
+	if err := reconciler.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, object); err != nil {
 		return fmt.Errorf("reading the MCPServer: %w", err)
 	}
-	reconciler := &reconcile.Reconciler{Client: live, APIReader: live, Settings: settings, Now: time.Now}
 	preview, err := reconciler.Preview(ctx, object)
 	if err != nil {
 		return err

@@ -155,9 +155,13 @@ func build(t testing.TB, server *v1beta1.MCPServer, scale Scale) []any {
 }
 
 // newSet builds the StatefulSet of an MCPServer that has none yet.
-func newSet(t testing.TB, server *v1beta1.MCPServer, scale Scale, cluster Cluster) *appsv1ac.StatefulSetApplyConfiguration {
+func newSet(t testing.TB, server *v1beta1.MCPServer, scale Scale, cluster Cluster, image ...*v1beta1.ImageStatus) *appsv1ac.StatefulSetApplyConfiguration {
 	t.Helper()
-	set, err := StatefulSet(server, scale, fixedFor(t, server), cluster)
+	var of *v1beta1.ImageStatus
+	if len(image) > 0 {
+		of = image[0]
+	}
+	set, err := StatefulSet(server, scale, fixedFor(t, server), cluster, of)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -338,7 +338,7 @@ func baseTemplate(t testing.TB) *corev1ac.PodTemplateSpecApplyConfiguration {
 		Volumes: []v1beta1.Volume{{Name: "scratch", MountPath: "/scratch", EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}}
 	server.Name = "web"
-	template, err := podTemplate(server, fixedFor(t, server), Cluster{})
+	template, err := podTemplate(server, fixedFor(t, server), Cluster{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ const (
 // podTemplate returns the operator's pod template, merged with the user's. The operator's template meets the restricted Pod
 // Security Standard.
 func podTemplate(
-	server *v1beta1.MCPServer, fixed Fixed, cluster Cluster,
+	server *v1beta1.MCPServer, fixed Fixed, cluster Cluster, image *v1beta1.ImageStatus,
 ) (*corev1ac.PodTemplateSpecApplyConfiguration, error) {
 	container, err := container(server, cluster)
 	if err != nil {
@@ -73,7 +73,7 @@ func podTemplate(
 	}
 
 	template := corev1ac.PodTemplateSpec().WithLabels(labels(server.Name)).WithSpec(pod)
-	if at := cmp.Or(server.Annotations[v1beta1.RestartedAtAnnotation], fixed.RestartedAt); at != "" {
+	if at := RestartedAt(server, fixed); at != "" {
 		template.WithAnnotations(map[string]string{v1beta1.RestartedAtAnnotation: at})
 	}
 	if server.Spec.PodTemplateSpec != nil {
@@ -88,7 +88,7 @@ func podTemplate(
 		}
 	}
 	if HasRunner(server, cluster) && Transport(server) == v1beta1.TransportStdio {
-		if err := wrapCommand(template.Spec, server, cluster); err != nil {
+		if err := wrapCommand(template.Spec, server, cluster, image); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package applyconfigs
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"mcpserver-operator/crd/v1beta1"
@@ -67,12 +69,24 @@ func recordOf(server *v1beta1.MCPServer, template *corev1ac.PodTemplateSpecApply
 		return TemplateRecord{}, err
 	}
 	inputs, err := InputsDigest(server, template.Annotations[v1beta1.RestartedAtAnnotation])
-	record := TemplateRecord{Revision: TemplateRevision, Digest: digest, Inputs: inputs}
+	record := newRecord(server, cluster)
+	record.Digest, record.Inputs = digest, inputs
+	return record, err
+}
+
+// TemplateVersion returns the Version of the pod template that the builders build for an MCPServer.
+func TemplateVersion(server *v1beta1.MCPServer, cluster Cluster) string {
+	return newRecord(server, cluster).Version()
+}
+
+// newRecord returns the part of a record that identifies what builds the pod template.
+func newRecord(server *v1beta1.MCPServer, cluster Cluster) TemplateRecord {
+	record := TemplateRecord{Revision: TemplateRevision}
 	if HasRunner(server, cluster) {
 		runner := sha256.Sum256([]byte(cluster.RunnerImage))
 		record.Runner = hex.EncodeToString(runner[:4])
 	}
-	return record, err
+	return record
 }
 
 // TemplateDigest returns a digest of a pod template. It does not depend on the process or on the order of keys.
@@ -111,6 +125,25 @@ func InputsDigest(server *v1beta1.MCPServer, restartedAt string) (string, error)
 		return "", fmt.Errorf("digesting the MCPServer: %w", err)
 	}
 	return digest, nil
+}
+
+// IsOfSameInputs reports whether the pod template of a StatefulSet was built for an MCPServer with the same InputsDigest. It reports false for the
+// StatefulSet of an operator that did not record it, and for nil.
+func IsOfSameInputs(server *v1beta1.MCPServer, fixed Fixed, set *appsv1.StatefulSet) (bool, error) {
+	if set == nil {
+		return false, nil
+	}
+	recorded, _ := TemplateRecordIn(set.Annotations, v1beta1.PodTemplateAnnotation)
+	if recorded.Inputs == "" {
+		return false, nil
+	}
+	inputs, err := InputsDigest(server, RestartedAt(server, fixed))
+	return inputs == recorded.Inputs, err
+}
+
+// RestartedAt returns the last restart that the MCPServer asks for, or has asked for; empty if there is none.
+func RestartedAt(server *v1beta1.MCPServer, fixed Fixed) string {
+	return cmp.Or(server.Annotations[v1beta1.RestartedAtAnnotation], fixed.RestartedAt)
 }
 
 // digestOf returns a digest of a value in JSON, whatever the order of its keys.

@@ -93,15 +93,31 @@ func FixedBy(server *v1beta1.MCPServer, live *appsv1.StatefulSet) (Fixed, error)
 	return fixed, nil
 }
 
-// StatefulSet returns the apply configuration of the StatefulSet that runs an MCPServer. It returns an error if
-// spec.podTemplateSpec, or another field that is copied unchanged, is not valid for its type.
+// StatefulSet returns the apply configuration of the StatefulSet that runs an MCPServer. Image is what the registry says of its image; nil if
+// this is unknown or not needed: see ImageToLookUp. It returns an error if spec.podTemplateSpec, or another field that is copied
+// unchanged, is not valid for its type, and ErrCommandUnknown if nobody says what to run.
 func StatefulSet(
-	server *v1beta1.MCPServer, scale Scale, fixed Fixed, cluster Cluster,
+	server *v1beta1.MCPServer, scale Scale, fixed Fixed, cluster Cluster, image *v1beta1.ImageStatus,
 ) (*appsv1ac.StatefulSetApplyConfiguration, error) {
-	template, err := podTemplate(server, fixed, cluster)
+	template, err := podTemplate(server, fixed, cluster, image)
 	if err != nil {
 		return nil, err
 	}
+	made, err := recordOf(server, template, cluster)
+	if err != nil {
+		return nil, err
+	}
+	set, err := StatefulSetWith(template, server, scale, fixed)
+	if err != nil {
+		return nil, err
+	}
+	return set.WithAnnotations(map[string]string{v1beta1.PodTemplateAnnotation: made.String()}), nil
+}
+
+// StatefulSetWith returns the apply configuration of the StatefulSet with a given pod template, and without its record.
+func StatefulSetWith(
+	template *corev1ac.PodTemplateSpecApplyConfiguration, server *v1beta1.MCPServer, scale Scale, fixed Fixed,
+) (*appsv1ac.StatefulSetApplyConfiguration, error) {
 	spec := appsv1ac.StatefulSetSpec().
 		WithServiceName(fixed.ServiceName).
 		WithPodManagementPolicy(fixed.PodManagementPolicy).
@@ -136,12 +152,7 @@ func StatefulSet(
 	if server.Spec.ResourceOverrides != nil {
 		overrides = server.Spec.ResourceOverrides.StatefulSet
 	}
-	made, err := recordOf(server, template, cluster)
-	if err != nil {
-		return nil, err
-	}
-	set.WithLabels(labelsWith(server.Name, overrides)).WithAnnotations(annotationsOf(overrides)).
-		WithAnnotations(map[string]string{v1beta1.PodTemplateAnnotation: made.String()})
+	set.WithLabels(labelsWith(server.Name, overrides)).WithAnnotations(annotationsOf(overrides))
 	if scale.Declared != nil {
 		set.WithAnnotations(map[string]string{
 			v1beta1.DeclaredReplicasAnnotation: strconv.FormatInt(int64(*scale.Declared), 10),

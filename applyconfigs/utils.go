@@ -23,6 +23,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &crdv1beta1.ClientServiceApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("IgnoredFields"):
 		return &crdv1beta1.IgnoredFieldsApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ImageStatus"):
+		return &crdv1beta1.ImageStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("KeptFields"):
 		return &crdv1beta1.KeptFieldsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MCPServer"):

@@ -25,6 +25,7 @@ import (
 	"mcpserver-operator/reconcile"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
+	"mcpserver-operator/reconcile/registry"
 	"mcpserver-operator/reconcile/scale"
 )
 
@@ -237,13 +238,18 @@ func (c *connection) preview(ctx context.Context, through client.Client, server 
 	settings := c.settings
 	cluster.RunnerImage = settings.Cluster.RunnerImage
 	settings.Cluster = cluster
-	reconciler := &reconcile.Reconciler{Client: through, APIReader: through, Settings: settings, Now: time.Now}
+	reconciler := &reconcile.Reconciler{Client: through, APIReader: through, Settings: settings, Now: time.Now, ReadImage: readNoImage}
 	preview, err := reconciler.Preview(ctx, server)
 	if err != nil {
 		return nil, err
 	}
 	preview.Snapshot.Autoscalers, err = c.autoscalers(ctx, server)
 	return preview, err
+}
+
+// readNoImage is used instead of a look-up in a registry, which the operator can reach and the plugin perhaps not.
+func readNoImage(context.Context, string) (registry.Image, error) {
+	return registry.Image{}, errors.New("only the operator asks registries")
 }
 
 // autoscalers returns the autoscalers of an MCPServer.

@@ -18,7 +18,7 @@ func nextLook(s *observe.Snapshot, p plan.Plan, results plan.Results, soon bool,
 	if results.Wrote() || soon {
 		return settleAfter
 	}
-	looks := []time.Duration{postponed, s.Pods.LookAgain}
+	looks := []time.Duration{postponed, s.Pods.LookAgain, s.Image.LookAgain}
 	if len(s.Stray) > 0 {
 		looks = append(looks, min(max(observe.UnreadyFor(s.Server, s.Now.Time)/2, settleAfter), strayMost))
 	}

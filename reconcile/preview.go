@@ -23,6 +23,7 @@ import (
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/reconcile/plan"
+	"mcpserver-operator/reconcile/registry"
 	"mcpserver-operator/reconcile/scale"
 )
 
@@ -56,6 +57,9 @@ type PreviewedStep struct {
 // default values of removed fields.
 func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (*Preview, error) {
 	r.once.Do(r.start)
+	if r.ReadImage != nil {
+		r.reader.Images = imagesNow(func(image string) (registry.Image, error) { return r.ReadImage(ctx, image) })
+	}
 	preview := &Preview{Suspended: server.Spec.Suspend}
 	snapshot, err := r.reader.Planned(ctx, server, metav1.NewTime(r.Now()).Rfc3339Copy())
 	if err != nil {

@@ -24,11 +24,12 @@ import (
 	"mcpserver-operator/reconcile/act"
 	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/plan"
+	"mcpserver-operator/reconcile/registry"
 	"mcpserver-operator/reconcile/scale"
 	"mcpserver-operator/reconcile/status"
 )
 
-// Reconciler reconciles MCPServers. All exported fields but Settings are required.
+// Reconciler reconciles MCPServers. All exported fields but Settings and ReadImage are required.
 type Reconciler struct {
 	// Client reads from the cache and writes to the API server.
 	Client client.Client
@@ -40,18 +41,24 @@ type Reconciler struct {
 	Settings plan.Settings
 	// Now is the clock.
 	Now func() time.Time
+	// ReadImage looks up an image in its registry. If nil, images are not looked up.
+	ReadImage func(ctx context.Context, image string) (registry.Image, error)
 
 	once     sync.Once
 	reader   *observe.Reader
 	writer   *act.Writer
 	memory   *plan.Memory
 	progress status.Progress
+	images   *images
 }
 
 // start creates the components of a pass.
 func (r *Reconciler) start() {
 	r.memory = plan.NewMemory()
-	r.reader = &observe.Reader{Client: r.Client, APIReader: r.APIReader, Seen: r.memory.Seen}
+	r.reader = &observe.Reader{Client: r.Client, APIReader: r.APIReader, Seen: r.memory.Seen, Cluster: r.Settings.Cluster}
+	if r.images != nil {
+		r.reader.Images = r.images
+	}
 	r.writer = &act.Writer{Client: r.Client, APIReader: r.APIReader, Status: &act.StatusWriter{
 		Client: r.Client, Written: r.statusWritten, Unanswered: r.memory.Seen.ForgetScale,
 	}}
@@ -227,4 +234,7 @@ func (r *Reconciler) forget(server types.NamespacedName) {
 	r.memory.Forget(server)
 	r.reader.Forget(server)
 	r.writer.Forget(server)
+	if r.images != nil {
+		r.images.Forget(server)
+	}
 }

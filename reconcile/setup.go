@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
@@ -56,7 +57,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	if err := observe.IndexPods(ctx, mgr); err != nil {
 		return err
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
+	build := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
 		For(&v1beta1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)).
 		Watches(&v1beta1.MCPServer{}, statusHandler, builder.WithPredicates(statusChangedByOthers)).
@@ -74,9 +75,15 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 			NewQueue:                newFairQueue(concurrency, mgr.GetLogger()),
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 				retryFirst, retryMost),
-		}).
-		Complete(r)
-	if err != nil {
+		})
+	if r.ReadImage != nil {
+		r.images = newImages(r.ReadImage)
+		build.WatchesRawSource(source.Func(r.images.watch))
+		if err := mgr.Add(r.images); err != nil {
+			return fmt.Errorf("adding the look-up of images: %w", err)
+		}
+	}
+	if err := build.Complete(r); err != nil {
 		return fmt.Errorf("setting up the controller: %w", err)
 	}
 	if err := metrics.Registry.Register(collector{cache: mgr.GetClient()}); err != nil {

@@ -836,6 +836,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: type
       type:
         namedType: io.k8s.api.core.v1.ServiceType
+- name: mcpserver-operator.crd.v1beta1.ImageStatus
+  map:
+    fields:
+    - name: cmd
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: digest
+      type:
+        scalar: string
+    - name: entrypoint
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: reference
+      type:
+        scalar: string
 - name: mcpserver-operator.crd.v1beta1.KeptFields
   map:
     fields:
@@ -1096,6 +1117,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: image
+      type:
+        namedType: mcpserver-operator.crd.v1beta1.ImageStatus
     - name: keptFields
       type:
         list:

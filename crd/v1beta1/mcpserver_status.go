@@ -125,9 +125,38 @@ type MCPServerStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	KeptFields []KeptFields `json:"keptFields,omitempty"`
 
+	// The command in the image of a stdio server, as its registry had it when the pods were last changed. Absent if the MCPServer says what to
+	// run, or if the pods have no runner.
+	// +optional
+	Image *ImageStatus `json:"image,omitempty"`
+
 	// The URL to which clients connect, inside the cluster.
 	// +optional
 	URL string `json:"url,omitempty"`
+}
+
+// ImageStatus is what a registry says of an image.
+type ImageStatus struct {
+	// The reference of the image, for example registry.example/server:1.
+	// +kubebuilder:validation:MaxLength=1024
+	Reference string `json:"reference"`
+
+	// The digest that the reference had when it was looked up. A tag can move later: the operator looks it up again with the next change of
+	// the pods.
+	// +kubebuilder:validation:MaxLength=256
+	Digest string `json:"digest"`
+
+	// The entrypoint of the image.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1024
+	Entrypoint []string `json:"entrypoint,omitempty"`
+
+	// The cmd of the image: the arguments of the entrypoint if the MCPServer has no args.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1024
+	Cmd []string `json:"cmd,omitempty"`
 }
 
 // Phase is a summary of the conditions in one word.

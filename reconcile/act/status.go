@@ -93,6 +93,9 @@ func statusConfiguration(status *v1beta1.MCPServerStatus) *crdac.MCPServerStatus
 	if status.Scale != nil {
 		to.WithScale(scaleConfiguration(status.Scale))
 	}
+	if image := status.Image; image != nil {
+		to.WithImage(crdac.ImageStatus().WithReference(image.Reference).WithDigest(image.Digest).WithEntrypoint(image.Entrypoint...).WithCmd(image.Cmd...))
+	}
 	for _, kept := range status.KeptFields {
 		to.WithKeptFields(crdac.KeptFields().WithKind(kept.Kind).WithName(kept.Name).WithManager(kept.Manager).WithFields(kept.Fields...))
 	}

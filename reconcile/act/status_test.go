@@ -27,9 +27,10 @@ func TestTheCompleteStatusIsApplied(t *testing.T) {
 			TakeBacks: &v1beta1.ScaleTakeBacks{From: "f", Count: 1, Since: at, Last: at},
 			Transfers: []v1beta1.ScaleTransfer{{Time: at, From: "a", To: "b", FromReplicas: 1, ToReplicas: 2}},
 		},
+		Image:      &v1beta1.ImageStatus{Reference: "server:1", Digest: "sha256:1", Entrypoint: []string{"/server"}, Cmd: []string{"stdio"}},
 		KeptFields: []v1beta1.KeptFields{{Kind: "StatefulSet", Name: "web", Manager: "m", Fields: []string{".spec"}}},
 	}
-	for _, value := range []reflect.Value{reflect.ValueOf(status), reflect.ValueOf(*status.Scale)} {
+	for _, value := range []reflect.Value{reflect.ValueOf(status), reflect.ValueOf(*status.Scale), reflect.ValueOf(*status.Image)} {
 		for i := range value.NumField() {
 			if value.Field(i).IsZero() {
 				t.Errorf("this test does not set the field %s", value.Type().Field(i).Name)

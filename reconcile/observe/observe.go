@@ -52,6 +52,8 @@ type Snapshot struct {
 	Stray []string
 	// AccountInUse is true if pods may still use the ServiceAccount that the MCPServer no longer wants.
 	AccountInUse bool
+	// Image is what is known of the image of a stdio server whose MCPServer does not say what to run.
+	Image Image
 	// Pods are the findings about the pods of the StatefulSet.
 	Pods Pods
 }
@@ -74,6 +76,10 @@ type Reader struct {
 	APIReader client.Reader
 	// Seen remembers the children that existed.
 	Seen *Seen
+	// Cluster are the properties of the cluster on which the pods depend.
+	Cluster applyconfigs.Cluster
+	// Images tells what registries say of images. If nil, only what the status remembers is known.
+	Images Images
 
 	asked askedEvents
 }
@@ -83,6 +89,11 @@ func (r *Reader) Snapshot(ctx context.Context, server *v1beta1.MCPServer, now me
 	s, err := r.planned(ctx, server, now, r.mayHaveStrayPods)
 	if err != nil {
 		return nil, err
+	}
+	if !server.Spec.Suspend && !server.IsOfToolHive() { // otherwise, nothing is planned
+		if err := r.readImage(s); err != nil {
+			return nil, err
+		}
 	}
 	if s.Autoscalers, err = r.readAutoscalers(ctx, server); err != nil {
 		return nil, err
@@ -97,7 +108,11 @@ func (r *Reader) Snapshot(ctx context.Context, server *v1beta1.MCPServer, now me
 
 // Planned reads only what a plan requires, for a plan that is not carried out. It does not need a cache.
 func (r *Reader) Planned(ctx context.Context, server *v1beta1.MCPServer, now metav1.Time) (*Snapshot, error) {
-	return r.planned(ctx, server, now, func(context.Context, *Snapshot) (bool, error) { return true, nil })
+	s, err := r.planned(ctx, server, now, func(context.Context, *Snapshot) (bool, error) { return true, nil })
+	if err != nil {
+		return nil, err
+	}
+	return s, r.readImage(s)
 }
 
 // planned reads what a plan requires. It looks for stray pods only if there may be any.

@@ -60,11 +60,17 @@ func appliedStatefulSet(b testing.TB) (*v1beta1.MCPServer, *appsv1.StatefulSet) 
 // applied returns the applied StatefulSet of an MCPServer.
 func applied(b testing.TB, server *v1beta1.MCPServer) *appsv1.StatefulSet {
 	b.Helper()
+	return appliedIn(b, server, applyconfigs.Cluster{}, nil)
+}
+
+// appliedIn returns the applied StatefulSet of an MCPServer in a cluster, with the command of its image.
+func appliedIn(b testing.TB, server *v1beta1.MCPServer, cluster applyconfigs.Cluster, image *v1beta1.ImageStatus) *appsv1.StatefulSet {
+	b.Helper()
 	fixed, err := applyconfigs.FixedFor(server)
 	if err != nil {
 		b.Fatal(err)
 	}
-	want, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{})
+	want, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, cluster, image)
 	if err != nil {
 		b.Fatal(err)
 	}

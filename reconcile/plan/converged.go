@@ -29,7 +29,7 @@ type convergedChildren struct {
 	built built
 }
 
-// built is the cached result for a StatefulSet that matches its MCPServer. Building its apply configuration costs as much as the rest of a
+// built is the result for a StatefulSet, which is cached if it matches its MCPServer. Building its apply configuration costs as much as the rest of a
 // pass, and much more if the pod template is large.
 type built struct {
 	// from is the digest of the inputs of the apply configuration: see inputsDigest.
@@ -38,6 +38,8 @@ type built struct {
 	digest uint64
 	// update is the new pod template that is not applied; nil if there is none.
 	update *Update
+	// lacksCommand is Plan.LacksCommand.
+	lacksCommand bool
 }
 
 // comparison identifies the compared objects.

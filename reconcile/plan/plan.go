@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"maps"
@@ -123,6 +124,8 @@ type Plan struct {
 	Scale scale.Verdict
 	// Update is a new pod template that is not applied; nil if there is none.
 	Update *Update
+	// LacksCommand is true if a change of the pod template waits, because the command of the server is unknown. Snapshot.Image says why.
+	LacksCommand bool
 }
 
 // Applies reports whether a plan changes values of an existing child. Then the generation of the MCPServer must be current: a new leader with a stale
@@ -178,8 +181,8 @@ func Make(s *observe.Snapshot, verdict scale.Verdict, settings Settings, memory 
 	add(stepFor(m, applyconfigs.ClientService(server, s.Fixed, m.isRouted()), live.ClientService, corev1ac.ExtractService))
 	add(stepFor(m, applyconfigs.NetworkPolicy(server, s.Fixed), live.NetworkPolicy, networkingv1ac.ExtractNetworkPolicy))
 	add(stepFor(m, applyconfigs.PodDisruptionBudget(server, s.Fixed), live.PodDisruptionBudget, policyv1ac.ExtractPodDisruptionBudget))
-	set, update := m.statefulSet()
-	plan.Update = update
+	set := m.statefulSet()
+	plan.Update, plan.LacksCommand = set.built.update, set.built.lacksCommand
 	add(set)
 	add(drop(observe.KindServiceAccount, live.ServiceAccount, applyconfigs.WantsServiceAccount(server) || s.AccountInUse || len(s.Stray) > 0))
 	add(drop(observe.KindNetworkPolicy, live.NetworkPolicy, applyconfigs.WantsNetworkPolicy(server)))
@@ -201,8 +204,8 @@ func (m *maker) isRouted() bool {
 	return applyconfigs.HasRunner(m.Server, m.settings.Cluster) && (set == nil || applyconfigs.IsRouted(set))
 }
 
-// statefulSet plans the step of the StatefulSet, which includes the scale. It also returns the new pod template if it is not applied.
-func (m *maker) statefulSet() (Step, *Update) {
+// statefulSet plans the step of the StatefulSet, which includes the scale.
+func (m *maker) statefulSet() Step {
 	live := m.Children.StatefulSet
 	step := Step{Child: observe.Child{Kind: observe.KindStatefulSet, Name: applyconfigs.StatefulSetName(m.Server.Name)}}
 	if live != nil {
@@ -210,54 +213,65 @@ func (m *maker) statefulSet() (Step, *Update) {
 	}
 	switch {
 	case m.IsForeign(step.Child):
-		return refuse(step.Child), nil
+		return refuse(step.Child)
 	case isGoing(live):
-		return waitForDeletion(step.Child, live), nil
+		return waitForDeletion(step.Child, live)
 	}
 	cluster := m.familyOf(m.settings.Cluster)
 	if live == nil && cluster.IPFamily == "" {
 		step.Action, step.Reason = Wait, "the Service does not exist yet. Its IP family determines the address on which the server listens"
-		return step, nil
+		return step
 	}
 	if account := m.foreignAccount(); account != "" && (live == nil || live.Spec.Template.Spec.ServiceAccountName != account) {
 		step.Action, step.Reason = Wait, fmt.Sprintf("the MCPServer does not control ServiceAccount %q, which its pods would run as", account)
-		return step, nil
+		return step
 	}
 	from := m.inputsDigest(cluster)
 	if live != nil && m.verdict.Action != scale.Release && len(m.known(step.Child, live)) == 0 {
 		if is, found := m.memory.Converged.findBuilt(m.Server, step.Child, live, from); found {
 			step.Action, step.Reason, step.digest, step.built = Keep, asAskedFor, is.digest, is
-			return step, is.update
+			return step
 		}
 	}
-	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, cluster)
-	if err != nil {
+	is := built{from: from}
+	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, cluster, m.Image.Found)
+	switch {
+	case errors.Is(err, applyconfigs.ErrCommandUnknown), err == nil && m.isEditedStatus(want, live):
+		if want, is, err = m.withoutCommand(live, cluster, from); err == nil && want == nil {
+			step.built = is
+			step.Action, step.Reason = Wait, m.whyNoCommand()
+			return step
+		}
+	case err != nil:
 		step.Action, step.Reason, step.Err = Invalid, "the pods that the MCPServer declares are invalid", &InvalidSpecError{err}
-		return step, nil
+		return step
+	default:
+		is.update, err = m.keepTemplate(want, live)
 	}
-	update, err := m.keepTemplate(want, live)
 	if err != nil {
-		return failed(step, err), nil
+		return failed(step, err)
 	}
 	if len(m.Stray) > 0 {
 		step.Action, step.Reason = Wait, "the pods of the deleted StatefulSet are not being deleted yet"
 		step.Confirm, step.ForgetDeclaration = true, m.forgetsDeclaration()
-		return step, nil
+		return step
 	}
 	step = stepFor(m, want, live, appsv1ac.ExtractStatefulSet)
-	step.built = built{from: from, digest: step.digest, update: update}
+	is.digest = step.digest
+	step.built = is
 	if (step.Action == Keep || step.Action == Apply || step.Action == BackOff) && m.verdict.Action == scale.Release {
 		// The next pass plans the apply without the scale, after it has read that the operator no longer owns the scale.
 		step = m.release(live, step.Child)
+		step.built = is
 	}
 	if step.Writes() && !step.isOfOwnership() && (live == nil || m.verdict.Writes() || recordDiffers(live, m.verdict.Apply.Declared)) {
 		step.Confirm, step.ForgetDeclaration = true, m.forgetsDeclaration()
 	}
-	return step, update
+	return step
 }
 
-// inputsDigest returns a digest of the inputs of the StatefulSet other than the live StatefulSet: the MCPServer, the decision about the scale
-// and the cluster.
+// inputsDigest returns a digest of the inputs of the StatefulSet other than the live StatefulSet: the MCPServer, the decision about the scale,
+// the cluster and the image.
 func (m *maker) inputsDigest(cluster applyconfigs.Cluster) uint64 {
 	var hash maphash.Hash
 	hash.SetSeed(digestSeed)
@@ -274,6 +288,16 @@ func (m *maker) inputsDigest(cluster applyconfigs.Cluster) uint64 {
 		maphash.WriteComparable(&hash, ptr.Deref(number, 0))
 	}
 	maphash.WriteComparable(&hash, cluster)
+	maphash.WriteComparable(&hash, m.Image.Found != nil)
+	maphash.WriteComparable(&hash, m.Image.Err != nil)
+	if found := m.Image.Found; found != nil {
+		for _, words := range [][]string{{found.Reference}, found.Entrypoint, found.Cmd} {
+			maphash.WriteComparable(&hash, len(words))
+			for _, word := range words {
+				maphash.WriteComparable(&hash, word)
+			}
+		}
+	}
 	return hash.Sum64()
 }
 

@@ -19,7 +19,7 @@ import (
 type Update struct {
 	// From is the version of the pod template of the StatefulSet. To is the version of this operator.
 	From, To string
-	// Fields are the paths of the fields that would change.
+	// Fields are the paths of the fields that would change; empty if the new pod template is unknown, because the command of the server is unknown.
 	Fields []string
 }
 

@@ -81,7 +81,8 @@ func TestAnUpgradeOfTheOperatorKeepsThePodTemplate(t *testing.T) {
 				}
 			})
 			m := &maker{Snapshot: s, settings: Settings{UpdateTemplates: row.flag}, memory: NewMemory()}
-			step, update := m.statefulSet()
+			step := m.statefulSet()
+			update := step.built.update
 			if (update != nil) != row.kept {
 				t.Fatalf("the action is %s, the update %+v", step.Action, update)
 			}

@@ -17,11 +17,10 @@ import (
 
 // Reasons of the condition AutoscalerProblem.
 const (
-	reasonAutoscalerForced      = "AutoscalerAgainstForce"
-	reasonAutoscalerUndeclared  = "AutoscalerOnUndeclared"
-	reasonAutoscalersCompete    = "AutoscalersCompete"
-	reasonAutoscalerNoRequest   = "AutoscalerWithoutRequest"
-	reasonAutoscalerCannotScale = "AutoscalerCannotScaleOut"
+	reasonAutoscalerForced     = "AutoscalerAgainstForce"
+	reasonAutoscalerUndeclared = "AutoscalerOnUndeclared"
+	reasonAutoscalersCompete   = "AutoscalersCompete"
+	reasonAutoscalerNoRequest  = "AutoscalerWithoutRequest"
 )
 
 // finding is a problem that prevents an autoscaler from working. The operator does not write to autoscalers.
@@ -64,11 +63,6 @@ func findAutoscalerProblems(server *v1beta1.MCPServer, set *appsv1.StatefulSet, 
 		if container, resource := missingRequest(&every[i], set); container != "" {
 			add(reasonAutoscalerNoRequest, "%s scales by the utilization of %s, but container %q does not request it: "+
 				"set resources.requests.%s on this container", scale.AutoscalerName(&every[i]), resource, container, resource)
-		}
-		if every[i].Spec.MaxReplicas > 1 && applyconfigs.Transport(server) == v1beta1.TransportStdio && (set == nil || !applyconfigs.IsRouted(set)) {
-			add(reasonAutoscalerCannotScale, "%s may scale to %d, but with transport %s each pod runs a separate process that no "+
-				"other pod can replace: set transport to %s, or maxReplicas to 1",
-				scale.AutoscalerName(&every[i]), every[i].Spec.MaxReplicas, v1beta1.TransportStdio, v1beta1.TransportStreamableHTTP)
 		}
 	}
 	return findings

@@ -79,8 +79,7 @@ func TestFindAutoscalerProblems(t *testing.T) {
 		{"utilization of a container without a request", streaming, []corev1.Container{requested, sidecar}, hpas{autoscaler("web", 3, cpuOf("sidecar"))}, nil, []string{reasonAutoscalerNoRequest}, `container "sidecar"`},
 		{"an absolute value needs no request", streaming, []corev1.Container{none}, hpas{autoscaler("web", 3, cpu(autoscalingv2.AverageValueMetricType))}, nil, nil, ""},
 		{"a fixed number needs no metrics", streaming, []corev1.Container{none}, hpas{fixed}, nil, nil, ""},
-		{"a transport that cannot scale out", v1beta1.MCPServerSpec{}, nil, hpas{autoscaler("web", 3)}, nil, []string{reasonAutoscalerCannotScale}, "streamable-http"},
-		{"a transport that cannot scale out, and need not", v1beta1.MCPServerSpec{}, nil, hpas{autoscaler("web", 1)}, nil, nil, ""},
+		{"one on a stdio server", v1beta1.MCPServerSpec{}, nil, hpas{autoscaler("web", 3)}, nil, nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: row.spec}

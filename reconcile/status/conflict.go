@@ -141,12 +141,16 @@ func updateAvailable(server *v1beta1.MCPServer, update *plan.Update) []metav1.Co
 	if update == nil {
 		return nil
 	}
+	changes := shortList(update.Fields)
+	if changes == "" {
+		changes = "the pod template. The new pod template is unknown, because the command of the server is unknown: set spec.command"
+	}
 	return []metav1.Condition{{
 		Type: v1beta1.ConditionUpdateAvailable, Status: metav1.ConditionTrue, Reason: reasonOtherRevision,
 		Message: fmt.Sprintf("the pods run revision %s of the pod template. This version of the operator has revision %s, which changes %s. "+
 			"The operator applies it with the next change of the pod template. To apply it now and restart the pods, run: "+
 			"kubectl annotate %s %s -n %s --overwrite %s=%s",
-			update.From, update.To, shortList(update.Fields), mcpServerResource, server.Name, server.Namespace,
+			update.From, update.To, changes, mcpServerResource, server.Name, server.Namespace,
 			v1beta1.UpdatePodTemplateAnnotation, update.To),
 	}}
 }

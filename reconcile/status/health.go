@@ -44,7 +44,7 @@ const (
 )
 
 // healthConditions returns Ready and, if Ready is False, either Reconciling or Stalled (the convention of kstatus).
-func healthConditions(s *observe.Snapshot, results plan.Results) []metav1.Condition {
+func healthConditions(s *observe.Snapshot, p plan.Plan, results plan.Results) []metav1.Condition {
 	if s.Server.Spec.Suspend {
 		return suspendedHealth(s)
 	}
@@ -56,6 +56,9 @@ func healthConditions(s *observe.Snapshot, results plan.Results) []metav1.Condit
 	}
 	if condition := failureConditions(s, results); condition != nil {
 		return condition
+	}
+	if p.LacksCommand {
+		return commandConditions(s)
 	}
 	if results.StatefulSet() != nil {
 		return reconciling(reasonProgressing, "the StatefulSet has a change that its controller has not seen yet")
@@ -69,9 +72,6 @@ func healthConditions(s *observe.Snapshot, results plan.Results) []metav1.Condit
 // failureConditions returns the conditions about steps of the plan that failed; nil if none failed.
 func failureConditions(s *observe.Snapshot, results plan.Results) []metav1.Condition {
 	err := Failure(results)
-	if errors.Is(err, applyconfigs.ErrCommandUnknown) {
-		return stalled(reasonCommand, commandMessage(s.Server))
-	}
 	var invalid *plan.InvalidSpecError
 	if errors.As(err, &invalid) {
 		return stalled(reasonInvalidSpec, quoted(invalid)+
@@ -94,14 +94,6 @@ func failureConditions(s *observe.Snapshot, results plan.Results) []metav1.Condi
 	default:
 		return reconciling(reasonPassFailed, err.Error())
 	}
-}
-
-// commandMessage returns the message about a stdio server of which nobody says what to run.
-func commandMessage(server *v1beta1.MCPServer) string {
-	return fmt.Sprintf("the command of the server is unknown: neither spec.command nor the container mcp of spec.podTemplateSpec has a command. "+
-		"The operator does not change the StatefulSet; pods that run keep running. Look up the entrypoint of the image, and run: "+
-		`kubectl -n %s patch %s %s --type=merge -p '{"spec":{"command":["COMMAND","ARGUMENT"]}}'. To run the pods without a runner, `+
-		"set spec.sessions.mode to Direct", server.Namespace, mcpServerResource, server.Name)
 }
 
 // mostQuoted is the maximum length of an error in a message, in bytes. The rest of the message, which says what to do, follows the error and

@@ -37,7 +37,8 @@ func Next(s *observe.Snapshot, p plan.Plan, results plan.Results) v1beta1.MCPSer
 	if !s.Server.Spec.Suspend {
 		status.KeptFields = results.Kept(s.Server.Status.KeptFields)
 	}
-	conditions := healthConditions(s, results)
+	status.Image = imageOf(s)
+	conditions := healthConditions(s, p, results)
 	conditions = append(conditions, suspended(s.Server)...)
 	conditions = append(conditions, scaleConflict(s, p.Scale)...)
 	conditions = append(conditions, autoscalerProblem(findAutoscalerProblems(s.Server, s.Children.StatefulSet, s.Autoscalers))...)

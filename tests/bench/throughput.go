@@ -164,7 +164,7 @@ func childrenOf(server *v1beta1.MCPServer) ([]runtime.ApplyConfiguration, error)
 	if err != nil {
 		return nil, err
 	}
-	set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{})
+	set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{}, nil)
 	if err != nil {
 		return nil, err
 	}

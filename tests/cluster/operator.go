@@ -44,6 +44,7 @@ type Operator struct {
 	cluster        *Cluster
 	kubeconfig     string
 	binary         string
+	environment    []string
 	args           []string
 	metricsAddress string
 	probeAddress   string
@@ -56,29 +57,34 @@ type Operator struct {
 // StartOperator builds the operator from source, starts it with its ServiceAccount, and returns when it is ready. It appends args
 // to the operator's flags.
 func (c *Cluster) StartOperator(ctx context.Context, args ...string) (*Operator, error) {
-	return c.startOperator(ctx, "development", func(*rest.Config) {}, args)
+	return c.startOperator(ctx, "development", func(*rest.Config) {}, nil, args)
 }
 
 // StartOperatorVersion is StartOperator with a version linked into the binary, as in a release. The user agent of the operator's
 // requests contains the version.
 func (c *Cluster) StartOperatorVersion(ctx context.Context, version string, args ...string) (*Operator, error) {
-	return c.startOperator(ctx, version, func(*rest.Config) {}, args)
+	return c.startOperator(ctx, version, func(*rest.Config) {}, nil, args)
 }
 
 // StartOperatorThrough is StartOperator for an operator that reaches the API server in a different way, such as through a proxy.
 // The function connect changes the client configuration.
 func (c *Cluster) StartOperatorThrough(ctx context.Context, connect func(*rest.Config), args ...string) (*Operator, error) {
-	return c.startOperator(ctx, "development", connect, args)
+	return c.startOperator(ctx, "development", connect, nil, args)
 }
 
-func (c *Cluster) startOperator(ctx context.Context, version string, connect func(*rest.Config), args []string) (*Operator, error) {
+// StartOperatorIn is StartOperator with further environment variables, each as NAME=VALUE.
+func (c *Cluster) StartOperatorIn(ctx context.Context, environment []string, args ...string) (*Operator, error) {
+	return c.startOperator(ctx, "development", func(*rest.Config) {}, environment, args)
+}
+
+func (c *Cluster) startOperator(ctx context.Context, version string, connect func(*rest.Config), environment, args []string) (*Operator, error) {
 	binary, err := c.buildOperator(ctx, version)
 	if err != nil {
 		return nil, err
 	}
 	id := strconv.FormatInt(time.Now().UnixNano(), 36)
 	o := &Operator{
-		cluster: c, args: args, binary: binary,
+		cluster: c, environment: environment, args: args, binary: binary,
 		kubeconfig: filepath.Join(c.dir, "operator-"+id+".kubeconfig"),
 		log:        filepath.Join(c.dir, "operator-"+id+".log"),
 	}
@@ -162,6 +168,7 @@ func (o *Operator) Start(ctx context.Context) error {
 		"--metrics-bind-address=" + o.metricsAddress,
 		"--health-probe-bind-address=" + o.probeAddress,
 	}, o.args...)...)
+	o.command.Env = append(os.Environ(), o.environment...)
 	o.command.Stdout, o.command.Stderr = log, log
 	o.exited = make(chan struct{})
 	if err := o.command.Start(); err != nil {

@@ -84,7 +84,7 @@ func childrenAreAsBuilt() features.Func {
 				Replicas: server.Spec.DeclaredReplicas(), Declared: server.Spec.DeclaredReplicas(),
 			}, fixed, applyconfigs.Cluster{
 				IPFamily: get(ctx, t, *clientService.Name, &corev1.Service{}).Spec.IPFamilies[0],
-			})
+			}, nil)
 			must(t, err)
 			var different []string
 			compare := func(name string, want, owned runtime.ApplyConfiguration, err error) {

@@ -120,11 +120,6 @@ spec: {image: "registry.example/server:1", transport: streamable-http%s}
 			problem("AutoscalerWithoutRequest", `container "mcp"`, "set resources.requests.cpu"))).
 		Assess("fixed", all(kubectl("set", "resources", "statefulset", server, "--requests=cpu=100m"), gone)).
 		Feature())
-	testEnv.Test(t, feature("on a transport that cannot scale out").
-		Assess("found", all(apply(undeclared), apply(autoscaler("web", onStatefulSet, 2)),
-			problem("AutoscalerCannotScaleOut", "stdio", "streamable-http", "maxReplicas to 1"))).
-		Assess("fixed", all(apply(fmt.Sprintf(streaming, "")), gone)).
-		Feature())
 }
 
 // TestScaleMetrics verifies that metrics report the owner and the transfers of the scale.

@@ -17,11 +17,11 @@ import (
 )
 
 // operatorWithRunner replaces the operator of the suite by one that puts the runner of an image in front of servers.
-func operatorWithRunner(image string) features.Func {
+func operatorWithRunner(image string, args ...string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		must(t, operator.Stop())
-		with, err := theCluster.StartOperator(ctx, "--zap-log-level=5", "--runner-image="+image)
+		with, err := theCluster.StartOperator(ctx, append([]string{"--zap-log-level=5", "--runner-image=" + image}, args...)...)
 		must(t, err)
 		operator = with
 	})
@@ -139,12 +139,13 @@ func TestAServerWithTheTransportSSEGetsARunner(t *testing.T) {
 		Feature())
 }
 
-// TestAStdioServerWithoutACommand verifies that the message has the patch, and that the server then gets a runner in front of its command.
+// TestAStdioServerWithoutACommand verifies, with an operator that looks up no images, that the message has the patch, and that the server then gets a
+// runner in front of its command. If the command is lost, only the pod template stays as it is.
 func TestAStdioServerWithoutACommand(t *testing.T) {
 	testEnv.Test(t, feature("a stdio server without a command").
-		Setup(all(operatorWithRunner("registry.example/operator:1"), apply(undeclared))).
+		Setup(all(operatorWithRunner("registry.example/operator:1", "--image-lookup=false"), apply(undeclared))).
 		Teardown(operatorIsBack()).
-		Assess("is stalled, with the patch", conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "spec.command", "kubectl -n", "--type=merge")).
+		Assess("is stalled, with the patch", conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "--image-lookup", "spec.command", "kubectl -n", "--type=merge")).
 		Assess("runs when it has one", all(
 			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"command":["server","--stdio"]}}`),
 			scaleIs(1), conditionIsGone(v1beta1.ConditionStalled), podsAreReady(1), step(func(ctx context.Context, t *testing.T) {
@@ -155,6 +156,16 @@ func TestAStdioServerWithoutACommand(t *testing.T) {
 			}))).
 		Assess("a command that is lost changes nothing that runs", all(
 			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"command":null}}`),
-			conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "pods that run keep running"), passesAreForced(2), podsAreReady(1))).
+			conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "its pods keep running"), passesAreForced(2), podsAreReady(1))).
+		Assess("and the rest still follows the MCPServer", all(
+			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"replicas":2,"podDisruptionBudget":{"maxUnavailable":1},`+
+				`"resourceOverrides":{"statefulSet":{"labels":{"team":"a"}}},"service":{"type":"NodePort"}}}`),
+			podsAreReady(2), eventuallyPrints("a", "statefulset/web", ".metadata.labels.team"), eventuallyPrints("NodePort", "service/mcp-web-proxy", ".spec.type"),
+			eventuallyPrints("1", "poddisruptionbudget/mcp-web", ".spec.maxUnavailable"), step(func(ctx context.Context, t *testing.T) {
+				command := statefulSet(ctx, t).Spec.Template.Spec.Containers[0].Command
+				if fmt.Sprint(command[len(command)-3:]) != "[-- server --stdio]" {
+					t.Errorf("the command is %q", command)
+				}
+			}), conditionSays(v1beta1.ConditionStalled, "CommandUnknown"))).
 		Feature())
 }

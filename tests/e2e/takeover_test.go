@@ -184,7 +184,7 @@ func makeAsPredecessor(ctx context.Context, t *testing.T) {
 		Selector: metav1ac.LabelSelector().WithMatchLabels(selector), PodLabels: selector,
 		ServiceName: server, PodManagementPolicy: appsv1.OrderedReadyPodManagement,
 	}
-	set, err := applyconfigs.StatefulSet(mcp, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{})
+	set, err := applyconfigs.StatefulSet(mcp, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{}, nil)
 	must(t, err)
 	set.WithAnnotations(map[string]string{"old": "1"})
 	for _, object := range []any{

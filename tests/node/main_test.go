@@ -119,10 +119,11 @@ func loadImages(ctx context.Context) error {
 	return nil
 }
 
-// install installs the operator with Helm, as described in the README. It returns when both replicas run.
+// install installs the operator with Helm, as described in the README, but without the runner, with which a test has to begin. It returns when
+// both replicas run.
 func install(ctx context.Context) error {
 	_, err := theCluster.Helm(ctx, "install", "mcpserver-operator", "deploy/chart",
 		"--namespace", cluster.OperatorNamespace, "--create-namespace",
-		"--set=image.repository="+operatorImage, "--set=image.tag="+firstVersion, "--wait", "--timeout=2m")
+		"--set=image.repository="+operatorImage, "--set=image.tag="+firstVersion, "--set=runner.enabled=false", "--wait", "--timeout=2m")
 	return err
 }

@@ -97,7 +97,7 @@ func operatorIsUpgraded(version string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		_, err := theCluster.Helm(ctx, "upgrade", "mcpserver-operator", "deploy/chart", "--namespace", cluster.OperatorNamespace,
-			"--set=image.repository="+operatorImage, "--set=image.tag="+version, "--wait", "--timeout=2m")
+			"--set=image.repository="+operatorImage, "--set=image.tag="+version, "--set=runner.enabled=false", "--wait", "--timeout=2m")
 		must(t, err)
 		deployment := &appsv1.Deployment{}
 		must(t, theCluster.Client.Get(ctx, types.NamespacedName{Namespace: cluster.OperatorNamespace, Name: "mcpserver-operator"}, deployment))

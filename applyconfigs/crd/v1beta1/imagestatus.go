@@ -5,15 +5,16 @@ package v1beta1
 // ImageStatusApplyConfiguration represents a declarative configuration of the ImageStatus type for use
 // with apply.
 //
-// ImageStatus is what the operator has read from the registry of an image.
+// ImageStatus is what a registry says of an image.
 type ImageStatusApplyConfiguration struct {
-	// The image, as in spec.image.
+	// The reference of the image, for example registry.example/server:1.
 	Reference *string `json:"reference,omitempty"`
-	// The digest that the image had when it was read.
+	// The digest that the reference had when it was looked up. A tag can move later: the operator looks it up again with the next change of
+	// the pods.
 	Digest *string `json:"digest,omitempty"`
 	// The entrypoint of the image.
 	Entrypoint []string `json:"entrypoint,omitempty"`
-	// The arguments of the entrypoint in the image. spec.args replaces them.
+	// The cmd of the image: the arguments of the entrypoint if the MCPServer has no args.
 	Cmd []string `json:"cmd,omitempty"`
 }
 

@@ -64,12 +64,14 @@ type MCPServerSpecApplyConfiguration struct {
 	// container as MCP_TRANSPORT. The path of status.url depends on it: /sse for sse, /mcp for streamable-http. For stdio,
 	// see proxyMode.
 	//
-	// With streamable-http and sse, the container has a startup probe and a readiness probe that connect to its port.
+	// With streamable-http and sse, the server listens on mcpPort. With stdio, a runner in the pod starts a process of the server for each
+	// session, and serves it over HTTP: see sessions. It needs the command of the server: that of command, of the container mcp in
+	// podTemplateSpec, or of the image, which the operator reads from its registry.
 	//
-	// With stdio, the standard input of the container stays open. The operator adds no proxy: clients can connect only if something in the
-	// pod serves the server over HTTP on mcpPort. A readiness probe connects to this port, so that a server that nothing serves is not Ready.
+	// If sessions.mode is Direct, or the operator has no runner, the standard input of a stdio server stays open, and clients can connect only
+	// if something in the pod serves the server over HTTP on mcpPort. A readiness probe connects to this port.
 	Transport *crdv1beta1.Transport `json:"transport,omitempty"`
-	// The HTTP transport by which the image of a stdio server serves it to clients: sse or streamable-http. If unset,
+	// The HTTP transport by which a stdio server is served to clients: sse or streamable-http. If unset,
 	// streamable-http. The path of status.url depends on it: /sse for sse, /mcp for streamable-http. Ignored unless transport
 	// is stdio.
 	ProxyMode *crdv1beta1.ProxyMode `json:"proxyMode,omitempty"`

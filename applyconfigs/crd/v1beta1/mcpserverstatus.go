@@ -57,6 +57,9 @@ type MCPServerStatusApplyConfiguration struct {
 	// Fields of children that the MCPServer no longer asks for, and that another client keeps, because it has also applied them. The
 	// condition FieldConflict is True while there are any.
 	KeptFields []KeptFieldsApplyConfiguration `json:"keptFields,omitempty"`
+	// The command in the image of a stdio server, as its registry had it when the pods were last changed. Absent if the MCPServer says what to
+	// run, or if the pods have no runner.
+	Image *ImageStatusApplyConfiguration `json:"image,omitempty"`
 	// The URL to which clients connect, inside the cluster.
 	URL *string `json:"url,omitempty"`
 }
@@ -146,6 +149,14 @@ func (b *MCPServerStatusApplyConfiguration) WithKeptFields(values ...*KeptFields
 		}
 		b.KeptFields = append(b.KeptFields, *values[i])
 	}
+	return b
+}
+
+// WithImage sets the Image field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Image field is set to the value of the last call.
+func (b *MCPServerStatusApplyConfiguration) WithImage(value *ImageStatusApplyConfiguration) *MCPServerStatusApplyConfiguration {
+	b.Image = value
 	return b
 }
 

@@ -54,7 +54,7 @@ func TestWithoutKeepTheCRDGoes(t *testing.T) {
 func TestTheReleaseReplacesTheCRDOfAnotherOperator(t *testing.T) {
 	must(t, theCluster.ReplaceCRD(t.Context(), "v1alpha1"))
 	namespace := newNamespace(t)
-	const manifest = `{apiVersion: toolhive.stacklok.dev/%s, kind: MCPServer, metadata: {name: %s}, spec: {image: "registry.example/server:1"}}`
+	const manifest = `{apiVersion: toolhive.stacklok.dev/%s, kind: MCPServer, metadata: {name: %s}, spec: {image: "registry.example/server:1", command: [server]}}`
 	kubectlApply(t, namespace, fmt.Sprintf(manifest, "v1alpha1", "older"))
 	must(t, theCluster.ReplaceCRD(t.Context(), "v1beta1"))
 	kubectlApply(t, namespace, fmt.Sprintf(manifest, "v1beta1", "web"))

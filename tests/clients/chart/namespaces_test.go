@@ -18,7 +18,7 @@ func TestNamespaces(t *testing.T) {
 apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
-spec: {image: "registry.example/server:1", replicas: 2, permissionProfile: {type: builtin, name: none}}
+spec: {image: "registry.example/server:1", command: [server], replicas: 2, permissionProfile: {type: builtin, name: none}}
 `
 	kubectlApply(t, other, manifest)
 	kubectlApply(t, watched, manifest)

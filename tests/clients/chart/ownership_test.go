@@ -68,7 +68,7 @@ const webManifest = `
 apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: web}
-spec: {image: "registry.example/server:1"}
+spec: {image: "registry.example/server:1", command: [server]}
 `
 
 // isAsBefore fails if the MCPServer was recreated or its spec has changed.

@@ -44,7 +44,13 @@ func TestTheDefaultsAreWhatKubectlInstalls(t *testing.T) {
 	// The chart runs the operator version of its release. The kustomization runs the latest build.
 	for _, objects := range []map[string]*unstructured.Unstructured{helms, kubectls} {
 		container := manager(t, objects)
-		container["image"], _, _ = strings.Cut(container["image"].(string), ":")
+		image := container["image"].(string)
+		container["image"], _, _ = strings.Cut(image, ":")
+		if args := container["args"].([]any); args[1] != "--runner-image="+image {
+			t.Errorf("the runner is not that of image %s: %q", image, args)
+		} else {
+			args[1] = "--runner-image"
+		}
 	}
 
 	if difference := cmp.Diff(kubectls, helms); difference != "" {

@@ -70,6 +70,8 @@ func TestEachValueTakesEffect(t *testing.T) {
 		deployment = "Deployment mcpserver-operator-system/mcpserver-operator"
 		pod        = "spec.template.spec."
 		container  = "spec.template.spec.containers.0."
+		// withoutRunner begins values without the runner, so that the argument with its image is left out.
+		withoutRunner = "{runner: {enabled: false}, "
 	)
 	tested := map[string]bool{"enabled": true, "global": true} // see TestAsADependency
 	for _, row := range []struct {
@@ -84,21 +86,31 @@ func TestEachValueTakesEffect(t *testing.T) {
 		{`{image: {pullPolicy: Never}}`, deployment, container + "imagePullPolicy", `Never`},
 		{`{imagePullSecrets: [{name: registry}]}`, deployment, pod + "imagePullSecrets", `[{name: registry}]`},
 		{`{replicas: 0}`, deployment, "spec.replicas", `0`},
-		{`{runner: {enabled: true}, image: {repository: registry.example/operator, tag: "2"}}`, deployment, container + "args", `[--leader-elect, --runner-image=registry.example/operator:2]`},
-		{`{concurrency: 8}`, deployment, container + "args", `[--leader-elect, --concurrency=8]`},
-		{`{logLevel: debug}`, deployment, container + "args", `[--leader-elect, --zap-log-level=debug]`},
-		{`{namespaces: [team-a, team-b]}`, deployment, container + "args", `[--leader-elect, "--namespaces=team-a,team-b"]`},
+		{`{image: {repository: registry.example/operator, tag: "2"}}`, deployment, container + "args", `[--leader-elect, --runner-image=registry.example/operator:2]`},
+		{`{runner: {enabled: false}}`, deployment, container + "args", `[--leader-elect]`},
+		{`{runner: null, imageLookup: null}`, deployment, container + "args", `[--leader-elect]`}, // as with --reuse-values of an earlier chart
+		{withoutRunner + `imageLookup: {enabled: false, credentialsSecret: a, caConfigMap: b}}`, deployment, container + "args", `[--leader-elect, --image-lookup=false]`},
+		{withoutRunner + `imageLookup: {enabled: false, credentialsSecret: a, caConfigMap: b}}`, deployment, pod + "volumes", `null`},
+		{withoutRunner + `imageLookup: {caConfigMap: b}}`, deployment, container + "args", `[--leader-elect, --registry-ca-file=/etc/registry-authorities/ca.crt]`},
+		{`{imageLookup: {caConfigMap: b}}`, deployment, container + "volumeMounts",
+			`[{name: registry-authorities, mountPath: /etc/registry-authorities, readOnly: true}]`},
+		{`{imageLookup: {credentialsSecret: a}}`, deployment, container + "env", `[{name: DOCKER_CONFIG, value: /etc/registry-credentials}]`},
+		{`{imageLookup: {credentialsSecret: a, caConfigMap: b}}`, deployment, pod + "volumes",
+			`[{name: registry-credentials, secret: {secretName: a, items: [{key: .dockerconfigjson, path: config.json}]}}, {name: registry-authorities, configMap: {name: b}}]`},
+		{withoutRunner + `concurrency: 8}`, deployment, container + "args", `[--leader-elect, --concurrency=8]`},
+		{withoutRunner + `logLevel: debug}`, deployment, container + "args", `[--leader-elect, --zap-log-level=debug]`},
+		{withoutRunner + `namespaces: [team-a, team-b]}`, deployment, container + "args", `[--leader-elect, "--namespaces=team-a,team-b"]`},
 		{`{namespaces: [team-a]}`, "RoleBinding team-a/mcpserver-operator", "roleRef.name", `mcpserver-operator`},
 		{`{namespaces: [team-a]}`, "ClusterRoleBinding /mcpserver-operator", "", ``},
 		{`{crds: {enabled: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "", ``},
 		{`{crds: {keep: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "metadata.annotations",
 			`{controller-gen.kubebuilder.io/version: v0.23.0}`},
-		{`{metrics: {enabled: false}}`, deployment, container + "args", `[--leader-elect, --metrics-bind-address=0]`},
+		{withoutRunner + `metrics: {enabled: false}}`, deployment, container + "args", `[--leader-elect, --metrics-bind-address=0]`},
 		{`{metrics: {enabled: false}}`, deployment, container + "ports", `[{name: probes, containerPort: 8081}]`},
 		{`{metrics: {enabled: false}}`, "Service mcpserver-operator-system/mcpserver-operator-metrics", "", ``},
 		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-auth", "", ``},
 		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-reader", "", ``},
-		{`{metrics: {certificateSecret: tls}}`, deployment, container + "args",
+		{withoutRunner + `metrics: {certificateSecret: tls}}`, deployment, container + "args",
 			`[--leader-elect, --metrics-cert-path=/etc/metrics-certificate]`},
 		{`{metrics: {certificateSecret: tls}}`, deployment, container + "volumeMounts",
 			`[{name: metrics-certificate, mountPath: /etc/metrics-certificate, readOnly: true}]`},

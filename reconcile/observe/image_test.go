@@ -1,0 +1,101 @@
+package observe
+
+import (
+	"errors"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/reconcile/registry"
+)
+
+// answers are Images with one answer. They count how often they are asked.
+type answers struct {
+	found registry.Image
+	known bool
+	err   error
+	asked int
+}
+
+func (a *answers) Get(client.ObjectKey, string) (registry.Image, bool, error) {
+	a.asked++
+	return a.found, a.known, a.err
+}
+
+// TestReadImage verifies when the operator asks a registry, and when it uses what the status remembers.
+func TestReadImage(t *testing.T) {
+	const image = "registry.example/server:1"
+	remembered := &v1beta1.ImageStatus{Reference: image, Digest: "sha256:1", Entrypoint: []string{"/remembered"}}
+	other := &v1beta1.ImageStatus{Reference: "registry.example/server:0", Digest: "sha256:0", Entrypoint: []string{"/other"}}
+	answer := answers{found: registry.Image{Reference: image, Digest: "sha256:2", Entrypoint: []string{"/asked"}}, known: true}
+	down := answers{known: true, err: registry.ErrUnavailable}
+	for name, row := range map[string]struct {
+		status     *v1beta1.ImageStatus
+		current    bool // the pod template is that of the MCPServer
+		answers    answers
+		entrypoint string
+		err        error
+		asked      int
+	}{
+		"a new server":                                 {nil, false, answer, "/asked", nil, 1},
+		"a new server, being looked up":                {nil, false, answers{}, "", nil, 1},
+		"a new server, and the registry is down":       {nil, false, down, "", registry.ErrUnavailable, 1},
+		"a new server, and too many wait":              {nil, false, answers{err: registry.ErrUnavailable}, "", registry.ErrUnavailable, 1},
+		"nothing has changed":                          {remembered, true, answer, "/remembered", nil, 0},
+		"the pods change":                              {remembered, false, answer, "/asked", nil, 1},
+		"the pods change, being looked up":             {remembered, false, answers{}, "", nil, 1},
+		"the pods change, and the registry is down":    {remembered, false, down, "/remembered", nil, 1},
+		"another image":                                {other, false, answer, "/asked", nil, 1},
+		"another image, and the registry is down":      {other, false, down, "", registry.ErrUnavailable, 1},
+		"the status was lost, and nothing has changed": {nil, true, answer, "/asked", nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}, Spec: v1beta1.MCPServerSpec{Image: image}}
+			server.Status.Image = row.status
+			inputs, err := applyconfigs.InputsDigest(server, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !row.current {
+				inputs = "another"
+			}
+			s := &Snapshot{Server: server, Children: Children{StatefulSet: &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+				v1beta1.PodTemplateAnnotation: applyconfigs.TemplateRecord{Revision: 1, Digest: "d", Inputs: inputs}.String(),
+			}}}}}
+			images := row.answers
+			reader := &Reader{Cluster: applyconfigs.Cluster{RunnerImage: "registry.example/operator:1"}, Images: &images}
+			if err := reader.readImage(s); err != nil {
+				t.Fatal(err)
+			}
+			entrypoint := ""
+			if s.Image.Found != nil {
+				entrypoint = s.Image.Found.Entrypoint[0]
+			}
+			if s.Image.Reference != image || entrypoint != row.entrypoint || !errors.Is(s.Image.Err, row.err) || images.asked != row.asked {
+				t.Errorf("asked %d times: %+v", images.asked, s.Image)
+			}
+			if mustAsk := s.Image.LookAgain > 0; mustAsk != (row.answers.err != nil && !row.answers.known) {
+				t.Errorf("asks again after %s", s.Image.LookAgain)
+			}
+		})
+	}
+}
+
+// TestReadImageTurnedOff verifies that the operator then uses what the status remembers, and otherwise says that it does not look up images.
+func TestReadImageTurnedOff(t *testing.T) {
+	server := &v1beta1.MCPServer{Spec: v1beta1.MCPServerSpec{Image: "registry.example/server:1"}}
+	s := &Snapshot{Server: server}
+	reader := &Reader{Cluster: applyconfigs.Cluster{RunnerImage: "registry.example/operator:1"}}
+	if err := errors.Join(reader.readImage(s)); err != nil || !errors.Is(s.Image.Err, ErrNotLookedUp) {
+		t.Errorf("%v: %+v", err, s.Image)
+	}
+	server.Status.Image = &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{"/remembered"}}
+	s.Image = Image{}
+	if err := reader.readImage(s); err != nil || s.Image.Found != server.Status.Image || s.Image.Err != nil {
+		t.Errorf("%v: %+v", err, s.Image)
+	}
+}
