@@ -308,13 +308,7 @@ func TestATakeoverThatFailsForOneMCPServerGoesOnWithTheOthers(t *testing.T) {
 			for _, one := range []theirs{{name: "files", generation: beforeAugust, replicas: 1}, {name: server, generation: beforeAugust, replicas: 1}} {
 				one.leave(ctx, t)
 			}
-		}), apply(mayTakeOver), kubectl("delete", "deployment", "files", server), step(func(ctx context.Context, t *testing.T) {
-			eventually(ctx, t, "the pods of the proxies to be gone", func(ctx context.Context) (string, bool) {
-				out, err := theCluster.Kubectl(ctx, "get", "pods", "-n", in(ctx), "-l", "app=mcpserver", "-o", "name")
-				must(t, err)
-				return out, out == ""
-			})
-		}))).
+		}), apply(mayTakeOver), proxiesAreGone("files", server))).
 		Assess("takes it over, and is told why the other stays", plugin(exitError,
 			[]string{"you may not list Deployments in all namespaces", "/files: patching StatefulSet \"files\"", "forbidden", `make the MCPServer the controller of StatefulSet "web"`,
 				"What this operator then does is unknown"}, "takeover", "--as=limited")).

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1beta1"
 )
@@ -30,6 +31,8 @@ type theirs struct {
 	replicas int
 	// autoscaled is true if a HorizontalPodAutoscaler has set the scale.
 	autoscaled bool
+	// more are further fields of the spec, such as "tools: [a]".
+	more string
 }
 
 // many are 20 MCPServers of all generations at mixed scales.
@@ -59,9 +62,9 @@ func (s theirs) owner() string {
 // leave creates what ToolHive's operator leaves for an MCPServer, with its field managers. The proxy runs.
 func (s theirs) leave(ctx context.Context, t *testing.T) {
 	t.Helper()
-	transport := "streamable-http"
-	if s.generation == stdio {
-		transport = "stdio"
+	more := ""
+	if s.more != "" {
+		more = ", " + s.more
 	}
 	create := func(manager, manifest string) {
 		t.Helper()
@@ -72,13 +75,9 @@ func (s theirs) leave(ctx context.Context, t *testing.T) {
 apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
 metadata: {name: %s, finalizers: [mcpserver.toolhive.stacklok.dev/finalizer]}
-spec: {image: "registry.example/server:1", transport: %s, groupRef: {name: all}}
-`, s.name, transport))
-	mcp := get(ctx, t, s.name, &v1beta1.MCPServer{})
-	owner := func(kind, version string, uid types.UID) string {
-		return fmt.Sprintf("[{apiVersion: %s, kind: %s, name: %s, uid: %s, controller: true, blockOwnerDeletion: true}]", version, kind, s.name, uid)
-	}
-	ofServer := owner("MCPServer", "toolhive.stacklok.dev/v1beta1", mcp.UID)
+spec: {image: "registry.example/server:1", transport: %s, groupRef: {name: all}%s}
+`, s.name, s.transport(), more))
+	ofServer := s.ownedByServer(ctx, t)
 	create("thv-operator", fmt.Sprintf(`
 apiVersion: v1
 kind: ServiceAccount
@@ -125,17 +124,58 @@ spec:
       containers:
       - {name: toolhive, image: "registry.example/proxy:1", securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}
 `, s.name, ofServer))
-	ofSet := ""
+	s.proxyStarts(ctx, t)
+	if s.generation != stdio {
+		set := get(ctx, t, s.name, &appsv1.StatefulSet{})
+		asPredecessor(ctx, t, fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata: {name: mcp-%[1]s-headless, ownerReferences: %[2]s}
+spec: {clusterIP: None, selector: {app: %[1]s}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mcp-%[1]s, ownerReferences: %[2]s}
+spec: {selector: {app: %[1]s}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+`, s.name, ownedBy("StatefulSet", "apps/v1", s.name, set.UID)))
+	}
+	if s.autoscaled {
+		asPredecessor(ctx, t, fmt.Sprintf(`
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: %[1]s}
+spec: {scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: %[1]s}, minReplicas: %[2]d, maxReplicas: %[2]d}
+`, s.name, s.replicas))
+	} else {
+		kubectl("scale", "statefulset", s.name, fmt.Sprint("--replicas=", s.replicas))(ctx, t, nil)
+	}
+}
+
+func (s theirs) transport() string {
+	if s.generation == stdio {
+		return "stdio"
+	}
+	return "streamable-http"
+}
+
+// ownedBy returns owner references with one controller.
+func ownedBy(kind, version, name string, uid types.UID) string {
+	return fmt.Sprintf("[{apiVersion: %s, kind: %s, name: %s, uid: %s, controller: true, blockOwnerDeletion: true}]", version, kind, name, uid)
+}
+
+func (s theirs) ownedByServer(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	return ownedBy("MCPServer", "toolhive.stacklok.dev/v1beta1", s.name, get(ctx, t, s.name, &v1beta1.MCPServer{}).UID)
+}
+
+// proxyStarts applies the StatefulSet, as the proxy does whenever its pod starts.
+func (s theirs) proxyStarts(ctx context.Context, t *testing.T) {
+	t.Helper()
+	owner := ""
 	if s.generation == sinceAugust {
-		ofSet = "ownerReferences: " + ofServer
+		owner = "ownerReferences: " + s.ownedByServer(ctx, t)
 	}
-	apply := func(manifest string) {
-		t.Helper()
-		_, err := theCluster.KubectlWithInput(ctx, manifest, "apply", "--server-side", "--force-conflicts",
-			"--field-manager="+predecessor, "-n", in(ctx), "-f", "-")
-		must(t, err)
-	}
-	apply(fmt.Sprintf(`
+	asPredecessor(ctx, t, fmt.Sprintf(`
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:
@@ -157,31 +197,25 @@ spec:
         stdin: true
         env: [{name: MCP_TRANSPORT, value: %[3]s}]
         securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
-`, s.name, ofSet, transport))
-	if s.generation != stdio {
-		set := get(ctx, t, s.name, &appsv1.StatefulSet{})
-		apply(fmt.Sprintf(`
-apiVersion: v1
-kind: Service
-metadata: {name: mcp-%[1]s-headless, ownerReferences: %[2]s}
-spec: {clusterIP: None, selector: {app: %[1]s}, ports: [{name: http, port: 8080, targetPort: 8080}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: mcp-%[1]s, ownerReferences: %[2]s}
-spec: {selector: {app: %[1]s}, ports: [{name: http, port: 8080, targetPort: 8080}]}
-`, s.name, owner("StatefulSet", "apps/v1", set.UID)))
-	}
-	if s.autoscaled {
-		apply(fmt.Sprintf(`
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata: {name: %[1]s}
-spec: {scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: %[1]s}, minReplicas: %[2]d, maxReplicas: %[2]d}
-`, s.name, s.replicas))
-	} else {
-		kubectl("scale", "statefulset", s.name, fmt.Sprint("--replicas=", s.replicas))(ctx, t, nil)
-	}
+`, s.name, owner, s.transport()))
+}
+
+// asPredecessor applies a manifest as ToolHive's proxy.
+func asPredecessor(ctx context.Context, t *testing.T, manifest string) {
+	t.Helper()
+	applyForcedAs(predecessor, manifest)(ctx, t, nil)
+}
+
+// proxiesAreGone deletes the Deployments of proxies, and waits until their pods are gone.
+func proxiesAreGone(names ...string) features.Func {
+	return all(kubectl(append([]string{"delete", "deployment"}, names...)...), step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "the pods of the proxies to be gone", func(ctx context.Context) (string, bool) {
+			out, err := theCluster.Kubectl(ctx, "get", "pods", "-n", in(ctx), "-l", "app=mcpserver", "-o", "name")
+			must(t, err)
+			return out, out == ""
+		})
+	}))
 }
 
 // theirOperator is the Deployment of ToolHive's operator.
