@@ -76,10 +76,11 @@ push: ## Build the image and push it to IMAGE=REGISTRY/NAME:TAG with the credent
 	@$(BUILD_IMAGE) push "$(IMAGE)"
 
 .PHONY: plugin
-plugin: ## Build the kubectl plugin for PLUGIN_PLATFORMS into bin/plugin, with the version of the image.
+plugin: ## Build the kubectl plugin for PLUGIN_PLATFORMS into bin/plugin, with the version of the image, and its completion.
 	@for platform in $(PLUGIN_PLATFORMS); do \
 	  echo "bin/plugin/$${platform/\//-}"; \
-	  GOOS=$${platform%/*} GOARCH=$${platform#*/} $(build_program) -o bin/plugin/$${platform/\//-}/ ./plugin; \
+	  GOOS=$${platform%/*} GOARCH=$${platform#*/} $(build_program) -o bin/plugin/$${platform/\//-}/kubectl-mcpserver$$(GOOS=$${platform%/*} go env GOEXE) ./plugin; \
+	  if [ $${platform%/*} != windows ]; then cp plugin/kubectl_complete-mcpserver bin/plugin/$${platform/\//-}/; fi; \
 	done
 
 .PHONY: deploy
@@ -92,7 +93,7 @@ deploy: ## Install the CRD, the permissions and the Deployment on the cluster of
 build: ## Build the operator, the kubectl plugin and the completion of the plugin into bin/.
 	$(build_program) -o bin/mcpserver-operator .
 	$(build_program) -o bin/kubectl-mcpserver ./plugin
-	@printf '#!/bin/sh\nexec kubectl mcpserver __complete "$$@"\n' > bin/kubectl_complete-mcpserver && chmod +x bin/kubectl_complete-mcpserver
+	@cp plugin/kubectl_complete-mcpserver bin/
 
 .PHONY: test
 test: control-plane node-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -72,10 +71,9 @@ func newAudit(s *session) *cobra.Command {
 
 // storedServers reads MCPServers in every version that the cluster serves: a version shows only the fields of its own schema.
 func (c *connection) storedServers(cmd *cobra.Command, names []string, all bool) ([]*storedServer, error) {
-	kind := schema.GroupKind{Group: v1beta1.GroupVersion.Group, Kind: "MCPServer"}
-	mappings, err := c.RESTMapper().RESTMappings(kind)
+	mappings, err := c.RESTMapper().RESTMappings(serverKind)
 	if err != nil {
-		return nil, fmt.Errorf("finding the versions of %s: %w", kind, err)
+		return nil, fmt.Errorf("finding the versions of %s: %w", serverKind, err)
 	}
 	byName := map[types.NamespacedName]*storedServer{}
 	for _, mapping := range mappings {
@@ -154,14 +152,14 @@ func auditOf(server *storedServer) []finding {
 		if _, has, _ := unstructured.NestedMap(spec, "resourceOverrides", "proxyDeployment"); has {
 			add("spec.resourceOverrides.proxyDeployment", noEffect, "it is a setting of ToolHive's proxy")
 		}
-		if isOfToolHive(view) {
+		if isOfToolHive(view) { // otherwise, the values are meant for this operator
 			if fields.Audit != nil && fields.Audit.Enabled {
 				add("spec.audit", changed, "the runner writes the log, in another form than ToolHive's proxy: see docs/sessions.md")
 			}
 			auditReplicas(fields.Replicas, fields.BackendReplicas, add)
-		}
-		if limits, note := limitsOfServer(spec); limits {
-			add("spec.resources", changed, note)
+			if limits, note := limitsOfServer(spec); limits {
+				add("spec.resources", changed, note)
+			}
 		}
 	}
 	var all []finding

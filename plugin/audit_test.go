@@ -53,3 +53,14 @@ func TestAudit(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsMeantForThisOperatorIsNoFinding: without ToolHive's finalizer, limits and replicas are those of the server.
+func TestWhatIsMeantForThisOperatorIsNoFinding(t *testing.T) {
+	view := map[string]any{}
+	if err := yaml.Unmarshal([]byte(`spec: {replicas: 2, backendReplicas: 2, resources: {limits: {memory: 128Mi}}}`), &view); err != nil {
+		t.Fatal(err)
+	}
+	if found := auditOf(&storedServer{views: []map[string]any{view}}); len(found) > 0 {
+		t.Errorf("got %+v", found)
+	}
+}

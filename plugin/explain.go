@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,6 +29,8 @@ type explanation struct {
 	Sources  []source             `json:"sources,omitempty"`
 	Scale    *scaleExplanation    `json:"scale,omitempty"`
 	Children []childOfExplanation `json:"children"`
+	// Unread is what the user may not read.
+	Unread []string `json:"unread,omitempty"`
 }
 
 // scaleExplanation is why the scale is what it is.
@@ -57,7 +61,7 @@ func newExplain(s *session) *cobra.Command {
 		Use:   "explain NAME",
 		Short: "Show the owners of all fields of an MCPServer's children, and why the scale is what it is",
 		Long: "Shows every field of every child of an MCPServer with all its owners, the tools that the objects come from, by their labels and annotations, " +
-			"and why the scale is what it is.",
+			"and why the scale is what it is. It only reads, and leaves out what you may not read.",
 		Example: "  kubectl mcpserver explain web",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,20 +84,23 @@ func newExplain(s *session) *cobra.Command {
 }
 
 func (c *connection) explain(ctx context.Context, server *v1beta1.MCPServer) (*explanation, error) {
-	found := &explanation{Server: client.ObjectKeyFromObject(server).String(), Sources: sourcesOf(server), Children: []childOfExplanation{}}
+	found := &explanation{
+		Server: client.ObjectKeyFromObject(server).String(), Sources: sourcesOf(server, serverKind), Children: []childOfExplanation{},
+	}
 	name := server.Name
-	for _, child := range []struct {
-		kind   string
-		object client.Object
-	}{
-		{observe.KindStatefulSet, named(applyconfigs.StatefulSetName(name), &appsv1.StatefulSet{})},
-		{observe.KindService, named(applyconfigs.ClientServiceName(name), &corev1.Service{})},
-		{observe.KindService, named(applyconfigs.HeadlessServiceName(name), &corev1.Service{})},
-		{observe.KindServiceAccount, named(applyconfigs.ServiceAccountName(name), &corev1.ServiceAccount{})},
-		{observe.KindNetworkPolicy, named(applyconfigs.NetworkPolicyName(name), &networkingv1.NetworkPolicy{})},
-		{observe.KindPodDisruptionBudget, named(applyconfigs.PodDisruptionBudgetName(name), &policyv1.PodDisruptionBudget{})},
+	for _, child := range []client.Object{
+		named(applyconfigs.StatefulSetName(name), &appsv1.StatefulSet{}),
+		named(applyconfigs.ClientServiceName(name), &corev1.Service{}),
+		named(applyconfigs.HeadlessServiceName(name), &corev1.Service{}),
+		named(applyconfigs.ServiceAccountName(name), &corev1.ServiceAccount{}),
+		named(applyconfigs.NetworkPolicyName(name), &networkingv1.NetworkPolicy{}),
+		named(applyconfigs.PodDisruptionBudgetName(name), &policyv1.PodDisruptionBudget{}),
 	} {
-		object, err := find(ctx, c.WithWatch, server, child.object.GetName(), child.object)
+		object, err := find(ctx, c.WithWatch, server, child.GetName(), child)
+		if apierrors.IsForbidden(err) {
+			found.Unread = append(found.Unread, textOf(child))
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -104,28 +111,53 @@ func (c *connection) explain(ctx context.Context, server *v1beta1.MCPServer) (*e
 		if err != nil {
 			return nil, err
 		}
+		kind, err := c.GroupVersionKindFor(object)
+		if err != nil {
+			return nil, fmt.Errorf("finding the kind of %s: %w", textOf(object), err)
+		}
 		found.Children = append(found.Children, childOfExplanation{
-			Child:         observe.Child{Kind: child.kind, Name: object.GetName()}.String(),
-			NotControlled: !metav1.IsControlledBy(object, server), Sources: sourcesOf(object), Fields: fields,
+			Child: textOf(object), NotControlled: !metav1.IsControlledBy(object, server), Sources: sourcesOf(object, kind.GroupKind()), Fields: fields,
 		})
 	}
-	preview, err := c.preview(ctx, c.WithWatch, server)
-	if err != nil {
+	if err := c.explainScale(ctx, server, found); err != nil {
 		return nil, err
 	}
-	found.Scale = scaleExplanationOf(server, preview)
 	return found, nil
 }
 
+// explainScale adds why the scale is what it is, if there is a StatefulSet. It only reads. What the user may not read is left out, and listed.
+func (c *connection) explainScale(ctx context.Context, server *v1beta1.MCPServer, found *explanation) error {
+	reconciler := &reconcile.Reconciler{Client: c.WithWatch, APIReader: c.WithWatch, Now: time.Now}
+	snapshot, verdict, err := reconciler.Decision(ctx, server)
+	if apierrors.IsForbidden(err) {
+		found.Unread = append(found.Unread, "all that decides about the scale")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	scalers, err := c.scalers(ctx, server)
+	if err == nil {
+		snapshot.Autoscalers, err = c.autoscalers(ctx, server)
+	}
+	switch {
+	case apierrors.IsForbidden(err): // an autoscaler is then shown by the name of its field manager
+		found.Unread = append(found.Unread, "the autoscalers")
+	case err != nil:
+		return err
+	}
+	found.Scale = scaleExplanationOf(server, snapshot, verdict, scalers)
+	return nil
+}
+
 // scaleExplanationOf returns why the scale is what it is; nil if there is no StatefulSet.
-func scaleExplanationOf(server *v1beta1.MCPServer, preview *reconcile.Preview) *scaleExplanation {
-	snapshot := preview.Snapshot
+func scaleExplanationOf(server *v1beta1.MCPServer, snapshot *observe.Snapshot, verdict scale.Verdict, scalers []scaler) *scaleExplanation {
 	if snapshot.Children.StatefulSet == nil {
 		return nil
 	}
 	found := &scaleExplanation{
 		Replicas: observe.ReplicasOf(snapshot.Children.StatefulSet), Owner: snapshot.ScaleOwnerName(),
-		Declared: server.Spec.DeclaredReplicas(), Why: preview.Scale.Reason,
+		Declared: server.Spec.DeclaredReplicas(), Why: verdict.Reason,
 	}
 	if recorded := server.Status.Scale; recorded != nil {
 		found.Transfers = recorded.Transfers
@@ -133,11 +165,15 @@ func scaleExplanationOf(server *v1beta1.MCPServer, preview *reconcile.Preview) *
 			found.Since = &recorded.Since
 		}
 	}
-	for i := range snapshot.Autoscalers.OfStatefulSet {
-		found.Autoscalers = append(found.Autoscalers, scale.AutoscalerName(&snapshot.Autoscalers.OfStatefulSet[i])+" of the StatefulSet")
-	}
-	for i := range snapshot.Autoscalers.OfMCPServer {
-		found.Autoscalers = append(found.Autoscalers, scale.AutoscalerName(&snapshot.Autoscalers.OfMCPServer[i])+" of the MCPServer")
+	for _, one := range scalers {
+		text := one.name + " of the " + one.target()
+		switch {
+		case one.isPaused:
+			text += ", paused"
+		case one.hpa == nil:
+			text += ", without a HorizontalPodAutoscaler: KEDA creates it"
+		}
+		found.Autoscalers = append(found.Autoscalers, text)
 	}
 	return found
 }
@@ -146,9 +182,14 @@ func explanationText(e *explanation) string {
 	text := &strings.Builder{}
 	fmt.Fprintf(text, "MCPServer %s\n", e.Server)
 	sourcesText(text, e.Sources)
-	if e.Scale == nil {
+	if len(e.Unread) > 0 {
+		fmt.Fprintf(text, "  You may not read %s. The rest follows.\n", strings.Join(e.Unread, ", "))
+	}
+	switch {
+	case e.Scale == nil && len(e.Unread) > 0: // there may be a StatefulSet
+	case e.Scale == nil:
 		text.WriteString("\nThere is no StatefulSet that the MCPServer controls, and so no scale.\n")
-	} else {
+	default:
 		fmt.Fprintf(text, "\nThe scale is %d and belongs to %s", e.Scale.Replicas, scale.Describe(e.Scale.Owner))
 		if e.Scale.Since != nil {
 			fmt.Fprintf(text, " since %s", timeText(e.Scale.Since))

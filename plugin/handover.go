@@ -116,12 +116,23 @@ func (c *connection) patchObject(ctx context.Context, object client.Object, patc
 	}
 	err = c.Patch(ctx, object, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(fieldManager))
 	if act.IsFailedTest(err) {
-		return apierrors.NewConflict(schema.GroupResource{}, object.GetName(), errors.New("it has changed in the meantime: run the command again"))
+		return apierrors.NewConflict(c.resourceOf(object), object.GetName(), errors.New("it has changed in the meantime: run the command again"))
 	}
 	if err != nil {
 		return fmt.Errorf("patching %s: %w", textOf(object), err)
 	}
 	return nil
+}
+
+// resourceOf returns the resource of an object, for messages.
+func (c *connection) resourceOf(object client.Object) schema.GroupResource {
+	kind, err := c.GroupVersionKindFor(object)
+	if err == nil {
+		if mapping, err := c.RESTMapper().RESTMapping(kind.GroupKind(), kind.Version); err == nil {
+			return mapping.Resource.GroupResource()
+		}
+	}
+	return schema.GroupResource{Group: kind.Group, Resource: strings.ToLower(kind.Kind)}
 }
 
 // parseManager parses NAME, NAME:OPERATION or NAME:OPERATION:SUBRESOURCE. The operation is empty if it is not given.

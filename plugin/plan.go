@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,6 +33,8 @@ type effects struct {
 	Server string `json:"server"`
 	// Suspended is true if the MCPServer is suspended. Then the effects follow only when it is resumed.
 	Suspended bool `json:"suspended,omitempty"`
+	// IsOfToolHive is true if ToolHive's operator is in charge of the MCPServer. Then the effects follow only when it is taken over.
+	IsOfToolHive bool `json:"isOfToolHive,omitempty"`
 	// Conflicts are the fields of the file that other managers own on the MCPServer. "kubectl apply --server-side" fails because of them;
 	// --force-conflicts takes them.
 	Conflicts []conflict `json:"conflicts,omitempty"`
@@ -100,7 +101,7 @@ func newPlan(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := s.checkVersion(cmd.Context(), c); err != nil {
+			if err := errors.Join(c.checkServed(), s.checkVersion(cmd.Context(), c)); err != nil {
 				return err
 			}
 			var all []*effects
@@ -108,10 +109,6 @@ func newPlan(s *session) *cobra.Command {
 				server, err := c.server(cmd, args[0])
 				if err != nil {
 					return err
-				}
-				if server.IsOfToolHive() {
-					s.warn("MCPServer %q has the finalizer of ToolHive's operator. The operator writes only its status until it is taken over: kubectl mcpserver takeover %s -n %s",
-						server.Name, server.Name, server.Namespace)
 				}
 				found, err := c.effects(cmd.Context(), server)
 				if err != nil {
@@ -216,9 +213,18 @@ func conflictsIn(err error) []conflict {
 	return all
 }
 
-// effects returns what the operator would do for an MCPServer.
+// effects returns what the operator would do for an MCPServer. If ToolHive's operator is in charge of it, this is what the operator would do after
+// a takeover.
 func (c *connection) effects(ctx context.Context, server *v1beta1.MCPServer) (*effects, error) {
-	preview, err := c.preview(ctx, c.WithWatch, server)
+	through := client.Client(c.WithWatch)
+	if server.IsOfToolHive() {
+		g, err := readGraph(ctx, c, server)
+		if err != nil {
+			return nil, err
+		}
+		through = g.afterwards(c)
+	}
+	preview, err := c.preview(ctx, through, server)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +250,10 @@ func (c *connection) preview(ctx context.Context, through client.Client, server 
 		return nil, err
 	}
 	preview.Snapshot.Autoscalers, err = c.autoscalers(ctx, server)
-	return preview, err
+	if err != nil && !apierrors.IsForbidden(err) { // without the autoscalers, the name of the field manager is shown
+		return nil, err
+	}
+	return preview, nil
 }
 
 // readNoImage is used instead of a look-up in a registry, which the operator can reach and the plugin perhaps not.
@@ -252,20 +261,12 @@ func readNoImage(context.Context, string) (registry.Image, error) {
 	return registry.Image{}, errors.New("only the operator asks registries")
 }
 
-// autoscalers returns the autoscalers of an MCPServer.
-func (c *connection) autoscalers(ctx context.Context, server *v1beta1.MCPServer) (observe.Autoscalers, error) {
-	var list autoscalingv2.HorizontalPodAutoscalerList
-	if err := c.List(ctx, &list, client.InNamespace(server.Namespace)); err != nil {
-		return observe.Autoscalers{}, fmt.Errorf("listing the autoscalers: %w", err)
-	}
-	return observe.AutoscalersAmong(list.Items, server), nil
-}
-
 // effectsOf summarizes a preview.
 func effectsOf(preview *reconcile.Preview) (*effects, error) {
 	snapshot := preview.Snapshot
 	found := &effects{
-		Server: client.ObjectKeyFromObject(snapshot.Server).String(), Suspended: preview.Suspended, Scale: scaleEffectOf(preview),
+		Server: client.ObjectKeyFromObject(snapshot.Server).String(), Suspended: preview.Suspended, IsOfToolHive: preview.IsOfToolHive,
+		Scale: scaleEffectOf(preview),
 	}
 	if set := snapshot.Children.StatefulSet; set != nil {
 		found.Recreate = applyconfigs.ChangedClaims(snapshot.Server, set)
@@ -389,9 +390,13 @@ func byName(list []any) (map[string]any, bool) {
 func effectsText(e *effects) string {
 	text := &strings.Builder{}
 	fmt.Fprintf(text, "MCPServer %s", e.Server)
-	if e.Suspended {
+	switch {
+	case e.IsOfToolHive:
+		namespace, name, _ := strings.Cut(e.Server, "/")
+		fmt.Fprintf(text, " belongs to ToolHive's operator. When it is taken over, with kubectl mcpserver takeover %s -n %s:\n", name, namespace)
+	case e.Suspended:
 		text.WriteString(" is suspended. When it is resumed:\n")
-	} else {
+	default:
 		text.WriteString(":\n")
 	}
 	if e.isEmpty() {

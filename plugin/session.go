@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -61,8 +62,24 @@ func (s *session) connect() (*connection, error) {
 	return &connection{WithWatch: c, config: config, namespace: namespace}, nil
 }
 
+// checkServed fails if the cluster has an older CRD, which does not serve the version that the operator and this plugin write.
+func (c *connection) checkServed() error {
+	_, err := c.RESTMapper().RESTMapping(serverKind, v1beta1.GroupVersion.Version)
+	if apimeta.IsNoMatchError(err) {
+		return fmt.Errorf("the cluster does not serve MCPServers in version %s, because this operator's CRD is not installed: replace the CRD first, as in step 2 of docs/manifests.md. "+
+			"kubectl mcpserver audit works before", v1beta1.GroupVersion.Version)
+	}
+	if err != nil {
+		return fmt.Errorf("finding the versions of %s: %w", serverKind, err)
+	}
+	return nil
+}
+
 // server reads an MCPServer of the namespace.
 func (c *connection) server(cmd *cobra.Command, name string) (*v1beta1.MCPServer, error) {
+	if err := c.checkServed(); err != nil {
+		return nil, err
+	}
 	server := &v1beta1.MCPServer{}
 	if err := c.Get(cmd.Context(), client.ObjectKey{Namespace: c.namespace, Name: strings.TrimPrefix(name, "mcpserver/")}, server); err != nil {
 		return nil, fmt.Errorf("reading the MCPServer: %w", err)
@@ -93,22 +110,22 @@ func (s *session) print(result any, text func() string) error {
 	return nil
 }
 
-// completeServers completes the name of an MCPServer.
+// completeServers completes the name of an MCPServer. With --all-namespaces, a command takes no name.
 func (s *session) completeServers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	var names []string
-	if len(args) > 0 {
+	if all := cmd.Flags().Lookup("all-namespaces"); len(args) > 0 || (all != nil && all.Changed) {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	c, err := s.connect()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	var list v1beta1.MCPServerList
-	if err := c.List(cmd.Context(), &list, client.InNamespace(c.namespace)); err != nil {
+	servers, err := c.storedServers(cmd, nil, false)
+	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	for i := range list.Items {
-		names = append(names, list.Items[i].Name)
+	var names []string
+	for _, server := range servers {
+		names = append(names, server.Name)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

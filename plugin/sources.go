@@ -8,9 +8,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/reconcile/observe"
 	"mcpserver-operator/reconcile/ownership"
 )
 
@@ -25,6 +27,7 @@ type source struct {
 // The labels and annotations by which tools track their objects.
 const (
 	argoCDTrackingAnnotation = "argocd.argoproj.io/tracking-id"
+	instanceLabel            = "app.kubernetes.io/instance" // of Argo CD with label tracking, and of most charts
 	helmReleaseAnnotation    = "meta.helm.sh/release-name"
 	helmNamespaceAnnotation  = "meta.helm.sh/release-namespace"
 	kustomizationLabel       = "kustomize.toolkit.fluxcd.io/name"
@@ -34,7 +37,7 @@ const (
 )
 
 // sourcesOf returns the tools that an object comes from, by its labels and annotations. Anybody can set these: they are hints.
-func sourcesOf(object metav1.Object) []source {
+func sourcesOf(object metav1.Object, kind schema.GroupKind) []source {
 	var all []source
 	labels, annotations := object.GetLabels(), object.GetAnnotations()
 	add := func(format string, parts ...string) {
@@ -44,12 +47,20 @@ func sourcesOf(object metav1.Object) []source {
 		}
 		all = append(all, source{Name: fmt.Sprintf(format, args...)})
 	}
-	if id, has := annotations[argoCDTrackingAnnotation]; has {
-		application, _, _ := strings.Cut(id, ":")
+	application, isTracked := trackedBy(object, kind)
+	if isTracked {
 		add("Argo CD Application %q", application)
 	}
-	if name, has := annotations[helmReleaseAnnotation]; has {
-		add("Helm release %q in namespace %q", name, annotations[helmNamespaceAnnotation])
+	release, isOfHelm := annotations[helmReleaseAnnotation]
+	if isOfHelm {
+		add("Helm release %q in namespace %q", release, annotations[helmNamespaceAnnotation])
+	}
+	if instance := labels[instanceLabel]; instance != "" && !isTracked && (!isOfHelm || instance != release) && !isLabelOfOperator(object) {
+		if isWrittenByArgoCD(object) {
+			add("Argo CD Application %q", instance)
+		} else {
+			add("Argo CD Application %q, if Argo CD tracks objects by the label "+instanceLabel, instance)
+		}
 	}
 	if name, has := labels[kustomizationLabel]; has {
 		add("Flux Kustomization %q in namespace %q", name, labels[kustomizationNamespace])
@@ -58,6 +69,24 @@ func sourcesOf(object metav1.Object) []source {
 		add("Flux HelmRelease %q in namespace %q", name, labels[helmReleaseNamespace])
 	}
 	return all
+}
+
+// trackedBy returns the Argo CD Application in the annotation of an object, which is APPLICATION:GROUP/KIND:NAMESPACE/NAME. An annotation that was
+// copied from another object names that object, and Argo CD ignores it.
+func trackedBy(object metav1.Object, kind schema.GroupKind) (application string, isTracked bool) {
+	application, resource, _ := strings.Cut(object.GetAnnotations()[argoCDTrackingAnnotation], ":")
+	return application, resource == fmt.Sprintf("%s/%s:%s/%s", kind.Group, kind.Kind, object.GetNamespace(), object.GetName())
+}
+
+// isWrittenByArgoCD reports whether a field manager of Argo CD wrote an object.
+func isWrittenByArgoCD(object metav1.Object) bool {
+	return slices.ContainsFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool { return strings.HasPrefix(entry.Manager, "argocd-") })
+}
+
+// isLabelOfOperator reports whether this operator set the label with the instance, as it does on the children.
+func isLabelOfOperator(object metav1.Object) bool {
+	owners, err := ownership.OwnersOf(object, fieldpath.MakePathOrDie("metadata", "labels", instanceLabel))
+	return err == nil && ownership.Owns(owners, observe.Self)
 }
 
 // sourcesOfReplicas returns the sources that would set spec.replicas of an MCPServer again: the field managers that own it, the last
@@ -83,18 +112,21 @@ func sourcesOfReplicas(server *v1beta1.MCPServer) ([]source, error) {
 			all = append(all, source{Name: "the manifest of the last kubectl apply (client-side)", HasReplicas: true})
 		}
 	}
-	return append(all, sourcesOf(server)...), nil
+	return append(all, sourcesOf(server, serverKind)...), nil
 }
+
+// serverKind is the kind of an MCPServer.
+var serverKind = v1beta1.GroupVersion.WithKind("MCPServer").GroupKind()
 
 // declarationPaths are the fields of an MCPServer that declare the scale.
 var declarationPaths = []fieldpath.Path{fieldpath.MakePathOrDie("spec", "replicas"), fieldpath.MakePathOrDie("spec", "backendReplicas")}
 
-// warningAbout returns the warning about sources that would declare the scale again; empty if there are none.
-func warningAbout(sources []source) string {
+// warningAbout returns the warning about sources that would declare the scale again, in which way; empty if there are none.
+func warningAbout(sources []source, way string) string {
 	text := &strings.Builder{}
 	for _, one := range sources {
 		if one.HasReplicas {
-			fmt.Fprintf(text, "  %s has replicas: remove it there, or it is declared again.\n", one.Name)
+			fmt.Fprintf(text, "  %s has replicas: %s\n", one.Name, way)
 		}
 	}
 	for _, one := range slices.DeleteFunc(slices.Clone(sources), func(s source) bool { return s.HasReplicas }) {

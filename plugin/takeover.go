@@ -23,6 +23,8 @@ import (
 
 type takeoverOptions struct {
 	all, dryRun, removeLeftovers bool
+	// isNamed is true if the user has named the MCPServer.
+	isNamed bool
 }
 
 // takeover is what a takeover does for one MCPServer.
@@ -34,6 +36,8 @@ type takeover struct {
 	IsKept bool `json:"isKept,omitempty"`
 	// Steps are the changes that the takeover makes, in order.
 	Steps []string `json:"steps,omitempty"`
+	// NotAdopted are the objects with the names of the StatefulSet and the Services that the MCPServer does not get.
+	NotAdopted []notAdopted `json:"notAdopted,omitempty"`
 	// Leftovers are the objects of ToolHive that nothing needs any more. --remove-leftovers deletes them.
 	Leftovers []string `json:"leftovers,omitempty"`
 	// StillNeeded are the objects of ToolHive that pods may still use. A later run lists or deletes them.
@@ -72,6 +76,7 @@ func newTakeover(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.isNamed = len(args) > 0
 			return s.takeOver(cmd, c, args, o)
 		},
 		ValidArgsFunction: s.completeServers,
@@ -91,7 +96,7 @@ func (s *session) takeOver(cmd *cobra.Command, c *connection, names []string, o 
 	if err != nil {
 		return err
 	}
-	if err := s.checkStopped(ctx, c, o); err != nil {
+	if err := errors.Join(c.checkServed(), s.checkStopped(ctx, c, o)); err != nil {
 		return err
 	}
 	results := []*takeover{}
@@ -154,7 +159,7 @@ func (c *connection) takeOverOne(ctx context.Context, stored *storedServer, o ta
 	if g.proxyRuns() {
 		return result, g.proxy, nil
 	}
-	if len(server.Spec.RefusedNames()) > 0 && !result.IsDeleted && o.all {
+	if len(server.Spec.RefusedNames()) > 0 && !result.IsDeleted && !o.isNamed {
 		result.Steps, result.Leftovers, result.IsKept = nil, nil, true // its proxy protects it
 		return result, nil, nil
 	}
@@ -200,6 +205,7 @@ func (c *connection) takeoverOf(ctx context.Context, g *graph, warnings []findin
 	if g.hasFinalizer() {
 		result.Steps = append(result.Steps, "remove the finalizer "+v1beta1.ToolHiveFinalizer)
 	}
+	result.NotAdopted = g.notAdopted()
 	free, needed := g.leftovers()
 	for _, object := range free {
 		result.Leftovers = append(result.Leftovers, textOf(object))
@@ -299,7 +305,7 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 		text.WriteString(": not taken over, because its proxy runs\n")
 		return text.String()
 	case t.IsKept:
-		text.WriteString(": not taken over with -A, because ToolHive's proxy protects it. To take it over without the protection, name it\n")
+		text.WriteString(": not taken over, because ToolHive's proxy protects it. To take it over without the protection, name it\n")
 	case !t.changesSomething(o):
 		text.WriteString(": nothing to take over\n")
 	case o.dryRun:
@@ -309,6 +315,9 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 	}
 	for _, step := range t.Steps {
 		fmt.Fprintf(text, "  %s\n", step)
+	}
+	for _, object := range t.NotAdopted {
+		fmt.Fprintf(text, "  not taken over: %s, because %s. %s\n", object.Object, object.Reason, object.Advice)
 	}
 	for _, object := range t.Leftovers {
 		if o.removeLeftovers {
@@ -330,6 +339,8 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 		fmt.Fprintf(text, "  What this operator then does is unknown: %s\n", t.Unknown)
 	case t.Effects == nil:
 		text.WriteString("  This operator does nothing for it until the refused fields are removed. Its pods keep running.\n")
+	case len(t.Effects.Restarts) > 0 && t.Effects.OnDelete:
+		fmt.Fprintf(text, "  Then a pod gets these changes when you delete it (updateStrategy OnDelete):\n    %s\n", strings.Join(t.Effects.Restarts, "\n    "))
 	case len(t.Effects.Restarts) > 0:
 		fmt.Fprintf(text, "  Then this operator restarts the pods, in a rolling update, because of:\n    %s\n", strings.Join(t.Effects.Restarts, "\n    "))
 	case slices.ContainsFunc(t.Effects.Children, func(child childEffect) bool { return child.Action != plan.Refuse && child.Action != plan.Invalid }):
@@ -337,7 +348,8 @@ func takeoverText(t *takeover, o takeoverOptions, proxyRuns bool) string {
 	}
 	if t.Effects != nil {
 		for _, child := range t.Effects.Children {
-			if child.Action == plan.Refuse || child.Action == plan.Invalid {
+			isNamed := slices.ContainsFunc(t.NotAdopted, func(object notAdopted) bool { return object.Object == child.Child })
+			if (child.Action == plan.Refuse || child.Action == plan.Invalid) && !isNamed {
 				fmt.Fprintf(text, "  This operator does not write %s: %s\n", child.Child, bounded(cmp.Or(child.Error, child.Reason)))
 			}
 		}

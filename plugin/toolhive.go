@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -91,15 +93,64 @@ func find[O client.Object](ctx context.Context, c client.Client, server *v1beta1
 	return which, nil
 }
 
-// isOfToolHive reports whether ToolHive created an object: the MCPServer or the StatefulSet controls it, or a field manager of ToolHive wrote it.
-// An object of somebody else can have the same name.
+// isOfToolHive reports whether ToolHive created an object for the MCPServer: the MCPServer or the StatefulSet controls it, or nothing controls it and it has
+// the labels or a field manager of ToolHive. An object of somebody else can have the same name.
 func (g *graph) isOfToolHive(object client.Object) bool {
-	if metav1.IsControlledBy(object, g.server) || (g.set != nil && metav1.IsControlledBy(object, g.set)) {
+	if metav1.IsControlledBy(object, g.server) {
 		return true
 	}
-	return metav1.GetControllerOf(object) == nil && slices.ContainsFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
-		return entry.Manager == observe.ToolHiveManager || entry.Manager == observe.ToolHiveOperator
-	})
+	if g.set != nil && metav1.IsControlledBy(object, g.set) {
+		return g.isOfToolHive(g.set)
+	}
+	return metav1.GetControllerOf(object) == nil && observe.IsOfToolHive(object, g.server.Name)
+}
+
+// notAdopted is an object with the name of a child that the MCPServer does not get.
+type notAdopted struct {
+	Object string `json:"object"`
+	Reason string `json:"reason"`
+	// Advice is what the user can do, with the command.
+	Advice string `json:"advice"`
+}
+
+// notAdopted returns the objects with the names of children that the MCPServer does not get.
+func (g *graph) notAdopted() []notAdopted {
+	var all []notAdopted
+	for _, object := range g.adoptable() {
+		if g.isOfToolHive(object) {
+			continue
+		}
+		kind := strings.ToLower(kindOf(object))
+		one := notAdopted{Object: textOf(object)}
+		label := fmt.Sprintf("kubectl -n %s label %s %s --overwrite toolhive=true %s=%s", object.GetNamespace(), kind, object.GetName(), observe.ToolHiveNameLabel, g.server.Name)
+		if controller := metav1.GetControllerOf(object); controller != nil {
+			one.Reason = fmt.Sprintf("%s %q controls it", bounded(controller.Kind), bounded(controller.Name))
+			one.Advice = fmt.Sprintf("Give the MCPServer another name, or remove the object together with its controller. To see who writes it, run: kubectl mcpserver owners %s/%s -n %s",
+				kind, object.GetName(), object.GetNamespace())
+		} else if name, has := object.GetLabels()[observe.ToolHiveNameLabel]; has {
+			one.Reason = fmt.Sprintf("its label %s is %q", observe.ToolHiveNameLabel, bounded(name))
+			one.Advice = "If it belongs to this MCPServer, run: " + label
+		} else {
+			one.Reason = "nothing shows that ToolHive created it: its field managers are " + managersText(object)
+			one.Advice = "If it belongs to this MCPServer, run: " + label
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// adoptable returns the StatefulSet and the Services that this operator also has, if the MCPServer does not control them.
+func (g *graph) adoptable() []client.Object {
+	var all []client.Object
+	if g.set != nil && !metav1.IsControlledBy(g.set, g.server) {
+		all = append(all, g.set)
+	}
+	for _, service := range []*corev1.Service{g.headless, g.clients} {
+		if service != nil && !metav1.IsControlledBy(service, g.server) {
+			all = append(all, service)
+		}
+	}
+	return all
 }
 
 // isDeleted reports whether the MCPServer is being deleted.
@@ -107,16 +158,7 @@ func (g *graph) isDeleted() bool { return !g.server.DeletionTimestamp.IsZero() }
 
 // toAdopt returns the objects whose controller must become the MCPServer. If it is being deleted, they are then deleted with it.
 func (g *graph) toAdopt() []client.Object {
-	var all []client.Object
-	if g.set != nil && !metav1.IsControlledBy(g.set, g.server) && g.isOfToolHive(g.set) {
-		all = append(all, g.set)
-	}
-	for _, service := range []*corev1.Service{g.headless, g.clients} {
-		if service != nil && !metav1.IsControlledBy(service, g.server) && g.isOfToolHive(service) {
-			all = append(all, service)
-		}
-	}
-	return all
+	return slices.DeleteFunc(g.adoptable(), func(object client.Object) bool { return !g.isOfToolHive(object) })
 }
 
 // hasFinalizer reports whether the MCPServer has the finalizer of ToolHive's operator.
@@ -193,9 +235,10 @@ func isToolHiveOperator(deployment *appsv1.Deployment) bool {
 
 // textOf returns the kind and the name of an object.
 func textOf(object client.Object) string {
-	kind := object.GetObjectKind().GroupVersionKind().Kind // empty in an object of a Go type
-	if kind == "" {
-		kind = reflect.TypeOf(object).Elem().Name()
-	}
-	return fmt.Sprintf("%s %q", kind, object.GetName())
+	return fmt.Sprintf("%s %q", kindOf(object), object.GetName())
+}
+
+func kindOf(object client.Object) string {
+	// An object of a Go type has no kind.
+	return cmp.Or(object.GetObjectKind().GroupVersionKind().Kind, reflect.TypeOf(object).Elem().Name())
 }

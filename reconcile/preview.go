@@ -36,6 +36,8 @@ type Preview struct {
 	Snapshot *observe.Snapshot
 	// Suspended is true if the MCPServer is suspended. Then the steps follow only when it is resumed.
 	Suspended bool
+	// IsOfToolHive is true if ToolHive's operator is in charge of the MCPServer. Then the steps follow only when the MCPServer is taken over.
+	IsOfToolHive bool
 	// Scale is the decision of the first pass about the scale.
 	Scale scale.Verdict
 	// Update is a new pod template that is not applied; nil if there is none.
@@ -52,16 +54,26 @@ type PreviewedStep struct {
 	Before, After *unstructured.Unstructured
 }
 
-// Preview returns what the next passes over an MCPServer would do to its children. It writes nothing to the API server. Use it before the operator
-// takes over the MCPServers of another operator. Client must read from the API server, not from a cache. A dry run on the API server sets the
-// default values of removed fields.
-func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (*Preview, error) {
+// Decision returns what the next pass over an MCPServer reads, and its decision about the scale. It only reads. Client must read from the API
+// server, not from a cache.
+func (r *Reconciler) Decision(ctx context.Context, server *v1beta1.MCPServer) (*observe.Snapshot, scale.Verdict, error) {
 	r.once.Do(r.start)
 	if r.ReadImage != nil {
 		r.reader.Images = imagesNow(func(image string) (registry.Image, error) { return r.ReadImage(ctx, image) })
 	}
-	preview := &Preview{Suspended: server.Spec.Suspend}
 	snapshot, err := r.reader.Planned(ctx, server, metav1.NewTime(r.Now()).Rfc3339Copy())
+	if err != nil {
+		return nil, scale.Verdict{}, err
+	}
+	return snapshot, scale.Decide(snapshot.ScaleInput()), nil
+}
+
+// Preview returns what the next passes over an MCPServer would do to its children. It writes nothing to the API server. Use it before the operator
+// takes over the MCPServers of another operator. Client must read from the API server, not from a cache. A dry run on the API server sets the
+// default values of removed fields.
+func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (*Preview, error) {
+	preview := &Preview{Suspended: server.Spec.Suspend, IsOfToolHive: server.IsOfToolHive()}
+	snapshot, verdict, err := r.Decision(ctx, server)
 	if err != nil {
 		return nil, err
 	}
@@ -71,12 +83,9 @@ func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (*P
 			return nil, err
 		}
 	}
-	preview.Snapshot = snapshot
-	for pass := range mostPasses {
+	preview.Snapshot, preview.Scale = snapshot, verdict
+	for range mostPasses {
 		p := plan.Make(snapshot, scale.Decide(snapshot.ScaleInput()), settings, r.memory)
-		if pass == 0 {
-			preview.Scale = p.Scale
-		}
 		preview.Update = p.Update
 		next := snapshot
 		for i := range p.Steps {
@@ -113,6 +122,10 @@ func (p *Preview) Print(out io.Writer) error {
 	text := &bytes.Buffer{}
 	if p.Suspended {
 		fmt.Fprintf(text, "MCPServer %q is suspended: the operator writes nothing until spec.suspend is removed. Then:\n", client.ObjectKeyFromObject(p.Snapshot.Server))
+	}
+	if p.IsOfToolHive {
+		fmt.Fprintf(text, "MCPServer %q has the finalizer of ToolHive's operator: the operator writes only its status until it is taken over, with kubectl mcpserver takeover %s -n %s. Then:\n",
+			client.ObjectKeyFromObject(p.Snapshot.Server), p.Snapshot.Server.Name, p.Snapshot.Server.Namespace)
 	}
 	var invalid error
 	for i := range p.Steps {

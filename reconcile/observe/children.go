@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,24 @@ const (
 	// ToolHiveOperator is the operator, which writes the Service for clients.
 	ToolHiveOperator = "thv-operator"
 )
+
+// The labels of ToolHive on StatefulSets and their pods.
+const (
+	toolHiveLabel = "toolhive" // "true"
+	// ToolHiveNameLabel has the name of the MCPServer.
+	ToolHiveNameLabel = "toolhive-name"
+)
+
+// IsOfToolHive reports whether ToolHive wrote an object for an MCPServer of the given name. The labels decide, if the object has them, because a restore from a
+// backup may lose the field managers.
+func IsOfToolHive(object metav1.Object, server string) bool {
+	if name, has := object.GetLabels()[ToolHiveNameLabel]; has && (name != server || object.GetLabels()[toolHiveLabel] == "true") {
+		return name == server
+	}
+	return slices.ContainsFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
+		return entry.Manager == ToolHiveManager || entry.Manager == ToolHiveOperator
+	})
+}
 
 // Child is the identity of a child of an MCPServer.
 type Child struct {
@@ -133,7 +152,7 @@ func foreign(server *v1beta1.MCPServer, child Child, object client.Object) Forei
 	// Whoever removes the owner reference may also remove managedFields.
 	found.Made = found.Owner == "" && (seen[applyconfigs.FieldManager] || object.GetLabels()[applyconfigs.ManagedByLabel] == applyconfigs.FieldManager)
 	isOfStatefulSet := found.Owner == KindStatefulSet+"/"+applyconfigs.StatefulSetName(server.Name)
-	found.MadeBefore = !found.Made && seen[ToolHiveManager] && (found.Owner == "" || isOfStatefulSet)
+	found.MadeBefore = !found.Made && IsOfToolHive(object, server.Name) && (found.Owner == "" || isOfStatefulSet)
 	return found
 }
 

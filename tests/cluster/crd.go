@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
 // ReplaceCRD replaces the CRD with that of another operator for MCPServers, which accepts any field and stores objects in the given version. A
-// CRD whose stored version was changed has both versions in status.storedVersions.
-func (c *Cluster) ReplaceCRD(ctx context.Context, storage string) error {
+// CRD whose stored version was changed has both versions in status.storedVersions. It serves the given versions, or all if none is given.
+func (c *Cluster) ReplaceCRD(ctx context.Context, storage string, served ...string) error {
 	content, err := os.ReadFile(filepath.Join(c.root, "deploy", "crd", "toolhive.stacklok.dev_mcpservers.yaml"))
 	if err != nil {
 		return fmt.Errorf("reading the CRD: %w", err)
@@ -32,6 +33,7 @@ func (c *Cluster) ReplaceCRD(ctx context.Context, storage string) error {
 			return fmt.Errorf("a version of the CRD is %v", version)
 		}
 		version["storage"] = version["name"] == storage
+		version["served"] = len(served) == 0 || slices.ContainsFunc(served, func(name string) bool { return version["name"] == name })
 		version["schema"] = map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}}
 	}
 	if err := unstructured.SetNestedSlice(definition.Object, versions, "spec", "versions"); err != nil {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -130,9 +129,5 @@ func TestAStoredFieldThatProtectsTheServer(t *testing.T) {
 
 // storedByAnotherCRD stores an MCPServer with a CRD that accepts any field, and installs the CRD of this operator again.
 func storedByAnotherCRD(manifest string) features.Func {
-	return all(otherCRD("v1beta1"), apply(manifest), step(func(ctx context.Context, t *testing.T) {
-		ours, err := filepath.Abs(filepath.Join("..", "..", "deploy", "crd"))
-		must(t, err)
-		clusterKubectl("apply", "--server-side", "--force-conflicts", "-k", ours)(ctx, t, nil)
-	}))
+	return all(otherCRD("v1beta1"), apply(manifest), ourCRDIsInstalled())
 }

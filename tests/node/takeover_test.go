@@ -3,82 +3,121 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/images/calls"
 )
+
+// generation is a version of ToolHive's operator, by what it leaves on a cluster.
+type generation string
+
+const (
+	// beforeAugust set no owner reference on the StatefulSet.
+	beforeAugust generation = "before August 2026"
+	// sinceAugust makes the MCPServer the controller of the StatefulSet.
+	sinceAugust generation = "since August 2026"
+	// stdio is a server with this transport. It has no Services of its own, and its pods listen on no port.
+	stdio generation = "stdio"
+)
+
+// longestOutage is how long clients may fail to call a server, from the stop of its proxy on. The pod of a stdio server must first be replaced by one with a
+// runner.
+const longestOutage = 30 * time.Second
 
 // TestClientsSurviveTheWayOverFromToolHive: clients keep calling the Service while an MCPServer is taken over. Before, the pod of a proxy
 // answers; this test lets a server play the proxy. Afterwards, the pods of the StatefulSet answer. In between, from the moment when the proxy
 // stops until this operator has changed the Service, calls fail.
 func TestClientsSurviveTheWayOverFromToolHive(t *testing.T) {
-	var caller string
-	testEnv.Test(t, feature("the way over from ToolHive", "restricted").
-		Setup(all(operatorIsScaledTo(0), step(leaveAsToolHive), operatorIsScaledTo(2), step(func(ctx context.Context, t *testing.T) {
-			eventually(ctx, t, "two pods of the StatefulSet and the proxy", func(ctx context.Context) (string, bool) {
-				set := statefulSet(ctx, t, "web")
-				out, err := theCluster.Kubectl(ctx, "-n", in(ctx), "get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}")
+	for _, gen := range []generation{beforeAugust, sinceAugust, stdio} {
+		test := feature("the way over from ToolHive, "+string(gen), "restricted")
+		replicas := int32(2)
+		if gen == stdio {
+			replicas = 1 // of ToolHive's
+			test = test.Setup(operatorHasRunner(true)).Teardown(operatorHasRunner(false))
+		}
+		testEnv.Test(t, test.
+			Setup(all(operatorIsScaledTo(0), step(func(ctx context.Context, t *testing.T) { gen.leave(ctx, t) }), operatorIsScaledTo(2), theyRun(replicas))).
+			Assess("a plugin of another minor version refuses", step(func(ctx context.Context, t *testing.T) {
+				code, _, stderr, err := theCluster.Plugin(ctx, "1.1.0", "", "takeover", "web", "-n", in(ctx))
 				must(t, err)
-				return fmt.Sprint(set.Status.ReadyReplicas, " pods"), set.Status.ReadyReplicas == 2 && out == "1"
-			})
-		}))).
-		Assess("a plugin of another minor version refuses", step(func(ctx context.Context, t *testing.T) {
-			code, _, stderr, err := theCluster.Plugin(ctx, "1.1.0", "", "takeover", "web", "-n", in(ctx))
-			must(t, err)
-			if code != 2 || !strings.Contains(stderr, "1.1.0") {
-				t.Fatalf("exit code %d: %s", code, stderr)
-			}
-		})).
-		Assess("the proxy answers", step(func(ctx context.Context, t *testing.T) {
-			caller = startClient(ctx, t, "web", fmt.Sprintf("-url=http://mcp-web-proxy.%s.svc:8080/mcp", in(ctx)),
-				"-count=0", "-for=10m", "-every=200ms", "-timeout=2s", "-fresh")
-			answersFrom(ctx, t, caller, func(instance string) bool { return !isOfSet(instance) })
-		})).
-		Assess("the number of pods stays", holds("web", 2, step(func(ctx context.Context, t *testing.T) {
-			stopped := time.Now()
-			kubectl("scale", "deployment", "web", "--replicas=0")(ctx, t, nil)
-			eventually(ctx, t, "the takeover", func(ctx context.Context) (string, bool) { // the proxy is still stopping
-				code, stdout, stderr, err := theCluster.Plugin(ctx, firstVersion, "", "takeover", "web", "-n", in(ctx))
-				must(t, err)
-				return stdout + stderr, code == 0
-			})
-			answersFrom(ctx, t, caller, isOfSet)
-			t.Logf("clients reached a pod of the StatefulSet %s after the proxy was told to stop", time.Since(stopped).Round(100*time.Millisecond))
-		}), scaleIs("web", 2))).
-		Assess("clients that keep calling reach the servers", step(func(ctx context.Context, t *testing.T) {
-			before, _ := printedBy(ctx, t, caller)
-			eventually(ctx, t, "20 more answers", func(ctx context.Context) (string, bool) {
-				results, _ := printedBy(ctx, t, caller)
-				good := 0
-				for _, result := range results[len(before):] {
-					if result.OK && isOfSet(result.Instance) {
-						good++
-					}
+				if code != 2 || !strings.Contains(stderr, "1.1.0") {
+					t.Fatalf("exit code %d: %s", code, stderr)
 				}
-				return fmt.Sprint(good), good >= 20
-			})
-			results, _ := printedBy(ctx, t, caller)
-			longest, failing := time.Duration(0), time.Time{}
-			for _, result := range results {
-				switch {
-				case result.OK:
-					failing = time.Time{}
-				case failing.IsZero():
-					failing = result.Start
-				default:
-					longest = max(longest, result.Start.Sub(failing))
-				}
-			}
-			t.Logf("of %d calls, the longest failure lasted %s", len(results), longest.Round(100*time.Millisecond))
-		})).
-		Feature())
+			})).
+			Assess("clients that keep calling reach the servers, and the number of pods stays", holds("web", replicas, isTakenOver(gen), scaleIs("web", replicas))).
+			Feature())
+	}
 }
+
+// theyRun waits until the pods of the StatefulSet and the proxy are ready.
+func theyRun(replicas int32) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "the pods of the StatefulSet and the proxy", func(ctx context.Context) (string, bool) {
+			set := statefulSet(ctx, t, "web")
+			out, err := theCluster.Kubectl(ctx, "-n", in(ctx), "get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}")
+			must(t, err)
+			return fmt.Sprint(set.Status.ReadyReplicas, " pods"), set.Status.ReadyReplicas == replicas && out == "1"
+		})
+	})
+}
+
+// isTakenOver takes over the MCPServer while a client keeps calling, and fails if its calls fail for longer than longestOutage.
+func isTakenOver(gen generation) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		caller := startClient(ctx, t, "web", fmt.Sprintf("-url=http://mcp-web-proxy.%s.svc:8080/mcp", in(ctx)),
+			"-count=0", "-for=10m", "-every=200ms", "-timeout=2s", "-fresh")
+		isOfProxy := func(instance string) bool { return strings.HasPrefix(instance, "web-") && !isOfSet(instance) }
+		answersFrom(ctx, t, caller, isOfProxy)
+		kubectl("scale", "deployment", "web", "--replicas=0")(ctx, t, nil)
+		eventually(ctx, t, "the takeover", func(ctx context.Context) (string, bool) { // the proxy is still stopping
+			code, stdout, stderr, err := theCluster.Plugin(ctx, firstVersion, "", "takeover", "web", "-n", in(ctx))
+			must(t, err)
+			return stdout + stderr, code == 0
+		})
+		// A stdio server does not return the name of its pod.
+		isOfServer := func(result calls.Result) bool { return result.OK && !isOfProxy(result.Instance) }
+		eventually(ctx, t, "20 answers of the server", func(ctx context.Context) (string, bool) {
+			results, _ := printedBy(ctx, t, caller)
+			good := len(slices.DeleteFunc(slices.Clone(results), func(result calls.Result) bool { return !isOfServer(result) }))
+			return fmt.Sprint(good), good >= 20
+		})
+		scaleIs("web", replicasOf(statefulSet(ctx, t, "web")))(ctx, t, nil) // the rollout is complete
+		results, _ := printedBy(ctx, t, caller)
+		longest := longestFailure(results)
+		t.Logf("%s: of %d calls, the longest failure lasted %s", gen, len(results), longest.Round(100*time.Millisecond))
+		if longest > longestOutage {
+			t.Errorf("clients could not call for %s, want at most %s", longest, longestOutage)
+		}
+	})
+}
+
+// longestFailure returns the longest time from a failed call to the next that succeeded.
+func longestFailure(results []calls.Result) time.Duration {
+	longest, failing := time.Duration(0), time.Time{}
+	for _, result := range results {
+		switch {
+		case result.OK && !failing.IsZero():
+			longest, failing = max(longest, result.Start.Sub(failing)), time.Time{}
+		case !result.OK && failing.IsZero():
+			failing = result.Start
+		}
+	}
+	return longest
+}
+
+func replicasOf(set *appsv1.StatefulSet) int32 { return *set.Spec.Replicas }
 
 // isOfSet reports whether a pod belongs to StatefulSet "web", not to the Deployment of the same name.
 func isOfSet(instance string) bool { return instance == "web-0" || instance == "web-1" }
@@ -101,35 +140,48 @@ func answersFrom(ctx context.Context, t *testing.T, pod string, is func(instance
 	})
 }
 
-// leaveAsToolHive creates an MCPServer with what ToolHive's operator from before August 2026 leaves. A server plays the proxy.
-func leaveAsToolHive(ctx context.Context, t *testing.T) {
+// leave creates an MCPServer with what ToolHive's operator leaves. A server plays the proxy.
+func (g generation) leave(ctx context.Context, t *testing.T) {
 	t.Helper()
 	create := func(manager, manifest string) {
 		t.Helper()
 		_, err := theCluster.KubectlWithInput(ctx, manifest, "create", "--field-manager="+manager, "-n", in(ctx), "-f", "-")
 		must(t, err)
 	}
-	create("kubectl-create", strings.Replace(server("web", serverImage, "args: [-stateless]"), "{name: web}",
-		"{name: web, finalizers: [mcpserver.toolhive.stacklok.dev/finalizer]}", 1))
-	pod := func(labels string) string {
+	ownedBy := func(kind, version string, uid types.UID) string {
+		return fmt.Sprintf("ownerReferences: [{apiVersion: %s, kind: %s, name: web, uid: %s, controller: true, blockOwnerDeletion: true}]", version, kind, uid)
+	}
+	pod := func(app, container string) string {
 		return fmt.Sprintf(`
-    metadata: {labels: %s}
+    metadata: {labels: {app: %s}}
     spec:
       securityContext: {runAsNonRoot: true, runAsUser: 1000, runAsGroup: 1000, fsGroup: 1000, seccompProfile: {type: RuntimeDefault}}
       containers:
       - name: mcp
-        image: %s
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+%s`, app, container)
+	}
+	const httpContainer = `
+        image: ` + serverImage + `
         args: [-stateless]
         env: [{name: MCP_HOST, value: 0.0.0.0}, {name: MCP_PORT, value: "8080"}]
-        readinessProbe: {tcpSocket: {port: 8080}}
-        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}`, labels, serverImage)
+        readinessProbe: {tcpSocket: {port: 8080}}`
+	mcp, container := server("web", serverImage, "args: [-stateless]"), httpContainer
+	if g == stdio {
+		mcp = strings.Replace(stdioServer, "{name: tools}", "{name: web}", 1)
+		container = `
+        image: ` + goImage + `
+        command: [/everything-server]
+        stdin: true`
 	}
+	create("kubectl-create", strings.Replace(mcp, "{name: web}", "{name: web, finalizers: [mcpserver.toolhive.stacklok.dev/finalizer]}", 1))
+	ofServer := ownedBy("MCPServer", "toolhive.stacklok.dev/v1beta1", mcpServer(ctx, t, "web").UID)
 	create("thv-operator", fmt.Sprintf(`
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: web
-  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
+  %[1]s
 spec:
   selector: {matchLabels: {app: mcpserver}}
   template:%[2]s
@@ -138,19 +190,48 @@ apiVersion: v1
 kind: Service
 metadata:
   name: mcp-web-proxy
-  ownerReferences: [{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, name: web, uid: %[1]s, controller: true, blockOwnerDeletion: true}]
+  %[1]s
 spec: {selector: {app: mcpserver}, ports: [{name: http, port: 8080, targetPort: 8080}]}
-`, mcpServer(ctx, t, "web").UID, pod("{app: mcpserver}")))
-	_, err := theCluster.KubectlWithInput(ctx, `
+`, ofServer, pod("mcpserver", httpContainer)))
+	apply := func(manifest string) {
+		t.Helper()
+		_, err := theCluster.KubectlWithInput(ctx, manifest, "apply", "--server-side", "--field-manager=toolhive-container-manager", "-n", in(ctx), "-f", "-")
+		must(t, err)
+	}
+	owner := ""
+	if g == sinceAugust {
+		owner = ofServer
+	}
+	apply(fmt.Sprintf(`
 apiVersion: apps/v1
 kind: StatefulSet
-metadata: {name: web}
+metadata:
+  name: web
+  labels: {toolhive: "true", toolhive-name: web}
+  %s
 spec:
   replicas: 1
   serviceName: web
   selector: {matchLabels: {app: web}}
-  template:`+pod("{app: web}"), "apply", "--server-side", "--field-manager=toolhive-container-manager", "-n", in(ctx), "-f", "-")
-	must(t, err)
+  template:%s`, owner, pod("web", container)))
+	if g == stdio {
+		return
+	}
+	apply(fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata:
+  name: mcp-web-headless
+  %[1]s
+spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: mcp-web
+  %[1]s
+spec: {selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
+`, ownedBy("StatefulSet", "apps/v1", statefulSet(ctx, t, "web").UID)))
 	kubectl("scale", "statefulset", "web", "--replicas=2")(ctx, t, nil)
 }
 
