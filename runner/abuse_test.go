@@ -14,22 +14,16 @@ import (
 
 	"mcpserver-operator/runner/legacy"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/waittest"
 )
 
 // leavesNothing checks that what use does leaves no process, goroutine or descriptor behind, after a first use that may create what stays.
 func leavesNothing(t *testing.T, use func()) {
 	t.Helper()
 	use()
-	descriptors := func() int {
-		files, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(files)
-	}
 	count := func() (processes, goroutines, files int) {
 		http.DefaultClient.CloseIdleConnections()
-		return len(children(t)), runtime.NumGoroutine(), descriptors()
+		return len(children(t)), runtime.NumGoroutine(), countDescriptors(t)
 	}
 	settle := func() (processes, goroutines, files int) {
 		processes, goroutines, files = count()
@@ -48,7 +42,7 @@ func leavesNothing(t *testing.T, use func()) {
 	for range 3 {
 		use()
 	}
-	eventually(t, "that nothing is left behind", func() bool {
+	waittest.Eventually(t, "that nothing is left behind", func() bool {
 		p, g, f := settle()
 		if p <= processes && g <= goroutines && f <= files {
 			return true
@@ -56,6 +50,16 @@ func leavesNothing(t *testing.T, use func()) {
 		t.Logf("processes %d → %d, goroutines %d → %d, descriptors %d → %d", processes, p, goroutines, g, files, f)
 		return false
 	})
+}
+
+// countDescriptors returns the number of open files of this process.
+func countDescriptors(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
 }
 
 func TestADeletedSessionLeavesNothingBehind(t *testing.T) {
@@ -77,7 +81,7 @@ func TestChildrenOfAServerEndWithTheSessionAlsoBehindAShell(t *testing.T) {
 		t.Fatalf("the processes %s and %s are not there", child, server)
 	}
 	c.delete()
-	eventually(t, "the end of the processes", func() bool { return isGone(child) && isGone(server) })
+	waittest.Eventually(t, "the end of the processes", func() bool { return isGone(child) && isGone(server) })
 }
 
 func TestAServerThatIgnoresTheEndOfItsInputAndSIGTERMIsKilled(t *testing.T) {
@@ -86,7 +90,7 @@ func TestAServerThatIgnoresTheEndOfItsInputAndSIGTERMIsKilled(t *testing.T) {
 		c := p.open(rpc.Polling)
 		pid := c.call("pid")
 		c.delete()
-		eventually(t, "the end of the process", func() bool { return isGone(pid) })
+		waittest.Eventually(t, "the end of the process", func() bool { return isGone(pid) })
 	})
 }
 
@@ -138,7 +142,7 @@ func TestLinesThatAreNoMessagesAreSkippedAndCounted(t *testing.T) {
 	}
 	// The process of the session writes four such lines when it starts and three during the call; one of these is too long. The process that the runner asks
 	// for its versions writes four.
-	eventually(t, "the count of skipped lines", func() bool { return strings.Contains(p.metricsText(), "mcp_runner_skipped_lines_total 11") })
+	waittest.Eventually(t, "the count of skipped lines", func() bool { return strings.Contains(p.metricsText(), "mcp_runner_skipped_lines_total 11") })
 }
 
 func (p *pod) metricsText() string {
@@ -178,7 +182,7 @@ func TestAClientThatDoesNotReadIsDisconnectedAndTheServerGoesOn(t *testing.T) {
 	p := startPod(t, "", "--write-timeout=300ms")
 	c := p.open(rpc.Polling)
 	c.post(toolCall("1", "flood", `{"count":20000}`)) // more than the buffers of the connection hold
-	eventually(t, "the answer to another request", func() bool { return c.call("count") == "2" })
+	waittest.Eventually(t, "the answer to another request", func() bool { return c.call("count") == "2" })
 }
 
 func TestABodyOverTheLimitIsRefused(t *testing.T) {
@@ -280,7 +284,7 @@ func TestAClientThatLeavesDuringInitializeLeavesNothingBehind(t *testing.T) {
 			t.Errorf("status %d", response.StatusCode)
 		}
 		client.CloseIdleConnections()
-		eventually(t, "the end of the session", func() bool { open, _, _ := p.server.Load(); return open == 0 })
+		waittest.Eventually(t, "the end of the session", func() bool { open, _, _ := p.server.Load(); return open == 0 })
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,12 @@ func TestMain(m *testing.M) {
 		(&fake{behavior: behavior, waiting: map[string]chan json.RawMessage{}}).serve()
 		return
 	}
+	// The storm has a fixed seed by default. The command line can override these values.
+	for name, value := range map[string]string{"rapid.checks": "200", "rapid.seed": "20260101", "rapid.shrinktime": "30s", "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(m.Run())
 }
 
@@ -32,6 +39,7 @@ type fake struct {
 
 	mutex       sync.Mutex
 	calls       int
+	memory      string
 	version     string
 	client      json.RawMessage
 	initialized bool
@@ -163,6 +171,12 @@ func (f *fake) call(message fakeMessage, line []byte) {
 	switch params.Name {
 	case "count":
 		result(fmt.Sprint(calls))
+	case "remember": // and say what was remembered before
+		f.mutex.Lock()
+		before := f.memory
+		f.memory = string(params.Arguments["value"])
+		f.mutex.Unlock()
+		result(before)
 	case "pid":
 		result(fmt.Sprint(os.Getpid()))
 	case "line":

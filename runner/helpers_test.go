@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"mcpserver-operator/runner/legacy"
-	"mcpserver-operator/runner/peers"
 	"mcpserver-operator/runner/rpc"
 	"mcpserver-operator/runner/stream"
 )
@@ -30,6 +29,8 @@ type pod struct {
 	log *lockedBuffer
 	// clients serves clients, management the management port.
 	clients, management *httptest.Server
+	// close ends the runner.
+	close func()
 }
 
 // lockedBuffer is the log of a runner.
@@ -56,8 +57,21 @@ func startPod(t *testing.T, behavior string, flags ...string) *pod {
 	return startPodOf(t, nil, behavior, flags...)
 }
 
-// startPodOf starts a runner that finds the other pods with a resolver.
-func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ...string) *pod {
+// startPodOf starts a runner of a set. It ends with the test.
+func startPodOf(t *testing.T, set *podSet, behavior string, flags ...string) *pod {
+	t.Helper()
+	p := newPod(t, set, behavior, flags...)
+	t.Cleanup(func() {
+		p.close()
+		if t.Failed() {
+			t.Log(p.log.String())
+		}
+	})
+	return p
+}
+
+// newPod starts a runner of a set, which is nil if the runner is alone. It must be closed.
+func newPod(t *testing.T, set *podSet, behavior string, flags ...string) *pod {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -77,17 +91,23 @@ func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ..
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.resolver = resolver
+	p := &pod{runner: r, t: t, log: log, clients: listenTest(), management: listenTest()}
+	if set != nil {
+		r.resolver = set
+		set.add(p) // its address is known before it starts, as that of a pod
+	}
 	clients, management, closeAll, err := r.handlers()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pod{runner: r, t: t, log: log, clients: serveTest(clients), management: serveTest(management)}
+	p.clients.Config.Handler, p.management.Config.Handler = clients, management
+	p.clients.Start()
+	p.management.Start()
 	p.url = p.clients.URL + "/mcp"
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { r.server.Run(ctx) })
-	t.Cleanup(func() {
+	p.close = func() {
 		cancel()
 		running.Wait()
 		closeAll()
@@ -97,17 +117,14 @@ func startPodOf(t *testing.T, resolver peers.Resolver, behavior string, flags ..
 		r.server.Close()
 		p.clients.Close()
 		p.management.Close()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
+	}
 	return p
 }
 
-func serveTest(handler http.Handler) *httptest.Server {
-	server := httptest.NewUnstartedServer(handler)
+// listenTest returns a server that listens and is not started yet.
+func listenTest() *httptest.Server {
+	server := httptest.NewUnstartedServer(nil)
 	server.Config.ReadHeaderTimeout, server.Config.MaxHeaderBytes = time.Second, 64<<10
-	server.Start()
 	return server
 }
 
@@ -264,18 +281,6 @@ func resultText(message string) string {
 }
 
 func errorCode(message string) string { return string(rpc.Get([]byte(message), "error", "code")) }
-
-// eventually polls until is returns true.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not happen", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
 
 // children returns the ids of the processes that have an ancestor in this process.
 func children(t *testing.T) (pids []string) {

@@ -11,6 +11,7 @@ import (
 
 	"mcpserver-operator/runner/legacy"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/waittest"
 )
 
 func TestEachSessionHasAProcessOfItsOwn(t *testing.T) {
@@ -165,7 +166,7 @@ func TestACancelledRequestGetsNoResponseAndItsStreamEnds(t *testing.T) {
 	if got := a.messages(); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
-	eventually(t, "the cancellation at the server", func() bool { return strings.Contains(c.log.String(), `cancelled {\"requestId\":1}`) })
+	waittest.Eventually(t, "the cancellation at the server", func() bool { return strings.Contains(c.log.String(), `cancelled {\"requestId\":1}`) })
 	if got := c.call("count"); got != "2" {
 		t.Errorf("the next call: %s", got)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"mcpserver-operator/runner/legacy"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/waittest"
 )
 
 // elsewhere is the same client at another pod.
@@ -112,7 +113,7 @@ func TestReadyWhenTheServerHasAnswered(t *testing.T) {
 	if a := p.send(http.MethodGet, p.management.URL+"/readyz", ""); a.status != http.StatusServiceUnavailable {
 		t.Errorf("at once: status %d", a.status)
 	}
-	eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
+	waittest.Eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
 	if a := p.send(http.MethodGet, p.management.URL+"/healthz", ""); a.status != http.StatusOK {
 		t.Errorf("healthz: status %d", a.status)
 	}
@@ -120,7 +121,7 @@ func TestReadyWhenTheServerHasAnswered(t *testing.T) {
 
 func TestASpareProcessHidesASlowStart(t *testing.T) {
 	p := startPod(t, "slower-start")
-	eventually(t, "the start of the process that is asked first and of the spare one", func() bool { return strings.Count(p.log.String(), `"started"`) == 2 })
+	waittest.Eventually(t, "the start of the process that is asked first and of the spare one", func() bool { return strings.Count(p.log.String(), `"started"`) == 2 })
 	begin := time.Now()
 	p.open(rpc.Polling)
 	if took := time.Since(begin); took > 1500*time.Millisecond {
@@ -135,7 +136,7 @@ func TestTheAuditNamesTheRequestAndNotItsContent(t *testing.T) {
 	c.post(toolCall("2", "error", `{}`)).text()
 	c.post(toolCall("3", "none", `{}`)).text()
 	var lines []map[string]any
-	eventually(t, "the audit lines", func() bool {
+	waittest.Eventually(t, "the audit lines", func() bool {
 		lines = nil
 		for line := range strings.Lines(p.log.String()) {
 			var fields map[string]any
@@ -171,7 +172,7 @@ func TestWhatAServerLogsHasTheNameOfItsSession(t *testing.T) {
 	c := p.open(rpc.Polling) // on the process that was spare
 	c.post(toolCall("1", "sleep", `{"ns":100000000}`))
 	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
-	eventually(t, "the log line", func() bool {
+	waittest.Eventually(t, "the log line", func() bool {
 		return strings.Contains(p.log.String(), `"session":"`+c.id[len(c.id)-8:]+`","stderr":"cancelled`)
 	})
 }
@@ -181,7 +182,7 @@ func TestMetricsCountRequestsByMethodsThatAreKnown(t *testing.T) {
 	c := p.open(rpc.Polling)
 	c.call("count")
 	c.post(`{"jsonrpc":"2.0","id":1,"method":"made/up"}`).text()
-	eventually(t, "the metrics", func() bool {
+	waittest.Eventually(t, "the metrics", func() bool {
 		text := p.metricsText()
 		return strings.Contains(text, `mcp_runner_requests_total{code="200",http_method="POST",method="tools/call"} 1`) &&
 			strings.Contains(text, `method="other"} 1`) && !strings.Contains(text, "made/up") && strings.Contains(text, "mcp_runner_sessions 1")

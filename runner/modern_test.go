@@ -10,6 +10,7 @@ import (
 
 	"mcpserver-operator/runner/legacy"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/waittest"
 )
 
 // modernBody returns a request of 2026-07-28. Members are added to its parameters.
@@ -125,7 +126,7 @@ func TestTheEndOfTheConnectionCancels(t *testing.T) {
 		t.Fatal(err)
 	}
 	disconnect()
-	eventually(t, "the cancellation at the server", func() bool { return strings.Contains(p.log.String(), "cancelled {") })
+	waittest.Eventually(t, "the cancellation at the server", func() bool { return strings.Contains(p.log.String(), "cancelled {") })
 }
 
 func TestASubscriptionCarriesTheIDOfTheClient(t *testing.T) {
@@ -170,7 +171,7 @@ func TestADeadSharedProcessIsReplaced(t *testing.T) {
 func TestAServerWithSessionsIsToldWhateverItAnswers(t *testing.T) {
 	for _, behavior := range []string{"", "ignores", "hangs-up", "garbage"} {
 		p := startPod(t, behavior)
-		eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
+		waittest.Eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
 		if body := p.modern(modernBody("1", "server/discover", "")).text(); errorCode(body) != "-32022" {
 			t.Errorf("%q: got %s", behavior, body)
 		}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"mcpserver-operator/runner/peers"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/waittest"
 )
 
 // podSet are the pods of a StatefulSet. It is their resolver.
@@ -37,18 +39,29 @@ func (s *podSet) Peer(ordinal uint16) peers.Peer {
 	return peers.Peer{Ordinal: ordinal}
 }
 
+// add lists a pod.
+func (s *podSet) add(p *pod) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.peers = append(s.peers, peers.Peer{
+		Ordinal: p.config.ordinal, Address: p.clients.Listener.Addr().String(), Management: p.management.Listener.Addr().String(),
+	})
+}
+
+// remove lists a pod no more.
+func (s *podSet) remove(p *pod) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.peers = slices.DeleteFunc(s.peers, func(one peers.Peer) bool { return one.Address == p.clients.Listener.Addr().String() })
+}
+
 // startPods starts the pods of a StatefulSet, and waits until they are ready.
 func startPods(t *testing.T, count int) (pods []*pod) {
 	t.Helper()
 	set := &podSet{}
 	for ordinal := range count {
 		p := startPodOf(t, set, "", fmt.Sprintf("--pod=web-%d", ordinal), "--service=web")
-		set.mutex.Lock()
-		set.peers = append(set.peers, peers.Peer{
-			Ordinal: uint16(ordinal), Address: p.clients.Listener.Addr().String(), Management: p.management.Listener.Addr().String(),
-		})
-		set.mutex.Unlock()
-		eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
+		waittest.Eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
 		pods = append(pods, p)
 	}
 	return pods

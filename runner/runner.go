@@ -21,7 +21,7 @@ import (
 // sendTimeout is how long a server may take to read a message.
 const sendTimeout = 30 * time.Second
 
-// flushTimeout is how long the last pieces of responses may take after the sessions have ended.
+// flushTimeout is the default of runner.flush.
 const flushTimeout = 2 * time.Second
 
 // runner stands in front of one server.
@@ -32,6 +32,10 @@ type runner struct {
 	server  server
 	// resolver finds the other pods; nil if DNS does.
 	resolver peers.Resolver
+	// hasLearned reports whether the pod knows what the other pods know; nil if it is alone.
+	hasLearned func() bool
+	// flush is how long the last pieces of responses may take after the sessions have ended.
+	flush time.Duration
 	// isDraining is true from SIGTERM.
 	isDraining atomic.Bool
 }
@@ -64,7 +68,7 @@ func (l local) Load() (open, most int, isAccepting bool) {
 }
 
 func newRunner(c config, log *slog.Logger) (*runner, error) {
-	r := &runner{config: c, log: log}
+	r := &runner{config: c, log: log, flush: flushTimeout}
 	r.metrics = metrics.New(func() float64 { open, _, _ := r.server.Load(); return float64(open) })
 	server, err := newServer(r)
 	if err != nil {
@@ -85,7 +89,7 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 		audit = r.log
 	}
 	if r.config.service == "" && r.config.peers == nil {
-		return r.metrics.Handler(r.server.Handler(), audit), mux, func() {}, nil
+		return r.metrics.Handler(r.closing(r.server.Handler()), audit), mux, func() {}, nil
 	}
 	resolver := r.resolver
 	if resolver == nil && r.config.peers != nil {
@@ -98,20 +102,39 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	}
 	router := peers.New(peers.Config{
 		Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
-		StreamPath: r.config.streamPath(), Limits: r.config.limits, Log: r.log, Registerer: r.metrics.Registry,
+		StreamPath: r.config.streamPath(), Limits: r.config.limits, Idle: r.config.lastRequests() / 2, Log: r.log, Registerer: r.metrics.Registry,
 	})
+	r.hasLearned = router.HasLearned
 	mux.Handle("/sessions", router.Management())
 	mux.Handle("/sessions/", router.Management())
-	return r.metrics.Handler(router, audit), mux, router.Close, nil
+	return r.metrics.Handler(r.closing(router), audit), mux, router.Close, nil
+}
+
+// closing lets no connection be used again while the pod drains.
+func (r *runner) closing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		if r.isDraining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, request)
+	})
 }
 
 func (r *runner) readyz(w http.ResponseWriter, request *http.Request) {
-	err := r.server.Ready(request.Context())
-	if r.isDraining.Load() {
-		err = errors.New("the pod stops")
-	}
-	if err != nil {
+	if err := r.ready(request.Context()); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+// ready returns why the pod cannot be used; nil if it can.
+func (r *runner) ready(ctx context.Context) error {
+	switch {
+	case r.isDraining.Load():
+		return errors.New("the pod stops")
+	case r.hasLearned != nil && !r.hasLearned():
+		return errors.New("the other pods have not answered yet")
+	default:
+		return r.server.Ready(ctx)
 	}
 }
 
@@ -162,8 +185,12 @@ func (r *runner) drain(servers []*http.Server) {
 	delay, endDelay := context.WithTimeout(ctx, r.config.drainDelay)
 	defer endDelay()
 	r.server.Drain(ctx)
+	// The connections of the last calls may get another request, which finds its session elsewhere.
+	last, endLast := context.WithTimeout(ctx, r.config.lastRequests())
+	defer endLast()
+	<-last.Done()
 	<-delay.Done()
-	flushing, end := context.WithTimeout(context.Background(), flushTimeout)
+	flushing, end := context.WithTimeout(context.Background(), r.flush)
 	defer end()
 	for _, server := range servers {
 		if err := server.Shutdown(flushing); err != nil {
@@ -171,6 +198,10 @@ func (r *runner) drain(servers []*http.Server) {
 		}
 	}
 }
+
+// lastRequests returns how long a pod that drains still answers after the last call has ended. The other pods close connections to it that have no request
+// for half as long.
+func (c config) lastRequests() time.Duration { return c.drainDelay * 2 / 3 }
 
 // processConfig returns how the processes of a stdio server run.
 func (c config) processConfig() process.Config {

@@ -127,6 +127,9 @@ func (s *httpServer) Run(ctx context.Context) {
 	}
 }
 
+// Drain implements server.
+func (s *httpServer) Drain(ctx context.Context) { s.Sessions.Drain(ctx) }
+
 // streamPath returns the path at which GET opens a session of HTTP+SSE; empty if there is none.
 func (c config) streamPath() string {
 	if c.sse {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/waittest"
 )
 
 // openSSE opens a session of HTTP+SSE and returns its stream and the URL for messages.
@@ -40,10 +41,10 @@ func TestASessionOfHTTPWithSSEEndsWithItsStream(t *testing.T) {
 	p := startPod(t, "", "--sse", "--spare-processes=0")
 	general, url := p.openSSE()
 	_ = general.body.Close()
-	eventually(t, "the end of the session", func() bool {
+	waittest.Eventually(t, "the end of the session", func() bool {
 		return p.send(http.MethodPost, url, toolCall("1", "count", "{}")).status == http.StatusNotFound
 	})
-	eventually(t, "the end of the process", func() bool { return len(children(t)) == 0 })
+	waittest.Eventually(t, "the end of the process", func() bool { return len(children(t)) == 0 })
 }
 
 func TestAStreamOfHTTPWithSSEEndsWithTheProcess(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -128,15 +129,25 @@ func (w *Writer) confirmGeneration(ctx context.Context, cached *v1beta1.MCPServe
 	if w.confirmed.has(cached, set) {
 		return nil
 	}
-	current := &v1beta1.MCPServer{}
-	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading the MCPServer again: %w", err)
+	current, err := w.current(ctx, cached)
+	if err != nil {
+		return err
 	}
 	if current.UID == cached.UID && current.Generation == cached.Generation {
 		return nil
 	}
 	return staleCache(cached.Name)
+}
+
+// current reads the metadata of an MCPServer from the API server; it is empty if the MCPServer does not exist.
+func (w *Writer) current(ctx context.Context, cached *v1beta1.MCPServer) (*metav1.PartialObjectMetadata, error) {
+	current := &metav1.PartialObjectMetadata{}
+	current.SetGroupVersionKind(v1beta1.GroupVersion.WithKind("MCPServer"))
+	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading the MCPServer again: %w", err)
+	}
+	return current, nil
 }
 
 func staleCache(name string) error {
@@ -146,10 +157,9 @@ func staleCache(name string) error {
 // confirm returns a conflict if the cached MCPServer, including its status, is not current. A change of the owner of the scale or of its
 // record must not depend on the cache: after a change of the leader, the cache may be older than what was already carried out.
 func (w *Writer) confirm(ctx context.Context, cached *v1beta1.MCPServer) error {
-	current := &v1beta1.MCPServer{}
-	err := w.APIReader.Get(ctx, client.ObjectKeyFromObject(cached), current)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading the MCPServer again: %w", err)
+	current, err := w.current(ctx, cached)
+	if err != nil {
+		return err
 	}
 	if current.UID == cached.UID && current.ResourceVersion == cached.ResourceVersion {
 		return nil

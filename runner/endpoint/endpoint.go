@@ -21,8 +21,7 @@ type Endpoint struct {
 
 // ServeHTTP checks what holds for all versions, and passes the request on.
 func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !e.Limits.AllowsOrigin(r) {
-		legacy.Refuse(w, http.StatusForbidden, nil, rpc.InvalidRequest, "requests from this origin are not allowed", nil)
+	if !legacy.CheckOrigin(w, r, e.Limits) {
 		return
 	}
 	version := r.Header.Get(legacy.VersionHeader)
@@ -42,13 +41,8 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, version string) 
 		legacy.Refuse(w, http.StatusUnsupportedMediaType, nil, rpc.InvalidRequest, "the header Content-Type must be application/json", nil)
 		return
 	}
-	body, err := e.Limits.ReadBody(w, r)
-	switch {
-	case errors.Is(err, limits.ErrBodyTooLarge):
-		legacy.Refuse(w, http.StatusRequestEntityTooLarge, nil, rpc.InvalidRequest, err.Error(), nil)
-		return
-	case err != nil:
-		legacy.Refuse(w, http.StatusRequestTimeout, nil, rpc.InvalidRequest, err.Error(), nil)
+	body, ok := legacy.ReadBody(w, r, e.Limits)
+	if !ok {
 		return
 	}
 	messages, isBatch, err := rpc.ParseBody(body)

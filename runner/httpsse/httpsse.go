@@ -31,8 +31,7 @@ var errSilent = errors.New("no event for a while")
 
 // Stream serves GET /sse. The session lives as long as the stream: a client cannot go on with it on another stream.
 func (f *Front) Stream(w http.ResponseWriter, r *http.Request) {
-	if !f.Limits.AllowsOrigin(r) {
-		http.Error(w, "requests from this origin are not allowed", http.StatusForbidden)
+	if !legacy.CheckOrigin(w, r, f.Limits) {
 		return
 	}
 	if !limits.Accepts(r, "text/event-stream") {
@@ -73,8 +72,7 @@ func (f *Front) Stream(w http.ResponseWriter, r *http.Request) {
 
 // Message serves POST /messages.
 func (f *Front) Message(w http.ResponseWriter, r *http.Request) {
-	if !f.Limits.AllowsOrigin(r) {
-		http.Error(w, "requests from this origin are not allowed", http.StatusForbidden)
+	if !legacy.CheckOrigin(w, r, f.Limits) {
 		return
 	}
 	if !limits.IsJSON(r) {
@@ -93,13 +91,8 @@ func (f *Front) Message(w http.ResponseWriter, r *http.Request) {
 	}
 	defer done()
 	metrics.RequestOf(r.Context()).SetSession(id)
-	body, err := f.Limits.ReadBody(w, r)
-	if errors.Is(err, limits.ErrBodyTooLarge) {
-		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
-		return
-	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusRequestTimeout)
+	body, ok := legacy.ReadBody(w, r, f.Limits)
+	if !ok {
 		return
 	}
 	message, err := rpc.Parse(body)

@@ -93,7 +93,7 @@ func (f *Front) session(w http.ResponseWriter, r *http.Request, id json.RawMessa
 		return one, done
 	}
 	if state == session.Absent && f.Sessions.IsDraining() {
-		f.refuse(w, id, stdio.ErrDraining)
+		f.refuse(w, id, session.ErrDraining)
 		return nil, nil
 	}
 	Refuse(w, http.StatusNotFound, id, rpc.SessionNotFound, "the session does not exist or has ended: begin again with the request initialize", nil)
@@ -103,13 +103,13 @@ func (f *Front) session(w http.ResponseWriter, r *http.Request, id json.RawMessa
 // StatusOf returns the HTTP status for a request that the sessions did not accept. A full pod is 503 and not 404: the client must not give up its session.
 func StatusOf(err error) int {
 	switch {
-	case errors.Is(err, stdio.ErrDraining), errors.Is(err, session.ErrFull), errors.Is(err, stdio.ErrClosed):
+	case errors.Is(err, session.ErrDraining), errors.Is(err, session.ErrFull), errors.Is(err, stdio.ErrClosed):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, stdio.ErrBusy):
 		return http.StatusTooManyRequests
 	case errors.Is(err, stdio.ErrDuplicate):
 		return http.StatusBadRequest
-	case errors.Is(err, stdio.ErrEnded):
+	case errors.Is(err, session.ErrEnded):
 		return http.StatusNotFound
 	default:
 		return http.StatusBadGateway
@@ -295,7 +295,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, one *stdio.Sessio
 	default:
 		request.SetOutcome(metrics.Cancelled)
 	}
-	if errors.Is(one.Cause(), stdio.ErrMoved) {
+	if errors.Is(one.Cause(), session.ErrMoved) {
 		_ = writer.Retry(retry) // else the client is gone
 		_ = writer.Flush()
 	}
@@ -380,7 +380,7 @@ func (f *Front) serveStream(w http.ResponseWriter, r *http.Request, one *stdio.S
 	if err != nil {
 		return
 	}
-	if f.follow(r.Context(), writer, reader, nil, false); errors.Is(one.Cause(), stdio.ErrMoved) {
+	if f.follow(r.Context(), writer, reader, nil, false); errors.Is(one.Cause(), session.ErrMoved) {
 		_ = writer.Retry(retry) // else the client is gone
 		_ = writer.Flush()
 	}

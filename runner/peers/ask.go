@@ -86,6 +86,7 @@ func (r *Router) request(ctx context.Context, peer Peer, method, path string) (a
 	}
 	response, err := r.asking.RoundTrip(request)
 	if err != nil {
+		r.members.doubt(peer.Ordinal)
 		if errors.Is(err, context.DeadlineExceeded) {
 			r.suspects.add(peer.Ordinal)
 		}

@@ -3,7 +3,6 @@ package peers
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -27,21 +26,22 @@ type call struct {
 	request json.RawMessage // id of the JSON-RPC request
 }
 
-// read reads the body, so that the request can be sent to a pod and, if that one does not have the session, to another.
-func (c *call) read(l limits.Limits) error {
+// read reads the body, so that the request can be sent to a pod and, if that one does not have the session, to another. If it fails, it has answered the
+// client.
+func (c *call) read(l limits.Limits) (ok bool) {
 	if c.isRead || c.r.Method != http.MethodPost {
-		return nil
+		return true
 	}
-	body, err := l.ReadBody(c.w, c.r)
-	if err != nil {
-		return err
+	body, ok := legacy.ReadBody(c.w, c.r, l)
+	if !ok {
+		return false
 	}
 	c.isRead, c.body = true, body
 	if messages, _, err := rpc.ParseBody(body); err == nil {
 		metrics.RequestOf(c.r.Context()).SetMessage(messages[0])
 		c.request = messages[0].ID
 	}
-	return nil
+	return true
 }
 
 // local returns the request for the front of this pod.
@@ -96,12 +96,4 @@ func (c *call) refuseNotFound() {
 
 func (c *call) refuseFull() {
 	c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, "no pod takes another session at present: try again")
-}
-
-func (c *call) refuseBody(err error) {
-	status := http.StatusRequestTimeout
-	if errors.Is(err, limits.ErrBodyTooLarge) {
-		status = http.StatusRequestEntityTooLarge
-	}
-	c.refuse(status, rpc.InvalidRequest, err.Error())
 }

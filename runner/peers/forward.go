@@ -35,13 +35,13 @@ const (
 	dialTimeout = time.Second
 	// silentTimeout is how long a peer's network may be silent before a connection fails.
 	silentTimeout = 15 * time.Second
-	// idleTimeout is how long a connection is kept without a request. It is short because the pod at the other end may be replaced.
-	idleTimeout = 5 * time.Second
+	// defaultIdle is the default of Config.Idle. It is short because the pod at the other end may be replaced.
+	defaultIdle = 5 * time.Second
 )
 
-// newTransport returns a transport to peers.
-func newTransport(idle int) *http.Transport {
-	return relay.NewTransport(relay.Options{Dial: dialTimeout, Silent: silentTimeout, Idle: idleTimeout, Conns: idle})
+// newTransport returns a transport to peers that keeps connections without a request for a time.
+func newTransport(idle time.Duration, connections int) *http.Transport {
+	return relay.NewTransport(relay.Options{Dial: dialTimeout, Silent: silentTimeout, Idle: idle, Conns: connections})
 }
 
 // outcome is what became of a request that was forwarded.
@@ -136,8 +136,7 @@ func asksToTake(request *http.Request) bool {
 // forward sends a request to a peer. It answers the client unless the request can be sent to another pod: only if it was certainly not carried out, or has no
 // effect of its own.
 func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
-	if err := c.read(r.config.Limits); err != nil {
-		c.refuseBody(err)
+	if !c.read(r.config.Limits) {
 		return done
 	}
 	a := &attempt{peer: r.members.find(ordinal), target: r.nameOf(ordinal), hop: r.hop(take), reason: c.reason(take), body: c.body}
@@ -161,8 +160,9 @@ func (r *Router) forward(c *call, ordinal uint16, take bool) outcome {
 	if timeout, isNet := errors.AsType[net.Error](a.failure); isNet && timeout.Timeout() {
 		r.suspects.add(ordinal)
 	}
-	// Only a runner can carry the request out.
-	if sent.Nothing() || errors.Is(a.failure, errForeign) || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete {
+	// Only a runner can carry the request out. A session that was opened and that no client knows ends when it is idle.
+	isHarmless := c.id == "" || c.r.Method == http.MethodGet || c.r.Method == http.MethodDelete
+	if sent.Nothing() || errors.Is(a.failure, errForeign) || isHarmless {
 		r.config.Log.Debug("a pod cannot be reached", "ordinal", ordinal, "error", a.failure)
 		return unreachable
 	}

@@ -13,6 +13,8 @@ const (
 	loadAge = time.Second
 	// peersPerAge is the number of peers above which loadAge grows, so that questions about loads stay few.
 	peersPerAge = 32
+	// leastAge is how long the loads are used even if no pod has room.
+	leastAge = 100 * time.Millisecond
 	// slack and slackPart say how many sessions more than the pod with the fewest a pod may have, and still gets new ones because its ordinal is lower.
 	// A StatefulSet removes the highest ordinals first.
 	slack     = 2
@@ -23,6 +25,7 @@ const (
 type balance struct {
 	mutex      sync.Mutex
 	loads      map[uint16]load
+	asked      time.Time
 	until      time.Time
 	refreshing chan struct{} // closed when the loads are new; nil if nobody asks
 }
@@ -37,20 +40,28 @@ func (r *Router) open(c *call) {
 		r.serveHere(c)
 		return
 	}
+	if r.openSomewhere(c) || (r.balance.expire() && r.openSomewhere(c)) { // the loads may be from before a pod has started
+		return
+	}
+	c.refuseFull()
+}
+
+// openSomewhere opens a session on the first pod that can do it.
+func (r *Router) openSomewhere(c *call) (isDone bool) {
 	for _, ordinal := range r.openers(c.r.Context()) {
 		if ordinal == r.config.Ordinal {
 			r.serveHere(c)
-			return
+			return true
 		}
 		r.balance.count(ordinal)
 		switch r.forward(c, ordinal, false) {
 		case done:
-			return
+			return true
 		case absent, unreachable:
 			r.balance.exclude(ordinal)
 		}
 	}
-	c.refuseFull()
+	return false
 }
 
 // openers returns the pods that can open a session, in the order of preference.
@@ -127,7 +138,8 @@ func (b *balance) ask(r *Router) {
 			b.loads[one.peer.Ordinal] = one.load
 		}
 	}
-	b.until = time.Now().Add(loadAge * time.Duration(max(1, len(peers)/peersPerAge)))
+	b.asked = time.Now()
+	b.until = b.asked.Add(loadAge * time.Duration(max(1, len(peers)/peersPerAge)))
 	close(b.refreshing)
 	b.refreshing = nil
 }
@@ -147,4 +159,14 @@ func (b *balance) exclude(ordinal uint16) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	delete(b.loads, ordinal)
+}
+
+// expire lets the loads be asked again at the next request, if they are not quite new.
+func (b *balance) expire() (isOld bool) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if isOld = time.Since(b.asked) > leastAge; isOld {
+		b.until = time.Time{}
+	}
+	return isOld
 }

@@ -35,6 +35,8 @@ const (
 	mostPeers = 1000
 	// listAge is how long a list of peers is used before the resolver is asked again.
 	listAge = time.Second
+	// newcomerAge is how long a pod that has introduced itself belongs to the list without the resolver.
+	newcomerAge = time.Minute
 	// resolveTimeout is how long the resolver may take.
 	resolveTimeout = 2 * time.Second
 )
@@ -49,6 +51,7 @@ type members struct {
 	refreshing singleflight.Group
 	mutex      sync.Mutex
 	peers      []Peer
+	newcomers  map[uint16]time.Time
 	tried      time.Time
 	isStale    bool // the last attempt has failed
 	isKnown    bool // an attempt has succeeded, or DNS has said that there are no pods
@@ -91,7 +94,32 @@ func (l *members) refresh() {
 		}
 		return
 	}
+	for ordinal, since := range l.newcomers {
+		isListed := slices.ContainsFunc(peers, func(p Peer) bool { return p.Ordinal == ordinal })
+		if isListed || time.Since(since) > newcomerAge {
+			delete(l.newcomers, ordinal)
+			continue
+		}
+		peers = append(peers, l.resolver.Peer(ordinal))
+	}
 	l.peers, l.isKnown = normal(peers, l.self), true
+}
+
+// doubt lets the resolver alone say whether a pod exists, because the pod does not answer.
+func (l *members) doubt(ordinal uint16) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	delete(l.newcomers, ordinal)
+}
+
+// introduce adds a pod that has just started. The resolver may list it later, and the present list may be from before.
+func (l *members) introduce(ordinal uint16) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.newcomers[ordinal] = time.Now()
+	l.tried = time.Time{} // the resolver may know where it is
+	others := slices.DeleteFunc(slices.Clone(l.peers), func(p Peer) bool { return p.Ordinal == ordinal })
+	l.peers = normal(append(others, l.resolver.Peer(ordinal)), l.self)
 }
 
 // areKnown reports whether the peers were found at least once, and whether the last attempt to find them has succeeded.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"mcpserver-operator/runner/limits"
 	"mcpserver-operator/runner/rpc"
 	"mcpserver-operator/runner/session"
+	"mcpserver-operator/runner/waittest"
 )
 
 // pod is a pod whose sessions count their calls.
@@ -31,11 +33,13 @@ type pod struct {
 	mutex    sync.Mutex
 	sessions map[string]int // calls of each session
 	ended    map[string]bool
+	held     map[string]int
 	stops    bool
 	taken    int
 	onTake   func(ctx context.Context) error                   // while a session is recreated
 	onManage func(w http.ResponseWriter, r *http.Request) bool // answers another pod instead of the router
 	during   func(w http.ResponseWriter, r *http.Request)      // replaces a call
+	before   func()                                            // before a request looks for its session
 }
 
 // set is a StatefulSet of pods, and the resolver that finds them.
@@ -76,23 +80,32 @@ func (s *set) all() (all []*pod) {
 	return all
 }
 
-// add starts the pod with an ordinal.
+// add starts the pod with an ordinal, and waits until it knows what the other pods know, if it can find them.
 func (s *set) add(ordinal uint16) {
-	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}}
-	p.router = New(Config{Set: "web", Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
-	p.clients = httptest.NewServer(p.router)
-	management := p.router.Management()
+	p := &pod{ordinal: ordinal, start: uint32(len(s.gone) + 1), most: 1000, sessions: map[string]int{}, ended: map[string]bool{}, held: map[string]int{}}
+	started := make(chan struct{})
+	p.clients = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-started
+		p.router.ServeHTTP(w, r)
+	}))
 	p.manage = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-started
 		p.mutex.Lock()
 		onManage := p.onManage
 		p.mutex.Unlock()
 		if onManage == nil || !onManage(w, r) {
-			management.ServeHTTP(w, r)
+			p.router.Management().ServeHTTP(w, r)
 		}
 	}))
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.mutex.Lock() // its address is known before it starts, as that of a pod
 	s.pods[ordinal] = p
+	isDNS := s.fails == nil
+	s.mutex.Unlock()
+	p.router = New(Config{Set: "web", Ordinal: ordinal, Resolver: s, Local: p, Handler: p, Recreate: s.recreate, StreamPath: "/sse", Limits: testLimits, Log: slog.New(slog.DiscardHandler)})
+	close(started)
+	if isDNS {
+		waittest.Eventually(s.t, "the pod has learned", p.router.HasLearned)
+	}
 }
 
 // kill ends a pod at once. DNS still has it.
@@ -190,6 +203,14 @@ func (p *pod) State(id string) session.State {
 	return session.Absent
 }
 
+func (p *pod) Hold(id string) (release func(), state session.State) {
+	if state = p.State(id); state != session.Live {
+		return nil, state
+	}
+	p.set(func(p *pod) { p.held[id]++ })
+	return func() { p.set(func(p *pod) { p.held[id]-- }) }, state
+}
+
 func (p *pod) Take(ctx context.Context, record session.Record) error {
 	p.mutex.Lock()
 	onTake := p.onTake
@@ -221,6 +242,12 @@ func (p *pod) End(id string) {
 	p.ended[id] = true
 }
 
+func (p *pod) Ended() []string {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return slices.Collect(maps.Keys(p.ended))
+}
+
 // Drop lets a session go.
 func (p *pod) Drop(id string) {
 	p.mutex.Lock()
@@ -240,6 +267,12 @@ func (p *pod) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := r.Header.Get("Mcp-Session-Id")
 	if id == "" {
 		id = r.URL.Query().Get("sessionId")
+	}
+	p.mutex.Lock()
+	before := p.before
+	p.mutex.Unlock()
+	if before != nil {
+		before()
 	}
 	p.mutex.Lock()
 	during := p.during
@@ -281,12 +314,12 @@ func (p *pod) setDuring(during func(w http.ResponseWriter, r *http.Request)) {
 	p.during = during
 }
 
-// stop begins to drain: sessions without a call in flight are let go.
+// stop begins to drain: sessions that are not held are let go.
 func (p *pod) stop() {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.stops = true
-	clear(p.sessions)
+	maps.DeleteFunc(p.sessions, func(id string, _ int) bool { return p.held[id] == 0 })
 }
 
 // answerTo is the answer to a request of a client.
@@ -365,17 +398,17 @@ func (s *set) places(id string) (places []uint16) {
 	return places
 }
 
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
+// by returns the ordinal of the pod that has answered a call.
+func (a answerTo) by(t *testing.T) uint16 {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("not in time: " + what)
-		}
+	var ordinal uint16
+	if _, err := fmt.Sscanf(a.text, "pod %d call", &ordinal); err != nil || a.status != http.StatusOK {
+		t.Fatalf("no pod has answered: %+v", a)
 	}
+	return ordinal
+}
+
+func (p *pod) call(t *testing.T, id string, headers ...string) answerTo {
+	t.Helper()
+	return p.send(t.Context(), http.MethodPost, id, "x", headers...)
 }

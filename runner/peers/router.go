@@ -27,11 +27,15 @@ const sessionParameter = "sessionId"
 type Local interface {
 	// State returns what this pod knows of a session.
 	State(id string) session.State
+	// Hold is State, and keeps a session that is live with this pod until release is called, also if the pod drains.
+	Hold(id string) (release func(), state session.State)
 	// Take recreates a session that lost its pod. Concurrent calls for the same session recreate it once. It fails with an error that wraps
 	// session.ErrFull if there is no place.
 	Take(ctx context.Context, record session.Record) error
 	// End ends a session, if this pod has it, and remembers that it has ended.
 	End(id string)
+	// Ended returns the sessions that have ended.
+	Ended() []string
 	// Drop lets a session go that another pod has taken, if this pod has it, without remembering it.
 	Drop(id string)
 	// Load returns the number of sessions, the most that there may be, and whether this pod takes new sessions. A pod that drains, or whose server is not
@@ -57,7 +61,10 @@ type Config struct {
 	StreamPath string
 	// Limits are the limits of requests. The router reads the body of a request before it forwards the request.
 	Limits limits.Limits
-	Log    *slog.Logger
+	// Idle is how long a connection to another pod is kept without a request. It must be shorter than the time for which a pod that drains still answers: a
+	// request on a connection that the other end closes may have been carried out or not. Defaults to 5 seconds.
+	Idle time.Duration
+	Log  *slog.Logger
 	// Registerer registers the metrics; if nil, they are not registered.
 	Registerer prometheus.Registerer
 }
@@ -79,6 +86,7 @@ type Router struct {
 	asking     *http.Transport // to the management ports
 	forwarding *http.Transport
 	proxy      *httputil.ReverseProxy
+	learned    chan struct{} // closed when this pod knows which sessions have ended
 	locating   singleflight.Group
 	taking     singleflight.Group
 }
@@ -93,15 +101,18 @@ func New(config Config) *Router {
 	if dns, is := config.Resolver.(*DNS); is && config.Set == "" {
 		config.Set = dns.service + "/" + dns.name
 	}
+	if config.Idle == 0 {
+		config.Idle = defaultIdle
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{
-		config: config, ctx: ctx, cancel: cancel,
+		config: config, ctx: ctx, cancel: cancel, learned: make(chan struct{}),
 		suspects:   &suspects{since: map[uint16]time.Time{}},
 		locations:  newLocations(),
 		claims:     &claims{byID: map[string]*claim{}},
 		balance:    &balance{loads: map[uint16]load{}},
-		asking:     newTransport(4),
-		forwarding: newTransport(64),
+		asking:     newTransport(config.Idle, 4),
+		forwarding: newTransport(config.Idle, 64),
 		metrics: routerMetrics{
 			Forwarded: prometheus.NewCounterVec(prometheus.CounterOpts{
 				Namespace: "mcp_runner", Name: "forwarded_total",
@@ -112,12 +123,13 @@ func New(config Config) *Router {
 			}),
 		},
 	}
-	r.members = &members{ctx: ctx, resolver: config.Resolver, self: config.Ordinal, report: func(err error) { config.Log.Warn("the list of pods is old", "error", err) }}
+	r.members = &members{ctx: ctx, resolver: config.Resolver, self: config.Ordinal, newcomers: map[uint16]time.Time{}, report: func(err error) { config.Log.Warn("the list of pods is old", "error", err) }}
 	r.notices = &notices{router: r, pending: map[notice]time.Time{}}
 	r.proxy = r.newProxy()
 	if config.Registerer != nil {
 		config.Registerer.MustRegister(r.metrics.Forwarded, r.metrics.Failed)
 	}
+	r.running.Go(r.learn)
 	return r
 }
 
@@ -132,8 +144,7 @@ func (r *Router) Close() {
 // ServeHTTP serves a request of a client, or of a pod that has forwarded it.
 func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	c := &call{w: w, r: request}
-	if !r.config.Limits.AllowsOrigin(request) {
-		c.refuse(http.StatusForbidden, rpc.InvalidRequest, "requests from this origin are not allowed")
+	if !legacy.CheckOrigin(w, request, r.config.Limits) {
 		return
 	}
 	if request.Header.Get(ForwardedHeader) != "" {
@@ -154,8 +165,7 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		metrics.RequestOf(request.Context()).SetSession(id)
 		r.serveSession(c, id)
 	case request.Method == http.MethodPost:
-		if err := c.read(r.config.Limits); err != nil {
-			c.refuseBody(err)
+		if !c.read(r.config.Limits) {
 			return
 		}
 		if !isInitialize(c.body) {
@@ -183,6 +193,27 @@ func (r *Router) serveHere(c *call) {
 	}
 }
 
+// serveIfHere lets this pod serve a request of a session that it has, or that it knows to have ended. A pod that drains must not let the session go between
+// the decision and the request, or the client would have to try again. A stream of GET does not hold the session: it has no end.
+func (r *Router) serveIfHere(c *call) (isDone bool) {
+	release, state := r.config.Local.Hold(c.id)
+	switch state {
+	case session.Live:
+		if c.r.Method == http.MethodGet {
+			release()
+		} else {
+			defer release()
+		}
+		r.serveHere(c)
+		return true
+	case session.Ended:
+		c.refuseNotFound()
+		return true
+	case session.Absent:
+	}
+	return false
+}
+
 // serveSession serves a request of a session.
 func (r *Router) serveSession(c *call, id string) {
 	record, err := session.Parse(id)
@@ -192,20 +223,12 @@ func (r *Router) serveSession(c *call, id string) {
 	}
 	c.id, c.record = id, record
 	isForwarded := c.r.Header.Get(ForwardedHeader) != ""
-	switch r.config.Local.State(id) {
-	case session.Live:
-		r.serveHere(c)
+	if r.serveIfHere(c) {
 		return
-	case session.Ended:
-		c.refuseNotFound()
-		return
-	case session.Absent:
 	}
-	if isForwarded { // an answer before the end of the body would look like a lost connection to the pod that sends it
-		if err := c.read(r.config.Limits); err != nil {
-			c.refuseBody(err)
-			return
-		}
+	// An answer before the end of the body would look like a lost connection to the pod that sends it.
+	if isForwarded && !c.read(r.config.Limits) {
+		return
 	}
 	switch {
 	case r.claims.phaseOf(id) == committed:
@@ -222,9 +245,10 @@ func (r *Router) serveSession(c *call, id string) {
 // serveTaken serves a request that another pod has forwarded, after the attempt to recreate its session.
 func (r *Router) serveTaken(c *call, result taken) {
 	switch result.kind {
-	case takenHere:
-		r.serveHere(c)
-	case takenElsewhere, takenNowhere:
+	case takenHere, takenElsewhere, takenNowhere:
+		if result.kind == takenHere && r.serveIfHere(c) {
+			return
+		}
 		if c.r.Header.Get(ForwardedHeader) != "" {
 			c.refuseAbsent() // that pod looks for it
 			return
@@ -288,8 +312,7 @@ func (r *Router) route(c *call) {
 				return
 			}
 		}
-		if r.config.Local.State(c.id) == session.Live { // another pod let this one take it
-			r.serveHere(c)
+		if r.serveIfHere(c) { // another pod let this one take it
 			return
 		}
 	}
@@ -333,8 +356,7 @@ func (r *Router) recreate(c *call, candidates []uint16) (isDone bool) {
 		}
 		switch result := r.take(c); result.kind {
 		case takenHere:
-			r.serveHere(c)
-			return true
+			return r.serveIfHere(c)
 		case takenElsewhere:
 			return false
 		case takenEnded:

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mcpserver-operator/runner/waittest"
 )
 
 // server returns a configuration that runs a shell script.
@@ -50,22 +52,6 @@ func nextLine(t *testing.T, p *Process) string {
 	case <-time.After(10 * time.Second):
 		t.Fatal("no line")
 		return ""
-	}
-}
-
-// eventually polls until is returns true.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !is() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s did not happen", what)
-		case <-tick.C:
-		}
 	}
 }
 
@@ -108,7 +94,7 @@ func TestAServerThatIgnoresEverythingIsKilledWithItsChildren(t *testing.T) {
 	p := run(t, server(`trap "" TERM; (trap "" TERM; echo $$; while :; do sleep 1; done) & while :; do sleep 1; done`))
 	nextLine(t, p)
 	p.Stop()
-	eventually(t, "the end of the process group", func() bool { return errors.Is(syscall.Kill(-p.Pid(), 0), syscall.ESRCH) })
+	waittest.Eventually(t, "the end of the process group", func() bool { return errors.Is(syscall.Kill(-p.Pid(), 0), syscall.ESRCH) })
 }
 
 func TestAChildThatLeavesTheProcessGroupIsKilled(t *testing.T) {
@@ -118,7 +104,7 @@ func TestAChildThatLeavesTheProcessGroupIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Stop()
-	eventually(t, "the end of the child", func() bool { return isGone(pid) || isZombie(pid) })
+	waittest.Eventually(t, "the end of the child", func() bool { return isGone(pid) || isZombie(pid) })
 }
 
 // isZombie reports whether a process has ended and was not collected: it belongs to the first process of the machine.
@@ -133,7 +119,7 @@ func TestAServerEndsWhenItsInputIsClosed(t *testing.T) {
 	config.Grace = time.Hour // it is not killed
 	p := run(t, config)
 	go p.Stop()
-	eventually(t, "the end", func() bool { return isClosed(p.Done()) })
+	waittest.Eventually(t, "the end", func() bool { return isClosed(p.Done()) })
 	if p.Err() != nil {
 		t.Error(p.Err())
 	}
@@ -170,7 +156,7 @@ func TestAServerThatDoesNotReadItsInputIsStopped(t *testing.T) {
 	if err := p.Send(line); err == nil || !strings.Contains(err.Error(), "does not read") {
 		t.Errorf("got %v", err)
 	}
-	eventually(t, "the end", func() bool { return isClosed(p.Done()) })
+	waittest.Eventually(t, "the end", func() bool { return isClosed(p.Done()) })
 }
 
 func TestACommandThatDoesNotExistIsNamed(t *testing.T) {
@@ -205,7 +191,7 @@ func TestStoppedServersLeaveNoDescriptorsBehind(t *testing.T) {
 		}()
 		p.Stop()
 	}
-	eventually(t, "the descriptors to be closed", func() bool { return count() <= before })
+	waittest.Eventually(t, "the descriptors to be closed", func() bool { return count() <= before })
 }
 
 func TestOrphansAreCollected(t *testing.T) {
@@ -222,7 +208,7 @@ func TestOrphansAreCollected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the collection of the orphan", func() bool { return isGone(pid) })
+	waittest.Eventually(t, "the collection of the orphan", func() bool { return isGone(pid) })
 	p.Stop()
 	if p.Err() != nil {
 		t.Errorf("the reaper has taken the exit status of the server: %v", p.Err())

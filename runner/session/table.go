@@ -142,6 +142,17 @@ func (t *Table[S]) End(id string) (s S, wasLive bool) {
 	return t.remove(id)
 }
 
+// Ended returns the ended sessions that the table remembers, the oldest first.
+func (t *Table[S]) Ended() []string {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	ids := make([]string, 0, t.oldest.Len())
+	for one := t.oldest.Front(); one != nil; one = one.Next() {
+		ids = append(ids, one.Value.(string))
+	}
+	return ids
+}
+
 // Drop removes a session without remembering it, so that another pod may recreate it.
 func (t *Table[S]) Drop(id string) (s S, wasLive bool) {
 	t.mutex.Lock()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"mcpserver-operator/runner/metrics"
@@ -37,8 +36,7 @@ type Backend struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	draining atomic.Bool
-	changed  chan struct{} // while draining: requests have ended
+	draining *session.Draining
 
 	mutex    sync.Mutex
 	all      map[*process.Process]bool
@@ -54,8 +52,7 @@ var ErrClosed = errors.New("the runner stops")
 // New returns a backend. It starts no process before it is asked for one.
 func New(config Config) *Backend {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	b := &Backend{config: config, ctx: ctx, cancel: cancel, changed: make(chan struct{}, 1), all: map[*process.Process]bool{}}
-	return b
+	return &Backend{config: config, ctx: ctx, cancel: cancel, draining: session.NewDraining(), all: map[*process.Process]bool{}}
 }
 
 // Close stops all processes and waits for their end.
@@ -68,17 +65,6 @@ func (b *Backend) Close() {
 	}
 	b.mutex.Unlock()
 	b.running.Wait()
-}
-
-// notify tells Drain that requests have ended.
-func (b *Backend) notify() {
-	if !b.draining.Load() {
-		return
-	}
-	select {
-	case b.changed <- struct{}{}:
-	default:
-	}
 }
 
 // start starts a process.
@@ -132,7 +118,7 @@ func (b *Backend) take(reason, name string) (*process.Process, error) {
 func (b *Backend) Prepare() {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	for missing := b.config.Spare - len(b.spare) - b.starting; missing > 0 && !b.closed && !b.draining.Load(); missing-- {
+	for missing := b.config.Spare - len(b.spare) - b.starting; missing > 0 && !b.closed && !b.draining.HasBegun(); missing-- {
 		b.starting++
 		b.running.Go(func() {
 			p, err := b.start("session", "spare")
@@ -169,7 +155,7 @@ func (b *Backend) Recreate(ctx context.Context, record session.Record) (*Session
 	}
 	s.initialize = initialize
 	if _, err := s.restart(ctx, initialize); err != nil {
-		s.Close(ErrEnded)
+		s.Close(session.ErrEnded)
 		return nil, fmt.Errorf("recreating session %s: %w", session.Short(record.ID()), err)
 	}
 	return s, nil

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/json"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +14,27 @@ const mostNamedID = 64
 var encoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 func randomText() string { return strings.ToLower(rand.Text()[:10]) }
+
+// streamNames makes the names of the streams of a session: a part that is unique to this process of the runner, a number, and the id of the request. The
+// id of a request in progress is all that another pod needs to answer it with an error after this pod is lost.
+type streamNames struct {
+	epoch string
+	last  *int
+}
+
+func newStreamNames() streamNames { return streamNames{epoch: randomText(), last: new(int)} }
+
+func (n streamNames) general() string { return n.epoch + ".0" }
+
+// next returns the name of the stream of a request. The caller has the lock of the session.
+func (n streamNames) next(id json.RawMessage) string {
+	*n.last++
+	name := n.epoch + "." + strconv.Itoa(*n.last)
+	if len(id) <= mostNamedID {
+		name += "." + encoding.EncodeToString(id)
+	}
+	return name
+}
 
 func (n streamNames) has(name string) bool {
 	epoch, _, _ := strings.Cut(name, ".")

@@ -65,3 +65,60 @@ func (s *Session) initializeAgain(ctx context.Context, p *process.Process, initi
 	}
 	return p.Send([]byte(initialized))
 }
+
+// isAnswer reports whether a message is the answer to the request initialize of the runner, and passes it on.
+func (s *Session) isAnswer(message rpc.Message) bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.answers == nil || string(message.ID) != restartID {
+		return false
+	}
+	s.answers <- message // it has room for one
+	s.answers = nil
+	return true
+}
+
+// ensure returns the process of the session. If it has ended, it starts another one and initializes it as the client has initialized the first.
+func (s *Session) ensure(ctx context.Context, method string) (*process.Process, error) {
+	s.mutex.Lock()
+	p := s.running()
+	s.mutex.Unlock()
+	if s.ctx.Err() != nil {
+		return nil, session.ErrEnded
+	}
+	if p != nil {
+		return p, nil
+	}
+	if !s.canRestart() || method == "initialize" {
+		return nil, session.ErrEnded
+	}
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	s.mutex.Lock()
+	p, initialize := s.running(), s.initialize
+	s.mutex.Unlock()
+	if p != nil {
+		return p, nil // another request has started it
+	}
+	if initialize.Raw == nil {
+		return nil, session.ErrEnded
+	}
+	p, err := s.restart(ctx, initialize)
+	if err != nil {
+		return nil, fmt.Errorf("starting the server of the session again: %w", err)
+	}
+	return p, nil
+}
+
+// running returns the process if it runs and may receive requests. Requires the lock.
+func (s *Session) running() *process.Process {
+	if s.process == nil || !s.isReady {
+		return nil
+	}
+	select {
+	case <-s.process.Done():
+		return nil
+	default:
+		return s.process
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"mcpserver-operator/runner/process"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/session"
 	"mcpserver-operator/runner/stream"
 )
 
@@ -51,8 +52,8 @@ func NewShared(backend *Backend, count int) *Shared {
 
 // Call sends a request to the process with the fewest requests in progress.
 func (s *Shared) Call(request rpc.Message) (*SharedCall, error) {
-	if s.backend.draining.Load() && request.Method == "subscriptions/listen" {
-		return nil, ErrDraining
+	if s.backend.draining.HasBegun() && request.Method == "subscriptions/listen" {
+		return nil, session.ErrDraining
 	}
 	w, err := s.worker()
 	if err != nil {
@@ -156,7 +157,7 @@ func (w *worker) remove(key string) *SharedCall {
 	c := w.calls[key]
 	delete(w.calls, key)
 	if len(w.calls) == 0 {
-		w.backend.notify()
+		w.backend.draining.Notify()
 	}
 	return c
 }
@@ -254,7 +255,7 @@ func (w *worker) complete() {
 		}
 	}
 	w.mutex.Unlock()
-	w.backend.notify()
+	w.backend.draining.Notify()
 	for _, c := range listening {
 		c.Reader.Log().Offer(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","_meta":{%q:%s}}}`, c.id, subscriptionMember, c.id), true)
 	}

@@ -18,7 +18,7 @@ import (
 // server. The client gets a URL with the id of the runner instead. The session lives as long as the stream.
 func (c *call) openStream() {
 	sessions := c.front.Sessions
-	open, release, err := sessions.reserve()
+	open, release, err := sessions.Reserve()
 	if err != nil {
 		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, err.Error()+": try again")
 		return
@@ -28,7 +28,7 @@ func (c *call) openStream() {
 	defer func() {
 		if id != "" {
 			sessions.End(id)
-			sessions.notify()
+			sessions.draining.Notify()
 		}
 	}()
 	c.pass(func(response *http.Response) error {
@@ -45,7 +45,7 @@ func (c *call) openStream() {
 		if one.endpoint, err = c.resolve(endpoint); err != nil {
 			return err
 		}
-		id = sessions.newRecord().ID()
+		id = sessions.NewRecord().ID()
 		open(id, one)
 		c.session = one
 		metrics.RequestOf(c.r.Context()).SetSession(id)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/session"
 )
 
 const eventStream = "text/event-stream"
@@ -163,7 +164,7 @@ func (e *events) finish() {
 	switch cause := context.Cause(e.session); {
 	case !e.framing.isBoundary:
 		e.err = fmt.Errorf("in the middle of an event: %w", cause)
-	case errors.Is(cause, ErrMoved):
+	case errors.Is(cause, session.ErrMoved):
 		e.pending, e.err = []byte(retry), io.EOF
 	default:
 		e.err = io.EOF

@@ -10,6 +10,8 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+
+	"mcpserver-operator/runner/session"
 )
 
 // In the middle of an event, a comment or an early end would change what the client receives.
@@ -26,8 +28,8 @@ func TestNothingIsAddedInTheMiddleOfAnEvent(t *testing.T) {
 			_, _ = io.WriteString(server, part)
 			time.Sleep(1500 * time.Millisecond) // of the test's clock: a comment is due
 		}
-		end(ErrMoved)
-		if err := <-read; !errors.Is(err, ErrMoved) {
+		end(session.ErrMoved)
+		if err := <-read; !errors.Is(err, session.ErrMoved) {
 			t.Errorf("an event that was cut off looks complete: %v", err)
 		}
 		if want := "data: a\n\n" + keepAliveComment + "data: half of it\nid: 1\n"; got.String() != want {
@@ -37,7 +39,7 @@ func TestNothingIsAddedInTheMiddleOfAnEvent(t *testing.T) {
 }
 
 func TestTheEndOfASessionEndsItsStream(t *testing.T) {
-	for cause, want := range map[error]string{ErrMoved: "data: a\n\n" + retry, ErrEnded: "data: a\n\n"} {
+	for cause, want := range map[error]string{session.ErrMoved: "data: a\n\n" + retry, session.ErrEnded: "data: a\n\n"} {
 		synctest.Test(t, func(t *testing.T) {
 			life, end := context.WithCancelCause(t.Context())
 			body, server := io.Pipe()

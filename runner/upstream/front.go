@@ -42,11 +42,7 @@ type Front struct {
 // ServeHTTP passes a request to the server. Requests without a session, which include all of the protocol version 2026-07-28, pass through unchanged.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{front: f, w: relay.LimitWrites(w, f.Limits.Write), r: r}
-	if !f.Limits.AllowsOrigin(r) {
-		c.refuse(http.StatusForbidden, rpc.InvalidRequest, "requests from this origin are not allowed")
-		return
-	}
-	if !c.read() {
+	if !legacy.CheckOrigin(c.w, r, f.Limits) || !c.read() {
 		return
 	}
 	id := r.Header.Get(legacy.SessionHeader)
@@ -83,13 +79,8 @@ func (c *call) read() bool {
 	if c.r.Method != http.MethodPost {
 		return true
 	}
-	body, err := c.front.Limits.ReadBody(c.w, c.r)
-	switch {
-	case errors.Is(err, limits.ErrBodyTooLarge):
-		c.refuse(http.StatusRequestEntityTooLarge, rpc.InvalidRequest, err.Error())
-		return false
-	case err != nil:
-		c.refuse(http.StatusRequestTimeout, rpc.InvalidRequest, err.Error())
+	body, ok := legacy.ReadBody(c.w, c.r, c.front.Limits)
+	if !ok {
 		return false
 	}
 	c.body = body
@@ -155,7 +146,7 @@ func (c *call) find(id string) (done func(), found bool) {
 		c.session = one
 		return done, true
 	case state == session.Absent && sessions.IsDraining():
-		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, ErrDraining.Error()+": try again")
+		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, session.ErrDraining.Error()+": try again")
 	default:
 		c.refuseNotFound()
 	}
@@ -265,7 +256,7 @@ func (c *call) delete(id string) {
 		return
 	case !errors.Is(err, errDropped): // the server is gone, and the session with it
 		c.front.Sessions.forget(id)
-		one.end(ErrEnded)
+		one.Close(session.ErrEnded)
 	}
 	c.w.WriteHeader(http.StatusNoContent)
 }
@@ -273,13 +264,13 @@ func (c *call) delete(id string) {
 // initialize opens a session. A server that does not give it an id has no sessions: then the client gets none either.
 func (c *call) initialize() {
 	sessions := c.front.Sessions
-	open, release, err := sessions.reserve()
+	open, release, err := sessions.Reserve()
 	if err != nil {
 		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, err.Error()+": try again")
 		return
 	}
 	defer release()
-	defer sessions.notify()
+	defer sessions.draining.Notify()
 	original := c.r
 	c.setHeader(legacy.SessionHeader, "")
 	c.pass(func(response *http.Response) error {
@@ -292,7 +283,7 @@ func (c *call) initialize() {
 		if response.StatusCode >= http.StatusMultipleChoices || !isOpen {
 			return nil
 		}
-		record := sessions.newRecord()
+		record := sessions.NewRecord()
 		record.Version = session.KnownVersion(version)
 		record.Capabilities = session.CapabilitiesOf(rpc.Get(c.message.Params, "capabilities"))
 		one := newSession(sessions, version)

@@ -16,6 +16,7 @@ import (
 	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/session"
 )
 
 // errDropped is the error of a change of a response that the client must not get.
@@ -31,7 +32,7 @@ func dropIf(drop bool) error {
 // pass sends the request to the server and its answer to the client. change may change the answer; if it fails with errDropped, the client gets no answer.
 func (c *call) pass(change func(*http.Response) error) {
 	if err := c.front.Sessions.patiently(c.r.Context(), func() error { return c.send(change) }); err != nil && !errors.Is(err, errDropped) {
-		if c.session != nil && c.session.ctx.Err() != nil && errors.Is(context.Cause(c.session.ctx), ErrEnded) {
+		if c.session != nil && c.session.ctx.Err() != nil && errors.Is(context.Cause(c.session.ctx), session.ErrEnded) {
 			c.refuseNotFound()
 			return
 		}

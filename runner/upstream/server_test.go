@@ -274,18 +274,3 @@ func freeAddress(t *testing.T) string {
 	_ = listener.Close()
 	return listener.Addr().String()
 }
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("not in time: " + what)
-		}
-	}
-}

@@ -237,8 +237,8 @@ func readAnswer(response *http.Response) (rpc.Message, error) {
 	}
 }
 
-// end ends the session: its streams at once, and the session of the server in the background.
-func (s *Session) end(cause error) {
+// Close ends the session with session.ErrEnded or session.ErrMoved: its streams at once, and the session of the server in the background.
+func (s *Session) Close(cause error) {
 	s.cancel(cause)
 	serverID, _ := s.current()
 	if serverID == "" || s.endpoint != nil {

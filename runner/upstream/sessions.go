@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"mcpserver-operator/runner/metrics"
@@ -50,36 +49,26 @@ const (
 
 // Sessions are the sessions of this pod.
 type Sessions struct {
+	*session.Sessions[*Session]
 	config    Config
-	start     uint32
-	table     *session.Table[*Session]
+	draining  *session.Draining
 	transport *http.Transport
 	readiness readiness
-	draining  atomic.Bool
-	changed   chan struct{} // while draining: a request has ended
 	running   sync.WaitGroup
 }
-
-// Errors of Sessions.
-var (
-	// ErrDraining is the error of a new session while the pod stops.
-	ErrDraining = errors.New("this pod stops and takes no new sessions")
-	// ErrEnded is why a session has ended for good.
-	ErrEnded = errors.New("the session has ended")
-	// ErrMoved is why a session has ended here, and another pod may open it again.
-	ErrMoved = errors.New("this pod does not serve the session any more")
-)
 
 // NewSessions returns the sessions of a pod.
 func NewSessions(config Config) *Sessions {
 	if config.Wait == 0 {
 		config.Wait = defaultWait
 	}
+	draining := session.NewDraining()
 	return &Sessions{
-		config: config, table: session.NewTable[*Session](config.Most, config.Idle, time.Now),
-		start:     uint32(time.Now().Unix()), //nolint:gosec // until 2106
+		config: config, draining: draining,
+		Sessions: session.NewSessions(session.Config[*Session]{
+			Ordinal: config.Ordinal, Most: config.Most, Idle: config.Idle, Draining: draining, OnFull: config.Metrics.Refused.Inc,
+		}),
 		transport: relay.NewTransport(relay.Options{Dial: dialTimeout, Silent: silentTimeout, Idle: idleTimeout, Conns: 100}),
-		changed:   make(chan struct{}, 1),
 	}
 }
 
@@ -89,30 +78,13 @@ func (s *Sessions) Close() {
 	s.transport.CloseIdleConnections()
 }
 
-func (s *Sessions) newRecord() session.Record { return session.New(s.config.Ordinal, s.start) }
-
-// reserve reserves a place for a new session.
-func (s *Sessions) reserve() (open func(string, *Session), release func(), err error) {
-	if s.draining.Load() {
-		return nil, nil, ErrDraining
-	}
-	if open, release, err = s.table.Reserve(); err != nil {
-		s.config.Metrics.Refused.Inc()
-	}
-	return open, release, err //nolint:wrapcheck // says what is full
-}
-
 // use returns a session. If keep is true, it is in use, and so not idle, until done is called.
 func (s *Sessions) use(id string, keep bool) (one *Session, done func(), state session.State) {
 	if !keep {
-		one, state = s.table.Peek(id)
+		one, state = s.Peek(id)
 		return one, func() {}, state
 	}
-	one, release, state := s.table.Use(id)
-	if state != session.Live {
-		return nil, nil, state
-	}
-	return one, func() { release(); s.notify() }, session.Live
+	return s.Use(id)
 }
 
 // patiently sends a request again as long as nothing of it reaches the server, for the time that requests wait.
@@ -131,45 +103,28 @@ func (s *Sessions) patiently(ctx context.Context, send func() error) error {
 	}
 }
 
-// State returns what this pod knows of a session.
-func (s *Sessions) State(id string) session.State { return s.table.State(id) }
-
 // forget remembers that a session has ended. The server knows it already.
 func (s *Sessions) forget(id string) {
-	if one, wasLive := s.table.End(id); wasLive {
-		one.cancel(ErrEnded)
-	}
-}
-
-// End ends a session, and remembers that it has ended.
-func (s *Sessions) End(id string) {
-	if one, wasLive := s.table.End(id); wasLive {
-		one.end(ErrEnded)
-	}
-}
-
-// Drop lets a session go that another pod has.
-func (s *Sessions) Drop(id string) {
-	if one, wasLive := s.table.Drop(id); wasLive {
-		one.end(ErrMoved)
+	if one, wasLive := s.Forget(id); wasLive {
+		one.cancel(session.ErrEnded)
 	}
 }
 
 // Take takes a session that has lost its pod. Its first request opens a session of the server, because that request has the credentials of the client.
 func (s *Sessions) Take(_ context.Context, record session.Record) error {
 	id := record.ID()
-	switch s.table.State(id) {
+	switch s.State(id) {
 	case session.Live:
 		return nil
 	case session.Ended:
-		return ErrEnded
+		return session.ErrEnded
 	case session.Absent:
 	}
 	initialize, err := session.Initialize(record)
 	if err != nil {
-		return err //nolint:wrapcheck // says what failed
+		return err
 	}
-	open, release, err := s.reserve()
+	open, release, err := s.Reserve()
 	if err != nil {
 		return err
 	}
@@ -178,57 +133,4 @@ func (s *Sessions) Take(_ context.Context, record session.Record) error {
 	one.initialize = initialize
 	open(id, one)
 	return nil
-}
-
-// Load returns the number of sessions, the most that there may be, and whether new sessions are accepted.
-func (s *Sessions) Load() (open, most int, isAccepting bool) {
-	return s.table.Len(), s.config.Most, !s.draining.Load()
-}
-
-// IsDraining reports whether the pod stops.
-func (s *Sessions) IsDraining() bool { return s.draining.Load() }
-
-// EndIdle ends idle sessions until ctx ends.
-func (s *Sessions) EndIdle(ctx context.Context, every time.Duration) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			for _, one := range s.table.EndIdle() {
-				one.end(ErrEnded)
-			}
-		}
-	}
-}
-
-// Drain takes no new sessions, and lets each session go that has no request in progress. When ctx ends, it lets all go. It returns when there are none.
-func (s *Sessions) Drain(ctx context.Context) {
-	s.draining.Store(true)
-	for {
-		for _, one := range s.table.DropUnused() {
-			one.end(ErrMoved)
-		}
-		if s.table.Len() == 0 {
-			return
-		}
-		select {
-		case <-s.changed:
-		case <-ctx.Done():
-			for _, one := range s.table.DropAll() {
-				one.end(ErrMoved)
-			}
-			return
-		}
-	}
-}
-
-// notify tells Drain that a request has ended.
-func (s *Sessions) notify() {
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
 }

@@ -19,7 +19,7 @@ import (
 	"mcpserver-operator/deploy/image"
 )
 
-// npm installs these packages: the server, and Node.js, so that its version is pinned too. The lock file contains no registry URLs, so
+// npm installs these packages: published servers, and Node.js, so that its version is pinned too. The lock file contains no registry URLs, so
 // that npm uses the registry of the user's configuration. To update the lock file, change package.json and run in tests/images/everything:
 //
 // npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
@@ -66,6 +66,16 @@ func Everything(ctx context.Context, dir string) (v1.Image, error) {
 		Entrypoint: []string{"/usr/local/bin/node", "/app/node_modules/@modelcontextprotocol/server-everything/dist/index.js"},
 		Cmd:        []string{"streamableHttp"},
 	}, files...)
+}
+
+// Packages is the image of Everything without a command. It contains also the npm packages @modelcontextprotocol/server-filesystem and server-memory, which
+// serve only stdio. The program is /usr/local/bin/node, and the packages are in /app/node_modules.
+func Packages(ctx context.Context, dir string) (v1.Image, error) {
+	img, err := Everything(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return reconfigure(img, func(config *v1.Config) { config.Entrypoint, config.Cmd = nil, nil })
 }
 
 // nodePackage returns the npm package of Node.js for this machine.

@@ -21,7 +21,7 @@ var (
 // conformance runs all scenarios that a protocol version requires against a server.
 func conformance(t *testing.T, url, version string) (total score, scenarios map[string]score) {
 	t.Helper()
-	arguments := append(suite(t), "server", "--url", url, "--requirements", version)
+	arguments := append(install(t).suite(), "server", "--url", url, "--requirements", version)
 	command := exec.Command(arguments[0], arguments[1:]...)
 	command.Dir = t.TempDir() // it writes its results there
 	output, err := command.CombinedOutput()
@@ -80,24 +80,47 @@ func passesAsMuchAs(t *testing.T, own map[string]score, url, version string) sco
 	return total
 }
 
-func TestConformanceWithSessions(t *testing.T) {
-	_, own := conformance(t, startServer(t, "-stateless=false").url, "2025-11-25")
-	if total := passesAsMuchAs(t, own, startRunner(t).url, "2025-11-25"); total != (score{82, 0}) {
-		t.Errorf("got %+v, want 82 passed and 0 failed", total)
+// ownScores are the scores of the server with its own HTTP, by version.
+var ownScores = map[string]map[string]score{}
+
+// own returns what the server passes with its own HTTP. It lacks the extension for tasks of 2026-07-28.
+func own(t *testing.T, version string) map[string]score {
+	t.Helper()
+	if ownScores[version] == nil {
+		_, ownScores[version] = conformance(t, startServer(t, ownFlags(version)...).url, version)
 	}
+	return ownScores[version]
 }
 
-// What the HTTP of the server passes, its stdio behind the runner passes too. The server lacks the extension for tasks.
-func TestConformanceWithoutSessions(t *testing.T) {
-	_, own := conformance(t, startServer(t).url, "2026-07-28")
-	passesAsMuchAs(t, own, startRunner(t).url, "2026-07-28")
+// ownFlags returns the flags of the server with its own HTTP. With sessions, it refuses the version without.
+func ownFlags(version string) []string {
+	if version == "2025-11-25" {
+		return []string{"-stateless=false"}
+	}
+	return nil
 }
 
-// An HTTP server behind the runner passes what it passes alone.
-func TestConformanceOfAnHTTPServerBehindTheRunner(t *testing.T) {
-	for version, server := range map[string]*started{"2025-11-25": startServer(t, "-stateless=false"), "2026-07-28": startServer(t)} {
-		_, own := conformance(t, server.url, version)
-		passesAsMuchAs(t, own, startRunnerOf(t, "--upstream="+server.url).url, version)
+// TestConformance verifies that the server behind the runner passes what its own HTTP passes: as a stdio server and as an HTTP server, and with three pods, to
+// which the requests of a session go in turn, each on a connection of its own.
+func TestConformance(t *testing.T) {
+	for _, version := range []string{"2025-11-25", "2026-07-28"} {
+		for name, behind := range map[string]func(int) []string{
+			"stdio": ofStdio(programs.server),
+			"HTTP":  func(int) []string { return []string{"--upstream=" + startServer(t, ownFlags(version)...).url} },
+		} {
+			for _, replicas := range []int{1, 3} {
+				t.Run(fmt.Sprintf("%s, %s, %d pods", version, name, replicas), func(t *testing.T) {
+					service := startService(t, replicas, behind)
+					total := passesAsMuchAs(t, own(t, version), service.url, version)
+					if version == "2025-11-25" && total != (score{82, 0}) {
+						t.Errorf("got %+v, want 82 passed and 0 failed", total)
+					}
+					if version == "2025-11-25" && replicas > 1 {
+						service.hasSpread(t)
+					}
+				})
+			}
+		}
 	}
 }
 

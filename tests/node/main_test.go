@@ -38,6 +38,7 @@ const (
 	absentImage     = "node.example/server:no-program"
 	everythingImage = "node.example/everything:1"
 	everythingNext  = "node.example/everything:2"
+	packagesImage   = "node.example/packages:1"
 	goImage         = "node.example/go-everything:1"
 	goNext          = "node.example/go-everything:2"
 	clientImage     = "node.example/client:1"
@@ -99,6 +100,7 @@ func loadImages(ctx context.Context) error {
 		{[]string{namedImage}, as(images.AppUser)},
 		{[]string{absentImage}, func() (v1.Image, error) { return images.WithoutProgram(server) }},
 		{[]string{everythingImage, everythingNext}, func() (v1.Image, error) { return images.Everything(ctx, dir) }},
+		{[]string{packagesImage}, func() (v1.Image, error) { return images.Packages(ctx, dir) }},
 		{[]string{goImage, goNext}, func() (v1.Image, error) { return images.GoEverything(ctx, dir) }},
 		{[]string{clientImage}, func() (v1.Image, error) { return images.Client(ctx, dir) }},
 		{[]string{operatorImage + ":" + firstVersion}, version(firstVersion)},

@@ -47,13 +47,13 @@ func TestAStdioServerScalesAndItsSessionsSurvive(t *testing.T) {
 	testEnv.Test(t, feature("a stdio server", "restricted").
 		Setup(operatorHasRunner(true)).
 		Teardown(operatorHasRunner(false)).
-		Assess("is served over HTTP", all(apply(stdioServer), scaleIs("tools", 1), aClient("tools", everyCallSucceeds, tool, "-count=20"))).
+		Assess("is served over HTTP", all(apply(stdioServer), scaleIs("tools", 1), aClient("tools", everyCallSucceeds, tool, withSessions, "-count=20"))).
 		Assess("scales, and each request of a session finds its pod", all(kubectl("scale", "statefulset", "tools", "--replicas=3"), scaleIs("tools", 3),
-			aClient("tools", everyCallSucceeds, tool, "-count=60"), aClient("tools", everyCallSucceeds, tool, "-count=20", "-fresh"))).
+			aClient("tools", everyCallSucceeds, tool, withSessions, "-count=60"), aClient("tools", everyCallSucceeds, tool, withSessions, "-count=20", "-fresh"))).
 		Assess("a session survives scaling, a lost pod and a rollout", step(func(ctx context.Context, t *testing.T) {
 			var clients []string
 			for range 6 {
-				clients = append(clients, startClient(ctx, t, "tools", tool, "-count=0", "-every=200ms", "-for=90s"))
+				clients = append(clients, startClient(ctx, t, "tools", tool, withSessions, "-count=0", "-every=200ms", "-for=90s"))
 			}
 			haveBegun(ctx, t, clients)
 			must(t, theCluster.Clients.CoreV1().Pods(in(ctx)).Delete(ctx, "tools-0", metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))}))

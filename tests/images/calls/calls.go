@@ -3,6 +3,7 @@
 package calls
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,9 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,10 +45,26 @@ type Options struct {
 	// Fresh opens a session and a connection for each call, so that a Service may route each call to a different pod. If false, the client
 	// only opens a new session after a failure.
 	Fresh bool
+	// Keep keeps the session after a failure, so that all later calls fail if the session has ended. The client then also resumes streams
+	// that broke off, as clients do by default.
+	Keep bool
+	// Sessions is the number of sessions that call at the same time. Defaults to 1. Count applies to each.
+	Sessions int
+	// Protocol is the protocol version that the client asks for. Defaults to the newest, which has no sessions if the server supports it.
+	Protocol string
+	// OpeningTool, if set, is called once in each new session, before the other calls. In its arguments and in Arguments, strings may contain
+	// SessionPlaceholder.
+	OpeningTool      string
+	OpeningArguments map[string]any
 }
+
+// SessionPlaceholder stands for the number of the session in arguments.
+const SessionPlaceholder = "$SESSION"
 
 // Result is the output line of a call.
 type Result struct {
+	// Session is the number of the session, from 1, if there are several.
+	Session      int       `json:"session,omitempty"`
 	Call         int       `json:"call"`
 	Start        time.Time `json:"start"`
 	OK           bool      `json:"ok"`
@@ -113,52 +132,112 @@ func Run(ctx context.Context, options Options, out io.Writer) (Summary, error) {
 		ctx, cancel = context.WithTimeout(ctx, options.For)
 		defer cancel()
 	}
-	c := newCaller(options)
-	defer c.disconnect()
-	encoder := json.NewEncoder(out)
-	tick := time.NewTicker(max(options.Every, 1))
-	defer tick.Stop()
-	for call := 1; (options.Count == 0 || call <= options.Count) && ctx.Err() == nil; call++ {
-		// A call that has started is completed. The end of the time must not count as a failure of the server.
-		result := c.call(context.WithoutCancel(ctx), call)
-		c.count(result)
-		if err := encoder.Encode(Line{Result: &result}); err != nil {
-			return c.summary, fmt.Errorf("write a result: %w", err)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
+	output := &output{encoder: json.NewEncoder(out), summary: Summary{Instances: map[string]int{}}}
+	var running sync.WaitGroup
+	for session := range max(options.Sessions, 1) {
+		running.Go(func() { newCaller(options, session+1, output).run(ctx) })
 	}
-	if err := encoder.Encode(Line{Summary: &c.summary}); err != nil {
-		return c.summary, fmt.Errorf("write the summary: %w", err)
+	running.Wait()
+	if output.err == nil {
+		output.err = output.encoder.Encode(Line{Summary: &output.summary})
 	}
-	return c.summary, nil
+	if output.err != nil {
+		return output.summary, fmt.Errorf("write the output: %w", output.err)
+	}
+	return output.summary, nil
+}
+
+// output is the output of all callers.
+type output struct {
+	mutex   sync.Mutex
+	encoder *json.Encoder
+	summary Summary
+	err     error
+}
+
+// add writes and counts a result. It returns false if the result cannot be written.
+func (o *output) add(result Result) bool {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.summary.count(result)
+	if o.err == nil {
+		o.err = o.encoder.Encode(Line{Result: &result})
+	}
+	return o.err == nil
+}
+
+// connected counts a session, and remembers what the server says of itself.
+func (o *output) connected(said *mcp.InitializeResult) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.summary.Connections++
+	o.summary.Protocol = said.ProtocolVersion
+	if said.ServerInfo != nil {
+		o.summary.Server, o.summary.Version = said.ServerInfo.Name, said.ServerInfo.Version
+	}
+}
+
+func (o *output) setTools(tools []string) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.summary.Tools = tools
 }
 
 // caller keeps the session between calls.
 type caller struct {
 	options   Options
+	number    int
+	output    *output
 	client    *mcp.Client
 	transport *http.Transport
 	session   *mcp.ClientSession
 	instance  atomic.Value // string: of the last response
-	summary   Summary
 }
 
-func newCaller(options Options) *caller {
+func newCaller(options Options, number int, output *output) *caller {
 	if options.Timeout == 0 {
 		options.Timeout = 30 * time.Second
 	}
+	options.Arguments = filledIn(options.Arguments, number)
+	options.OpeningArguments = filledIn(options.OpeningArguments, number)
 	return &caller{
-		options: options,
-		client:  mcp.NewClient(&mcp.Implementation{Name: "mcpserver-operator-tests", Version: "v1"}, nil),
+		options: options, number: number, output: output,
+		client: mcp.NewClient(&mcp.Implementation{Name: "mcpserver-operator-tests", Version: "v1"}, nil),
 		transport: &http.Transport{
 			DialContext: (&net.Dialer{Timeout: options.Timeout}).DialContext,
 			// This also limits the DELETE of a session whose server is gone. That request has no other deadline.
 			ResponseHeaderTimeout: options.Timeout,
 		},
-		summary: Summary{Instances: map[string]int{}},
+	}
+}
+
+// filledIn returns arguments for a session.
+func filledIn(arguments map[string]any, number int) map[string]any {
+	encoded, err := json.Marshal(arguments)
+	if err != nil {
+		return arguments // the call reports the error
+	}
+	var filled map[string]any
+	if err := json.Unmarshal(bytes.ReplaceAll(encoded, []byte(SessionPlaceholder), []byte(strconv.Itoa(number))), &filled); err != nil {
+		return arguments
+	}
+	return filled
+}
+
+// run makes the calls.
+func (c *caller) run(ctx context.Context) {
+	defer c.disconnect()
+	tick := time.NewTicker(max(c.options.Every, 1))
+	defer tick.Stop()
+	for call := 1; (c.options.Count == 0 || call <= c.options.Count) && ctx.Err() == nil; call++ {
+		// A call that has started is completed. The end of the time must not count as a failure of the server.
+		if !c.output.add(c.call(context.WithoutCancel(ctx), call)) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -183,7 +262,10 @@ func (c *caller) call(ctx context.Context, number int) Result {
 	if err != nil {
 		result.Error = bounded(err.Error())
 	}
-	if err != nil || c.options.Fresh {
+	if c.options.Sessions > 1 {
+		result.Session = c.number
+	}
+	if (err != nil && !c.options.Keep) || c.options.Fresh {
 		c.disconnect()
 	}
 	return result
@@ -196,11 +278,16 @@ func (c *caller) attempt(ctx context.Context) (string, error) {
 		}
 	}
 	if c.options.Tool == "" {
-		return strings.Join(c.summary.Tools, " "), c.list(ctx)
+		tools, err := c.list(ctx)
+		return strings.Join(tools, " "), err
 	}
-	answer, err := c.session.CallTool(ctx, &mcp.CallToolParams{Name: c.options.Tool, Arguments: c.options.Arguments})
+	return c.callTool(ctx, c.options.Tool, c.options.Arguments)
+}
+
+func (c *caller) callTool(ctx context.Context, tool string, arguments map[string]any) (string, error) {
+	answer, err := c.session.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: arguments})
 	if err != nil {
-		return "", fmt.Errorf("call %s: %w", c.options.Tool, err)
+		return "", fmt.Errorf("call %s: %w", tool, err)
 	}
 	var texts []string
 	for _, content := range answer.Content {
@@ -210,43 +297,48 @@ func (c *caller) attempt(ctx context.Context) (string, error) {
 	}
 	text := strings.Join(texts, "\n")
 	if answer.IsError {
-		return text, fmt.Errorf("call %s: the tool failed: %s", c.options.Tool, text)
+		return text, fmt.Errorf("call %s: the tool failed: %s", tool, text)
 	}
 	return text, nil
 }
 
-// connect opens a session and lists the tools, as clients do.
+// connect opens a session, lists the tools, as clients do, and makes the opening call.
 func (c *caller) connect(ctx context.Context) error {
+	retries := -1 // no retries, so that failures are reported
+	if c.options.Keep {
+		retries = 0 // the default of the client
+	}
 	session, err := c.client.Connect(ctx, &mcp.StreamableClientTransport{
 		Endpoint:   c.options.URL,
 		HTTPClient: &http.Client{Transport: c},
-		MaxRetries: -1, // no retries, so that failures are reported
+		MaxRetries: retries,
 		// A standalone stream would use another connection and is not needed for calls.
 		DisableStandaloneSSE: true,
-	}, nil)
+	}, &mcp.ClientSessionOptions{ProtocolVersion: c.options.Protocol})
 	if err != nil {
 		return fmt.Errorf("initialize: %w", err)
 	}
 	c.session = session
-	c.summary.Connections++
-	said := session.InitializeResult()
-	c.summary.Protocol = said.ProtocolVersion
-	if said.ServerInfo != nil {
-		c.summary.Server, c.summary.Version = said.ServerInfo.Name, said.ServerInfo.Version
+	c.output.connected(session.InitializeResult())
+	if _, err := c.list(ctx); err != nil {
+		return err
 	}
-	return c.list(ctx)
+	if c.options.OpeningTool != "" {
+		_, err = c.callTool(ctx, c.options.OpeningTool, c.options.OpeningArguments)
+	}
+	return err
 }
 
-func (c *caller) list(ctx context.Context) error {
+func (c *caller) list(ctx context.Context) ([]string, error) {
 	var tools []string
 	for tool, err := range c.session.Tools(ctx, nil) {
 		if err != nil {
-			return fmt.Errorf("list the tools: %w", err)
+			return nil, fmt.Errorf("list the tools: %w", err)
 		}
 		tools = append(tools, tool.Name)
 	}
-	c.summary.Tools = tools
-	return nil
+	c.output.setTools(tools)
+	return tools, nil
 }
 
 // disconnect closes the session, if there is one, and its connections.
@@ -258,14 +350,14 @@ func (c *caller) disconnect() {
 	c.transport.CloseIdleConnections()
 }
 
-func (c *caller) count(result Result) {
-	c.summary.Calls++
+func (s *Summary) count(result Result) {
+	s.Calls++
 	if !result.OK {
-		c.summary.Failed++
+		s.Failed++
 	}
-	c.summary.MaxMilliseconds = max(c.summary.MaxMilliseconds, result.Milliseconds)
+	s.MaxMilliseconds = max(s.MaxMilliseconds, result.Milliseconds)
 	if result.Instance != "" {
-		c.summary.Instances[result.Instance]++
+		s.Instances[result.Instance]++
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -181,5 +182,34 @@ func TestParseWhileItRuns(t *testing.T) {
 	}
 	if _, _, err := calls.Parse([]byte("panic: out of memory\n")); err == nil {
 		t.Error("a line that is not JSON was accepted")
+	}
+}
+
+func TestSeveralSessions(t *testing.T) {
+	server := newServer(t, &atomic.Bool{})
+	results, summary := run(t, calls.Options{
+		URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "session " + calls.SessionPlaceholder}, Count: 3, Sessions: 4, Protocol: "2025-06-18",
+		OpeningTool: "echo", OpeningArguments: map[string]any{"text": calls.SessionPlaceholder},
+	})
+	if summary.Calls != 12 || summary.Failed != 0 || summary.Connections != 4 || summary.Protocol != "2025-06-18" {
+		t.Errorf("got the summary %+v, want 3 calls in each of 4 sessions", summary)
+	}
+	for _, result := range results {
+		if want := fmt.Sprintf("session %d", result.Session); result.Text != want || result.Session < 1 || result.Session > 4 {
+			t.Errorf("session %d got %q", result.Session, result.Text)
+		}
+	}
+	if _, summary := run(t, calls.Options{URL: server.URL, Tool: "echo", Count: 1, OpeningTool: "fail"}); summary.Failed != 1 {
+		t.Error("a failure of the opening call is not reported")
+	}
+}
+
+func TestKeptSession(t *testing.T) {
+	server := newServer(t, &atomic.Bool{})
+	for _, keeps := range []bool{true, false} {
+		results, summary := run(t, calls.Options{URL: server.URL, Tool: "fail", Count: 3, Keep: keeps})
+		if summary.Failed != 3 || (summary.Connections == 1) != keeps || results[2].Connected == keeps {
+			t.Errorf("keep %t: got the summary %+v and the last result %+v", keeps, summary, results[2])
+		}
 	}
 }

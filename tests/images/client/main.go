@@ -25,7 +25,15 @@ func main() {
 	flag.DurationVar(&options.For, "for", 0, "the time after which calls stop; 0 for no limit")
 	flag.DurationVar(&options.Timeout, "timeout", 30*time.Second, "the timeout of each call")
 	flag.BoolVar(&options.Fresh, "fresh", false, "open a session and a connection for each call")
+	flag.BoolVar(&options.Keep, "keep", false, "keep the session after a failed call")
+	flag.IntVar(&options.Sessions, "sessions", 1, "the number of sessions that call at the same time")
+	flag.StringVar(&options.Protocol, "protocol", "", "the protocol version to ask for; defaults to the newest")
+	flag.StringVar(&options.OpeningTool, "opening-tool", "", "the tool to call once in each new session")
+	openingArguments := flag.String("opening-args", "{}", "the arguments of the opening tool, as JSON; here and in -args, $SESSION is the number of the session")
 	flag.Parse()
+	if err := json.Unmarshal([]byte(*openingArguments), &options.OpeningArguments); err != nil {
+		fail(fmt.Errorf("read -opening-args: %w", err))
+	}
 	if err := json.Unmarshal([]byte(*arguments), &options.Arguments); err != nil {
 		fail(fmt.Errorf("read -args: %w", err))
 	}

@@ -1,0 +1,102 @@
+package peers
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"mcpserver-operator/runner/session"
+)
+
+const (
+	// learnTimeout is how long a pod that starts looks for the other pods.
+	learnTimeout = 10 * time.Second
+	// learnInterval is the time between two attempts.
+	learnInterval = 100 * time.Millisecond
+	// endedTimeout is how long a peer may take to tell which sessions have ended.
+	endedTimeout = 5 * time.Second
+	// endedBytes is the length of that answer.
+	endedBytes = 8 << 20
+)
+
+// learn asks the other pods which sessions have ended. In a rollout, each pod is replaced, so nobody would know it otherwise. It also lets the other pods
+// know this one before DNS lists it.
+func (r *Router) learn() {
+	defer close(r.learned)
+	ctx, cancel := context.WithTimeout(r.ctx, learnTimeout)
+	defer cancel()
+	peers := r.members.all(ctx)
+	for isKnown, _ := r.members.areKnown(); !isKnown && ctx.Err() == nil; isKnown, _ = r.members.areKnown() {
+		select {
+		case <-time.After(learnInterval):
+			peers = r.members.all(ctx)
+		case <-ctx.Done():
+		}
+	}
+	var asking sync.WaitGroup
+	for _, peer := range peers {
+		asking.Go(func() {
+			if err := r.learnFrom(peer); err != nil {
+				r.config.Log.Debug("a pod does not tell which sessions have ended", "error", err)
+			}
+		})
+	}
+	asking.Wait()
+}
+
+func (r *Router) learnFrom(peer Peer) error {
+	ctx, cancel := context.WithTimeout(r.ctx, endedTimeout)
+	defer cancel()
+	url := "http://" + peer.Management + "/sessions/ended?by=" + strconv.Itoa(int(r.config.Ordinal))
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("asking pod %d: %w", peer.Ordinal, err)
+	}
+	response, err := r.asking.RoundTrip(request)
+	if err != nil {
+		return fmt.Errorf("asking pod %d: %w", peer.Ordinal, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK { // for example an older runner
+		return fmt.Errorf("pod %d has answered with status %d", peer.Ordinal, response.StatusCode)
+	}
+	lines := bufio.NewScanner(io.LimitReader(response.Body, endedBytes))
+	for lines.Scan() {
+		if _, err := session.Parse(lines.Text()); err != nil {
+			return fmt.Errorf("reading the answer of pod %d: %w", peer.Ordinal, err)
+		}
+		r.end(lines.Text())
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("reading the answer of pod %d: %w", peer.Ordinal, err)
+	}
+	return nil
+}
+
+// HasLearned reports whether this pod has asked the other pods which sessions have ended. It is not ready before.
+func (r *Router) HasLearned() bool {
+	select {
+	case <-r.learned:
+		return true
+	default:
+		return false
+	}
+}
+
+// tellWhatHasEnded serves a pod that learns.
+func (r *Router) tellWhatHasEnded(w http.ResponseWriter, request *http.Request) {
+	if ordinal, err := strconv.ParseUint(request.URL.Query().Get("by"), 10, 16); err == nil {
+		r.members.introduce(uint16(ordinal)) // before the list is read: it is told of the sessions that end from now on
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	out := bufio.NewWriter(w)
+	for _, id := range r.config.Local.Ended() {
+		_, _ = out.WriteString(id + "\n") // else the peer is gone
+	}
+	_ = out.Flush() // else the peer is gone
+}
