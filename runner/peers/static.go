@@ -20,7 +20,7 @@ func ParseStatic(list string) (Static, error) {
 				return nil, fmt.Errorf("%q is not HOST:PORT/HOST:PORT: %w", one, err)
 			}
 		}
-		pods = append(pods, Peer{Ordinal: uint16(len(pods)), Address: address, Management: management})
+		pods = append(pods, Peer{Ordinal: uint16(len(pods)), Address: address, Management: management}) //nolint:gosec // at most mostPeers
 		if len(pods) == mostPeers {
 			break
 		}

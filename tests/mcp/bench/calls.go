@@ -47,76 +47,89 @@ func together(ctx context.Context, r *running, clients []*client, calls int) sam
 	return s
 }
 
+// contestant is a target that is measured beside others.
+type contestant struct {
+	target
+	// base is the contestant with which this one is compared: the server's own HTTP with as many replicas.
+	base    *contestant
+	running *running
+	clients []*client
+	// alone are the rounds of one client, together those of all.
+	alone, together []sample
+}
+
 // measureCalls measures calls of one client alone and of several at the same time. All targets run all the time; those that are not measured have nothing to do.
 func measureCalls(ctx context.Context, o options, p *programs) error {
-	targets := []target{own, runnerStdio, runnerHTTP, supergateway, mcpProxy, ownOfThree, stdioOfThree, httpOfThree}
-	// What a target is compared with has as many replicas.
-	bases := []int{0, 0, 0, 0, 0, 5, 5, 5}
-	type state struct {
-		running        *running
-		clients        []*client
-		alone, crowded []sample
+	one, three := &contestant{target: own}, &contestant{target: ownOfThree}
+	one.base, three.base = one, three
+	all := []*contestant{
+		one, {target: runnerStdio, base: one}, {target: runnerHTTP, base: one}, {target: supergateway, base: one}, {target: mcpProxy, base: one},
+		three, {target: stdioOfThree, base: three}, {target: httpOfThree, base: three},
 	}
-	states := make([]state, len(targets))
-	defer func() {
-		for _, s := range states {
-			for _, one := range s.clients {
-				one.close()
-			}
-			if s.running != nil {
-				s.running.stop()
-			}
-		}
-	}()
-	for i, t := range targets {
-		var err error
-		if states[i].running, err = t.run(ctx, p); err != nil {
+	for _, c := range all {
+		defer c.close()
+		if err := c.open(ctx, o, p); err != nil {
 			return err
 		}
-		for number := range o.clients {
-			one, err := t.connectTo(ctx, states[i].running, number)
-			if err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
-			}
-			states[i].clients = append(states[i].clients, one)
-		}
-		together(ctx, states[i].running, states[i].clients, 5) // warm up
 	}
 	for range o.rounds {
-		for i := range states {
-			s := &states[i]
-			s.alone = append(s.alone, together(ctx, s.running, s.clients[:1], o.alone))
-			s.crowded = append(s.crowded, together(ctx, s.running, s.clients, o.calls))
-			if err := ctx.Err(); err != nil {
+		for _, c := range all {
+			c.alone = append(c.alone, together(ctx, c.running, c.clients[:1], o.alone))
+			c.together = append(c.together, together(ctx, c.running, c.clients, o.calls))
+			if ctx.Err() != nil {
 				return fmt.Errorf("measuring: %w", context.Cause(ctx))
 			}
 		}
 	}
-	for _, table := range []struct {
-		title   string
-		samples func(state) []sample
-	}{
-		{fmt.Sprintf("%d clients at the same time, %d calls of each in a round", o.clients, o.calls), func(s state) []sample { return s.crowded }},
-		{fmt.Sprintf("One client alone, %d calls in a round", o.alone), func(s state) []sample { return s.alone }},
-	} {
-		title("%s", table.title)
-		header("target", "calls per second", "× the server's own HTTP", "p50, ms", "p99, ms", "CPU of the bridge per call, ms", "CPU of bridge and server per call, ms", "failed calls")
-		for i, t := range targets {
-			base, samples := table.samples(states[bases[i]]), table.samples(states[i])
-			var ratios []float64
-			failed := 0
-			for round := range samples {
-				ratios = append(ratios, samples[round].perSecond/base[round].perSecond)
-				failed += samples[round].failed
-			}
-			ofBridge := ""
-			if i != bases[i] {
-				ofBridge = meanOf(samples, func(s sample) float64 { return s.cpu })
-			}
-			row(t.name, spreadOf("%.0f", column(samples, func(s sample) float64 { return s.perSecond })), spreadOf("%.2f", ratios),
-				spreadOf("%.2f", column(samples, func(s sample) float64 { return s.p50 })), spreadOf("%.2f", column(samples, func(s sample) float64 { return s.p99 })),
-				ofBridge, meanOf(samples, func(s sample) float64 { return s.all }), fmt.Sprint(failed))
-		}
-	}
+	title("%d clients at the same time, %d calls of each in a round", o.clients, o.calls)
+	showCalls(all, func(c *contestant) []sample { return c.together })
+	title("One client alone, %d calls in a round", o.alone)
+	showCalls(all, func(c *contestant) []sample { return c.alone })
 	return nil
+}
+
+// open starts a target and opens the sessions of its clients.
+func (c *contestant) open(ctx context.Context, o options, p *programs) (err error) {
+	if c.running, err = c.run(ctx, p); err != nil {
+		return err
+	}
+	for number := range o.clients {
+		one, err := c.connectTo(ctx, c.running, number)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		c.clients = append(c.clients, one)
+	}
+	together(ctx, c.running, c.clients, 5) // warm up
+	return nil
+}
+
+func (c *contestant) close() {
+	for _, one := range c.clients {
+		one.close()
+	}
+	if c.running != nil {
+		c.running.stop()
+	}
+}
+
+// showCalls prints a table.
+func showCalls(all []*contestant, samplesOf func(*contestant) []sample) {
+	header("target", "calls per second", "× the server's own HTTP", "p50, ms", "p99, ms", "CPU of the bridge per call, ms", "CPU of bridge and server per call, ms", "failed calls")
+	for _, c := range all {
+		base, samples := samplesOf(c.base), samplesOf(c)
+		var ratios []float64
+		failed := 0
+		for round := range samples {
+			ratios = append(ratios, samples[round].perSecond/base[round].perSecond)
+			failed += samples[round].failed
+		}
+		ofBridge := ""
+		if c != c.base {
+			ofBridge = meanOf(samples, func(s sample) float64 { return s.cpu })
+		}
+		row(c.name, spreadOf("%.0f", column(samples, func(s sample) float64 { return s.perSecond })), spreadOf("%.2f", ratios),
+			spreadOf("%.2f", column(samples, func(s sample) float64 { return s.p50 })), spreadOf("%.2f", column(samples, func(s sample) float64 { return s.p99 })),
+			ofBridge, meanOf(samples, func(s sample) float64 { return s.all }), fmt.Sprint(failed))
+	}
 }
