@@ -93,6 +93,20 @@ func TestEverything(t *testing.T) {
 	}
 }
 
+func TestPackages(t *testing.T) {
+	img := build(t, images.Packages)
+	want := v1.Config{User: "65532", WorkingDir: "/app", Env: []string{"PATH=/usr/local/bin"}}
+	if difference := cmp.Diff(want, config(t, img)); difference != "" {
+		t.Errorf("the configuration differs:\n%s", difference)
+	}
+	root := unpack(t, img)
+	for _, program := range []string{"/usr/local/bin/node", "/app/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js", "/app/node_modules/@modelcontextprotocol/server-memory/dist/index.js"} {
+		if _, err := os.Stat(filepath.Join(root, program)); err != nil {
+			t.Errorf("the image lacks a program: %v", err)
+		}
+	}
+}
+
 func TestClient(t *testing.T) {
 	server, client := build(t, images.Server), build(t, images.Client)
 	want := v1.Config{User: "65532", Entrypoint: []string{"/client"}}

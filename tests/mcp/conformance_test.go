@@ -55,8 +55,8 @@ func scoreOf(numbers []string) score {
 }
 
 // passesAsMuchAs runs all scenarios against a server, and fails unless each passes what it passes in own. Some checks wait for a notification for a fixed time,
-// which is too short on a busy machine: what does not pass gets a second chance.
-func passesAsMuchAs(t *testing.T, own map[string]score, url, version string) score {
+// which is too short on a busy machine: what does not pass gets a second chance. If mayMiss is true, the suite may leave out checks, but none may fail.
+func passesAsMuchAs(t *testing.T, own map[string]score, url, version string, mayMiss bool) score {
 	t.Helper()
 	var total score
 	var less []string
@@ -66,7 +66,11 @@ func passesAsMuchAs(t *testing.T, own map[string]score, url, version string) sco
 		t.Logf("%s: %d passed, %d failed", version, total.passed, total.failed)
 		less = nil
 		for name, want := range own {
-			if got := scenarios[name]; got.passed < want.passed || got.failed > want.failed {
+			got, isThere := scenarios[name]
+			if mayMiss && got.passed < want.passed {
+				t.Logf("%s, %s: %d checks are left out", version, name, want.passed-got.passed)
+			}
+			if !isThere || got.failed > want.failed || (got.passed < want.passed && !mayMiss) {
 				less = append(less, fmt.Sprintf("%s, %s: %+v, the HTTP of the server: %+v", version, name, got, want))
 			}
 		}
@@ -111,7 +115,8 @@ func TestConformance(t *testing.T) {
 			for _, replicas := range []int{1, 3} {
 				t.Run(fmt.Sprintf("%s, %s, %d pods", version, name, replicas), func(t *testing.T) {
 					service := startService(t, replicas, behind)
-					total := passesAsMuchAs(t, own(t, version), service.url, version)
+					// Without sessions, a client that listens to one pod does not hear of a change in another. The suite then leaves out checks.
+					total := passesAsMuchAs(t, own(t, version), service.url, version, version == "2026-07-28" && replicas > 1)
 					if version == "2025-11-25" && total != (score{82, 0}) {
 						t.Errorf("got %+v, want 82 passed and 0 failed", total)
 					}

@@ -84,7 +84,7 @@ func (n *npm) use(t *testing.T, client, url, server string) used {
 func (n *npm) run(t *testing.T, script string, arguments ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), n.node, append([]string{filepath.Join(n.dir, script)}, arguments...)...)
-	command.Env = append(os.Environ(), "MCP_REMOTE_CONFIG_DIR="+t.TempDir(), "NO_COLOR=1")
+	command.Env = append(os.Environ(), "HOME="+t.TempDir(), "NO_COLOR=1") // some keep files at home
 	var log strings.Builder
 	command.Stderr = &log
 	output, err := command.Output()
@@ -95,29 +95,35 @@ func (n *npm) run(t *testing.T, script string, arguments ...string) string {
 }
 
 // inspect runs the CLI of the inspector, which opens a session for each command, and returns the result that it prints.
-func (n *npm) inspect(t *testing.T, url string, arguments ...string) string {
+func (n *npm) inspect(t *testing.T, url, era string, arguments ...string) string {
 	t.Helper()
-	return n.run(t, "node_modules/@modelcontextprotocol/inspector-cli/build/cli.js", append([]string{"--cli", url}, arguments...)...)
+	return n.run(t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js",
+		append([]string{"--cli", url, "--transport", "http", "--protocol-era", era}, arguments...)...)
 }
 
 func TestTheCLIOfTheInspectorWorks(t *testing.T) {
 	npm := install(t)
 	service := startService(t, 3, ofStdio(programs.server))
 	for name, row := range map[string]struct {
+		era       string
 		arguments []string
 		want      string
 	}{
-		"list the tools":     {[]string{"--method", "tools/list"}, `"test_simple_text"`},
-		"list the resources": {[]string{"--method", "resources/list"}, `"test://static-text"`},
-		"list the prompts":   {[]string{"--method", "prompts/list"}, `"test_simple_prompt"`},
-		"call":               {[]string{"--method", "tools/call", "--tool-name", "test_simple_text"}, "simple text"},
-		"read":               {[]string{"--method", "resources/read", "--uri", "test://static-text"}, "static text resource"},
-		"logging":            {[]string{"--method", "logging/setLevel", "--log-level", "debug"}, "{}"},
+		"list the tools":        {"legacy", []string{"--method", "tools/list"}, `"test_simple_text"`},
+		"list the resources":    {"legacy", []string{"--method", "resources/list"}, `"test://static-text"`},
+		"list the prompts":      {"legacy", []string{"--method", "prompts/list"}, `"test_simple_prompt"`},
+		"call":                  {"legacy", []string{"--method", "tools/call", "--tool-name", "test_simple_text"}, "simple text"},
+		"call, modern":          {"modern", []string{"--method", "tools/call", "--tool-name", "test_simple_text"}, "simple text"},
+		"call, finding the era": {"auto", []string{"--method", "tools/call", "--tool-name", "test_simple_text"}, "simple text"},
+		"100 calls, 10 at once": {"legacy", []string{"--method", "tools/call", "--tool-name", "test_simple_text", "--load", "--load-requests", "100", "--format", "json"}, `"errors":0`},
+		"read":                  {"legacy", []string{"--method", "resources/read", "--uri", "test://static-text"}, "static text resource"},
+		"logging":               {"legacy", []string{"--method", "logging/setLevel", "--log-level", "debug"}, "{}"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := npm.inspect(t, service.url, row.arguments...); !strings.Contains(got, row.want) {
+			if got := npm.inspect(t, service.url, row.era, row.arguments...); !strings.Contains(got, row.want) {
 				t.Errorf("got %s, want %s", got, row.want)
 			}
 		})
 	}
+	service.hasSpread(t)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -88,6 +89,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.FlushInterval = -1
 	proxy.Transport = unpooled
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // streams that the service cuts, and clients that are gone
 	if bytes.Contains(body, []byte(`"tools/call"`)) && s.toCut.CompareAndSwap(true, false) {
 		proxy.ModifyResponse = func(response *http.Response) error {
 			response.Body = &cutBody{ReadCloser: response.Body, cut: &s.cut}

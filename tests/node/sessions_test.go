@@ -206,7 +206,8 @@ func kill(pod string) features.Func {
 func drainNodeOf(pod, name string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		clusterKubectl("drain", get(ctx, t, pod, &corev1.Pod{}).Spec.NodeName, "--pod-selector=app.kubernetes.io/instance="+name, "--timeout=150s")(ctx, t, nil)
+		clusterKubectl("drain", get(ctx, t, pod, &corev1.Pod{}).Spec.NodeName, "--delete-emptydir-data", // it has the program of the runner
+			"--pod-selector=app.kubernetes.io/instance="+name, "--timeout=150s")(ctx, t, nil)
 	})
 }
 
