@@ -116,7 +116,8 @@ faults: control-plane ## Inject faults into operators, the control plane and the
 	go test -tags=$(TAGS) ./tests/faults -count=1 -v -timeout=3h -faults.rounds=$(FAULTS_ROUNDS)
 
 .PHONY: storm
-storm: control-plane ## Run STORM_SEQUENCES random sequences against the model of the scale protocol (about 30 minutes for 1,000).
+storm: control-plane ## Run STORM_SEQUENCES random sequences against the models of the scale protocol and of sessions (about 45 minutes for 1,000).
+	go test ./runner -count=1 -run TestStorm -timeout=120m -rapid.checks=$(STORM_SEQUENCES) -rapid.seed=$(STORM_SEED)
 	go test -tags=$(TAGS) ./tests/storm -count=1 -run TestStorm -v -timeout=120m -rapid.checks=$(STORM_SEQUENCES) -rapid.seed=$(STORM_SEED)
 
 .PHONY: bench
@@ -139,6 +140,12 @@ fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input
 	go test ./runner/stream -run='^$$' -fuzz=FuzzScanner -fuzztime=60s
 	go test ./runner/process -run='^$$' -fuzz=FuzzReadLine -fuzztime=60s
 	go test ./runner/stream -run='^$$' -fuzz=FuzzParseEventID -fuzztime=60s
+	go test ./runner/stdio -run='^$$' -fuzz=FuzzRequestOf -fuzztime=60s
+	go test ./runner/rpc -run='^$$' -fuzz=FuzzResponseID -fuzztime=60s
+	go test ./runner/limits -run='^$$' -fuzz=FuzzHeaders -fuzztime=60s
+	go test ./runner/modern -run='^$$' -fuzz=FuzzDecode -fuzztime=60s
+	go test ./runner/upstream -run='^$$' -fuzz=FuzzFraming -fuzztime=60s
+	go test ./runner/upstream -run='^$$' -fuzz=FuzzEndpoint -fuzztime=60s
 
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Check the code with golangci-lint.

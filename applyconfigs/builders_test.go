@@ -36,6 +36,7 @@ func TestClusters(t *testing.T) {
 		"clusters/ipv6":         {IPFamily: corev1.IPv6Protocol},
 		"clusters/runner-stdio": {RunnerImage: runnerImage},
 		"clusters/runner-http":  {RunnerImage: runnerImage},
+		"clusters/runner-sse":   {RunnerImage: runnerImage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			isGolden(t, name, []any{newSet(t, read(t, name), Scale{}, cluster)})
@@ -43,7 +44,7 @@ func TestClusters(t *testing.T) {
 	}
 }
 
-// TestWhoGetsARunner: a server gets a runner unless it is turned off, or the transport is sse.
+// TestWhoGetsARunner: a server gets a runner unless it is turned off.
 func TestWhoGetsARunner(t *testing.T) {
 	direct := &v1beta1.Sessions{Mode: v1beta1.SessionsDirect}
 	for name, row := range map[string]struct {
@@ -53,7 +54,7 @@ func TestWhoGetsARunner(t *testing.T) {
 	}{
 		"stdio":                      {v1beta1.MCPServerSpec{}, runnerImage, true},
 		"streamable-http":            {v1beta1.MCPServerSpec{Transport: v1beta1.TransportStreamableHTTP}, runnerImage, true},
-		"sse":                        {v1beta1.MCPServerSpec{Transport: v1beta1.TransportSSE}, runnerImage, false},
+		"sse":                        {v1beta1.MCPServerSpec{Transport: v1beta1.TransportSSE}, runnerImage, true},
 		"Routed":                     {v1beta1.MCPServerSpec{Sessions: &v1beta1.Sessions{Mode: v1beta1.SessionsRouted}}, runnerImage, true},
 		"Direct":                     {v1beta1.MCPServerSpec{Sessions: direct}, runnerImage, false},
 		"an operator without runner": {v1beta1.MCPServerSpec{}, "", false},

@@ -18,7 +18,7 @@ import (
 // TemplateRevision is the revision of the pod templates that the builders build. It must be raised with each change of the pod template
 // that the builders build for an unchanged MCPServer. TestAnotherPodTemplateIsAnotherRevision checks this. StatefulSets of another
 // revision keep their pod template until there is another reason to restart their pods: see package plan.
-const TemplateRevision = 2
+const TemplateRevision = 3
 
 // TemplateRecord identifies a pod template. It is the value of the annotation v1beta1.PodTemplateAnnotation of a StatefulSet.
 type TemplateRecord struct {
@@ -105,6 +105,7 @@ func InputsDigest(server *v1beta1.MCPServer, restartedAt string) (string, error)
 	spec := server.Spec
 	spec.Replicas, spec.BackendReplicas, spec.ReplicasConflictPolicy, spec.Suspend = nil, nil, "", false
 	spec.IgnoredFields, spec.RefusedFields = v1beta1.IgnoredFields{}, v1beta1.RefusedFields{}
+	spec.Audit = nil // it had no effect before revision 3, and was not part of the digest
 	spec.UpdateStrategy, spec.MinReadySeconds, spec.PodDisruptionBudget = nil, nil, nil
 	spec.VolumeClaimTemplates, spec.PersistentVolumeClaimRetentionPolicy = nil, nil
 	spec.SessionAffinity, spec.SessionAffinityTimeoutSeconds = "", nil

@@ -82,6 +82,7 @@ func TestInputsOfThePodTemplate(t *testing.T) {
 		"suspend":      {func(s *v1beta1.MCPServerSpec) { s.Suspend = true }, false},
 		"policy":       {func(s *v1beta1.MCPServerSpec) { s.ReplicasConflictPolicy = v1beta1.ReplicasConflictForce }, false},
 		"minReady":     {func(s *v1beta1.MCPServerSpec) { s.MinReadySeconds = ptr.To[int32](3) }, false},
+		"audit":        {func(s *v1beta1.MCPServerSpec) { s.Audit = &v1beta1.Audit{Enabled: true} }, false}, // an upgrade must not restart pods
 		"a disruption": {func(s *v1beta1.MCPServerSpec) { s.PodDisruptionBudget = &v1beta1.PodDisruptionBudget{Disabled: true} }, false},
 	} {
 		if got := digest(row.change) != before; got != row.affects {

@@ -41,10 +41,10 @@ const (
 // podNameVariable is an environment variable from which the runner reads the name of its pod.
 const podNameVariable = "MCP_RUNNER_POD"
 
-// HasRunner reports whether the pods of an MCPServer get a runner. The runner does not route the sessions of servers with the deprecated transport sse.
+// HasRunner reports whether the pods of an MCPServer get a runner.
 func HasRunner(server *v1beta1.MCPServer, cluster Cluster) bool {
 	isDirect := server.Spec.Sessions != nil && server.Spec.Sessions.Mode == v1beta1.SessionsDirect
-	return cluster.RunnerImage != "" && !isDirect && Transport(server) != v1beta1.TransportSSE
+	return cluster.RunnerImage != "" && !isDirect
 }
 
 // IsRouted reports whether the pods of a StatefulSet have a runner. During the upgrade of an operator that adds it, they have none yet.
@@ -95,6 +95,7 @@ func runnerFlags(server *v1beta1.MCPServer, cluster Cluster) []string {
 	if sessions.MaxPerPod != nil {
 		flags = append(flags, "--max-sessions="+strconv.Itoa(int(*sessions.MaxPerPod)))
 	}
+	flags = append(flags, auditFlags(server.Spec.Audit)...)
 	if Transport(server) == v1beta1.TransportStdio {
 		if server.Spec.ProxyMode == v1beta1.ProxyModeSSE {
 			flags = append(flags, "--sse")
@@ -105,7 +106,26 @@ func runnerFlags(server *v1beta1.MCPServer, cluster Cluster) []string {
 	if listenAddress(server, cluster) == "::" {
 		address = "::1"
 	}
-	return append(flags, "--upstream=http://"+net.JoinHostPort(address, strconv.Itoa(int(ContainerPort(server))))+"/mcp")
+	upstream := "--upstream=http://" + net.JoinHostPort(address, strconv.Itoa(int(ContainerPort(server))))
+	if Transport(server) == v1beta1.TransportSSE {
+		return append(flags, "--sse", upstream+"/sse")
+	}
+	return append(flags, upstream+"/mcp")
+}
+
+// auditFlags returns the flags of the runner for its log of requests.
+func auditFlags(audit *v1beta1.Audit) []string {
+	if audit == nil || !audit.Enabled {
+		return nil
+	}
+	flags := []string{"--audit"}
+	if audit.IncludeArguments {
+		flags = append(flags, "--audit-arguments")
+	}
+	if audit.IncludeResults {
+		flags = append(flags, "--audit-results")
+	}
+	return flags
 }
 
 // withRunner adds what a runner needs to the operator's pod template, before the user's template is merged.

@@ -17,6 +17,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=toolhive.stacklok.dev, Version=v1beta1
+	case v1beta1.SchemeGroupVersion.WithKind("Audit"):
+		return &crdv1beta1.AuditApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ClientService"):
 		return &crdv1beta1.ClientServiceApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("IgnoredFields"):

@@ -131,8 +131,9 @@ func auditOf(server *storedServer) []finding {
 			v1beta1.IgnoredFields `json:",inline"`
 			v1beta1.RefusedFields `json:",inline"`
 
-			Replicas        *int32 `json:"replicas"`
-			BackendReplicas *int32 `json:"backendReplicas"`
+			Audit           *v1beta1.Audit `json:"audit"`
+			Replicas        *int32         `json:"replicas"`
+			BackendReplicas *int32         `json:"backendReplicas"`
 		}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(spec, &fields); err != nil {
 			add("spec", refused, "cannot be read: "+err.Error())
@@ -154,6 +155,9 @@ func auditOf(server *storedServer) []finding {
 			add("spec.resourceOverrides.proxyDeployment", noEffect, "it is a setting of ToolHive's proxy")
 		}
 		if isOfToolHive(view) {
+			if fields.Audit != nil && fields.Audit.Enabled {
+				add("spec.audit", changed, "the runner writes the log, in another form than ToolHive's proxy: see docs/sessions.md")
+			}
 			auditReplicas(fields.Replicas, fields.BackendReplicas, add)
 		}
 		if limits, note := limitsOfServer(spec); limits {

@@ -20,6 +20,8 @@ func TestAudit(t *testing.T) {
 			[]string{`{image: a, tools: [x], groupRef: g}`, `{image: a, groupRef: {name: g}, oidcConfigRef: {name: o}}`},
 			[]string{"spec.oidcConfigRef refused", "spec.tools refused", "spec.groupRef no effect"},
 		},
+		"a log of requests":           {[]string{`{audit: {enabled: true}}`}, []string{"spec.audit changed"}},
+		"no log of requests":          {[]string{`{audit: {enabled: false}}`}, nil},
 		"a profile in a ConfigMap":    {[]string{`{permissionProfile: {type: configmap, name: p}}`}, []string{"spec.permissionProfile.type refused"}},
 		"a builtin profile":           {[]string{`{permissionProfile: {type: builtin, name: none}}`}, nil},
 		"overrides of the proxy":      {[]string{`{resourceOverrides: {proxyDeployment: {labels: {a: b}}, proxyService: {labels: {a: b}}}}`}, []string{"spec.resourceOverrides.proxyDeployment no effect"}},

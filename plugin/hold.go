@@ -353,7 +353,11 @@ func (c *connection) mergePatch(ctx context.Context, server *v1beta1.MCPServer, 
 		if len(annotations) > 0 {
 			metadata["annotations"] = annotations
 		}
-		patch, err := json.Marshal(map[string]any{"metadata": metadata, "spec": spec})
+		changes := map[string]any{"metadata": metadata}
+		if len(spec) > 0 {
+			changes["spec"] = spec
+		}
+		patch, err := json.Marshal(changes)
 		if err != nil {
 			return err
 		}

@@ -57,7 +57,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		Short: "Show and move the ownership of MCPServers and their children",
 		Long: "Shows who owns the fields of an MCPServer's children and what the operator would do, and moves ownership. " +
 			"All commands act with your own permissions.\n\n" +
-			"Exit codes: 0 if there is nothing to report, 1 if plan, audit or takeover --dry-run have found something, 2 for errors.",
+			"Exit codes: 0 if there is nothing to report, 1 if plan, audit, takeover --dry-run or update --dry-run have found something, 2 for errors.",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl mcpserver"},
 		Version:       version,
 		SilenceErrors: true,
@@ -74,7 +74,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	s.flags.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVarP(&s.output, "output", "o", "", "output format: json or yaml; if unset, text")
 	root.AddCommand(
-		newAudit(s), newTakeover(s), newPlan(s), newExplain(s), newOwners(s), newHandover(s), newHold(s), newResume(s),
+		newAudit(s), newTakeover(s), newPlan(s), newExplain(s), newOwners(s), newHandover(s), newHold(s), newResume(s), newUpdate(s),
 	)
 	return root
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -75,13 +76,15 @@ func TestADeletedSessionLeavesNothingBehind(t *testing.T) {
 
 func TestChildrenOfAServerEndWithTheSessionAlsoBehindAShell(t *testing.T) {
 	p := startPod(t, "shell", "--spare-processes=0")
-	c := p.open(rpc.Polling)
-	child, server := c.call("fork"), c.call("pid")
-	if isGone(child) || isGone(server) {
-		t.Fatalf("the processes %s and %s are not there", child, server)
-	}
-	c.delete()
-	waittest.Eventually(t, "the end of the processes", func() bool { return isGone(child) && isGone(server) })
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		child, server := c.call("fork"), c.call("pid")
+		if isGone(child) || isGone(server) {
+			t.Fatalf("the processes %s and %s are not there", child, server)
+		}
+		c.delete()
+		waittest.Eventually(t, "the end of the processes", func() bool { return isGone(child) && isGone(server) })
+	})
 }
 
 func TestAServerThatIgnoresTheEndOfItsInputAndSIGTERMIsKilled(t *testing.T) {
@@ -124,6 +127,22 @@ func TestAServerThatExitsDuringACallGivesAnErrorAndTheSessionGoesOn(t *testing.T
 		c.delete()
 		general.messages()
 	})
+}
+
+// The output of the process that has ended is read until nobody holds it open. The calls of its successor must not end with it.
+func TestAProcessThatLeavesItsOutputOpenDoesNotDisturbItsSuccessor(t *testing.T) {
+	c := startPod(t, "").open(rpc.Polling)
+	pid := c.call("pid")
+	go func() {
+		_, _ = c.try(t.Context(), http.MethodPost, c.url, toolCall("1", "exit-with-open-output", "{}"), c.headers()...)
+	}()
+	waittest.Eventually(t, "another process", func() bool {
+		now, err := strconv.Atoi(c.call("pid")) // else the process ends just then
+		return err == nil && strconv.Itoa(now) != pid
+	})
+	if got := resultText(c.post(toolCall("2", "sleep", `{"ns":800000000}`)).last()); got != "slept" {
+		t.Errorf("got %s", got)
+	}
 }
 
 func TestAServerThatExitsDuringACallEndsTheSessionIfThatIsAskedFor(t *testing.T) {
@@ -180,60 +199,96 @@ func TestAServerThatFloodsItsErrorOutputAnswers(t *testing.T) {
 
 func TestAClientThatDoesNotReadIsDisconnectedAndTheServerGoesOn(t *testing.T) {
 	p := startPod(t, "", "--write-timeout=300ms")
-	c := p.open(rpc.Polling)
-	c.post(toolCall("1", "flood", `{"count":20000}`)) // more than the buffers of the connection hold
-	waittest.Eventually(t, "the answer to another request", func() bool { return c.call("count") == "2" })
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		a := c.post(toolCall("1", "flood", `{"count":20000}`)) // more than the buffers of the connection hold
+		waittest.Eventually(t, "the answer to another request", func() bool { return c.call("count") == "2" })
+		_ = a.body.Close()
+		c.delete()
+	})
 }
 
 func TestABodyOverTheLimitIsRefused(t *testing.T) {
 	p := startPod(t, "", "--max-body-bytes=1000")
 	c := p.open(rpc.Polling)
 	body := toolCall("1", "count", `{"x":"`+strings.Repeat("x", 2000)+`"}`)
-	if a := c.post(body); a.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("status %d", a.status)
-	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url, io.MultiReader(strings.NewReader(body))) // its length is not known
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Errorf("without a length: status %d", response.StatusCode)
-	}
+	leavesNothing(t, func() {
+		a := c.post(body)
+		if text := a.text(); a.status != http.StatusRequestEntityTooLarge || errorCode(text) != "-32600" {
+			t.Errorf("status %d, %s", a.status, text)
+		}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url, io.MultiReader(strings.NewReader(body))) // its length is not known
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Errorf("without a length: status %d", response.StatusCode)
+		}
+	})
 }
 
-func TestTooManyHeadersAreRefused(t *testing.T) {
+func TestHeadersOverTheLimitAreRefused(t *testing.T) {
 	p := startPod(t, "")
-	a := p.send(http.MethodPost, p.url, "{}", "X-Bomb", strings.Repeat("x", 100<<10))
-	if a.status != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("status %d", a.status)
+	bombs := map[string][]string{"one long header": {"X-Bomb", strings.Repeat("x", 100<<10)}}
+	for i := range 10_000 {
+		bombs["many headers"] = append(bombs["many headers"], fmt.Sprintf("X-Bomb-%d", i), "x")
 	}
+	leavesNothing(t, func() {
+		for name, headers := range bombs {
+			a := p.send(http.MethodPost, p.url, "{}", headers...)
+			if _ = a.body.Close(); a.status != http.StatusRequestHeaderFieldsTooLarge {
+				t.Errorf("%s: status %d", name, a.status)
+			}
+		}
+	})
 }
 
 func TestAClientThatSendsSlowlyIsDisconnected(t *testing.T) {
 	p := startPod(t, "", "--read-timeout=200ms")
-	for name, head := range map[string]string{
-		"header": "POST /mcp HTTP/1.1\r\nHost: x\r\nX-Slow: ",
-		"body":   "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
-	} {
-		connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.clients.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
+	leavesNothing(t, func() {
+		for name, head := range map[string]string{
+			"header": "POST /mcp HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+			"body":   "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+		} {
+			connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.clients.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(connection, head); err != nil {
+				t.Fatal(err)
+			}
+			_ = connection.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := io.Copy(io.Discard, connection); err != nil {
+				t.Errorf("%s: the connection is not closed: %v", name, err)
+			}
+			_ = connection.Close()
 		}
-		if _, err := io.WriteString(connection, head); err != nil {
-			t.Fatal(err)
+	})
+}
+
+func TestAResponseOverTheLimitOfALineIsAnError(t *testing.T) {
+	p := startPod(t, "modern") // lines have at most 1 MiB
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		a := c.post(toolCall("9", "big", "{}"))
+		if text := a.last(); errorCode(text) != "-32000" || !strings.Contains(text, `"id":9`) || !strings.Contains(text, "more than 1048576 bytes") {
+			t.Errorf("got %.200s", text)
 		}
-		_ = connection.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := io.Copy(io.Discard, connection); err != nil {
-			t.Errorf("%s: the connection is not closed: %v", name, err)
+		if got := c.call("count"); got != "2" {
+			t.Errorf("the next call: %s", got)
 		}
-		_ = connection.Close()
-	}
+		c.delete()
+		a = p.modern(modernCall(`"m"`, "big", "{}"))
+		if text := a.last(); errorCode(text) != "-32000" || !strings.Contains(text, `"id":"m"`) {
+			t.Errorf("without a session: %.200s", text)
+		}
+	})
 }
 
 func TestAFullPodSaysTryLater(t *testing.T) {

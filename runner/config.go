@@ -29,6 +29,8 @@ type config struct {
 	sharedProcesses int
 	sse             bool
 	audit           bool
+	auditArguments  bool
+	auditResults    bool
 	drainTimeout    time.Duration
 	drainDelay      time.Duration
 	startTimeout    time.Duration
@@ -59,7 +61,9 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 	flags.IntVar(&c.spare, "spare-processes", 1, "processes of a stdio server that are started in advance")
 	flags.IntVar(&c.sharedProcesses, "shared-processes", 1, "processes of a stdio server for the requests without sessions (2026-07-28)")
 	flags.BoolVar(&c.sse, "sse", false, "serve also HTTP+SSE (2024-11-05), at /sse")
-	flags.BoolVar(&c.audit, "audit", false, "write one line for each request")
+	flags.BoolVar(&c.audit, "audit", false, "write one line for each request, without its arguments and results")
+	flags.BoolVar(&c.auditArguments, "audit-arguments", false, "add the arguments to the lines of --audit, up to 1024 bytes; they may be secret")
+	flags.BoolVar(&c.auditResults, "audit-results", false, "add the results to the lines of --audit, up to 1024 bytes; they may be secret")
 	flags.DurationVar(&c.drainTimeout, "drain-timeout", 25*time.Second, "time after SIGTERM for requests in progress; must be shorter than the grace period of the pod")
 	flags.DurationVar(&c.drainDelay, "drain-delay", 3*time.Second, "time after SIGTERM during which requests may still arrive; part of --drain-timeout")
 	flags.DurationVar(&c.startTimeout, "start-timeout", 2*time.Minute, "time for the server to answer the request initialize")
@@ -99,6 +103,8 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 		return config{}, errors.New("either --upstream or a command after -- is required")
 	case c.onPodLoss != recreate && c.onPodLoss != end:
 		return config{}, fmt.Errorf("--on-pod-loss must be Recreate or End, not %q", c.onPodLoss)
+	case !c.audit && (c.auditArguments || c.auditResults):
+		return config{}, errors.New("--audit-arguments and --audit-results require --audit")
 	case c.service != "" && c.peers != nil:
 		return config{}, errors.New("--service and --peers exclude each other")
 	case (c.service != "" || c.peers != nil) && !isOrdinal:

@@ -29,6 +29,7 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 		"--peers=a:1 -- command":                   "HOST:PORT/HOST:PORT",
 		"--peers=a:1/a:2 --pod=web -- command":     "NAME-ORDINAL",
 		"--peers=a:1/a:2 --service=web -- command": "exclude each other",
+		"--audit-results -- command":               "require --audit",
 		"--max-sessions=0 -- command":              "must be positive",
 	} {
 		_, err := parse(strings.Fields(flags), func(string) string { return "" }, func() (string, error) { return "host", nil })

@@ -203,6 +203,11 @@ func (f *fake) call(message fakeMessage, line []byte) {
 		result("slept")
 	case "never":
 		fmt.Fprintln(os.Stderr, "never")
+	case "exit-with-open-output": // what holds it has left the process group and the environment
+		child := exec.Command("/usr/bin/env", "-i", "/usr/bin/setsid", "/bin/sleep", "1") //nolint:noctx // it ends by itself
+		child.Stdout = os.Stdout
+		_ = child.Start()
+		os.Exit(3)
 	case "exit":
 		os.Exit(3)
 	case "garbage":

@@ -70,18 +70,24 @@ func startPodOf(t *testing.T, set *podSet, behavior string, flags ...string) *po
 	return p
 }
 
-// newPod starts a runner of a set, which is nil if the runner is alone. It must be closed.
+// newPod starts a runner of a set, which is nil if the runner is alone, with a fake server. It must be closed.
 func newPod(t *testing.T, set *podSet, behavior string, flags ...string) *pod {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags = append([]string{"--pod=web-0", "--process-grace=300ms", "--max-line-bytes=1048576"}, flags...)
-	flags = append(flags, "--", "/bin/sh", "-c", fakeVariable+"='"+behavior+"' "+self+"; exit") // a shell is between
-	if !strings.Contains(behavior, "shell") {
-		flags = append(flags[:len(flags)-3], "/usr/bin/env", fakeVariable+"="+behavior, self)
+	command := []string{"--", "/usr/bin/env", fakeVariable + "=" + behavior, self}
+	if strings.Contains(behavior, "shell") { // a shell is between
+		command = []string{"--", "/bin/sh", "-c", fakeVariable + "='" + behavior + "' " + self + "; exit"}
 	}
+	return newRunnerPod(t, set, append(flags, command...)...)
+}
+
+// newRunnerPod starts a runner with flags.
+func newRunnerPod(t *testing.T, set *podSet, flags ...string) *pod {
+	t.Helper()
+	flags = append([]string{"--pod=web-0", "--process-grace=300ms", "--max-line-bytes=1048576"}, flags...)
 	c, err := parse(flags, func(string) string { return "" }, os.Hostname)
 	if err != nil {
 		t.Fatal(err)

@@ -56,11 +56,11 @@ func (s *podSet) remove(p *pod) {
 }
 
 // startPods starts the pods of a StatefulSet, and waits until they are ready.
-func startPods(t *testing.T, count int) (pods []*pod) {
+func startPods(t *testing.T, count int, flags ...string) (pods []*pod) {
 	t.Helper()
 	set := &podSet{}
 	for ordinal := range count {
-		p := startPodOf(t, set, "", fmt.Sprintf("--pod=web-%d", ordinal), "--service=web")
+		p := startPodOf(t, set, "", append(flags, fmt.Sprintf("--pod=web-%d", ordinal), "--service=web")...)
 		waittest.Eventually(t, "readiness", func() bool { return p.send(http.MethodGet, p.management.URL+"/readyz", "").status == http.StatusOK })
 		pods = append(pods, p)
 	}

@@ -34,6 +34,8 @@ type runner struct {
 	resolver peers.Resolver
 	// hasLearned reports whether the pod knows what the other pods know; nil if it is alone.
 	hasLearned func() bool
+	// leave tells the other pods that this pod stops; nil if it is alone.
+	leave func(context.Context)
 	// flush is how long the last pieces of responses may take after the sessions have ended.
 	flush time.Duration
 	// isDraining is true from SIGTERM.
@@ -84,9 +86,9 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", r.readyz)
-	var audit *slog.Logger
+	var audit *metrics.Audit
 	if r.config.audit {
-		audit = r.log
+		audit = &metrics.Audit{Log: r.log, Arguments: r.config.auditArguments, Results: r.config.auditResults}
 	}
 	if r.config.service == "" && r.config.peers == nil {
 		return r.metrics.Handler(r.closing(r.server.Handler()), audit), mux, func() {}, nil
@@ -104,7 +106,7 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 		Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
 		StreamPath: r.config.streamPath(), Limits: r.config.limits, Idle: r.config.lastRequests() / 2, Log: r.log, Registerer: r.metrics.Registry,
 	})
-	r.hasLearned = router.HasLearned
+	r.hasLearned, r.leave = router.HasLearned, router.Leave
 	mux.Handle("/sessions", router.Management())
 	mux.Handle("/sessions/", router.Management())
 	return r.metrics.Handler(r.closing(router), audit), mux, router.Close, nil
@@ -184,6 +186,9 @@ func (r *runner) drain(servers []*http.Server) {
 	// Requests still come until all nodes have heard that this pod is not ready.
 	delay, endDelay := context.WithTimeout(ctx, r.config.drainDelay)
 	defer endDelay()
+	if r.leave != nil {
+		r.leave(ctx)
+	}
 	r.server.Drain(ctx)
 	// The connections of the last calls may get another request, which finds its session elsewhere.
 	last, endLast := context.WithTimeout(ctx, r.config.lastRequests())

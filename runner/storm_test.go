@@ -60,6 +60,7 @@ func (r resources) isWithin(before resources) bool {
 type storm struct {
 	t        *testing.T
 	isEnd    bool // a session ends with its pod
+	isHTTP   bool // the servers are HTTP servers
 	behavior string
 	spare    int
 	set      *podSet
@@ -79,9 +80,12 @@ func newStorm(t *testing.T, r *rapid.T) *storm {
 		t: t, set: &podSet{}, pods: map[uint16]*pod{},
 		http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, // each request may reach another pod
 	}
+	w.isHTTP = rapid.IntRange(0, 2).Draw(r, "HTTP") == 0
 	w.isEnd = rapid.IntRange(0, 3).Draw(r, "End") == 0
 	w.spare = rapid.IntRange(0, 1).Draw(r, "spare processes")
-	w.behavior = rapid.SampledFrom([]string{"modern", "modern", ""}).Draw(r, "behavior")
+	if w.behavior = rapid.SampledFrom([]string{"modern", "modern", ""}).Draw(r, "behavior"); w.isHTTP {
+		w.behavior = "modern"
+	}
 	for ordinal := range rapid.Uint16Range(1, 3).Draw(r, "pods") {
 		w.join(ordinal)
 	}
@@ -127,7 +131,15 @@ func (w *storm) join(ordinal uint16) {
 	if w.isEnd {
 		flags = append(flags, "--on-pod-loss=End")
 	}
-	p := newPod(w.t, w.set, w.behavior, flags...)
+	var p *pod
+	if w.isHTTP {
+		server := newStormServer()
+		p = newRunnerPod(w.t, w.set, append(flags, "--upstream="+server.URL+"/mcp")...)
+		closeRunner := p.close
+		p.close = func() { closeRunner(); server.close() }
+	} else {
+		p = newPod(w.t, w.set, w.behavior, flags...)
+	}
 	p.flush = 200 * time.Millisecond
 	for deadline := time.Now().Add(20 * time.Second); p.ready(context.Background()) != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {

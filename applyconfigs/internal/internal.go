@@ -800,6 +800,18 @@ var schemaYAML = typed.YAMLObject(`types:
     elementType:
       namedType: __untyped_deduced_
     elementRelationship: separable
+- name: mcpserver-operator.crd.v1beta1.Audit
+  map:
+    fields:
+    - name: enabled
+      type:
+        scalar: boolean
+    - name: includeArguments
+      type:
+        scalar: boolean
+    - name: includeResults
+      type:
+        scalar: boolean
 - name: mcpserver-operator.crd.v1beta1.ClientService
   map:
     fields:
@@ -894,7 +906,7 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: atomic
     - name: audit
       type:
-        namedType: __untyped_atomic_
+        namedType: mcpserver-operator.crd.v1beta1.Audit
     - name: authServerRef
       type:
         namedType: __untyped_atomic_

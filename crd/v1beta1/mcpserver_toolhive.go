@@ -37,11 +37,6 @@ type IgnoredFields struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	Telemetry *runtime.RawExtension `json:"telemetry,omitempty"`
 
-	// No effect: ToolHive's proxy writes this log of the requests.
-	// +optional
-	// +kubebuilder:pruning:PreserveUnknownFields
-	Audit *runtime.RawExtension `json:"audit,omitempty"`
-
 	// No effect: ToolHive's proxy stores its sessions there.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
@@ -64,7 +59,6 @@ func (f *IgnoredFields) IgnoredNames() []string {
 		"groupRef":           f.GroupRef != nil,
 		"telemetryConfigRef": f.TelemetryConfigRef != nil,
 		"telemetry":          f.Telemetry != nil,
-		"audit":              f.Audit != nil,
 		"sessionStorage":     f.SessionStorage != nil,
 		"trustProxyHeaders":  f.TrustProxyHeaders != nil,
 		"endpointPrefix":     f.EndpointPrefix != nil,

@@ -324,6 +324,11 @@ type MCPServerSpec struct {
 	// +optional
 	Sessions *Sessions `json:"sessions,omitempty"`
 
+	// The log of the requests of clients. The runner writes it, so it has an effect only if the pods have a runner: see sessions. A change
+	// restarts the pods.
+	// +optional
+	Audit *Audit `json:"audit,omitempty"`
+
 	IgnoredFields `json:",inline"`
 	RefusedFields `json:",inline"`
 }

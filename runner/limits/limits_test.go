@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -75,4 +77,31 @@ func TestABodyIsReadUpToTheLimit(t *testing.T) {
 			}
 		}
 	}
+}
+
+func FuzzHeaders(f *testing.F) {
+	f.Add("http://localhost:6274", "application/json, text/event-stream", "application/json; charset=utf-8")
+	f.Add("https://attacker.example", "*/*;q=0.1", "text/plain")
+	f.Add("null", ",;,", ";")
+	f.Add("http://localhost.attacker.example", "text/*", "application/json;")
+	f.Add("http://[::1]@attacker.example", "TEXT/EVENT-STREAM", "application/JSON")
+	f.Fuzz(func(t *testing.T, origin, accept, kind string) {
+		r := request(t, "Accept", accept, "Content-Type", kind)
+		r.Header["Origin"] = []string{origin}
+		_, _, _ = Accepts(r, "text/event-stream"), PrefersStream(r), IsJSON(r)
+		if !(Limits{}).AllowsOrigin(r) {
+			return
+		}
+		parsed, err := url.Parse(origin)
+		if err != nil {
+			t.Fatalf("%q is no URL, and is allowed", origin)
+		}
+		if ip, err := netip.ParseAddr(parsed.Hostname()); !strings.EqualFold(parsed.Hostname(), "localhost") && (err != nil || !ip.Unmap().IsLoopback()) {
+			t.Errorf("the origin %q is allowed", origin)
+		}
+		r.Header["Origin"] = []string{origin, "https://attacker.example"}
+		if (Limits{}).AllowsOrigin(r) {
+			t.Errorf("a second origin is allowed besides %q", origin)
+		}
+	})
 }

@@ -28,9 +28,12 @@ const (
 
 // Request is what the runner tells of one HTTP request. A nil Request ignores what it is told.
 type Request struct {
+	audit                 *Audit // nil if there is no line
 	session, method, name string
+	arguments, result     string
 	outcome               Outcome
 	code                  string
+	isForwarded           bool
 }
 
 type requestKey struct{}
@@ -48,26 +51,41 @@ func (r *Request) SetSession(id string) {
 	}
 }
 
-// SetMessage tells the message of the client: its method, and the tool, prompt or resource that it names. Nothing else of it is logged.
+// SetMessage tells the message of the client. Its method is logged, and the tool, prompt or resource that it names; its arguments only if the Audit says
+// so.
 func (r *Request) SetMessage(message rpc.Message) {
 	if r == nil {
 		return
 	}
 	r.method = message.Method
+	if r.audit != nil && r.audit.Arguments {
+		r.arguments = shorten(string(rpc.Get(message.Params, "arguments")), mostContent)
+	}
 	for _, member := range []string{"name", "uri"} {
 		if name, found := rpc.GetString(message.Params, member); found {
-			r.name = shorten(name)
+			r.name = shorten(name, mostName)
 			return
 		}
 	}
 }
 
-// mostName is the number of bytes of a tool's name that are logged.
-const mostName = 200
+const (
+	// mostName is the number of bytes of a tool's name that are logged.
+	mostName = 200
+	// mostContent is the number of bytes of the arguments, and of the result, that are logged.
+	mostContent = 1024
+)
 
-func shorten(text string) string { return text[:min(len(text), mostName)] }
+func shorten(text string, most int) string { return text[:min(len(text), most)] }
 
-// SetAnswer tells the response.
+// SetForwarded tells that another pod answers the request. That pod writes the line, unless the answer is cut off.
+func (r *Request) SetForwarded() {
+	if r != nil {
+		r.isForwarded = true
+	}
+}
+
+// SetAnswer tells the response. Its result is logged only if the Audit says so.
 func (r *Request) SetAnswer(response []byte) {
 	if r == nil {
 		return
@@ -78,6 +96,9 @@ func (r *Request) SetAnswer(response []byte) {
 	} else if string(rpc.Get(response, "result", "isError")) == "true" {
 		r.outcome = Failed
 	}
+	if r.audit != nil && r.audit.Results {
+		r.result = shorten(string(rpc.Get(response, "result")), mostContent)
+	}
 }
 
 // SetOutcome tells how the request has ended.
@@ -87,36 +108,70 @@ func (r *Request) SetOutcome(outcome Outcome) {
 	}
 }
 
-// Handler counts the requests of a handler, and writes one line for each request to audit if audit is not nil.
-func (s *Set) Handler(next http.Handler, audit *slog.Logger) http.Handler {
+// Audit says where the line of a request goes, and what it contains.
+type Audit struct {
+	Log *slog.Logger
+	// Arguments is true if the line has the arguments of the request, as text, because a log collector may expect one type for each attribute.
+	Arguments bool
+	// Results is true if the line has the result of the response, as text.
+	Results bool
+}
+
+// Handler counts the requests of a handler, and writes one line for each request if audit is not nil.
+func (s *Set) Handler(next http.Handler, audit *Audit) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
-		request := &Request{}
+		request := &Request{audit: audit}
 		recorder := &statusRecorder{ResponseWriter: w}
-		next.ServeHTTP(recorder, r.WithContext(context.WithValue(r.Context(), requestKey{}, request)))
-		duration := time.Since(begin)
-		if recorder.status == 0 {
-			recorder.status = http.StatusOK
-		}
-		if request.outcome == "" && recorder.status >= http.StatusBadRequest {
-			request.outcome = Failed
-		}
-		method := Method(request.method)
-		s.Requests.WithLabelValues(httpMethod(r.Method), method, strconv.Itoa(recorder.status)).Inc()
-		s.Duration.WithLabelValues(method).Observe(duration.Seconds())
-		if audit == nil {
-			return
-		}
-		attributes := []any{"http", httpMethod(r.Method), "status", recorder.status, "duration_ms", float64(duration.Microseconds()) / 1000}
-		for _, attribute := range [][2]string{
-			{"session", request.session}, {"method", shorten(request.method)}, {"name", request.name}, {"outcome", string(request.outcome)}, {"error", request.code},
-		} {
-			if attribute[1] != "" {
-				attributes = append(attributes, attribute[0], attribute[1])
+		isCutOff := true
+		// A proxy panics to cut off an answer whose rest it cannot get or deliver. The request counts nevertheless.
+		defer func() {
+			if isCutOff {
+				request.cutOff(r.Context())
 			}
-		}
-		audit.Info("request", attributes...)
+			s.report(r.Method, request, recorder, time.Since(begin))
+		}()
+		next.ServeHTTP(recorder, r.WithContext(context.WithValue(r.Context(), requestKey{}, request)))
+		isCutOff = false
 	})
+}
+
+// cutOff tells that the answer has ended before its end.
+func (r *Request) cutOff(ctx context.Context) {
+	r.isForwarded = false
+	if r.outcome = Failed; ctx.Err() != nil {
+		r.outcome = Disconnected
+	}
+}
+
+// report counts a request that has ended, and writes its line.
+func (s *Set) report(verb string, request *Request, recorder *statusRecorder, duration time.Duration) {
+	if recorder.status == 0 {
+		recorder.status = http.StatusOK
+	}
+	if request.outcome == "" && recorder.status >= http.StatusBadRequest {
+		request.outcome = Failed
+	}
+	if request.audit != nil && !request.isForwarded {
+		request.write(verb, recorder.status, duration)
+	}
+	method := Method(request.method)
+	s.Requests.WithLabelValues(httpMethod(verb), method, strconv.Itoa(recorder.status)).Inc()
+	s.Duration.WithLabelValues(method).Observe(duration.Seconds())
+}
+
+// write writes the line of the request.
+func (r *Request) write(verb string, status int, duration time.Duration) {
+	attributes := []any{"http", httpMethod(verb), "status", status, "duration_ms", float64(duration.Microseconds()) / 1000}
+	for _, attribute := range [][2]string{
+		{"session", r.session}, {"method", shorten(r.method, mostName)}, {"name", r.name}, {"outcome", string(r.outcome)},
+		{"error", r.code}, {"arguments", r.arguments}, {"result", r.result},
+	} {
+		if attribute[1] != "" {
+			attributes = append(attributes, attribute[0], attribute[1])
+		}
+	}
+	r.audit.Log.Info("request", attributes...)
 }
 
 func httpMethod(method string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -14,6 +15,7 @@ const portName = "mcp"
 // DNS finds the pods of a StatefulSet in the records of its headless Service. All pods listen on the same ports.
 type DNS struct {
 	name, service       string
+	namespace           string // empty if it is not known
 	clients, management string
 	lookup              func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 }
@@ -25,7 +27,7 @@ func NewDNS(pod, service, clients, management string) (*DNS, error) {
 	if !found {
 		return nil, fmt.Errorf("%q is not the name of a pod of a StatefulSet, NAME-ORDINAL", pod)
 	}
-	d := &DNS{name: name, service: service, lookup: net.DefaultResolver.LookupSRV}
+	d := &DNS{name: name, service: service, namespace: namespaceIn(resolverFile), lookup: net.DefaultResolver.LookupSRV}
 	var err error
 	if d.clients, err = portOf(clients); err != nil {
 		return nil, err
@@ -34,6 +36,26 @@ func NewDNS(pod, service, clients, management string) (*DNS, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// resolverFile is the configuration of DNS that the kubelet writes.
+const resolverFile = "/etc/resolv.conf"
+
+// namespaceIn returns the namespace of a pod, from the search domains in its configuration of DNS: the first one is NAMESPACE.svc.DOMAIN. It is empty
+// if the pod has another configuration.
+func namespaceIn(file string) string {
+	content, err := os.ReadFile(file) //nolint:gosec // a path of this package
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(content)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "search" {
+			if namespace, rest, _ := strings.Cut(fields[1], "."); strings.HasPrefix(rest, "svc.") {
+				return namespace
+			}
+		}
+	}
+	return ""
 }
 
 func portOf(address string) (string, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -52,5 +54,23 @@ func TestAListIsSortedAndBounded(t *testing.T) {
 	got := normal(peers, 3)
 	if len(got) != mostPeers || got[0].Ordinal != 0 || got[3].Ordinal != 4 || got[mostPeers-1].Ordinal != mostPeers {
 		t.Errorf("got %d peers, %v", len(got), got[:5])
+	}
+}
+
+func TestTheNamespaceIsThatOfTheSearchDomains(t *testing.T) {
+	for content, want := range map[string]string{
+		"nameserver 10.0.0.10\nsearch prod.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n": "prod",
+		"search svc.cluster.local\n": "", "search example.com\n": "", "search\n": "", "": "",
+	} {
+		file := filepath.Join(t.TempDir(), "resolv.conf")
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := namespaceIn(file); got != want {
+			t.Errorf("%q: got %q", content, got)
+		}
+	}
+	if got := namespaceIn("/nonexistent"); got != "" {
+		t.Errorf("got %q", got)
 	}
 }

@@ -7,23 +7,30 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/rpc"
 )
 
-// The headers between runners.
+// The headers between runners. Pods of two versions of the runner exist side by side during a rollout, and for as long as nobody asks for an update.
+// A version may add a header, a word, or a member of an answer; the others ignore it. It must not change or require what an earlier version
+// does not send, and it must read the session ids of the earlier version. TestWhatTheRunnersTellEachOther has what all versions send.
 const (
 	// ForwardedHeader marks a request that another pod has forwarded. It must not be forwarded again. Its value is the ordinal of that pod, and "take"
-	// after it if the pod that gets it has to recreate the session.
+	// after it if the pod that gets it has to recreate the session. Later versions may add words.
 	ForwardedHeader = "Mcp-Runner-Forwarded"
 	// AbsentHeader marks a response with status 421: the pod does not have the session and has not carried out the request.
 	AbsentHeader = "Mcp-Runner-Absent"
 	// TargetHeader names the pod for which a forwarded request is. Another pod may have got the address of a pod that is gone.
 	TargetHeader = "Mcp-Runner-Target"
+	// NamespaceHeader names the namespace of the pod that has sent the request or the answer, if that pod knows it. A StatefulSet of another namespace may
+	// have the same name.
+	NamespaceHeader = "Mcp-Runner-Namespace"
 	// PodHeader names the pod that answers a forwarded request. An answer without it is not that of a runner.
 	PodHeader = "Mcp-Runner-Pod"
 
@@ -81,6 +88,12 @@ func (r *Router) nameOf(ordinal uint16) string {
 	return r.config.Set + "-" + strconv.Itoa(int(ordinal))
 }
 
+// isOfNamespace reports whether a request or an answer may be from a pod of this namespace.
+func (r *Router) isOfNamespace(header http.Header) bool {
+	namespace := header.Get(NamespaceHeader)
+	return namespace == "" || r.config.Namespace == "" || namespace == r.config.Namespace
+}
+
 // newProxy returns a proxy that sends a request to the peer of its attempt. It passes each piece of a stream on at once, and reads the next piece when the
 // client has accepted it: a slow client slows the peer down.
 func (r *Router) newProxy() *httputil.ReverseProxy {
@@ -100,17 +113,20 @@ func (r *Router) newProxy() *httputil.ReverseProxy {
 			}
 			p.Out.Header.Set(ForwardedHeader, a.hop)
 			p.Out.Header.Set(TargetHeader, a.target)
+			p.Out.Header.Set(NamespaceHeader, r.config.Namespace)
 		},
 		ModifyResponse: func(response *http.Response) error {
 			a := attemptOf(response.Request.Context())
-			if response.Header.Get(PodHeader) != a.target {
+			if response.Header.Get(PodHeader) != a.target || !r.isOfNamespace(response.Header) {
 				return errForeign
 			}
 			response.Header.Del(PodHeader)
+			response.Header.Del(NamespaceHeader)
 			if response.StatusCode == http.StatusMisdirectedRequest && response.Header.Get(AbsentHeader) != "" {
 				return errAbsent
 			}
 			r.metrics.Forwarded.WithLabelValues(a.reason).Inc()
+			metrics.RequestOf(response.Request.Context()).SetForwarded()
 			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, request *http.Request, err error) {
@@ -130,7 +146,8 @@ func (r *Router) hop(take bool) string {
 
 // asksToTake reports whether another pod has forwarded a request and asks this pod to recreate the session.
 func asksToTake(request *http.Request) bool {
-	return strings.HasSuffix(request.Header.Get(ForwardedHeader), " "+takeWord)
+	words := strings.Fields(request.Header.Get(ForwardedHeader))
+	return len(words) > 1 && slices.Contains(words[1:], takeWord)
 }
 
 // forward sends a request to a peer. It answers the client unless the request can be sent to another pod: only if it was certainly not carried out, or has no

@@ -86,12 +86,16 @@ func TestALongRequestReachesTheNextPodAfterOneThatDoesNotHaveTheSession(t *testi
 
 // The address of a pod that is gone may be that of another pod before DNS forgets it.
 func TestAnAddressThatAnotherProgramHasGotIsNotUsed(t *testing.T) {
-	foreign := newSet(t, 1, true)
+	foreign, twin := newSet(t, 1, true), newSet(t, 2, true)
 	foreign.pods[0].router.config.Set = "other"
+	for _, p := range twin.all() {
+		p.router.config.Namespace = "other"
+	}
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "welcome") }))
 	defer program.Close()
-	for _, address := range []string{program.Listener.Addr().String(), foreign.pods[0].peer().Address} {
+	for _, address := range []string{program.Listener.Addr().String(), foreign.pods[0].peer().Address, twin.pods[1].peer().Address} {
 		s := newSet(t, 1, true)
+		s.pods[0].router.config.Namespace = "mine"
 		s.gone = append(s.gone, Peer{1, address, foreign.pods[0].peer().Management})
 		s.refresh()
 		record := session.New(1, 1)
@@ -102,7 +106,7 @@ func TestAnAddressThatAnotherProgramHasGotIsNotUsed(t *testing.T) {
 		for range 5 { // the other address has fewer sessions
 			s.pods[0].open()
 		}
-		if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.status != http.StatusOK || len(foreign.pods[0].sessions) != 0 {
+		if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.status != http.StatusOK || len(foreign.pods[0].sessions)+len(twin.pods[1].sessions) != 0 {
 			t.Errorf("got %+v", got)
 		}
 	}

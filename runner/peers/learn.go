@@ -91,6 +91,7 @@ func (r *Router) HasLearned() bool {
 // tellWhatHasEnded serves a pod that learns.
 func (r *Router) tellWhatHasEnded(w http.ResponseWriter, request *http.Request) {
 	if ordinal, err := strconv.ParseUint(request.URL.Query().Get("by"), 10, 16); err == nil {
+		r.leaving.remove(uint16(ordinal))
 		r.members.introduce(uint16(ordinal)) // before the list is read: it is told of the sessions that end from now on
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

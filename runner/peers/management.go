@@ -12,6 +12,7 @@ import (
 //
 //	GET    /sessions             the load of this pod
 //	GET    /sessions/ended       the ids of the sessions that have ended; by=ORDINAL names the pod that asks
+//	POST   /sessions/leaving     the pod by=ORDINAL stops
 //	GET    /sessions/{id}        the load, and what this pod knows of a session: live, ended, absent or claimed
 //	DELETE /sessions/{id}        the session has ended
 //	POST   /sessions/{id}/moved  another pod has the session
@@ -19,6 +20,7 @@ func (r *Router) Management() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /sessions", func(w http.ResponseWriter, _ *http.Request) { write(w, answer{load: r.load()}) })
 	mux.HandleFunc("GET /sessions/ended", r.tellWhatHasEnded)
+	mux.HandleFunc("POST /sessions/leaving", r.hearLeaving)
 	mux.HandleFunc("GET /sessions/{id}", ofSession(func(w http.ResponseWriter, id string) { write(w, answer{r.stateOf(id), r.load()}) }))
 	mux.HandleFunc("DELETE /sessions/{id}", ofSession(func(w http.ResponseWriter, id string) {
 		r.end(id)

@@ -47,6 +47,8 @@ type Local interface {
 type Config struct {
 	// Set is the name of the StatefulSet. It distinguishes the pods from those of other servers. Defaults to what the Resolver knows, if it is DNS.
 	Set string
+	// Namespace is the namespace of the pods. Defaults to what the Resolver knows, if it is DNS; empty if it is not known.
+	Namespace string
 	// Ordinal is the ordinal of this pod.
 	Ordinal uint16
 	// Local are the sessions of this pod.
@@ -79,6 +81,7 @@ type Router struct {
 
 	members    *members
 	suspects   *suspects
+	leaving    *leaving
 	locations  *locations
 	claims     *claims
 	balance    *balance
@@ -99,7 +102,7 @@ type routerMetrics struct {
 // New returns a router.
 func New(config Config) *Router {
 	if dns, is := config.Resolver.(*DNS); is && config.Set == "" {
-		config.Set = dns.service + "/" + dns.name
+		config.Set, config.Namespace = dns.service+"/"+dns.name, dns.namespace
 	}
 	if config.Idle == 0 {
 		config.Idle = defaultIdle
@@ -108,6 +111,7 @@ func New(config Config) *Router {
 	r := &Router{
 		config: config, ctx: ctx, cancel: cancel, learned: make(chan struct{}),
 		suspects:   &suspects{since: map[uint16]time.Time{}},
+		leaving:    &leaving{since: map[uint16]time.Time{}},
 		locations:  newLocations(),
 		claims:     &claims{byID: map[string]*claim{}},
 		balance:    &balance{loads: map[uint16]load{}},
@@ -148,11 +152,13 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	if request.Header.Get(ForwardedHeader) != "" {
-		if target := request.Header.Get(TargetHeader); target != "" && target != r.nameOf(r.config.Ordinal) {
+		target := request.Header.Get(TargetHeader)
+		if !r.isOfNamespace(request.Header) || (target != "" && target != r.nameOf(r.config.Ordinal)) {
 			c.refuseAbsent()
 			return
 		}
 		w.Header().Set(PodHeader, r.nameOf(r.config.Ordinal))
+		w.Header().Set(NamespaceHeader, r.config.Namespace)
 	}
 	id := request.Header.Get(legacy.SessionHeader)
 	if id == "" && r.config.StreamPath != "" {
@@ -278,7 +284,7 @@ const (
 
 // route serves a request of a session that this pod does not have.
 func (r *Router) route(c *call) {
-	if ordinal, isKnown := r.locations.get(c.id); isKnown {
+	if ordinal, isKnown := r.locations.get(c.id); isKnown && !r.leaving.has(ordinal) {
 		if r.forwardAndRemember(c, ordinal, false) {
 			return
 		}
@@ -321,7 +327,8 @@ func (r *Router) route(c *call) {
 
 // routeToOpener forwards a request to the pod that opened the session, which mostly still has it.
 func (r *Router) routeToOpener(c *call) (isDone bool) {
-	return c.record.Ordinal != r.config.Ordinal && r.forwardAndRemember(c, c.record.Ordinal, false)
+	opener := c.record.Ordinal
+	return opener != r.config.Ordinal && !r.leaving.has(opener) && r.forwardAndRemember(c, c.record.Ordinal, false)
 }
 
 func (r *Router) forwardAndRemember(c *call, ordinal uint16, take bool) (isDone bool) {

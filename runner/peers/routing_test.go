@@ -185,3 +185,41 @@ func TestARequestOverTheLimitIsRefused(t *testing.T) {
 		t.Errorf("got %d, %v", got.status, got.err)
 	}
 }
+
+func TestAPodThatStopsGetsOnlyTheRequestsOfSessionsThatItStillHas(t *testing.T) {
+	s := newSet(t, 2, true)
+	stays, goes := s.pods[1].open(), s.pods[1].open()
+	s.pods[1].router.Leave(t.Context())
+	if got := s.pods[0].call(t, stays); got.by(t) != 1 {
+		t.Errorf("got %+v", got)
+	}
+	s.pods[1].Drop(goes)
+	s.pods[1].set(func(p *pod) {
+		p.stops = true
+		p.during = func(http.ResponseWriter, *http.Request) { t.Error("a request was forwarded") }
+		p.before = func() { t.Error("a request was forwarded") }
+	})
+	s.refresh()
+	for range 2 {
+		if got := s.pods[0].call(t, goes); got.by(t) != 0 {
+			t.Errorf("got %+v", got)
+		}
+		if got := s.pods[0].send(t.Context(), http.MethodPost, "", initialize); got.status != http.StatusOK {
+			t.Errorf("got %+v", got)
+		}
+	}
+}
+
+func TestAPodThatHasStartedAgainGetsRequestsAgain(t *testing.T) {
+	s := newSet(t, 2, true)
+	s.pods[1].router.Leave(t.Context())
+	s.remove(s.pods[1])
+	s.add(1)
+	id := s.pods[1].open()
+	s.pods[1].set(func(p *pod) {
+		p.onManage = func(http.ResponseWriter, *http.Request) bool { t.Error("the pod is asked"); return false }
+	})
+	if got := s.pods[0].call(t, id); got.by(t) != 1 || s.pods[0].router.leaving.has(1) {
+		t.Errorf("got %+v", got)
+	}
+}

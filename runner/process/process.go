@@ -4,6 +4,7 @@ package process
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 type Config struct {
 	// Command is the command and its arguments.
 	Command []string
-	// MaxLine is the number of bytes that a line of the standard output may have. Longer lines are skipped.
+	// MaxLine is the number of bytes that a line of the standard output may have.
 	MaxLine int
 	// Grace is how long a process may take to end after its input was closed, and again after SIGTERM.
 	Grace time.Duration
@@ -28,8 +29,9 @@ type Config struct {
 	SendTimeout time.Duration
 	// Stderr receives the name of the process and each line of its standard error, cut to MaxLogLine bytes. It must not keep the line.
 	Stderr func(name string, line []byte)
-	// Skipped is called for each line of the standard output that is longer than MaxLine. It must not block.
-	Skipped func()
+	// TooLong is called for each line of the standard output that is longer than MaxLine, with the beginning and the end of the line. It returns the line
+	// that takes its place; nil if there is none. It must not block.
+	TooLong func(head, tail []byte) (instead []byte)
 }
 
 // MaxLogLine is the number of bytes of a line of the standard error that are logged.
@@ -140,10 +142,11 @@ func (p *Process) Next() []byte {
 
 func (p *Process) next() []byte {
 	for {
-		line, tooLong, err := readLine(p.reader, p.config.MaxLine)
-		if tooLong {
-			p.config.Skipped()
-		} else if len(line) > 0 {
+		line, long, err := readLine(p.reader, p.config.MaxLine)
+		if long != nil {
+			line = p.config.TooLong(long.head, long.tail)
+		}
+		if len(line) > 0 {
 			return line
 		}
 		if err != nil {
@@ -217,16 +220,36 @@ func (p *Process) readLog(stderr *os.File) {
 	}
 }
 
-// readLine reads a line. The line may end with the file. If it has more than most bytes, it is skipped and tooLong is true.
-func readLine(reader *bufio.Reader, most int) (line []byte, tooLong bool, err error) {
+// keptBytes is how much of the beginning and of the end of a long line is kept.
+const keptBytes = 1024
+
+// longLine is what is kept of a long line.
+type longLine struct{ head, tail []byte }
+
+// add adds a part of the line to the end that is kept.
+func (l *longLine) add(part []byte) {
+	l.tail = append(l.tail, part...)
+	l.tail = append(l.tail[:0], l.tail[max(0, len(l.tail)-keptBytes):]...)
+}
+
+// newLongLine returns what is kept of the beginning of a long line.
+func newLongLine(begin []byte) *longLine {
+	l := &longLine{head: bytes.Clone(begin[:min(len(begin), keptBytes)])}
+	l.add(begin)
+	return l
+}
+
+// readLine reads a line. The line may end with the file. If it has more than most bytes, it is skipped, and long is what is kept of it.
+func readLine(reader *bufio.Reader, most int) (line []byte, long *longLine, err error) {
 	for {
 		part, err := reader.ReadSlice('\n')
-		if !tooLong {
-			if len(line)+len(part) > most+2 { // the line break may have two characters
-				line, tooLong = nil, true
-			} else {
-				line = append(line, part...)
-			}
+		switch {
+		case long != nil:
+			long.add(part)
+		case len(line)+len(part) > most+2: // the line break may have two characters
+			line, long = nil, newLongLine(append(line, part...))
+		default:
+			line = append(line, part...)
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
@@ -234,11 +257,13 @@ func readLine(reader *bufio.Reader, most int) (line []byte, tooLong bool, err er
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			err = fmt.Errorf("reading a line: %w", err)
 		}
-		line = trimLineBreak(line)
-		if len(line) > most {
-			return nil, true, err
+		if line = trimLineBreak(line); len(line) > most {
+			line, long = nil, newLongLine(line)
 		}
-		return line, tooLong, err
+		if long != nil {
+			long.tail = trimLineBreak(long.tail)
+		}
+		return line, long, err
 	}
 }
 

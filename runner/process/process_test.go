@@ -24,7 +24,7 @@ import (
 func server(script string) Config {
 	return Config{
 		Command: []string{"/bin/sh", "-c", script}, MaxLine: 100, Grace: 200 * time.Millisecond, SendTimeout: 5 * time.Second,
-		Stderr: func(string, []byte) {}, Skipped: func() {},
+		Stderr: func(string, []byte) {}, TooLong: func(_, _ []byte) []byte { return nil },
 	}
 }
 
@@ -72,7 +72,7 @@ func TestLinesGoInAndOut(t *testing.T) {
 func TestLongLinesAreSkippedAndTheOthersAreNot(t *testing.T) {
 	var skipped atomic.Int32
 	config := server("head -c 101 /dev/zero | tr '\\0' a; echo; head -c 100 /dev/zero | tr '\\0' b; echo; head -c 20000 /dev/zero | tr '\\0' c; echo; echo d; printf e")
-	config.Skipped = func() { skipped.Add(1) }
+	config.TooLong = func(_, _ []byte) []byte { skipped.Add(1); return nil }
 	p := run(t, config)
 	got := []string{nextLine(t, p), nextLine(t, p), nextLine(t, p), nextLine(t, p)}
 	if want := []string{strings.Repeat("b", 100), "d", "e", "end"}; !slices.Equal(got, want) || skipped.Load() != 2 {
@@ -235,9 +235,12 @@ func FuzzReadLine(f *testing.F) {
 		most = max(1, most%64)
 		reader := bufio.NewReaderSize(bytes.NewReader(input), 16)
 		for {
-			line, tooLong, err := readLine(reader, most)
-			if len(line) > most || (tooLong && len(line) > 0) || bytes.ContainsRune(line, '\n') {
-				t.Fatalf("the line %q, too long: %t", line, tooLong)
+			line, long, err := readLine(reader, most)
+			if len(line) > most || (long != nil && len(line) > 0) || bytes.ContainsRune(line, '\n') {
+				t.Fatalf("the line %q, too long: %v", line, long)
+			}
+			if long != nil && (len(long.head) > keptBytes || len(long.tail) > keptBytes || !bytes.Contains(input, long.head) || !bytes.Contains(input, long.tail)) {
+				t.Fatalf("the line %q is kept as %q and %q", input, long.head, long.tail)
 			}
 			if errors.Is(err, io.EOF) {
 				return

@@ -34,7 +34,8 @@ func New(ordinal uint16, start uint32) Record {
 	return record
 }
 
-// format is the first byte of an id. Another format gets another number, so that two versions of the runner tell their ids apart.
+// format is the first byte of an id. Another format gets another number, so that two versions of the runner tell their ids apart. A runner refuses
+// ids of a format that it does not know: a new format must be read by one release before the next release makes such ids.
 const format = 1
 
 const idBytes = 1 + 1 + 2 + 4 + 4 + 16

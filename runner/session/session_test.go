@@ -24,6 +24,20 @@ func TestAnIDCarriesItsRecord(t *testing.T) {
 	}
 }
 
+// TestTheIDsOfAllVersionsAreRead: pods of two versions of the runner serve the same sessions. The ids here must stay as they are.
+func TestTheIDsOfAllVersionsAreRead(t *testing.T) {
+	random := [16]byte{0xa, 0xb, 0xc, 0xd, 0xe, 0xf, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xff}
+	for id, want := range map[string]Record{
+		"042000ram4to000000igk2oc1k70u0820c20a1g7104vu": {Ordinal: 3, Start: 1790000000, Version: rpc.Polling, Capabilities: 0b100101, Random: random},
+		"040vvvo0000020000000k2oc1k70u0820c20a1g7104vu": {Ordinal: 65535, Start: 1, Version: rpc.HTTPWithSSE, Random: random},
+		"041g003am4to10000000k2oc1k70u0820c20a1g7104vu": {Ordinal: 0, Start: 1790000000, Version: rpc.Elicitation, Capabilities: 1 << 31, Random: random}, // a capability of a later version
+	} {
+		if got, err := Parse(id); err != nil || got != want || want.ID() != id {
+			t.Errorf("%s is %+v, %v, want %+v with the id %s", id, got, err, want, want.ID())
+		}
+	}
+}
+
 func TestTwoSessionsHaveDifferentIDs(t *testing.T) {
 	if a, b := New(0, 1).ID(), New(0, 1).ID(); a == b {
 		t.Error("they are equal")

@@ -11,12 +11,13 @@ import (
 
 	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/process"
+	"mcpserver-operator/runner/rpc"
 	"mcpserver-operator/runner/session"
 )
 
 // Config says how sessions are run.
 type Config struct {
-	// Process says how to run a process. Stderr and Skipped are set by this package.
+	// Process says how to run a process. Stderr and TooLong are set by this package.
 	Process process.Config
 	// StreamBytes is how many bytes of events a stream keeps for clients that were disconnected.
 	StreamBytes int
@@ -76,7 +77,7 @@ func (b *Backend) start(reason, name string) (*process.Process, error) {
 	}
 	config := b.config.Process
 	config.Stderr = func(name string, line []byte) { b.config.Log.Info("server", "session", name, "stderr", string(line)) }
-	config.Skipped = b.config.Metrics.Skipped.Inc
+	config.TooLong = b.refuseLongLine
 	p, err := process.Start(config)
 	if err != nil {
 		return nil, err
@@ -91,6 +92,17 @@ func (b *Backend) start(reason, name string) (*process.Process, error) {
 		delete(b.all, p)
 	})
 	return p, nil
+}
+
+// refuseLongLine answers a request with an error if its response is too long: the client would wait for it for ever.
+func (b *Backend) refuseLongLine(head, tail []byte) (instead []byte) {
+	b.config.Metrics.Skipped.Inc()
+	id := rpc.ResponseID(head, tail)
+	if id == nil {
+		return nil
+	}
+	text := fmt.Sprintf("the response of the server has more than %d bytes", b.config.Process.MaxLine)
+	return rpc.Error(id, rpc.Unavailable, text, nil)
 }
 
 // take returns a process that has not been used, and starts the next spare one.

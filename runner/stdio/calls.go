@@ -26,6 +26,8 @@ type call struct {
 	token  string // progress token; empty if there is none
 	method string
 	group  *group
+	// process is the one to which the request was sent.
+	process *process.Process
 }
 
 // group is one request or a batch. Its responses go on one stream, which ends with the last of them.
@@ -63,7 +65,7 @@ func (s *Session) call(p *process.Process, requests ...rpc.Message) (reader *str
 	g := &group{log: s.general, left: len(requests)}
 	calls := make([]*call, len(requests))
 	for i, request := range requests {
-		calls[i] = &call{id: request.ID, key: rpc.Key(request.ID), token: progressToken(request.Params), method: request.Method, group: g}
+		calls[i] = &call{id: request.ID, key: rpc.Key(request.ID), token: progressToken(request.Params), method: request.Method, group: g, process: p}
 	}
 	s.mutex.Lock()
 	if err := s.canCall(calls); err != nil {
@@ -177,13 +179,15 @@ func (s *Session) fail(c *call, text string) {
 	}
 }
 
-// failCalls answers all calls in progress with an error.
-func (s *Session) failCalls(text string) {
+// failCalls answers calls in progress with an error: those of a process, or all if it is nil.
+func (s *Session) failCalls(p *process.Process, text string) {
 	s.mutex.Lock()
 	calls := slices.Clone(s.calls)
 	s.mutex.Unlock()
 	for _, c := range calls {
-		s.fail(c, text)
+		if p == nil || c.process == p {
+			s.fail(c, text)
+		}
 	}
 }
 

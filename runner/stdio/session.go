@@ -68,6 +68,7 @@ func (s *Session) begin(reason string, isReady bool) (*process.Process, error) {
 	}
 	s.mutex.Lock()
 	s.process, s.isReady = p, isReady
+	clear(s.asked)
 	hasEnded := s.ctx.Err() != nil
 	s.mutex.Unlock()
 	s.backend.running.Go(func() { s.read(p) })
@@ -91,7 +92,7 @@ func (s *Session) Cause() error { return context.Cause(s.ctx) }
 // Close ends the session with session.ErrEnded or session.ErrMoved, and its process in the background.
 func (s *Session) Close(cause error) {
 	s.cancel(cause)
-	s.failCalls(cause.Error())
+	s.failCalls(nil, cause.Error())
 	s.general.Close()
 	s.mutex.Lock()
 	p := s.process
@@ -115,9 +116,11 @@ func (s *Session) read(p *process.Process) {
 	}
 	<-p.Done()
 	s.mutex.Lock()
-	clear(s.asked)
+	if s.process == p { // else the session has another process already
+		clear(s.asked)
+	}
 	s.mutex.Unlock()
-	s.failCalls("the server has ended before it answered the request: " + exitText(p.Err()))
+	s.failCalls(p, "the server has ended before it answered the request: "+exitText(p.Err()))
 	if s.ctx.Err() != nil || !s.canRestart() {
 		s.general.Close()
 	}

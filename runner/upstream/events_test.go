@@ -1,10 +1,14 @@
 package upstream
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -124,4 +128,46 @@ func TestALongEventPassesUnchanged(t *testing.T) {
 	if got, err := io.ReadAll(e); err != nil || string(got) != want {
 		t.Errorf("got %d bytes, %v, want %d", len(got), err, len(want))
 	}
+}
+
+// A stream arrives in pieces. What the runner sees in it must not depend on where they begin.
+func FuzzFraming(f *testing.F) {
+	f.Add([]byte("id: 1\ndata: {}\n\n"), 3)
+	f.Add([]byte("data: a\r\n\r\ndata: b\r\rdata: c"), 1)
+	f.Add([]byte(": comment\n\n\n\r\n\rdata:\n"), 2)
+	f.Fuzz(func(t *testing.T, input []byte, size int) {
+		size = max(1, size%16)
+		read := func(size int) (lines []string, isBoundary bool) {
+			state := framing{isEmptyLine: true, isBoundary: true}
+			for piece := range slices.Chunk(input, size) {
+				state.add(piece, func(content []byte) { lines = append(lines, string(content)) })
+			}
+			return lines, state.isBoundary
+		}
+		lines, isBoundary := read(size)
+		want, wantBoundary := read(max(1, len(input)))
+		if !slices.Equal(lines, want) || isBoundary != wantBoundary {
+			t.Errorf("%q in pieces of %d: %q, %t; at once: %q, %t", input, size, lines, isBoundary, want, wantBoundary)
+		}
+	})
+}
+
+func FuzzEndpoint(f *testing.F) {
+	f.Add([]byte(": hello\n\nevent: endpoint\ndata: /messages?sessionId=1\n\n"))
+	f.Add([]byte("event: endpoint\r\ndata: //metadata.example/\r\n\r\n"))
+	f.Add([]byte("data: x\n\nevent: endpoint\ndata: %zz\n\n"))
+	target := &url.URL{Scheme: "http", Host: "127.0.0.1:3000"}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		before, endpoint, err := readEndpoint(bufio.NewReader(bytes.NewReader(input)))
+		if err != nil {
+			return
+		}
+		if !bytes.HasPrefix(input, before) {
+			t.Errorf("%q comes before the endpoint of %q", before, input)
+		}
+		c := &call{front: &Front{Sessions: &Sessions{config: Config{Target: target}}}, r: &http.Request{URL: &url.URL{Path: "/sse"}}}
+		if resolved, err := c.resolve(endpoint); err == nil && (resolved.Host != target.Host || resolved.Scheme != "http" || resolved.User != nil) {
+			t.Errorf("the endpoint %q is %s", endpoint, resolved)
+		}
+	})
 }

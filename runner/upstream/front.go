@@ -45,11 +45,13 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !legacy.CheckOrigin(c.w, r, f.Limits) || !c.read() {
 		return
 	}
-	id := r.Header.Get(legacy.SessionHeader)
+	id, ofStream := r.Header.Get(legacy.SessionHeader), ""
 	if id == "" && f.StreamPath != "" {
-		id = r.URL.Query().Get(sessionParameter)
+		ofStream = r.URL.Query().Get(sessionParameter)
 	}
 	switch {
+	case ofStream != "": // also initialize, because the stream has opened the session
+		c.inSession(ofStream)
 	case r.Header.Get(legacy.VersionHeader) >= rpc.Modern, modern.Is("", c.message):
 		c.pass(nil)
 	case c.message.Kind == rpc.Request && c.message.Method == "initialize":

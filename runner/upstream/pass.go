@@ -104,11 +104,9 @@ func (c *call) rewrite(p *httputil.ProxyRequest) {
 			p.Out.Header[name] = values
 		}
 	}
-	if p.Out.Host = p.In.Host; !c.front.Sessions.config.KeepHost {
-		p.Out.Host = target.Host
-		if p.Out.Header.Get("X-Forwarded-Host") == "" {
-			p.Out.Header.Set("X-Forwarded-Host", p.In.Host)
-		}
+	p.Out.Host = target.Host
+	if p.Out.Header.Get("X-Forwarded-Host") == "" {
+		p.Out.Header.Set("X-Forwarded-Host", p.In.Host)
 	}
 	p.Out.Header.Del("Origin")          // it was checked
 	p.Out.Header.Del("Accept-Encoding") // the runner reads the answer

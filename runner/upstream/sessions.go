@@ -16,11 +16,9 @@ import (
 // Config says how sessions are run.
 type Config struct {
 	// Target is the URL of the server. Clients choose the path of their requests; the path of Target is that of the requests of the runner itself, if no
-	// client has used another. Defaults to /mcp.
+	// client has used another. Defaults to /mcp. The server gets the header Host of Target, because many servers that listen on the loopback interface allow
+	// no other (DNS rebinding); X-Forwarded-Host has that of the client.
 	Target *url.URL
-	// KeepHost is true if the server gets the header Host of the client. Otherwise it gets that of Target, because many servers that listen on the loopback
-	// interface allow no other (DNS rebinding).
-	KeepHost bool
 	// Ordinal is the ordinal of this pod.
 	Ordinal uint16
 	// Most is the number of sessions at most; Idle is how long a session may be unused.

@@ -142,13 +142,15 @@ func TestASessionOfHTTPWithSSE(t *testing.T) {
 	if _, err := session.Parse(endpoint); err != nil || !isData || !slices.Equal(lines, want) {
 		t.Fatalf("got %q, %v", lines, err)
 	}
-	got := s.send(t.Context(), http.MethodPost, "/messages?sessionId="+endpoint, "", callMessage)
-	if got.status != http.StatusAccepted || got.text != "tools/call of session_id=abc&x=%20" {
-		t.Errorf("got %+v", got)
+	for _, message := range []string{initializeMessage, callMessage} { // the stream has opened the session, not initialize
+		got := s.send(t.Context(), http.MethodPost, "/messages?sessionId="+endpoint, "", message)
+		if got.status != http.StatusAccepted || !strings.HasSuffix(got.text, " of session_id=abc&x=%20") {
+			t.Errorf("got %+v", got)
+		}
 	}
 	cancel()
 	waittest.Eventually(t, "the end of the session", func() bool { return s.sessions.State(endpoint) == session.Ended })
-	if got := s.send(t.Context(), http.MethodPost, "/messages?sessionId="+endpoint, "", callMessage); got.status != http.StatusNotFound || s.calls != 1 {
+	if got := s.send(t.Context(), http.MethodPost, "/messages?sessionId="+endpoint, "", callMessage); got.status != http.StatusNotFound || s.calls != 2 {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -63,37 +63,43 @@ func (m *externalMetrics) ServeHTTP(w http.ResponseWriter, request *http.Request
 	_ = json.NewEncoder(w).Encode(answer) // an error means that the client has disconnected
 }
 
-// externalMetricsAPI registers the stub. The Service has the type ExternalName because an EndpointSlice must not contain a loopback
-// address.
-const externalMetricsAPI = `apiVersion: v1
+// metricsAPI registers a stub. The Service has the type ExternalName because an EndpointSlice must not contain a loopback address. The
+// arguments are the group, the version and the port.
+const metricsAPI = `apiVersion: v1
 kind: Service
-metadata: {name: external-metrics, namespace: kube-system}
-spec: {type: ExternalName, externalName: localhost, ports: [{port: %[1]s}]}
+metadata: {name: %[1]s, namespace: kube-system}
+spec: {type: ExternalName, externalName: localhost, ports: [{port: %[3]s}]}
 ---
 apiVersion: apiregistration.k8s.io/v1
 kind: APIService
-metadata: {name: v1beta1.external.metrics.k8s.io}
+metadata: {name: %[2]s.%[1]s.metrics.k8s.io}
 spec:
-  group: external.metrics.k8s.io
-  version: v1beta1
+  group: %[1]s.metrics.k8s.io
+  version: %[2]s
   groupPriorityMinimum: 100
   versionPriority: 100
   insecureSkipTLSVerify: true
-  service: {name: external-metrics, namespace: kube-system, port: %[1]s}
+  service: {name: %[1]s, namespace: kube-system, port: %[3]s}
 `
 
-// serveExternalMetrics runs the stub until the test ends. It returns when the API server serves the stub's API. Only one test at a time
-// may use it.
-func serveExternalMetrics(t *testing.T) *externalMetrics {
+// serveMetrics serves the API kind.metrics.k8s.io by a stub until the test ends. It returns when the API server serves the API. Only one test at
+// a time may use a kind.
+func serveMetrics(t *testing.T, kind, version string, stub http.Handler) {
 	t.Helper()
-	metrics := &externalMetrics{}
-	endpoint := httptest.NewTLSServer(metrics)
+	endpoint := httptest.NewTLSServer(stub)
 	t.Cleanup(endpoint.Close)
 	_, port, err := net.SplitHostPort(endpoint.Listener.Addr().String())
 	must(t, err)
-	_, err = theCluster.KubectlWithInput(t.Context(), fmt.Sprintf(externalMetricsAPI, port), "apply", "--server-side", "-f", "-")
+	_, err = theCluster.KubectlWithInput(t.Context(), fmt.Sprintf(metricsAPI, kind, version, port), "apply", "--server-side", "-f", "-")
 	must(t, err)
-	_, err = theCluster.Kubectl(t.Context(), "wait", "--for=condition=Available", "--timeout=60s", "apiservice/v1beta1.external.metrics.k8s.io")
+	_, err = theCluster.Kubectl(t.Context(), "wait", "--for=condition=Available", "--timeout=60s", "apiservice/"+version+"."+kind+".metrics.k8s.io")
 	must(t, err)
+}
+
+// serveExternalMetrics serves a stub of an adapter for external metrics.
+func serveExternalMetrics(t *testing.T) *externalMetrics {
+	t.Helper()
+	metrics := &externalMetrics{}
+	serveMetrics(t, "external", "v1beta1", metrics)
 	return metrics
 }

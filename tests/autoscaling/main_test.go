@@ -1,6 +1,6 @@
 // Package autoscaling tests MCPServers with a HorizontalPodAutoscaler. One autoscaler uses CPU metrics of the real metrics-server. The
-// load rises and falls while new versions are rolled out, and only the autoscaler changes the scale. The other autoscaler scales to 0 and
-// back with an external metric, which a stub serves.
+// load rises and falls while new versions are rolled out, and only the autoscaler changes the scale. Another one scales to 0 and
+// back with an external metric, and another one scales by the sessions of the pods. Stubs serve these two metrics.
 package autoscaling
 
 import (
@@ -30,7 +30,7 @@ var theCluster *cluster.Cluster
 
 func TestMain(m *testing.M) {
 	// The tests mostly wait for metrics, so all of them can run in parallel on any machine.
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	if err := flag.Set("test.parallel", "5"); err != nil {
 		panic(err)
 	}
 	components := []string{controlplane.KubeControllerManager, controlplane.KubeScheduler, controlplane.MetricsServer}
@@ -118,7 +118,7 @@ func get[O client.Object](t *testing.T, namespace string, object O) O {
 }
 
 // patience limits how long the autoscaler may take. The autoscaler needs two scrapes of metrics-server, 10 s apart, and moves in steps.
-// Four tests share the machine.
+// Five tests share the machine.
 const patience = 5 * time.Minute
 
 // eventually fails a test if a condition does not become true.

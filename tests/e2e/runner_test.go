@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/e2e-framework/pkg/features"
@@ -67,7 +69,7 @@ func TestTheRunnerComesWithTheNextRollout(t *testing.T) {
 		Setup(all(apply(httpServer), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2), podsAreReady(2), remember)).
 		Teardown(operatorIsBack()).
 		Assess("of an upgraded operator changes no pod", all(operatorWithRunner(first),
-			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "revision 2-", "readinessProbe"), passesAreForced(2), samePods,
+			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "revision 3-", "readinessProbe"), passesAreForced(2), samePods,
 			eventuallyPrints("", "statefulset/web", runner), eventuallyPrints("ClientIP", "service/mcp-web-proxy", affinity))).
 		Assess("comes with another image of the server, and the Service needs no affinity", all(imageChanges("registry.example/server:2"),
 			eventuallyPrints(first, "statefulset/web", runner), eventuallyPrints("None", "service/mcp-web-proxy", affinity),
@@ -84,6 +86,56 @@ func TestTheRunnerComesWithTheNextRollout(t *testing.T) {
 		Assess("and does not come with Direct", all(
 			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"sessions":{"mode":"Direct"}}}`),
 			eventuallyPrints("ClientIP", "service/mcp-web-proxy", affinity), eventuallyPrints("mcp", "statefulset/web", ".spec.template.spec.containers[0].ports[0].name"))).
+		Feature())
+}
+
+// runnerHas returns a step that waits until the runner has exactly these flags among those that begin with one of the prefixes.
+func runnerHas(prefixes []string, flags ...string) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		eventually(ctx, t, "the flags of the runner", func(ctx context.Context) (string, bool) {
+			containers := statefulSet(ctx, t).Spec.Template.Spec.Containers
+			at := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == "runner" })
+			if at < 0 {
+				return "no runner", false
+			}
+			got := slices.DeleteFunc(slices.Clone(containers[at].Command), func(flag string) bool {
+				return !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(flag, prefix) })
+			})
+			return fmt.Sprint(containers[at].Command), slices.Equal(got, flags)
+		})
+	})
+}
+
+// TestTheAuditIsCarriedOut verifies that the runner gets its flags, and that they go with the field.
+func TestTheAuditIsCarriedOut(t *testing.T) {
+	command := func(flags ...string) features.Func { return runnerHas([]string{"--audit"}, flags...) }
+	audit := func(value string) features.Func {
+		return kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"audit":`+value+`}}`)
+	}
+	testEnv.Test(t, feature("audit").
+		Setup(all(operatorWithRunner("registry.example/operator:1"), apply(httpServer), scaleIs(1), podsAreReady(1))).
+		Teardown(operatorIsBack()).
+		Assess("is off by default", command()).
+		Assess("is on if it is asked for", all(audit(`{"enabled":true}`), command("--audit"), podsAreReady(1))).
+		Assess("has the content of requests only if it is asked for", all(audit(`{"includeArguments":true,"includeResults":true}`),
+			command("--audit", "--audit-arguments", "--audit-results"), podsAreReady(1))).
+		Assess("goes with the field", all(audit("null"), command(), podsAreReady(1))).
+		Feature())
+}
+
+// TestAServerWithTheTransportSSEGetsARunner verifies that the runner serves HTTP+SSE, and that the Service then needs no affinity.
+func TestAServerWithTheTransportSSEGetsARunner(t *testing.T) {
+	testEnv.Test(t, feature("sse").
+		Setup(all(operatorWithRunner("registry.example/operator:1"), apply(strings.ReplaceAll(httpServer, "streamable-http", "sse")), scaleIs(1), podsAreReady(1))).
+		Teardown(operatorIsBack()).
+		Assess("has a runner", all(runnerHas([]string{"--sse", "--upstream"}, "--sse", "--upstream=http://127.0.0.1:9000/sse"),
+			eventuallyPrints("None", "service/mcp-web-proxy", ".spec.sessionAffinity"), step(func(ctx context.Context, t *testing.T) {
+				if url := mcpServer(ctx, t).Status.URL; !strings.HasSuffix(url, "/sse") {
+					t.Errorf("the URL is %s", url)
+				}
+			}))).
+		Assess("and scales", all(kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2), podsAreReady(2))).
 		Feature())
 }
 

@@ -34,7 +34,6 @@ var ignoredFields = map[string]string{
 	"groupRef":           "{name: a}",
 	"telemetryConfigRef": "{name: a, serviceName: b}",
 	"telemetry":          "{prometheus: {enabled: true}}",
-	"audit":              "{enabled: true}",
 	"sessionStorage":     "{provider: redis, address: a}",
 	"trustProxyHeaders":  "true",
 	"endpointPrefix":     "/a",
@@ -85,7 +84,8 @@ func TestAFieldThatProtectsTheServerIsRefusedForEveryClient(t *testing.T) {
 // TestAFieldWithoutAnEffectIsAcceptedWithAWarning verifies that manifests for ToolHive's operator apply, and say what they do not get here.
 func TestAFieldWithoutAnEffectIsAcceptedWithAWarning(t *testing.T) {
 	test := feature("fields without an effect")
-	fields := map[string]string{"groupRef ": `"a-group"`} // the form of v1alpha1
+	fields := map[string]string{"audit": "{enabled: true}, sessions: {mode: Direct}"}
+	fields["groupRef "] = `"a-group"` // the form of v1alpha1
 	for field, value := range ignoredFields {
 		fields[field] = value
 	}

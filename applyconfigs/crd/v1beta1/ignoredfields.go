@@ -17,8 +17,6 @@ type IgnoredFieldsApplyConfiguration struct {
 	TelemetryConfigRef *runtime.RawExtension `json:"telemetryConfigRef,omitempty"`
 	// No effect: see telemetryConfigRef.
 	Telemetry *runtime.RawExtension `json:"telemetry,omitempty"`
-	// No effect: ToolHive's proxy writes this log of the requests.
-	Audit *runtime.RawExtension `json:"audit,omitempty"`
 	// No effect: ToolHive's proxy stores its sessions there.
 	SessionStorage *runtime.RawExtension `json:"sessionStorage,omitempty"`
 	// No effect: ToolHive's proxy reads the headers of another proxy if this is true.
@@ -54,14 +52,6 @@ func (b *IgnoredFieldsApplyConfiguration) WithTelemetryConfigRef(value runtime.R
 // If called multiple times, the Telemetry field is set to the value of the last call.
 func (b *IgnoredFieldsApplyConfiguration) WithTelemetry(value runtime.RawExtension) *IgnoredFieldsApplyConfiguration {
 	b.Telemetry = &value
-	return b
-}
-
-// WithAudit sets the Audit field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Audit field is set to the value of the last call.
-func (b *IgnoredFieldsApplyConfiguration) WithAudit(value runtime.RawExtension) *IgnoredFieldsApplyConfiguration {
-	b.Audit = &value
 	return b
 }
 

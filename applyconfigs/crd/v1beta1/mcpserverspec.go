@@ -151,7 +151,10 @@ type MCPServerSpecApplyConfiguration struct {
 	// spreading off.
 	TopologySpreadConstraints []v1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 	// How the sessions of clients are served when there is more than one pod, and when a pod is lost.
-	Sessions                        *SessionsApplyConfiguration `json:"sessions,omitempty"`
+	Sessions *SessionsApplyConfiguration `json:"sessions,omitempty"`
+	// The log of the requests of clients. The runner writes it, so it has an effect only if the pods have a runner: see sessions. A change
+	// restarts the pods.
+	Audit                           *AuditApplyConfiguration `json:"audit,omitempty"`
 	IgnoredFieldsApplyConfiguration `json:""`
 	RefusedFieldsApplyConfiguration `json:""`
 }
@@ -469,6 +472,14 @@ func (b *MCPServerSpecApplyConfiguration) WithSessions(value *SessionsApplyConfi
 	return b
 }
 
+// WithAudit sets the Audit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Audit field is set to the value of the last call.
+func (b *MCPServerSpecApplyConfiguration) WithAudit(value *AuditApplyConfiguration) *MCPServerSpecApplyConfiguration {
+	b.Audit = value
+	return b
+}
+
 // WithGroupRef sets the GroupRef field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the GroupRef field is set to the value of the last call.
@@ -490,14 +501,6 @@ func (b *MCPServerSpecApplyConfiguration) WithTelemetryConfigRef(value runtime.R
 // If called multiple times, the Telemetry field is set to the value of the last call.
 func (b *MCPServerSpecApplyConfiguration) WithTelemetry(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
 	b.IgnoredFieldsApplyConfiguration.Telemetry = &value
-	return b
-}
-
-// WithAudit sets the Audit field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Audit field is set to the value of the last call.
-func (b *MCPServerSpecApplyConfiguration) WithAudit(value runtime.RawExtension) *MCPServerSpecApplyConfiguration {
-	b.IgnoredFieldsApplyConfiguration.Audit = &value
 	return b
 }
 

@@ -13,7 +13,7 @@ import (
 // with apply.
 //
 // Sessions says how the sessions of clients are served when there is more than one pod, and when a pod is lost. It has an effect only if the
-// operator runs with a runner, see its flag --runner-image, and if the transport is not sse.
+// operator runs with a runner, see its flag --runner-image.
 type SessionsApplyConfiguration struct {
 	// How requests reach the server. If unset, Routed.
 	//
@@ -26,7 +26,7 @@ type SessionsApplyConfiguration struct {
 	// What happens to a session whose pod or process is lost. If unset, Recreate.
 	//
 	// Recreate: another pod starts the session again under the same id. The state that the server kept in memory for the session is
-	// lost.
+	// lost. A session of the transport HTTP+SSE (2024-11-05) is its stream, and ends with it.
 	//
 	// End: the client gets the status 404, and must open a new session.
 	OnPodLoss *crdv1beta1.PodLossPolicy `json:"onPodLoss,omitempty"`
