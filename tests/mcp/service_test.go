@@ -23,6 +23,8 @@ type service struct {
 	pods []*started
 	url  string
 	next atomic.Int64
+	// isKilled says which pods get no requests.
+	isKilled [3]atomic.Bool
 	// toCut makes the service cut the next stream that answers the call of a tool, after its first message.
 	toCut atomic.Bool
 	cut   atomic.Int64
@@ -83,8 +85,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the client is gone
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	pod := s.pods[int(s.next.Add(1))%len(s.pods)]
-	target, _ := url.Parse(pod.url) // it was used before
+	target, _ := url.Parse(s.pods[s.turn()].url) // it was used before
 	target.Path = ""
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.FlushInterval = -1
@@ -98,6 +99,15 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() { _ = recover() }() // httputil panics if a stream breaks off
 	proxy.ServeHTTP(w, r)
+}
+
+// turn returns the ordinal of the pod that gets the next request.
+func (s *service) turn() int {
+	for {
+		if ordinal := int(s.next.Add(1)) % len(s.pods); !s.isKilled[ordinal].Load() {
+			return ordinal
+		}
+	}
 }
 
 var unpooled = &http.Transport{DisableKeepAlives: true}

@@ -1,0 +1,81 @@
+package mcp
+
+import (
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// TestNoSessionEndsWhenAPodIsKilled lets sessions call all the time while one of three pods is killed and does not come back. A call that was in progress on
+// this pod may fail; the next call of the session must not. tests/node has the same with real pods.
+func TestNoSessionEndsWhenAPodIsKilled(t *testing.T) {
+	const sessions = 20
+	service := startService(t, 3, ofStdio(programs.server))
+	killed, end := make(chan struct{}), make(chan struct{})
+	var calls, failed atomic.Int64
+	var running sync.WaitGroup
+	for range sessions {
+		one := connect(t, &mcp.StreamableClientTransport{Endpoint: service.url, DisableStandaloneSSE: true}, polling)
+		running.Go(func() {
+			lost := 0
+			for {
+				begin := time.Now()
+				_, err := one.CallTool(t.Context(), &mcp.CallToolParams{Name: "test_tool_with_logging"}) // takes 100 ms
+				calls.Add(1)
+				if err != nil {
+					lost++
+					failed.Add(1)
+					t.Logf("after %s: %v", time.Since(begin), err)
+				}
+				select {
+				case <-killed:
+				default:
+					if err != nil {
+						t.Errorf("before a pod was killed: %v", err)
+					}
+				}
+				select {
+				case <-end:
+					if lost > 1 {
+						t.Errorf("a session has lost %d calls", lost)
+					}
+					return
+				default:
+				}
+			}
+		})
+	}
+	more := func(count int64) {
+		until := calls.Load() + count
+		for deadline := time.Now().Add(time.Minute); calls.Load() < until && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		}
+		if calls.Load() < until {
+			t.Error("the sessions do not call")
+		}
+	}
+	more(5 * sessions)
+	close(killed)
+	owned := service.kill(t, 0)
+	more(50 * sessions)
+	close(end)
+	running.Wait()
+	t.Logf("%d of %d calls failed; the pod had %.0f of %d sessions", failed.Load(), calls.Load(), owned, sessions)
+	if owned == 0 {
+		t.Error("the killed pod had no sessions")
+	}
+}
+
+// kill kills a pod with SIGKILL, and returns how many sessions it had. The service gives it no more requests.
+func (s *service) kill(t *testing.T, ordinal int) (sessions float64) {
+	t.Helper()
+	sessions = s.pods[ordinal].metric(t, "mcp_runner_sessions", "")
+	s.isKilled[ordinal].Store(true)
+	if err := s.pods[ordinal].command.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	return sessions
+}
