@@ -149,6 +149,28 @@ func TestAPodThatStartsIsToldOfSessionsThatEndBeforeDNSListsIt(t *testing.T) {
 	}
 }
 
+func TestAPodOfAnEarlierVersionDoesNotKeepAnotherFromStartingAndStopping(t *testing.T) {
+	s := newSet(t, 1, true)
+	s.pods[0].set(func(p *pod) {
+		p.onManage = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != "/sessions/ended" && r.URL.Path != "/sessions/leaving" {
+				return false
+			}
+			http.NotFound(w, r)
+			return true
+		}
+	})
+	s.add(1)
+	id := s.pods[0].open()
+	if got := s.pods[1].call(t, id); got.by(t) != 0 {
+		t.Errorf("got %+v", got)
+	}
+	s.pods[1].router.Leave(t.Context())
+	if got := s.pods[1].call(t, id); got.by(t) != 0 {
+		t.Errorf("after it began to stop: got %+v", got)
+	}
+}
+
 func TestWhatIsNoListOfEndedSessionsIsIgnored(t *testing.T) {
 	for name, body := range map[string]string{"no ids": "hello\nworld\n", "a long line": strings.Repeat("x", 1<<20), "empty": ""} {
 		nonsense := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))

@@ -10,6 +10,7 @@ import (
 // TestWhatTheRunnersTellEachOther has what a pod sends to a pod with another version of the runner. It may grow; what is here must stay.
 func TestWhatTheRunnersTellEachOther(t *testing.T) {
 	s := newSet(t, 2, true)
+	s.pods[0].router.config.Namespace = "ns"
 	id := s.pods[1].open()
 	var forwarded http.Header
 	s.pods[1].setDuring(func(_ http.ResponseWriter, r *http.Request) { forwarded = r.Header.Clone() })
@@ -18,6 +19,9 @@ func TestWhatTheRunnersTellEachOther(t *testing.T) {
 	}
 	if from, to := forwarded.Get("Mcp-Runner-Forwarded"), forwarded.Get("Mcp-Runner-Target"); from != "0" || to != "web-1" {
 		t.Errorf("a request is forwarded from %q to %q", from, to)
+	}
+	if namespace := forwarded.Get("Mcp-Runner-Namespace"); namespace != "ns" {
+		t.Errorf("the namespace is %q", namespace)
 	}
 	if hop := s.pods[0].router.hop(true); hop != "0 take" {
 		t.Errorf("a pod is asked to recreate a session with %q", hop)
@@ -37,6 +41,8 @@ func TestWhatTheRunnersTellEachOther(t *testing.T) {
 		{http.MethodGet, "/sessions/" + id, `{"state":"absent","sessions":0,"max":1000,"accepting":true}`},
 		{http.MethodDelete, "/sessions/" + id, ""},
 		{http.MethodGet, "/sessions/" + id, `{"state":"ended","sessions":0,"max":1000,"accepting":true}`},
+		{http.MethodGet, "/sessions/ended?by=0", id},
+		{http.MethodPost, "/sessions/leaving?by=0", ""},
 	} {
 		if got := managementOf(t, s.pods[1], row.method, row.path); got != row.want {
 			t.Errorf("%s %s: got %s, want %s", row.method, row.path, got, row.want)
