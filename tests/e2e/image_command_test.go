@@ -122,7 +122,8 @@ func (r *imageRegistry) push(t *testing.T, reference string, config v1.Config) s
 	t.Helper()
 	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Config: config, RootFS: v1.RootFS{Type: "layers"}})
 	must(t, err)
-	at, err := name.ParseReference(strings.Replace(reference, reference[:strings.Index(reference, "/")], strings.TrimPrefix(r.URL, "https://"), 1))
+	_, path, _ := strings.Cut(reference, "/")
+	at, err := name.ParseReference(strings.TrimPrefix(r.URL, "https://") + "/" + path)
 	must(t, err)
 	must(t, remote.Write(at, image, remote.WithTransport(r.Client().Transport)))
 	digest, err := image.Digest()
@@ -233,6 +234,32 @@ func TestTheCommandComesFromTheImage(t *testing.T) {
 		Assess("a command of its own replaces that of the image", all(
 			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"command":["own"]}}`), commandIs("own", "-v", "$(MCP_PORT)"), scaleIs(2),
 			eventuallyPrints("", "mcpserver/web", ".status.image"))).
+		Feature())
+}
+
+// TestTheFirstRunnerOfAStdioServer verifies that the pods of a stdio server without a command do not change when an operator with a runner replaces one
+// without, whether the registry answers or not, and that the runner comes with the next change.
+func TestTheFirstRunnerOfAStdioServer(t *testing.T) {
+	images := newImageRegistry(t)
+	digest := images.push(t, publicImage, v1.Config{Entrypoint: []string{"/server"}})
+	images.fails.Store(true)
+	var pods []types.UID
+	samePods := step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		if now := slices.Sorted(slices.Values(podUIDs(ctx, t))); !slices.Equal(now, pods) || !ready(mcpServer(ctx, t)) {
+			t.Errorf("the pods were %v and are %v, %v", pods, now, mcpServer(ctx, t).Status.Conditions)
+		}
+	})
+	testEnv.Test(t, feature("the first runner").
+		Setup(all(apply(stdioOf(publicImage)), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2),
+			step(func(ctx context.Context, t *testing.T) { pods = slices.Sorted(slices.Values(podUIDs(ctx, t))) }))).
+		Teardown(operatorIsBack()).
+		Assess("changes no pod, and says that it lacks the command", all(images.operatorWith(""),
+			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "the command of the server is unknown"), passesAreForced(2), samePods)).
+		Assess("changes no pod when the registry is back", all(step(func(context.Context, *testing.T) { images.fails.Store(false) }), operatorRestarts(),
+			imageStatusIs(publicImage, &digest), conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "initContainers"), passesAreForced(2), samePods)).
+		Assess("comes with the next change", all(kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"args":["-v"]}}`),
+			commandIs("/server", "-v"), scaleIs(2), conditionIsGone(v1beta1.ConditionUpdateAvailable))).
 		Feature())
 }
 
