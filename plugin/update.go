@@ -96,9 +96,6 @@ func (s *session) update(cmd *cobra.Command, c *connection, names []string, o up
 			continue // the operator does not update it any more
 		}
 		one, err := c.updateOf(ctx, &servers[i], canPlan)
-		if apierrors.IsNotFound(err) && o.all {
-			continue // it was deleted in the meantime
-		}
 		if err != nil {
 			return err
 		}
@@ -129,7 +126,7 @@ func (s *session) update(cmd *cobra.Command, c *connection, names []string, o up
 			return context.Cause(ctx)
 		}
 		if apierrors.IsNotFound(err) && o.all {
-			continue
+			continue // it was deleted in the meantime
 		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("MCPServer %s: %w", one.Server, err))
@@ -162,6 +159,9 @@ func (c *connection) updateOf(ctx context.Context, server *v1beta1.MCPServer, ca
 		return found, nil
 	}
 	set, err := c.setOf(ctx, server)
+	if apierrors.IsNotFound(err) {
+		return found, nil
+	}
 	if err != nil {
 		return nil, err
 	}
