@@ -15,10 +15,10 @@ import (
 	"mcpserver-operator/reconcile/observe"
 )
 
-func autoscaler(name string, most int32, metrics ...autoscalingv2.MetricSpec) autoscalingv2.HorizontalPodAutoscaler {
+func autoscaler(name string, metrics ...autoscalingv2.MetricSpec) autoscalingv2.HorizontalPodAutoscaler {
 	return autoscalingv2.HorizontalPodAutoscaler{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       autoscalingv2.HorizontalPodAutoscalerSpec{MinReplicas: ptr.To[int32](1), MaxReplicas: most, Metrics: metrics},
+		Spec:       autoscalingv2.HorizontalPodAutoscalerSpec{MinReplicas: ptr.To[int32](1), MaxReplicas: 3, Metrics: metrics},
 	}
 }
 
@@ -47,9 +47,9 @@ func TestFindAutoscalerProblems(t *testing.T) {
 	requested := corev1.Container{Name: "mcp", Resources: corev1.ResourceRequirements{Requests: requests}}
 	limited := corev1.Container{Name: "mcp", Resources: corev1.ResourceRequirements{Limits: requests}}
 	sidecar := corev1.Container{Name: "sidecar"}
-	fixed := autoscaler("fixed", 3, cpu(utilization))
+	fixed := autoscaler("fixed", cpu(utilization))
 	fixed.Spec.MinReplicas = ptr.To[int32](3)
-	keda := autoscaler("keda-hpa", 3)
+	keda := autoscaler("keda-hpa")
 	keda.OwnerReferences = []metav1.OwnerReference{{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: "mcp", Controller: ptr.To(true)}}
 	type hpas = []autoscalingv2.HorizontalPodAutoscaler
 
@@ -63,23 +63,23 @@ func TestFindAutoscalerProblems(t *testing.T) {
 		says        string
 	}{
 		{"no autoscaler", forced, nil, nil, nil, nil, ""},
-		{"one on a delegated scale", streaming, nil, hpas{autoscaler("web", 3)}, nil, nil, ""},
-		{"one on a declared scale that yields", yielding, nil, hpas{autoscaler("web", 3)}, nil, nil, ""},
-		{"one on the StatefulSet, against Force", forced, nil, hpas{autoscaler("web", 3)}, nil, []string{reasonAutoscalerForced}, "remove spec.replicas"},
+		{"one on a delegated scale", streaming, nil, hpas{autoscaler("web")}, nil, nil, ""},
+		{"one on a declared scale that yields", yielding, nil, hpas{autoscaler("web")}, nil, nil, ""},
+		{"one on the StatefulSet, against Force", forced, nil, hpas{autoscaler("web")}, nil, []string{reasonAutoscalerForced}, "remove spec.replicas"},
 		{"one of KEDA's, against Force", forced, nil, hpas{keda}, nil, []string{reasonAutoscalerForced}, "ScaledObject/mcp"},
-		{"one on the MCPServer, declared", forced, nil, nil, hpas{autoscaler("web", 3)}, nil, ""},
-		{"one on the MCPServer, not declared", streaming, nil, nil, hpas{autoscaler("web", 3)}, []string{reasonAutoscalerUndeclared}, "set spec.replicas"},
-		{"two on the StatefulSet", streaming, nil, hpas{autoscaler("a", 3), autoscaler("b", 3)}, nil, []string{reasonAutoscalersCompete}, "delete all but one"},
-		{"one on each", yielding, nil, hpas{autoscaler("a", 3)}, hpas{autoscaler("b", 3)}, []string{reasonAutoscalersCompete}, "HorizontalPodAutoscaler/a and HorizontalPodAutoscaler/b"},
-		{"utilization without a request", streaming, []corev1.Container{none}, hpas{autoscaler("web", 3, cpu(utilization))}, nil, []string{reasonAutoscalerNoRequest}, "set resources.requests.cpu"},
-		{"utilization with a request", streaming, []corev1.Container{requested}, hpas{autoscaler("web", 3, cpu(utilization))}, nil, nil, ""},
-		{"utilization with a limit, which is the request then", streaming, []corev1.Container{limited}, hpas{autoscaler("web", 3, cpu(utilization))}, nil, nil, ""},
-		{"utilization, and an injected sidecar without a request", streaming, []corev1.Container{requested, sidecar}, hpas{autoscaler("web", 3, cpu(utilization))}, nil, []string{reasonAutoscalerNoRequest}, `container "sidecar"`},
-		{"utilization of one container, the other is without a request", streaming, []corev1.Container{requested, sidecar}, hpas{autoscaler("web", 3, cpuOf("mcp"))}, nil, nil, ""},
-		{"utilization of a container without a request", streaming, []corev1.Container{requested, sidecar}, hpas{autoscaler("web", 3, cpuOf("sidecar"))}, nil, []string{reasonAutoscalerNoRequest}, `container "sidecar"`},
-		{"an absolute value needs no request", streaming, []corev1.Container{none}, hpas{autoscaler("web", 3, cpu(autoscalingv2.AverageValueMetricType))}, nil, nil, ""},
+		{"one on the MCPServer, declared", forced, nil, nil, hpas{autoscaler("web")}, nil, ""},
+		{"one on the MCPServer, not declared", streaming, nil, nil, hpas{autoscaler("web")}, []string{reasonAutoscalerUndeclared}, "set spec.replicas"},
+		{"two on the StatefulSet", streaming, nil, hpas{autoscaler("a"), autoscaler("b")}, nil, []string{reasonAutoscalersCompete}, "delete all but one"},
+		{"one on each", yielding, nil, hpas{autoscaler("a")}, hpas{autoscaler("b")}, []string{reasonAutoscalersCompete}, "HorizontalPodAutoscaler/a and HorizontalPodAutoscaler/b"},
+		{"utilization without a request", streaming, []corev1.Container{none}, hpas{autoscaler("web", cpu(utilization))}, nil, []string{reasonAutoscalerNoRequest}, "set resources.requests.cpu"},
+		{"utilization with a request", streaming, []corev1.Container{requested}, hpas{autoscaler("web", cpu(utilization))}, nil, nil, ""},
+		{"utilization with a limit, which is the request then", streaming, []corev1.Container{limited}, hpas{autoscaler("web", cpu(utilization))}, nil, nil, ""},
+		{"utilization, and an injected sidecar without a request", streaming, []corev1.Container{requested, sidecar}, hpas{autoscaler("web", cpu(utilization))}, nil, []string{reasonAutoscalerNoRequest}, `container "sidecar"`},
+		{"utilization of one container, the other is without a request", streaming, []corev1.Container{requested, sidecar}, hpas{autoscaler("web", cpuOf("mcp"))}, nil, nil, ""},
+		{"utilization of a container without a request", streaming, []corev1.Container{requested, sidecar}, hpas{autoscaler("web", cpuOf("sidecar"))}, nil, []string{reasonAutoscalerNoRequest}, `container "sidecar"`},
+		{"an absolute value needs no request", streaming, []corev1.Container{none}, hpas{autoscaler("web", cpu(autoscalingv2.AverageValueMetricType))}, nil, nil, ""},
 		{"a fixed number needs no metrics", streaming, []corev1.Container{none}, hpas{fixed}, nil, nil, ""},
-		{"one on a stdio server", v1beta1.MCPServerSpec{}, nil, hpas{autoscaler("web", 3)}, nil, nil, ""},
+		{"one on a stdio server", v1beta1.MCPServerSpec{}, nil, hpas{autoscaler("web")}, nil, nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: row.spec}

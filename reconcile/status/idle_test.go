@@ -21,7 +21,7 @@ import (
 
 // atZero returns an autoscaler that has scaled to 0. Failure is the reason why it has no metrics. If empty, it has metrics.
 func atZero(failure string) autoscalingv2.HorizontalPodAutoscaler {
-	hpa := autoscaler("web", 3)
+	hpa := autoscaler("web")
 	active := corev1.ConditionTrue
 	if failure != "" {
 		active = corev1.ConditionFalse
@@ -43,7 +43,7 @@ func notAtZero() autoscalingv2.HorizontalPodAutoscaler {
 
 // TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson also checks the advice in the message.
 func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
-	keda := autoscaler("keda-hpa-web", 3)
+	keda := autoscaler("keda-hpa-web")
 	keda.OwnerReferences = []metav1.OwnerReference{{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: "jobs", Controller: ptr.To(true)}}
 	type hpas = []autoscalingv2.HorizontalPodAutoscaler
 	by := func(name string) []ownership.Owner {
@@ -73,7 +73,7 @@ func TestZeroIsIdleByAnAutoscalerAndStoppedByAPerson(t *testing.T) {
 			reasonScaledToZero, v1beta1.PhaseStopped, start, "idle"},
 		{"a person, under an autoscaler", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}}, reasonScaledToZero, v1beta1.PhaseStopped,
 			"HorizontalPodAutoscaler/web does not scale up from a 0 that it did not set. To start the server, " + start, ""},
-		{"a person, under an autoscaler of Kubernetes 1.36", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{autoscaler("web", 3)}}, reasonScaledToZero, v1beta1.PhaseStopped, start, ""},
+		{"a person, under an autoscaler of Kubernetes 1.36", nil, nil, observe.Autoscalers{OfStatefulSet: hpas{autoscaler("web")}}, reasonScaledToZero, v1beta1.PhaseStopped, start, ""},
 		{"a declaration, under an autoscaler", by("mcpserver-operator"), ptr.To[int32](0), observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}},
 			reasonScaledToZero, v1beta1.PhaseStopped, "set spec.replicas to 1 or more", "kubectl"},
 		{"a person, after a declaration, under an autoscaler", by("kubectl"), ptr.To[int32](1), observe.Autoscalers{OfStatefulSet: hpas{notAtZero()}},
