@@ -96,9 +96,6 @@ func (s *session) update(cmd *cobra.Command, c *connection, names []string, o up
 			continue // the operator does not update it any more
 		}
 		one, err := c.updateOf(ctx, &servers[i], canPlan)
-		if apierrors.IsNotFound(err) && o.all {
-			continue // it was deleted in the meantime
-		}
 		if err != nil {
 			return err
 		}
@@ -129,7 +126,7 @@ func (s *session) update(cmd *cobra.Command, c *connection, names []string, o up
 			return context.Cause(ctx)
 		}
 		if apierrors.IsNotFound(err) && o.all {
-			continue
+			continue // it was deleted in the meantime
 		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("MCPServer %s: %w", one.Server, err))
@@ -158,20 +155,26 @@ func (c *connection) serversToUpdate(cmd *cobra.Command, names []string) ([]v1be
 func (c *connection) updateOf(ctx context.Context, server *v1beta1.MCPServer, canPlan bool) (*update, error) {
 	found := &update{Server: client.ObjectKeyFromObject(server).String(), Suspended: server.Spec.Suspend, server: server}
 	condition := apimeta.FindStatusCondition(server.Status.Conditions, v1beta1.ConditionUpdateAvailable)
-	if condition == nil {
+	if condition == nil && !found.Suspended { // of a suspended MCPServer, the status does not say it
 		return found, nil
 	}
 	set, err := c.setOf(ctx, server)
+	if apierrors.IsNotFound(err) {
+		return found, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	offered, isOffered := applyconfigs.TemplateRecordIn(set.Annotations, v1beta1.PodTemplateUpdateAnnotation)
-	if !isOffered { // applied in the meantime
+	if !isOffered {
 		return found, nil
 	}
 	running, _ := applyconfigs.TemplateRecordIn(set.Annotations, v1beta1.PodTemplateAnnotation)
 	found.From, found.To = running.Version(), offered.Version()
 	found.Pods, found.OnDelete = restartingPods(set)
+	if found.Suspended {
+		return found, nil
+	}
 	if found.Fields, err = c.updatedFields(ctx, server, found.To, canPlan); err != nil {
 		return nil, err
 	}

@@ -247,7 +247,7 @@ func (s *Session) Close(cause error) {
 	s.sessions.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodDelete, s.url(), http.NoBody) //nolint:gosec // only the path is that of the client
+		request, err := http.NewRequestWithContext(ctx, http.MethodDelete, s.url(), http.NoBody)
 		if err != nil {
 			return
 		}
