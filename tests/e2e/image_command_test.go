@@ -237,6 +237,32 @@ func TestTheCommandComesFromTheImage(t *testing.T) {
 		Feature())
 }
 
+// TestTheFirstRunnerOfAStdioServer verifies that the pods of a stdio server without a command do not change when an operator with a runner replaces one
+// without, whether the registry answers or not, and that the runner comes with the next change.
+func TestTheFirstRunnerOfAStdioServer(t *testing.T) {
+	images := newImageRegistry(t)
+	digest := images.push(t, publicImage, v1.Config{Entrypoint: []string{"/server"}})
+	images.fails.Store(true)
+	var pods []types.UID
+	samePods := step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		if now := slices.Sorted(slices.Values(podUIDs(ctx, t))); !slices.Equal(now, pods) || !ready(mcpServer(ctx, t)) {
+			t.Errorf("the pods were %v and are %v, %v", pods, now, mcpServer(ctx, t).Status.Conditions)
+		}
+	})
+	testEnv.Test(t, feature("the first runner").
+		Setup(all(apply(stdioOf(publicImage)), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2),
+			step(func(ctx context.Context, t *testing.T) { pods = slices.Sorted(slices.Values(podUIDs(ctx, t))) }))).
+		Teardown(operatorIsBack()).
+		Assess("changes no pod, and says that it lacks the command", all(images.operatorWith(""),
+			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "the command of the server is unknown"), passesAreForced(2), samePods)).
+		Assess("changes no pod when the registry is back", all(step(func(context.Context, *testing.T) { images.fails.Store(false) }), operatorRestarts(),
+			imageStatusIs(publicImage, &digest), conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "initContainers"), passesAreForced(2), samePods)).
+		Assess("comes with the next change", all(kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"args":["-v"]}}`),
+			commandIs("/server", "-v"), scaleIs(2), conditionIsGone(v1beta1.ConditionUpdateAvailable))).
+		Feature())
+}
+
 // TestAnImageWithoutACommand verifies that the reason is in the status, that the pods of the previous image keep running, and that the server starts when
 // its image is there.
 func TestAnImageWithoutACommand(t *testing.T) {
