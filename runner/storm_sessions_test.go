@@ -381,10 +381,8 @@ func (s *stormStep) subscribe() {
 	}
 }
 
-const (
-	// restTimeout is how long pods may take to agree where a session is.
-	restTimeout = 5 * time.Second
-)
+// restTimeout is how long pods may take to agree where a session is.
+const restTimeout = 5 * time.Second
 
 // rest checks each session through each pod when nothing happens.
 func (s *stormStep) rest() {
