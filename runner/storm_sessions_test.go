@@ -122,7 +122,7 @@ func (s *storm) begin(ctx context.Context, via *pod, method, body string, header
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := s.http.Do(request)
+	response, err := s.http.Do(request) //nolint:bodyclose // answer closes it
 	if err != nil {
 		return nil, err
 	}
@@ -154,16 +154,16 @@ func (s *stormStep) judge(what string, one *stormSession, via *pod, o outcome, w
 	case errors.Is(o.err, context.DeadlineExceeded):
 		s.fail("%s: %s hangs", label, what)
 	case o.err != nil: // the connection broke
-		if !isKill && !(slices.Contains(s.victims, via) && o.status == 0) { // the pod had ended before the request arrived
+		if !isKill && (!slices.Contains(s.victims, via) || o.status != 0) { // the pod had ended before the request arrived
 			s.fail("%s: %s: the connection broke: %v", label, what, o.err)
 		}
 	case o.status == http.StatusNotFound && one != nil:
-		if !one.isEnding && !(s.isEnd && (one.isGone || s.mayBeLost(one))) {
+		if !one.isEnding && (!s.isEnd || (!one.isGone && !s.mayBeLost(one))) {
 			s.fail("%s: %s: the session was not ended: %s", label, what, o)
 		}
 		one.isGone = true
 	case o.status == http.StatusServiceUnavailable:
-		if o.retryAfter == "" || (!isKill && !(s.isEnd && len(s.victims) > 0)) {
+		if o.retryAfter == "" || (!isKill && (!s.isEnd || len(s.victims) == 0)) {
 			s.fail("%s: %s is refused: %s", label, what, o)
 		}
 	case o.status == http.StatusBadGateway, errorCode(o.last()) == "-32000":
@@ -225,7 +225,7 @@ func (s *stormStep) remember(one *stormSession) {
 	}
 	s.expect(one, strconv.Itoa(one.last), o)
 	mayForget := !s.isEnd && s.mayBeLost(one)
-	if got := resultText(o.last()); !slices.Contains(one.memory, got) && !(got == "" && mayForget) {
+	if got := resultText(o.last()); !slices.Contains(one.memory, got) && (got != "" || !mayForget) {
 		s.fail("%s: the server remembers %s instead of %s", one.label, got, one.memory)
 	}
 	one.memory = []string{value}
@@ -381,10 +381,8 @@ func (s *stormStep) subscribe() {
 	}
 }
 
-const (
-	// restTimeout is how long pods may take to agree where a session is.
-	restTimeout = 5 * time.Second
-)
+// restTimeout is how long pods may take to agree where a session is.
+const restTimeout = 5 * time.Second
 
 // rest checks each session through each pod when nothing happens.
 func (s *stormStep) rest() {
@@ -444,7 +442,7 @@ func (s *stormStep) restOf(one *stormSession) {
 			return
 		}
 		s.expect(one, strconv.Itoa(one.last), o)
-		if got := resultText(o.last()); !slices.Contains(one.memory, got) && !(got == "" && !s.isEnd && s.mayBeLost(one)) {
+		if got := resultText(o.last()); !slices.Contains(one.memory, got) && (got != "" || s.isEnd || !s.mayBeLost(one)) {
 			s.fail("%s at rest through %d: the server remembers %s instead of %s", one.label, via.config.ordinal, got, one.memory)
 		}
 		one.memory = []string{value}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -323,7 +324,7 @@ func (w *storm) send(via *pod, method, body string, headers ...string) outcome {
 	}
 	for {
 		event, err := a.scanner.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return o
 		}
 		if err != nil {

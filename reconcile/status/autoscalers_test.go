@@ -15,7 +15,6 @@ import (
 	"mcpserver-operator/reconcile/observe"
 )
 
-// autoscaler returns an autoscaler that scales from 1 to 3 pods.
 func autoscaler(name string, metrics ...autoscalingv2.MetricSpec) autoscalingv2.HorizontalPodAutoscaler {
 	return autoscalingv2.HorizontalPodAutoscaler{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
