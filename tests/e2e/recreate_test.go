@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
+	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1beta1"
 )
 
@@ -49,6 +50,15 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 				kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))(ctx, t, nil)
 			pods, claims = podUIDs(ctx, t), claimUIDs(ctx, t)
 		})).
+		Assess("have no label by which Argo CD may track them: an Application with the name of the MCPServer would prune them", step(
+			func(ctx context.Context, t *testing.T) {
+				var all, tracked corev1.PersistentVolumeClaimList
+				must(t, theCluster.Client.List(ctx, &all, client.InNamespace(in(ctx)), client.MatchingLabels{applyconfigs.ServerLabel: "web"}))
+				must(t, theCluster.Client.List(ctx, &tracked, client.InNamespace(in(ctx)), client.HasLabels{"app.kubernetes.io/instance"}))
+				if len(all.Items) == 0 || len(tracked.Items) > 0 {
+					t.Errorf("%d claims, of which %d have the label", len(all.Items), len(tracked.Items))
+				}
+			})).
 		Assess("a change is Stalled, with the field and the command", all(
 			applyWith(func(ctx context.Context) string { return withClaim(ctx, "registry.example/server:1", "2Gi") }),
 			conditionSays(v1beta1.ConditionStalled, "RecreateRequired", "spec.volumeClaimTemplates", "data", "--cascade=orphan", "undo the change"),

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -10,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAStatefulSetThatComesBackKeepsItsScale covers each way of deletion, with the operator running and stopped.
@@ -50,6 +53,24 @@ func TestAYieldedScaleComesBackYielded(t *testing.T) {
 		Assess("with Force, it is recreated at the declared scale", all(
 			apply(declaredWith(3, "Force")), scaleIs(3),
 			holds(3, kubectl("delete", "statefulset", server, "--cascade=orphan"), childrenAreThere(), scaleIs(3)))).
+		Feature())
+}
+
+// TestAnMCPServerRestoredWithItsStatusKeepsItsScale verifies that the order does not matter if a backup tool also restores the status, which it
+// writes after it has created the object: the children follow the status, and a declaration that was yielded is not carried out again.
+func TestAnMCPServerRestoredWithItsStatusKeepsItsScale(t *testing.T) {
+	var backup []byte
+	testEnv.Test(t, feature("restored without its children").
+		Setup(all(apply(declared(3)), scaleIs(3), kubectl("scale", "statefulset", server, "--replicas=5"), scaleIs(5),
+			conditionSays(v1beta1.ConditionScaleConflict, "ScaleYielded"), step(func(ctx context.Context, t *testing.T) {
+				content, err := json.Marshal(map[string]any{"status": mcpServer(ctx, t).Status})
+				must(t, err)
+				backup = content
+			}),
+			operatorStops(), kubectl("delete", "mcpserver", server, "--cascade=foreground"))).
+		Assess("it has the scale of the backup", all(apply(declared(3)), step(func(ctx context.Context, t *testing.T) {
+			kubectl("patch", "mcpserver", server, "--subresource=status", "--type=merge", "-p", string(backup))(ctx, t, nil)
+		}), operatorStarts(), childrenAreThere(), scaleIs(5), conditionSays(v1beta1.ConditionScaleConflict, "ScaleYielded", "to 5"), passesAreForced(2), scaleIs(5))).
 		Feature())
 }
 
