@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -63,39 +64,17 @@ func newHandover(s *session) *cobra.Command {
 
 // handOverField moves the ownership of a field of any object.
 func (s *session) handOverField(cmd *cobra.Command, c *connection, name, path, from, to string) error {
-	object, err := s.object(name)
-	if err != nil {
-		return err
-	}
 	top, err := parsePath(path)
 	if err != nil {
 		return err
 	}
-	givers, err := managersNamed(object, from)
-	if err != nil {
-		return err
-	}
-	if len(givers) == 0 {
-		return fmt.Errorf("--from is %q: %s has no such field manager; it has %s", from, name, managersText(object))
-	}
 	var receiver *ownership.Manager
-	if to != nobody {
-		if receiver, err = receiverNamed(object, to); err != nil {
-			return err
-		}
-	}
-	fields, err := fieldsBelow(object, top, givers)
-	if err != nil {
+	// The controller of an object may write its status at any time.
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() (err error) {
+		receiver, err = s.moveField(cmd.Context(), c, name, top, from, to)
 		return err
-	}
-	patch, err := ownership.Move(object, givers, receiver, object.GetAPIVersion(), fields)
+	})
 	if err != nil {
-		return err
-	}
-	if patch == nil {
-		return fmt.Errorf("field manager %q does not own %s of %s: run kubectl mcpserver owners %s %s", from, path, name, name, path)
-	}
-	if err := c.patchObject(cmd.Context(), object, patch); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(s.Out, "%s: %s now belongs to %s. Its value has not changed.\n", name, path, to)
@@ -106,6 +85,41 @@ func (s *session) handOverField(cmd *cobra.Command, c *connection, name, path, f
 		return fmt.Errorf("printing the result: %w", err)
 	}
 	return nil
+}
+
+// moveField moves a field of an object, and the fields inside it, and returns the manager that has received it; nil for nobody.
+func (s *session) moveField(
+	ctx context.Context, c *connection, name, top, from, to string,
+) (*ownership.Manager, error) {
+	object, err := s.object(name)
+	if err != nil {
+		return nil, err
+	}
+	givers, err := managersNamed(object, from)
+	if err != nil {
+		return nil, err
+	}
+	if len(givers) == 0 {
+		return nil, fmt.Errorf("--from is %q: %s has no such field manager; it has %s", from, name, managersText(object))
+	}
+	var receiver *ownership.Manager
+	if to != nobody {
+		if receiver, err = receiverNamed(object, to); err != nil {
+			return nil, err
+		}
+	}
+	fields, err := fieldsBelow(object, top, givers)
+	if err != nil {
+		return nil, err
+	}
+	patch, err := ownership.Move(object, givers, receiver, object.GetAPIVersion(), fields)
+	if err != nil {
+		return nil, err
+	}
+	if patch == nil {
+		return nil, fmt.Errorf("field manager %q does not own %s of %s: run kubectl mcpserver owners %s %s", from, top, name, name, top)
+	}
+	return receiver, c.patchObject(ctx, object, patch)
 }
 
 // patchObject sends a JSON patch that changes managedFields or metadata only.
