@@ -8,6 +8,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"mcpserver-operator/crd/v1beta1"
 )
 
 func setWith(replicas int32, change func(*appsv1.StatefulSet)) *appsv1.StatefulSet {
@@ -97,6 +101,28 @@ func TestWhatAnUpdateSays(t *testing.T) {
 		test.change(&one)
 		if got := updatesText([]*update{&one}, updateOptions{dryRun: test.dryRun}); got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// TestTheUpdateOfASuspendedMCPServer: the status of a suspended MCPServer does not name its update, and its StatefulSet does.
+func TestTheUpdateOfASuspendedMCPServer(t *testing.T) {
+	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team"}, Spec: v1beta1.MCPServerSpec{Suspend: true}}
+	set := setWith(1, func(set *appsv1.StatefulSet) { set.Namespace = "team" })
+	offers := set.DeepCopy()
+	offers.Annotations = map[string]string{v1beta1.PodTemplateAnnotation: "2:a:b", v1beta1.PodTemplateUpdateAnnotation: "3:c:b"}
+	for name, test := range map[string]struct {
+		objects []client.Object
+		want    string
+	}{
+		"no StatefulSet": {nil, ""},
+		"no update":      {[]client.Object{set}, ""},
+		"an update":      {[]client.Object{offers}, "3"},
+	} {
+		c := &connection{WithWatch: fake.NewClientBuilder().WithObjects(test.objects...).Build()}
+		got, err := c.updateOf(t.Context(), server, true)
+		if err != nil || got.To != test.want || !got.Suspended || got.Fields != nil {
+			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
 	}
 }
