@@ -257,7 +257,7 @@ func TestTheFirstRunnerOfAStdioServer(t *testing.T) {
 		Assess("changes no pod, and says that it lacks the command", all(images.operatorWith(""),
 			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "the command of the server is unknown"), passesAreForced(2), samePods)).
 		Assess("changes no pod when the registry is back", all(step(func(context.Context, *testing.T) { images.fails.Store(false) }), operatorRestarts(),
-			imageStatusIs(publicImage, &digest), conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "initContainers"), passesAreForced(2), samePods)).
+			imageStatusIs(publicImage, &digest), conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", `containers[name="mcp"].command`), passesAreForced(2), samePods)).
 		Assess("comes with the next change", all(kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"args":["-v"]}}`),
 			commandIs("/server", "-v"), scaleIs(2), conditionIsGone(v1beta1.ConditionUpdateAvailable))).
 		Feature())
