@@ -138,6 +138,15 @@ type RefusedFields struct {
 	Tools []string `json:"tools,omitempty"`
 }
 
+// RefusedNames returns the names of the fields that are set and refused, because they protect the server.
+func (s *MCPServerSpec) RefusedNames() []string {
+	names := s.RefusedFields.RefusedNames()
+	if s.PermissionProfile != nil && s.PermissionProfile.Type == "configmap" {
+		names = append(names, "permissionProfile (type configmap)")
+	}
+	return names
+}
+
 // RefusedNames returns the names of the refused fields that are set.
 func (f *RefusedFields) RefusedNames() []string {
 	var names []string

@@ -13,9 +13,6 @@ import (
 // the server, and a change of the Service would bypass the proxy.
 func (m *maker) refused() (Step, bool) {
 	names := m.Server.Spec.RefusedNames()
-	if profile := m.Server.Spec.PermissionProfile; profile != nil && profile.Type == "configmap" {
-		names = append(names, "permissionProfile (type configmap)")
-	}
 	if len(names) == 0 {
 		return Step{}, false
 	}
