@@ -196,6 +196,15 @@ func aClient(name string, look func(t *testing.T, results []calls.Result, summar
 func startClient(ctx context.Context, t *testing.T, name string, args ...string) string {
 	t.Helper()
 	args = append([]string{"-url=" + mcpServer(ctx, t, name).Status.URL}, args...)
+	return startPod(ctx, t, corev1.Container{Name: "client", Image: clientImage, Args: args})
+}
+
+// startPod starts a pod with one container, which runs once, and returns its name.
+func startPod(ctx context.Context, t *testing.T, container corev1.Container) string {
+	t.Helper()
+	container.SecurityContext = &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: in(ctx), GenerateName: "client-"},
 		Spec: corev1.PodSpec{
@@ -205,24 +214,25 @@ func startClient(ctx context.Context, t *testing.T, name string, args ...string)
 			SecurityContext: &corev1.PodSecurityContext{
 				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(int64(65532)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
-			Containers: []corev1.Container{{
-				Name: "client", Image: clientImage, Args: args,
-				SecurityContext: &corev1.SecurityContext{
-					AllowPrivilegeEscalation: ptr.To(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-				},
-			}},
+			Containers: []corev1.Container{container},
 		},
 	}
 	must(t, theCluster.Client.Create(ctx, pod))
 	return pod.Name
 }
 
-// printedBy returns the output of a client pod so far.
-func printedBy(ctx context.Context, t *testing.T, pod string) ([]calls.Result, *calls.Summary) {
+// logOf returns the output of a pod so far.
+func logOf(ctx context.Context, t *testing.T, pod string) []byte {
 	t.Helper()
 	log, err := theCluster.Clients.CoreV1().Pods(in(ctx)).GetLogs(pod, &corev1.PodLogOptions{}).DoRaw(ctx)
 	must(t, err)
-	results, summary, err := calls.Parse(log)
+	return log
+}
+
+// printedBy returns the output of a client pod so far.
+func printedBy(ctx context.Context, t *testing.T, pod string) ([]calls.Result, *calls.Summary) {
+	t.Helper()
+	results, summary, err := calls.Parse(logOf(ctx, t, pod))
 	must(t, err)
 	return results, summary
 }
