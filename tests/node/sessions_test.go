@@ -210,16 +210,27 @@ func drainNodeOf(pod, name string) features.Func {
 }
 
 // sessionsOf returns the number of sessions of a pod.
-func sessionsOf(ctx context.Context, t *testing.T, pod string) (sessions int) {
+func sessionsOf(ctx context.Context, t *testing.T, pod string) int {
+	t.Helper()
+	sessions, found := metricOf(ctx, t, pod, "mcp_runner_sessions")
+	if !found {
+		t.Fatal("the metrics have no number of sessions")
+	}
+	return sessions
+}
+
+// metricOf returns the value of a metric of the runner of a pod, and false if the runner does not have it.
+func metricOf(ctx context.Context, t *testing.T, pod, series string) (value int, found bool) {
 	t.Helper()
 	metrics, err := theCluster.Clients.CoreV1().RESTClient().Get().Namespace(in(ctx)).Resource("pods").Name(pod + ":9464").SubResource("proxy").
 		Suffix("metrics").DoRaw(ctx)
 	must(t, err)
 	for line := range strings.Lines(string(metrics)) {
-		if _, err := fmt.Sscanf(line, "mcp_runner_sessions %d", &sessions); err == nil {
-			return sessions
+		if number, isIt := strings.CutPrefix(line, series+" "); isIt {
+			_, err := fmt.Sscan(number, &value)
+			must(t, err)
+			return value, true
 		}
 	}
-	t.Fatal("the metrics have no number of sessions")
-	return 0
+	return 0, false
 }
