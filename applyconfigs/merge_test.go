@@ -210,6 +210,7 @@ func FuzzMerge(f *testing.F) {
 		}
 	}
 	f.Add([]byte(`{"spec":{"containers":[{"name":"mcp","env":[{"name":"NODE","value":""}]}],"volumes":[{"name":"scratch"}]}}`))
+	f.Add([]byte(`{"spec":{"containers":[{"name":"mcp","resources":{"limits":{"cpu":"1000m","memory":1024}}}]}}`))
 	f.Fuzz(func(t *testing.T, user []byte) { checkMerge(t, baseTemplate(t), user) })
 }
 
@@ -253,6 +254,7 @@ func checkMerge(t failer, base *corev1ac.PodTemplateSpecApplyConfiguration, user
 		t.Fatalf("%s: %v", user, err)
 	}
 	keep(theirs, kept)
+	canonical(theirs, kept)
 	part, err := typedTemplate(theirs)
 	if err != nil {
 		t.Fatalf("%s: %v", user, err)
@@ -269,6 +271,27 @@ func checkMerge(t failer, base *corev1ac.PodTemplateSpecApplyConfiguration, user
 		t.Fatalf("%s: the user's values are not all in the merged template: %s", user, comparison)
 	}
 	return true
+}
+
+// canonical replaces the values of a template by those of the object that was read from it, in which a quantity such as 1000m is 1.
+func canonical(value, read any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		read, _ := read.(map[string]any)
+		for key := range value {
+			value[key] = canonical(value[key], read[key])
+		}
+	case []any:
+		read, _ := read.([]any)
+		for i := range min(len(value), len(read)) {
+			value[i] = canonical(value[i], read[i])
+		}
+	default:
+		if read != nil {
+			return read
+		}
+	}
+	return value
 }
 
 // drawTemplate draws a partial template. Its entries often have names that the operator's template also has.

@@ -65,7 +65,8 @@ func Parse(id string) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrInvalidID, err)
 	}
-	if raw[0] != format || int(raw[1]) > len(rpc.Legacy) {
+	// The decoder skips line breaks.
+	if len(raw) != idBytes || raw[0] != format || int(raw[1]) > len(rpc.Legacy) {
 		return Record{}, ErrInvalidID
 	}
 	record := Record{

@@ -46,7 +46,7 @@ func TestTwoSessionsHaveDifferentIDs(t *testing.T) {
 
 func TestWhatIsNoIDIsRefused(t *testing.T) {
 	valid := New(1, 2).ID()
-	for _, id := range []string{"", "a", valid + "0", valid[1:], strings.ToUpper(valid), "v" + valid[1:], valid[:len(valid)-1] + "z", strings.Repeat("-", len(valid))} {
+	for _, id := range []string{"", "a", valid + "0", valid[1:], strings.ToUpper(valid), "v" + valid[1:], valid[:len(valid)-1] + "z", strings.Repeat("-", len(valid)), valid[:9] + "\n" + valid[10:]} {
 		if got, err := Parse(id); !errors.Is(err, ErrInvalidID) {
 			t.Errorf("%q is %+v, %v", id, got, err)
 		}
