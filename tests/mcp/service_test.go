@@ -77,7 +77,7 @@ func freeAddress(t *testing.T) string {
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/cut" {
 		s.toCut.Store(r.Method == http.MethodPost)
-		fmt.Fprint(w, s.cut.Load())
+		_, _ = fmt.Fprint(w, s.cut.Load())
 		return
 	}
 	body, err := io.ReadAll(r.Body)
