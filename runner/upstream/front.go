@@ -106,6 +106,10 @@ func (c *call) refuseServer(err error) {
 	if c.r.Context().Err() != nil {
 		return // the client is gone
 	}
+	if c.session != nil && errors.Is(context.Cause(c.session.ctx), session.ErrEnded) { // by another request, while this one was waiting
+		c.refuseNotFound()
+		return
+	}
 	if c.front.Log != nil {
 		c.front.Log.Warn("the server has not answered a request", "error", err)
 	}

@@ -222,6 +222,26 @@ func TestARequestWaitsForAServerThatRestarts(t *testing.T) {
 	}
 }
 
+func TestARequestThatWaitsForASessionThatAnotherEndsIsNotFound(t *testing.T) {
+	s := newServer(t, func(_ *fakeServer, c *Config, _ *Front) { c.Target = &url.URL{Scheme: "http", Host: freeAddress(t)} })
+	record := session.New(9, 9)
+	record.Version = rpc.Polling
+	if err := s.sessions.Take(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan reply)
+	go func() { answer <- s.call(record.ID()) }()
+	select {
+	case got := <-answer:
+		t.Fatalf("got %+v", got)
+	case <-time.After(2 * waitInterval):
+	}
+	s.send(t.Context(), http.MethodDelete, "/mcp", record.ID(), "")
+	if got := <-answer; got.status != http.StatusNotFound {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestACallWhoseAnswerIsLostIsNotRepeated(t *testing.T) {
 	for name, breaks := range map[string]func(w http.ResponseWriter){
 		"before the header": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
