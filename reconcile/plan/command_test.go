@@ -68,7 +68,7 @@ func TestAnUnknownCommand(t *testing.T) {
 			}
 		})
 	}
-	t.Run("somebody has changed the command in the status: the pods do not change", func(t *testing.T) {
+	t.Run("an edit of the command in the status does not change the pods", func(t *testing.T) {
 		server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}, Spec: v1beta1.MCPServerSpec{Image: "registry.example/server:1"}}
 		found := &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{"/server"}}
 		s, err := (&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}).With(appliedIn(t, server, cluster, found))

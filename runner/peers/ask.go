@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -49,36 +48,13 @@ type answer struct {
 	load
 }
 
-// suspects are the peers that did not answer a short time ago.
-type suspects struct {
-	mutex sync.Mutex
-	since map[uint16]time.Time
-}
-
-func (s *suspects) add(ordinal uint16) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	s.since[ordinal] = time.Now()
-}
-
-func (s *suspects) remove(ordinal uint16) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	delete(s.since, ordinal)
-}
-
-func (s *suspects) timeout(ordinal uint16) time.Duration {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if since, isSuspect := s.since[ordinal]; isSuspect && time.Since(since) < suspectAge {
-		return suspectTimeout
-	}
-	return askTimeout
-}
-
 // request sends a request to the management port of a peer. Path begins with /sessions.
 func (r *Router) request(ctx context.Context, peer Peer, method, path string) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.suspects.timeout(peer.Ordinal))
+	timeout := askTimeout
+	if r.suspects.has(peer.Ordinal) {
+		timeout = suspectTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+peer.Management+path, http.NoBody)
 	if err != nil {

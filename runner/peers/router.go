@@ -79,9 +79,11 @@ type Router struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	members    *members
-	suspects   *suspects
-	leaving    *leaving
+	members *members
+	// suspects are the pods that did not answer a short time ago.
+	suspects *recent
+	// leaving are the pods that stop. A request goes to such a pod only if that pod says that it has the session: it could close the connection just then.
+	leaving    *recent
 	locations  *locations
 	claims     *claims
 	balance    *balance
@@ -110,8 +112,8 @@ func New(config Config) *Router {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{
 		config: config, ctx: ctx, cancel: cancel, learned: make(chan struct{}),
-		suspects:   &suspects{since: map[uint16]time.Time{}},
-		leaving:    &leaving{since: map[uint16]time.Time{}},
+		suspects:   newRecent(suspectAge),
+		leaving:    newRecent(leavingAge),
 		locations:  newLocations(),
 		claims:     &claims{byID: map[string]*claim{}},
 		balance:    &balance{loads: map[uint16]load{}},

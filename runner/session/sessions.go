@@ -168,8 +168,8 @@ func (s *Sessions[S]) EndIdle(ctx context.Context, every time.Duration) {
 // BeginDrain refuses new sessions from now on.
 func (s *Sessions[S]) BeginDrain() { s.config.Draining.hasBegun.Store(true) }
 
-// Drain takes no new sessions, and lets each session go that has no request in progress. When ctx ends, it lets all go. It returns when there are none, and
-// no requests without sessions are in progress, of which others return the number.
+// Drain takes no new sessions, and lets each session go that has no request in progress. When ctx ends, it lets all go. It returns when no
+// session is left and each function in others returns 0. These functions return the number of requests in progress that belong to no session.
 func (s *Sessions[S]) Drain(ctx context.Context, others ...func() int) {
 	s.BeginDrain()
 	for {

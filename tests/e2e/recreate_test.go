@@ -56,7 +56,7 @@ spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWrit
 				must(t, theCluster.Client.List(ctx, &all, client.InNamespace(in(ctx)), client.MatchingLabels{applyconfigs.ServerLabel: "web"}))
 				must(t, theCluster.Client.List(ctx, &tracked, client.InNamespace(in(ctx)), client.HasLabels{"app.kubernetes.io/instance"}))
 				if len(all.Items) == 0 || len(tracked.Items) > 0 {
-					t.Errorf("%d claims, of which %d have the label", len(all.Items), len(tracked.Items))
+					t.Errorf("got %d claims and %d with the label, want at least one claim and none with the label", len(all.Items), len(tracked.Items))
 				}
 			})).
 		Assess("a change is Stalled, with the field and the command", all(

@@ -80,7 +80,7 @@ func TestNoSessionEndsWhateverHappensToThePods(t *testing.T) {
 				}
 			}
 			// Besides the calls of the sessions of the killed pod, those that it forwarded were in progress on it.
-			t.Logf("%d calls, of which %d were in progress when the pod was killed and failed; the pod had %d of %d sessions; the longest call took %.0f ms",
+			t.Logf("%d calls in total. %d calls were in progress on the killed pod and failed. The pod had %d of %d sessions. The longest call took %.0f ms",
 				len(results), len(failed), owned, sessions, longest)
 			endClient(ctx, t, pod)
 		})).
