@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -175,48 +174,6 @@ func wrapCommand(
 		c.WithCommand(runnerDirectory + RunnerPath).WithCommand(runnerFlags(server, cluster)...).WithCommand("--").WithCommand(command...)
 	}
 	return nil
-}
-
-// imageCommand returns the command of a container that runs an image with args: the entrypoint, and then args or, if args is empty, the cmd of
-// the image. This is what Kubernetes runs if a container has args and no command. Kubernetes expands references such as $(NAME) in the
-// command of a container, but not in what the image has. Therefore each $ of the image is escaped as $$.
-func imageCommand(image *v1beta1.ImageStatus, args []string) []string {
-	command := escape(image.Entrypoint)
-	if len(args) == 0 {
-		return append(command, escape(image.Cmd)...)
-	}
-	return append(command, args...)
-}
-
-func escape(words []string) []string {
-	escaped := slices.Clone(words)
-	for i := range escaped {
-		escaped[i] = strings.ReplaceAll(escaped[i], "$", "$$")
-	}
-	return escaped
-}
-
-// ImageToLookUp returns the image whose entrypoint and cmd are the command of a stdio server behind a runner, because neither spec.command nor
-// the container of spec.podTemplateSpec has a command; empty if they are not needed.
-func ImageToLookUp(server *v1beta1.MCPServer, cluster Cluster) string {
-	if !HasRunner(server, cluster) || Transport(server) != v1beta1.TransportStdio || len(server.Spec.Command) > 0 {
-		return ""
-	}
-	if server.Spec.PodTemplateSpec == nil {
-		return server.Spec.Image
-	}
-	own := corev1ac.PodTemplateSpec().WithSpec(corev1ac.PodSpec().WithContainers(
-		corev1ac.Container().WithName(ContainerName).WithImage(server.Spec.Image)))
-	template, err := mergePodTemplate(own, server.Spec.PodTemplateSpec.Raw)
-	if err != nil {
-		return "" // StatefulSet returns this error
-	}
-	for i := range template.Spec.Containers {
-		if c := &template.Spec.Containers[i]; *c.Name == ContainerName && len(c.Command) == 0 {
-			return ptr.Deref(c.Image, "")
-		}
-	}
-	return ""
 }
 
 func podNameEnv() *corev1ac.EnvVarApplyConfiguration {

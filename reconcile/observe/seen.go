@@ -34,9 +34,10 @@ type seenChildren struct {
 // seenChild is a child that matched its MCPServer. It is empty for a child that was only created.
 type seenChild struct {
 	uid types.UID
-	// generation is the generation of the MCPServer when the child matched. If a field is missing later in the same generation, another
-	// writer has removed it: the field is new neither in the MCPServer nor in the operator.
-	generation int64
+	// digest is that of the apply configuration that the child matched. If a field of the same apply configuration is missing later, another
+	// writer has removed it: the field is not new. The generation of the MCPServer does not tell this, because annotations and images also
+	// change what is applied.
+	digest uint64
 	// applied is what the operator last applied to the child, until the child matches its MCPServer.
 	applied applied
 }
@@ -50,9 +51,9 @@ type applied struct {
 // Created records that the operator has created a child.
 func (s *Seen) Created(server *v1beta1.MCPServer, child Child) { s.set(server, child, seenChild{}) }
 
-// AsAskedFor records that a child matches its MCPServer.
-func (s *Seen) AsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID) {
-	s.set(server, child, seenChild{uid: uid, generation: server.Generation})
+// AsAskedFor records that a child matches the apply configuration with a digest.
+func (s *Seen) AsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID, digest uint64) {
+	s.set(server, child, seenChild{uid: uid, digest: digest})
 }
 
 // Applied records that the operator has applied a configuration to a child, and that the API server has changed the child.
@@ -74,10 +75,10 @@ func (s *Seen) WasThere(server *v1beta1.MCPServer, child Child) bool {
 	return was
 }
 
-// WasAsAskedFor reports whether a child matched its MCPServer in the current generation.
-func (s *Seen) WasAsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID) bool {
+// WasAsAskedFor reports whether the apply configuration with a digest is the last one that a child matched.
+func (s *Seen) WasAsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID, digest uint64) bool {
 	last, seen := s.get(server, child)
-	return seen && last.uid == uid && last.generation == server.Generation
+	return seen && last.uid == uid && last.digest == digest
 }
 
 // Scale records the scale status of an MCPServer as the operator has written it.

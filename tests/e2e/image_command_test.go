@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -230,11 +231,16 @@ func TestTheCommandComesFromTheImage(t *testing.T) {
 					t.Errorf("the operator asked the registry %d times", requests)
 				}
 			}))).
+		Assess("a status that has another command is corrected, and changes no pod", all(step(func(ctx context.Context, t *testing.T) {
+			forged, err := json.Marshal(map[string]any{"status": map[string]any{"image": v1beta1.ImageStatus{Reference: publicImage, Digest: "sha256:0", Entrypoint: []string{"/forged"}}}})
+			must(t, err)
+			kubectl("patch", "mcpserver", "web", "--subresource=status", "--type=merge", "-p", string(forged))(ctx, t, nil)
+		}), imageStatusIs(publicImage, &first), commandIs("/server", "-v", "$(MCP_PORT)"), samePods)).
 		Assess("a registry that is down changes no pod, and the scale and the Service follow the MCPServer", all(fails(true), operatorRestarts(),
 			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"service":{"type":"NodePort"}}}`), kubectl("scale", "statefulset", "web", "--replicas=2"),
 			scaleIs(2), eventuallyPrints("NodePort", "service/mcp-web-proxy", ".spec.type"), commandIs("/server", "-v", "$(MCP_PORT)"))).
 		Assess("and a change of the pods is carried out with the command that is known", all(restarted("first"), commandIs("/server", "-v", "$(MCP_PORT)"),
-			eventuallyPrints("first", "statefulset/web", `.spec.template.metadata.annotations.mcpserver\.toolhive\.stacklok\.dev/restarted-at`), scaleIs(2), imageStatusIs(publicImage, &first))).
+			eventuallyPrints("first", "statefulset/web", `.spec.template.metadata.annotations.mcpserver\.toolhive\.stacklok\.dev/restarted-at`), scaleIs(2), imageStatusIs(publicImage, &first), noEventSays("FieldTakenBack"))).
 		Assess("the next change brings the command that the tag has then", all(fails(false), operatorRestarts(), restarted("second"),
 			commandIs("/moved", "-v", "$(MCP_PORT)"), scaleIs(2), imageStatusIs(publicImage, &second))).
 		Assess("a command of its own replaces that of the image", all(
