@@ -19,7 +19,7 @@ var conformanceLines = regexp.MustCompile(`(?m)^(✗ .*|Total: .*)$`)
 // TestTheConformanceSuitePassesThroughTheService verifies that the official conformance suite passes against a server that has sessions, through its Service
 // without affinity, with 1 and with 3 pods, as a stdio server and as an HTTP server. tests/mcp runs more of the suite, without a node.
 func TestTheConformanceSuitePassesThroughTheService(t *testing.T) {
-	suite := feature("conformance", "restricted").Setup(operatorHasRunner(true)).Teardown(operatorHasRunner(false))
+	suite := feature("conformance", "restricted").Setup(operatorHasRunner())
 	for _, replicas := range []int32{1, 3} {
 		declared := fmt.Sprintf("replicas: %d", replicas)
 		for name, manifest := range map[string]string{
