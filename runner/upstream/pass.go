@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"strings"
 	"time"
 
@@ -120,6 +121,9 @@ func (c *call) rewrite(p *httputil.ProxyRequest) {
 // hold is how long the header of a stream waits for the first piece, so that the client gets both at once: most requests have only one answer.
 const hold = 10 * time.Millisecond
 
+// holdEnd is how long a response that has arrived waits for the end of its stream.
+const holdEnd = time.Millisecond
+
 // mostWatched is the length of a JSON answer that is looked at for the metrics.
 const mostWatched = 64 << 10
 
@@ -138,6 +142,10 @@ func (c *call) watch(response *http.Response) {
 		response.Body = stream
 		if c.r.Method == http.MethodPost {
 			stream.await(hold)
+			if length, hasEnded := stream.awaitEnd(holdEnd); hasEnded {
+				response.ContentLength = int64(length)
+				response.Header.Set("Content-Length", strconv.Itoa(length))
+			}
 		}
 	case kind == "application/json" && response.ContentLength > 0 && response.ContentLength <= mostWatched && response.StatusCode == http.StatusOK:
 		body, err := io.ReadAll(response.Body)
