@@ -1,8 +1,6 @@
 package observe
 
 import (
-	"sync"
-
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -14,21 +12,8 @@ import (
 // removed it. Seen also remembers the record of the scale, which another writer may remove from the status. It is kept in memory: after a
 // restart, the operator reports the removal of a field only if this process had seen the field.
 type Seen struct {
-	mutex  sync.Mutex
-	of     map[types.NamespacedName]seenChildren
-	scales map[types.NamespacedName]seenScale
-}
-
-// seenScale is the record of the scale of one MCPServer, identified by its UID.
-type seenScale struct {
-	server types.UID
-	scale  *v1beta1.ScaleStatus
-}
-
-// seenChildren are the children of one MCPServer, identified by its UID.
-type seenChildren struct {
-	server   types.UID
-	children map[Child]seenChild
+	children PerServer[map[Child]seenChild]
+	scales   PerServer[*v1beta1.ScaleStatus]
 }
 
 // seenChild is a child that matched its MCPServer. It is empty for a child that was only created.
@@ -83,60 +68,37 @@ func (s *Seen) WasAsAskedFor(server *v1beta1.MCPServer, child Child, uid types.U
 
 // Scale records the scale status of an MCPServer as the operator has written it.
 func (s *Seen) Scale(server *v1beta1.MCPServer, scale *v1beta1.ScaleStatus) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.scales == nil {
-		s.scales = map[types.NamespacedName]seenScale{}
-	}
-	s.scales[client.ObjectKeyFromObject(server)] = seenScale{server: server.UID, scale: scale.DeepCopy()}
+	s.scales.Set(server, scale.DeepCopy())
 }
 
 // ForgetScale forgets the record of the scale of an MCPServer. It is called if a write of the status may have been carried out or not: the
 // remembered record may be older than that of the API server.
 func (s *Seen) ForgetScale(server *v1beta1.MCPServer) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	delete(s.scales, client.ObjectKeyFromObject(server))
+	s.scales.Forget(client.ObjectKeyFromObject(server))
 }
 
 // ScaleOf returns a copy of the recorded scale status of an MCPServer; nil if there is none.
 func (s *Seen) ScaleOf(server *v1beta1.MCPServer) *v1beta1.ScaleStatus {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	last := s.scales[client.ObjectKeyFromObject(server)]
-	if last.server != server.UID {
-		return nil
-	}
-	return last.scale.DeepCopy()
+	scale, _ := s.scales.Get(server)
+	return scale.DeepCopy()
 }
 
 func (s *Seen) set(server *v1beta1.MCPServer, child Child, is seenChild) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	key := client.ObjectKeyFromObject(server)
-	if s.of == nil {
-		s.of = map[types.NamespacedName]seenChildren{}
+	children, found := s.children.Get(server)
+	if !found {
+		children = map[Child]seenChild{}
+		s.children.Set(server, children)
 	}
-	if s.of[key].server != server.UID || s.of[key].children == nil {
-		s.of[key] = seenChildren{server: server.UID, children: map[Child]seenChild{}}
-	}
-	s.of[key].children[child] = is
+	children[child] = is
 }
 
 func (s *Seen) get(server *v1beta1.MCPServer, child Child) (is seenChild, found bool) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	of := s.of[client.ObjectKeyFromObject(server)]
-	if of.server != server.UID {
-		return seenChild{}, false
-	}
-	is, found = of.children[child]
+	children, _ := s.children.Get(server)
+	is, found = children[child]
 	return is, found
 }
 
 func (s *Seen) forget(server types.NamespacedName) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	delete(s.of, server)
-	delete(s.scales, server)
+	s.children.Forget(server)
+	s.scales.Forget(server)
 }
