@@ -17,7 +17,6 @@ import (
 	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/rpc"
-	"mcpserver-operator/runner/session"
 )
 
 // errDropped is the error of a change of a response that the client must not get.
@@ -33,10 +32,6 @@ func dropIf(drop bool) error {
 // pass sends the request to the server and its answer to the client. change may change the answer; if it fails with errDropped, the client gets no answer.
 func (c *call) pass(change func(*http.Response) error) {
 	if err := c.front.Sessions.patiently(c.r.Context(), func() error { return c.send(change) }); err != nil && !errors.Is(err, errDropped) {
-		if c.session != nil && c.session.ctx.Err() != nil && errors.Is(context.Cause(c.session.ctx), session.ErrEnded) {
-			c.refuseNotFound()
-			return
-		}
 		c.refuseServer(err)
 	}
 }
@@ -100,11 +95,7 @@ func (c *call) rewrite(p *httputil.ProxyRequest) {
 		endpoint := *c.session.endpoint
 		p.Out.URL = &endpoint
 	}
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} { // what a gateway has set
-		if values, isSet := p.In.Header[name]; isSet {
-			p.Out.Header[name] = values
-		}
-	}
+	relay.KeepForwarded(p)
 	p.Out.Host = target.Host
 	if p.Out.Header.Get("X-Forwarded-Host") == "" {
 		p.Out.Header.Set("X-Forwarded-Host", p.In.Host)
