@@ -20,7 +20,7 @@ func TestClientsThatOthersWroteWorkThroughTheService(t *testing.T) {
 	commands := []string{
 		"100 calls, 10 at once", "call", "call, finding the era", "call, modern", "list the prompts", "list the resources", "list the tools", "logging", "read",
 	}
-	test := feature("clients that others wrote", "restricted").Setup(operatorHasRunner(true)).Teardown(operatorHasRunner(false)).
+	test := feature("clients that others wrote", "restricted").Setup(operatorHasRunner()).
 		Assess("two servers have three pods", all(apply(stdioServerOf("go", goImage, "[/everything-server]", "replicas: 3"), stdioServerOf("everything", packagesImage,
 			"[/usr/local/bin/node, /app/node_modules/@modelcontextprotocol/server-everything/dist/index.js]", "replicas: 3")), scaleIs("go", 3), scaleIs("everything", 3)))
 	for _, row := range []struct {
@@ -52,7 +52,7 @@ func TestClientsThatOthersWroteWorkThroughTheService(t *testing.T) {
 			}
 		}))
 	}
-	testEnv.Test(t, test.Assess("each pod had sessions, and requests were forwarded", all(sessionsWereSpread("go"), sessionsWereSpread("everything"))).Feature())
+	testEnv.Test(t, test.Assess("requests arrived at pods without their session", all(requestsWereForwarded("go"), requestsWereForwarded("everything"))).Feature())
 }
 
 // runScript runs a script of tests/images/npm in a pod, and returns the version of the protocol and the features that it used, each with its failure or "".
@@ -83,16 +83,21 @@ func runScript(ctx context.Context, t *testing.T, script string, args ...string)
 	return version, used
 }
 
-// sessionsWereSpread fails unless each pod of an MCPServer has served requests, and forwarded some of a session that another pod has.
-func sessionsWereSpread(name string) features.Func {
+// requestsWereForwarded fails unless requests of sessions arrived at pods that do not have them. All sessions can be in one of the three pods: the other two
+// then have forwarded requests.
+func requestsWereForwarded(name string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
+		pods := 0
 		for _, pod := range podsOf(ctx, t, name) {
 			forwarded, _ := metricOf(ctx, t, pod.Name, `mcp_runner_forwarded_total{reason="session"}`)
-			if forwarded == 0 {
-				t.Errorf("pod %s has forwarded no request of a session", pod.Name)
-			}
 			t.Logf("pod %s has forwarded %d requests", pod.Name, forwarded)
+			if forwarded > 0 {
+				pods++
+			}
+		}
+		if pods < 2 {
+			t.Errorf("%d pods have forwarded requests", pods)
 		}
 	})
 }

@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/cert"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/images"
@@ -38,13 +39,15 @@ func TestTheCommandOfAnImageComesFromItsRegistry(t *testing.T) {
 		apply(fmt.Sprintf("apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata: {name: tools}\nspec: {image: %q, replicas: 2}\n", image))(ctx, t, nil)
 	})
 	testEnv.Test(t, feature("an image", "restricted").
-		Setup(all(operatorHasRunner(true), step(func(ctx context.Context, t *testing.T) { image, digest = inRegistry(ctx, t) }))).
-		Teardown(all(operatorHas("runner.enabled=false", "imageLookup.caConfigMap=null"), step(func(ctx context.Context, t *testing.T) {
-			must(t, theCluster.Client.Delete(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.OperatorNamespace, Name: authorities}}))
-		}))).
+		Setup(all(operatorHasRunner(), afterwards(step(func(ctx context.Context, t *testing.T) {
+			must(t, client.IgnoreNotFound(theCluster.Client.Delete(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.OperatorNamespace, Name: authorities}})))
+		})), step(func(ctx context.Context, t *testing.T) { image, digest = inRegistry(ctx, t) }))).
 		Assess("of a registry that the operator does not trust has no command", all(ofTheImage,
 			readySays("tools", metav1.ConditionFalse, "CommandUnknown", "its certificate is not valid"))).
-		Assess("runs when the chart has the authority of the registry", all(operatorHas("imageLookup.caConfigMap="+authorities), scaleIs("tools", 2),
+		Assess("runs when the chart has the authority of the registry", all(
+			step(func(ctx context.Context, t *testing.T) {
+				must(t, upgrade(ctx, firstVersion, true, "imageLookup.caConfigMap="+authorities))
+			}), scaleIs("tools", 2),
 			aClient("tools", succeeded, withSessions, "-tool=test_simple_text", "-count=20"))).
 		Assess("is in the status with its digest", step(func(ctx context.Context, t *testing.T) {
 			t.Helper()
