@@ -34,6 +34,9 @@ const (
 	// PodHeader names the pod that answers a forwarded request. An answer without it is not that of a runner.
 	PodHeader = "Mcp-Runner-Pod"
 
+	// PodsHeader has the ordinals of the pods that a pod knows, in its answer to a pod that starts. Earlier versions do not send it.
+	PodsHeader = "Mcp-Runner-Pods"
+
 	takeWord = "take"
 )
 

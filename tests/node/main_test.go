@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -126,9 +127,10 @@ func install(ctx context.Context) error {
 }
 
 // upgrade upgrades the operator to a version with or without the runner, and returns when both replicas run. If there is no release, it installs one.
-func upgrade(ctx context.Context, version string, runner bool) error {
+// Other values of the chart, such as logLevel=debug, are those in more, or the default.
+func upgrade(ctx context.Context, version string, runner bool, more ...string) error {
+	values := append([]string{"image.repository=" + operatorImage, "image.tag=" + version, fmt.Sprintf("runner.enabled=%t", runner)}, more...)
 	_, err := theCluster.Helm(ctx, "upgrade", "--install", "mcpserver-operator", "deploy/chart",
-		"--namespace", cluster.OperatorNamespace, "--create-namespace", "--set=image.repository="+operatorImage, "--set=image.tag="+version,
-		fmt.Sprintf("--set=runner.enabled=%t", runner), "--wait", "--timeout=2m")
+		"--namespace", cluster.OperatorNamespace, "--create-namespace", "--set="+strings.Join(values, ","), "--wait", "--timeout=2m")
 	return err
 }
