@@ -12,7 +12,7 @@ KUBERNETES_VERSION := $(call kubernetes_in,go.mod)
 # The older supported Kubernetes minors. Each has a file go-MINOR.mod beside go.mod.
 OLDER_MINORS := $(patsubst tests/controlplane/components/go-%.mod,%,$(sort $(wildcard tests/controlplane/components/go-*.mod)))
 
-export REQUIRE_REAL_NODE
+export REQUIRE_REAL_NODE REQUIRE_PROMETHEUS
 
 # With this tag, equal field sets in managedFields share memory. The children of similar MCPServers have equal field sets.
 # All builds of the module use the same tag, so that the build cache is shared.
@@ -36,6 +36,7 @@ FAULTS_ROUNDS ?= 10
 COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
 MCP_DIR := tests/mcp
+DASHBOARDS_DIR := deploy/monitoring/dashboards
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
 # The additional components of a real node. See tests/controlplane/realnode.go.
@@ -100,7 +101,7 @@ build: ## Build the operator, the kubectl plugin and the completion of the plugi
 	@cp plugin/kubectl_complete-mcpserver bin/
 
 .PHONY: test
-test: control-plane node-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).
+test: control-plane node-if-possible prometheus-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).
 	go build -tags=$(TAGS) ./...
 	go test -tags=$(TAGS) -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./... # one suite at a time, because each starts a control plane
 	cd $(MCP_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) ./...
@@ -159,15 +160,19 @@ lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
 	cd $(RUNTIME_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 	cd $(MCP_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 	cd $(CLIENTS_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
+	cd $(DASHBOARDS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 
 .PHONY: generate
-generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, their copies in the chart, and docs/api.md.
+generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, the dashboards, their copies in the chart, and docs/api.md.
 	go tool controller-gen object crd applyconfiguration paths=./crd/v1beta1 output:crd:dir=deploy/crd
 	go run -tags=$(TAGS) ./crd/schema < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
 	mv bin/crd.yaml deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
 	cp deploy/crd/toolhive.stacklok.dev_mcpservers.yaml deploy/chart/files/crd.yaml
 	cp deploy/admission/deprecated_fields.yaml deploy/rbac/role.yaml deploy/rbac/user_roles.yaml deploy/rbac/metrics_reader.yaml deploy/chart/files/
+	cd $(DASHBOARDS_DIR) && go run .
+	mkdir -p deploy/chart/files/monitoring
+	cp deploy/monitoring/prometheus_rule.yaml deploy/monitoring/service_monitor.yaml deploy/monitoring/pod_monitor.yaml $(DASHBOARDS_DIR)/*.json deploy/chart/files/monitoring/
 	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
 
 .PHONY: verify
@@ -183,6 +188,7 @@ verify: ## Fail if generated files, go.mod files or formatting are out of date.
 	cd $(RUNTIME_DIR) && go mod tidy -diff
 	cd $(MCP_DIR) && go mod tidy -diff
 	cd $(CLIENTS_DIR) && go mod tidy -diff
+	cd $(DASHBOARDS_DIR) && go mod tidy -diff
 	cd .ci/tools && go mod tidy -diff
 	@unformatted="$$(gofmt -l $(GO_FILES))"; \
 	if [ -n "$$unformatted" ]; then echo "verify: run gofmt -w on" $$unformatted >&2; exit 1; fi
@@ -203,6 +209,22 @@ node: $(NODE_BUILT) bin/controlplane ## Build the components of a real node.
 node-tools: ## Install the Debian packages that a real node and its test images require. Requires root.
 	apt-get update -qq
 	apt-get install -y --no-install-recommends $(NODE_PACKAGES) $(if $(shell command -v npm),,npm)
+
+.PHONY: prometheus
+prometheus: bin/prometheus/prometheus ## Unpack Prometheus and promtool from Debian's package. Requires apt.
+
+# The package is not installed, because that would start a daemon.
+bin/prometheus/prometheus:
+	@rm -rf bin/prometheus && mkdir -p bin/prometheus
+	@cd bin/prometheus && apt-get download -q prometheus && dpkg-deb --extract prometheus_*.deb package
+	@mv bin/prometheus/package/usr/bin/prom* bin/prometheus/
+	@rm -rf bin/prometheus/package bin/prometheus/*.deb
+
+# Unpacks Prometheus if it is not there and this machine is a Debian. With REQUIRE_PROMETHEUS=true, as in CI, its tests fail otherwise.
+.PHONY: prometheus-if-possible
+prometheus-if-possible:
+	@command -v prometheus promtool >/dev/null || ! command -v apt-get >/dev/null || $(MAKE) --no-print-directory prometheus || \
+	  echo "Not testing alerts and dashboards: no Prometheus."
 
 # Builds the components of a real node if this machine can run one. With REQUIRE_REAL_NODE=true, as in CI, it fails otherwise.
 .PHONY: node-if-possible

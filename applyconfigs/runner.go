@@ -47,15 +47,26 @@ func HasRunner(server *v1beta1.MCPServer, cluster Cluster) bool {
 }
 
 // IsRouted reports whether the pods of a StatefulSet have a runner. During the upgrade of an operator that adds it, they have none yet.
-func IsRouted(set *appsv1.StatefulSet) bool {
+func IsRouted(set *appsv1.StatefulSet) bool { return runnerOf(set) != nil }
+
+// RunnerImageOf returns the image of the runner in the pod template of a StatefulSet; empty if it has none.
+func RunnerImageOf(set *appsv1.StatefulSet) string {
+	if runner := runnerOf(set); runner != nil {
+		return runner.Image
+	}
+	return ""
+}
+
+// runnerOf returns the container of a pod template that has the runner, or brings it; nil if there is none.
+func runnerOf(set *appsv1.StatefulSet) *corev1.Container {
 	for _, containers := range [][]corev1.Container{set.Spec.Template.Spec.InitContainers, set.Spec.Template.Spec.Containers} {
 		for i := range containers {
 			if containers[i].Name == RunnerName {
-				return true
+				return &containers[i]
 			}
 		}
 	}
-	return false
+	return nil
 }
 
 // ErrCommandUnknown is the error of StatefulSet for a stdio server whose MCPServer does not say what to run.
