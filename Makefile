@@ -154,8 +154,9 @@ fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input
 	go test ./runner/upstream -run='^$$' -fuzz=FuzzEndpoint -fuzztime=60s
 
 .PHONY: lint
-lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
+lint: bin/tools/golangci-lint ## Check the code with golangci-lint, and the API types with kube-api-linter.
 	bin/tools/golangci-lint run --build-tags=$(TAGS) ./...
+	bin/tools/golangci-lint run --config .golangci-api.yml --build-tags=$(TAGS) ./crd/v1beta1
 	cd $(COMPONENTS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 	cd $(RUNTIME_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 	cd $(MCP_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
@@ -169,7 +170,7 @@ generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, 
 	mv bin/crd.yaml deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
 	cp deploy/crd/toolhive.stacklok.dev_mcpservers.yaml deploy/chart/files/crd.yaml
-	cp deploy/admission/deprecated_fields.yaml deploy/rbac/role.yaml deploy/rbac/user_roles.yaml deploy/rbac/metrics_reader.yaml deploy/chart/files/
+	cp deploy/admission/deprecated_fields.yaml deploy/admission/scale/autoscaled.yaml deploy/rbac/role.yaml deploy/rbac/user_roles.yaml deploy/rbac/metrics_reader.yaml deploy/chart/files/
 	cd $(DASHBOARDS_DIR) && go run .
 	mkdir -p deploy/chart/files/monitoring
 	cp deploy/monitoring/prometheus_rule.yaml deploy/monitoring/service_monitor.yaml deploy/monitoring/pod_monitor.yaml $(DASHBOARDS_DIR)/*.json deploy/chart/files/monitoring/
@@ -274,10 +275,11 @@ $(NODE_BUILT): $(COMPONENTS_BUILT) $(RUNTIME_DIR)/go.mod $(RUNTIME_DIR)/go.sum $
 bin/controlplane: $(wildcard tests/controlplane/*.go tests/controlplane/*/*.go tests/controlplane/cmd/controlplane/*.go) go.mod go.sum
 	@go build -tags=$(TAGS) -o $@ ./tests/controlplane/cmd/controlplane
 
+# This is golangci-lint with the plugin kube-api-linter compiled in.
 bin/tools/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
 	@echo "Building golangci-lint. The first time this takes several minutes."
 	@mkdir -p bin/tools
-	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter
 	@touch $@
 
 bin/tools/crd-ref-docs: .ci/tools/go.mod .ci/tools/go.sum

@@ -37,6 +37,7 @@ func TestAWrongValueIsRefused(t *testing.T) {
 		{`{namespaces: [team-a, team-a]}`, []string{"/namespaces", "items at 0 and 1 are equal"}},
 		{`{crds: {install: true}}`, []string{"/crds", "'install' not allowed"}},
 		{`{crds: {keep: "yes"}}`, []string{"/crds/keep", "want boolean"}},
+		{`{scaleWarnings: true}`, []string{"/scaleWarnings", "want object"}},
 		{`{metrics: {enabled: 1}}`, []string{"/metrics/enabled", "want boolean"}},
 		{`{metrics: {certificateSecret: My_Secret}}`, []string{"/metrics/certificateSecret", "pattern"}},
 		{`{monitoring: {enable: true}}`, []string{"/monitoring", "'enable' not allowed"}},
@@ -107,6 +108,9 @@ func TestEachValueTakesEffect(t *testing.T) {
 		{`{crds: {enabled: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "", ``},
 		{`{crds: {keep: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "metadata.annotations",
 			`{controller-gen.kubebuilder.io/version: v0.23.0}`},
+		{`{scaleWarnings: {enabled: true}}`, "ValidatingAdmissionPolicyBinding /autoscaled-workloads", "spec.validationActions", `[Warn]`},
+		{`{scaleWarnings: {enabled: true}}`, "ValidatingAdmissionPolicy /mcpserver-autoscaled", "spec.failurePolicy", `Ignore`},
+		{`{scaleWarnings: null}`, "ValidatingAdmissionPolicy /mcpserver-autoscaled", "", ``}, // as with --reuse-values of an earlier chart
 		{withoutRunner + `metrics: {enabled: false}}`, deployment, container + "args", `[--leader-elect, --metrics-bind-address=0]`},
 		{`{metrics: {enabled: false}}`, deployment, container + "ports", `[{name: probes, containerPort: 8081}]`},
 		{`{metrics: {enabled: false}}`, "Service mcpserver-operator-system/mcpserver-operator-metrics", "", ``},
