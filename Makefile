@@ -53,7 +53,13 @@ COMPONENTS_LDFLAGS = -s -w $(call version_package,k8s.io/component-base/version)
 
 build_program = go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
 # The platforms of the kubectl plugin in a release.
-PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+# A release is a module of its own, with the libraries of Helm, kustomize, krew, CycloneDX and in-toto.
+RELEASE_DIR := deploy/release
+RELEASE = cd $(RELEASE_DIR) && go run ./cmd/release -root=$(CURDIR) -out=$(CURDIR)/bin/release -version="$(VERSION)" -tags=$(TAGS) \
+  -image-platforms="$(IMAGE_PLATFORMS)" -plugin-platforms="$(PLUGIN_PLATFORMS)" -image-repository="$(IMAGE_REPOSITORY)" \
+  -chart-registry="$(CHART_REGISTRY)" -source-url="$(SOURCE_URL)" -download-url="$(DOWNLOAD_URL)"
 
 GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
@@ -88,6 +94,14 @@ plugin: ## Build the kubectl plugin for PLUGIN_PLATFORMS into bin/plugin, with t
 	  if [ $${platform%/*} != windows ]; then cp plugin/kubectl_complete-mcpserver bin/plugin/$${platform/\//-}/; fi; \
 	done
 
+.PHONY: release
+release: ## Build a release into bin/release. Requires VERSION, IMAGE_REPOSITORY, CHART_REGISTRY and SOURCE_URL: see CONTRIBUTING.md.
+	@$(RELEASE) build
+
+.PHONY: release-push
+release-push: ## Push the image and the chart in bin/release, with the same variables and the credentials of "docker login".
+	@$(RELEASE) push
+
 .PHONY: deploy
 deploy: ## Install the CRD, the permissions and the Deployment on the cluster of the current kubeconfig.
 	kubectl apply --server-side -k deploy
@@ -104,6 +118,7 @@ build: ## Build the operator, the kubectl plugin and the completion of the plugi
 test: control-plane node-if-possible prometheus-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).
 	go build -tags=$(TAGS) ./...
 	go test -tags=$(TAGS) -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./... # one suite at a time, because each starts a control plane
+	cd $(RELEASE_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) ./...
 	cd $(MCP_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) ./...
 	cd $(CLIENTS_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./...
 
@@ -159,12 +174,13 @@ lint: bin/tools/golangci-lint ## Check the code with golangci-lint, and the API 
 	bin/tools/golangci-lint run --config .golangci-api.yml --build-tags=$(TAGS) ./crd/v1beta1
 	cd $(COMPONENTS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 	cd $(RUNTIME_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
+	cd $(RELEASE_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 	cd $(MCP_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 	cd $(CLIENTS_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 	cd $(DASHBOARDS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 
 .PHONY: generate
-generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, the dashboards, their copies in the chart, and docs/api.md.
+generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, the dashboards, their copies in the chart, its README, and docs/api.md.
 	go tool controller-gen object crd applyconfiguration paths=./crd/v1beta1 output:crd:dir=deploy/crd
 	go run -tags=$(TAGS) ./crd/schema < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
 	mv bin/crd.yaml deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
@@ -174,6 +190,7 @@ generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, 
 	cd $(DASHBOARDS_DIR) && go run .
 	mkdir -p deploy/chart/files/monitoring
 	cp deploy/monitoring/prometheus_rule.yaml deploy/monitoring/service_monitor.yaml deploy/monitoring/pod_monitor.yaml $(DASHBOARDS_DIR)/*.json deploy/chart/files/monitoring/
+	go run -tags=$(TAGS) ./deploy/chartdoc
 	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
 
 .PHONY: verify
@@ -187,6 +204,7 @@ verify: ## Fail if generated files, go.mod files or formatting are out of date.
 	go mod tidy -diff
 	cd $(COMPONENTS_DIR) && for mod in go*.mod; do go mod tidy -diff -modfile=$$mod; done
 	cd $(RUNTIME_DIR) && go mod tidy -diff
+	cd $(RELEASE_DIR) && go mod tidy -diff
 	cd $(MCP_DIR) && go mod tidy -diff
 	cd $(CLIENTS_DIR) && go mod tidy -diff
 	cd $(DASHBOARDS_DIR) && go mod tidy -diff
