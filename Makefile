@@ -62,6 +62,15 @@ help: ## Show this help.
 demo: control-plane node-if-possible ## Run the steps of the README's story on a real control plane, and check each step.
 	@go run -tags=$(TAGS) ./tests/demo
 
+.PHONY: recording
+recording: control-plane node-if-possible ## Run the demo, record it to docs/pictures, and draw the pictures of it.
+	@go run -tags=$(TAGS) ./tests/demo -record=docs/pictures
+	@$(MAKE) --no-print-directory pictures
+
+.PHONY: pictures
+pictures: ## Draw the pictures of the recorded demo again.
+	@go run -tags=$(TAGS) ./tests/demo/pictures docs/pictures
+
 .PHONY: run
 run: control-plane $(if $(filter real,$(NODE)),node) ## Run the operator on a new control plane until Ctrl-C. Set NODE=real to run containers.
 	@go build -tags=$(TAGS) -o bin/playground ./tests/playground

@@ -119,7 +119,7 @@ func loadImages(ctx context.Context) error {
 	return nil
 }
 
-// install installs the operator with Helm, as described in the README, but without the runner, with which a test has to begin. It returns when
+// install installs the operator with Helm, as docs/installation.md describes, but without the runner, with which a test has to begin. It returns when
 // both replicas run.
 func install(ctx context.Context) error {
 	_, err := theCluster.Helm(ctx, "install", "mcpserver-operator", "deploy/chart",
