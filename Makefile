@@ -32,6 +32,7 @@ FAULTS_ROUNDS ?= 10
 COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
 MCP_DIR := tests/mcp
+SITE_DIR := .ci/site
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
 # The additional components of a real node. See tests/controlplane/realnode.go.
@@ -49,6 +50,9 @@ COMPONENTS_LDFLAGS = -s -w $(call version_package,k8s.io/component-base/version)
 build_program = go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
 # The platforms of the kubectl plugin in a release.
 PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+
+# Runs a benchmark, and keeps what it prints: $(call keep_results,NAME,COMMAND). A benchmark that fails leaves the last results as they are.
+keep_results = mkdir -p bin/results; { printf '\# Results of the $(1)\n\n'; ($(2)); } | tee bin/results/$(1).new; mv bin/results/$(1).new bin/results/$(1).md
 
 GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
@@ -123,7 +127,9 @@ matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run tests/fac
 
 .PHONY: faults
 faults: control-plane ## Inject faults into operators, the control plane and the network under load. Each fault occurs FAULTS_ROUNDS times.
-	go test -tags=$(TAGS) ./tests/faults -count=1 -v -timeout=3h -faults.rounds=$(FAULTS_ROUNDS)
+	@mkdir -p bin/results
+	go test -tags=$(TAGS) ./tests/faults -count=1 -v -timeout=3h -faults.rounds=$(FAULTS_ROUNDS) | tee bin/results/faults.log
+	@{ printf '# Results of the faults\n\n'; grep -o '| .* |$$' bin/results/faults.log | awk '!/^\| fault / || !header++ {print} header == 1 && !line++ {print "| --- | --- | --- | --- | --- | --- | --- |"}'; } > bin/results/faults.md
 
 .PHONY: storm
 storm: control-plane ## Run STORM_SEQUENCES random sequences against the models of the scale protocol and of sessions (about 45 minutes for 1,000).
@@ -133,11 +139,20 @@ storm: control-plane ## Run STORM_SEQUENCES random sequences against the models 
 .PHONY: bench
 bench: control-plane bench-runner ## Compare the operator with a plain writer, and the runner with other bridges (about an hour). Requires an idle machine.
 	go test -tags=$(TAGS) ./applyconfigs ./reconcile/... -run='^$$' -bench=.
-	go run -tags=$(TAGS) ./tests/bench
+	$(call keep_results,operator,go run -tags=$(TAGS) ./tests/bench)
 
 .PHONY: bench-runner
 bench-runner: ## Compare the runner with the HTTP of a server and with other bridges (about 6 minutes). Requires npm and an idle machine.
-	cd $(MCP_DIR) && go run ./bench
+	$(call keep_results,runner,cd $(MCP_DIR) && go run ./bench)
+
+.PHONY: results
+results: ## Take the results of the last benchmarks and faults over to docs/results, and draw their plots.
+	cp bin/results/*.md docs/results/
+	@$(MAKE) --no-print-directory plots
+
+.PHONY: plots
+plots: $(SITE_DIR)/node_modules ## Draw the plots of docs/performance.md and docs/reliability.md from docs/results. Requires npm.
+	cd $(SITE_DIR) && npm run --silent plots
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input of the runner for one minute each.
@@ -268,6 +283,11 @@ bin/tools/crd-ref-docs: .ci/tools/go.mod .ci/tools/go.sum
 	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/elastic/crd-ref-docs
 	@touch $@
 
+# npm runs no scripts of the packages. The touch makes the folder newer than the lock file.
+$(SITE_DIR)/node_modules: $(SITE_DIR)/package-lock.json
+	cd $(SITE_DIR) && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove all build output.
-	rm -rf bin
+	rm -rf bin $(SITE_DIR)/node_modules $(SITE_DIR)/.vitepress/cache
