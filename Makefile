@@ -33,6 +33,8 @@ COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
 MCP_DIR := tests/mcp
 SITE_DIR := .ci/site
+# The Debian packages that the tests of the site require: a browser and a font.
+SITE_PACKAGES := chromium fonts-dejavu-core
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
 # The additional components of a real node. See tests/controlplane/realnode.go.
@@ -171,6 +173,19 @@ fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input
 	go test ./runner/modern -run='^$$' -fuzz=FuzzDecode -fuzztime=60s
 	go test ./runner/upstream -run='^$$' -fuzz=FuzzFraming -fuzztime=60s
 	go test ./runner/upstream -run='^$$' -fuzz=FuzzEndpoint -fuzztime=60s
+
+.PHONY: site
+site: $(SITE_DIR)/node_modules ## Build the site of the pages, with a search, into bin/site. Requires npm.
+	cd $(SITE_DIR) && npm run --silent build
+
+.PHONY: site-test
+site-test: site ## Open every page of the site in a headless Chromium, and check links, pictures, the search and the plots.
+	cd $(SITE_DIR) && npm run --silent plots -- --check && npm test --silent
+
+.PHONY: site-tools
+site-tools: ## Install the Debian packages that the site and its tests require. Requires root.
+	apt-get update -qq
+	apt-get install -y --no-install-recommends $(SITE_PACKAGES) $(if $(shell command -v npm),,npm)
 
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
