@@ -26,6 +26,7 @@ const (
 
 const terminalStyle = `
   .window { fill: #161b22; stroke: #3d444d; }
+  .cover { fill: #161b22; }
   .bar { fill: #9198a1; font: 13px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; text-anchor: middle; }
   .line { fill: #c9d1d9; font: 14px ui-monospace, "SFMono-Regular", "DejaVu Sans Mono", Menlo, Consolas, monospace; white-space: pre; }
   .step { fill: #ffffff; font-weight: 700; }
@@ -96,23 +97,26 @@ func drawTerminal(r *recording.Recording) string {
 	p(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-labelledby="title">`, width, height)
 	p(`<title id="title">The recorded output of make demo. Each step ends with a line that says which pods are ready.</title>`)
 	p(`<style>%s`, terminalStyle)
-	// The lines that have appeared end at the bottom of the window. All lines that appear at the same time are one keyframe.
-	offset := func(shown int) int { return (visible - shown) * lineHeight }
-	p(`  .lines { animation: run %.2fs step-end infinite; transform: translateY(%dpx); }`, total, offset(len(lines)))
-	p(`  @media (prefers-reduced-motion: reduce) { .lines { animation: none; } }`)
-	p(`  @keyframes run {`)
-	for i := range lines {
-		if i+1 < len(lines) && lines[i+1].at == lines[i].at {
-			continue
+	// A cover hides the lines that have not appeared yet, and the lines scroll when the window is full.
+	animate := func(class string, position func(shown int) int) {
+		p(`  .%s { animation: %s %.2fs step-end infinite; transform: translateY(%dpx); }`, class, class, total, position(len(lines)))
+		p(`  @keyframes %s {`, class)
+		for i := range lines {
+			if i+1 < len(lines) && lines[i+1].at == lines[i].at {
+				continue // the lines that appear at the same time are one keyframe
+			}
+			at := 100 * lines[i].at / total
+			if lines[i].at == lines[0].at {
+				at = 0
+			}
+			p(`    %.3f%% { transform: translateY(%dpx); }`, at, position(i+1))
 		}
-		at := 100 * lines[i].at / total
-		if lines[i].at == lines[0].at {
-			at = 0
-		}
-		p(`    %.3f%% { transform: translateY(%dpx); }`, at, offset(i+1))
+		p(`    100%% { transform: translateY(%dpx); }`, position(len(lines)))
+		p(`  }`)
 	}
-	p(`    100%% { transform: translateY(%dpx); }`, offset(len(lines)))
-	p(`  }`)
+	animate("lines", func(shown int) int { return min(0, visible-shown) * lineHeight })
+	animate("cover", func(shown int) int { return shown * lineHeight })
+	p(`  @media (prefers-reduced-motion: reduce) { .lines, .cover { animation: none; } }`)
 	p(`</style>`)
 	p(`<rect class="window" x="0.5" y="0.5" width="%d" height="%d" rx="8"/>`, width-1, height-1)
 	for i, color := range []string{"#f85149", "#d29922", "#3fb950"} {
@@ -127,6 +131,7 @@ func drawTerminal(r *recording.Recording) string {
 		}
 		p(`<text class="%s" xml:space="preserve" x="0" y="%d">%s</text>`, line.class, i*lineHeight+fontSize, html.EscapeString(line.text))
 	}
+	p(`<rect class="cover" width="%d" height="%d"/>`, textWidth, visible*lineHeight)
 	p(`</g>`)
 	p(`</svg>`)
 	p(`</svg>`)
