@@ -37,6 +37,9 @@ COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
 MCP_DIR := tests/mcp
 DASHBOARDS_DIR := deploy/monitoring/dashboards
+SITE_DIR := .ci/site
+# The Debian packages that the tests of the site require: a browser and a font.
+SITE_PACKAGES := chromium fonts-dejavu-core
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
 # The additional components of a real node. See tests/controlplane/realnode.go.
@@ -61,6 +64,9 @@ RELEASE = cd $(RELEASE_DIR) && go run ./cmd/release -root=$(CURDIR) -out=$(CURDI
   -image-platforms="$(IMAGE_PLATFORMS)" -plugin-platforms="$(PLUGIN_PLATFORMS)" -image-repository="$(IMAGE_REPOSITORY)" \
   -chart-registry="$(CHART_REGISTRY)" -source-url="$(SOURCE_URL)" -download-url="$(DOWNLOAD_URL)"
 
+# Runs a benchmark, and keeps what it prints: $(call keep_results,NAME,COMMAND). A benchmark that fails leaves the last results as they are.
+keep_results = mkdir -p bin/results; { printf '\# Results of the $(1)\n\n'; ($(2)); } | tee bin/results/$(1).new; mv bin/results/$(1).new bin/results/$(1).md
+
 GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 ##@ Use
@@ -72,6 +78,15 @@ help: ## Show this help.
 .PHONY: demo
 demo: control-plane node-if-possible ## Run the steps of the README's story on a real control plane, and check each step.
 	@go run -tags=$(TAGS) ./tests/demo
+
+.PHONY: recording
+recording: control-plane node-if-possible ## Run the demo, record it to docs/pictures, and draw the pictures of it.
+	@go run -tags=$(TAGS) ./tests/demo -record=docs/pictures
+	@$(MAKE) --no-print-directory pictures
+
+.PHONY: pictures
+pictures: ## Draw the pictures of the recorded demo again.
+	@go run -tags=$(TAGS) ./tests/demo/pictures docs/pictures
 
 .PHONY: run
 run: control-plane $(if $(filter real,$(NODE)),node) ## Run the operator on a new control plane until Ctrl-C. Set NODE=real to run containers.
@@ -134,7 +149,9 @@ matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run tests/fac
 
 .PHONY: faults
 faults: control-plane ## Inject faults into operators, the control plane and the network under load. Each fault occurs FAULTS_ROUNDS times.
-	go test -tags=$(TAGS) ./tests/faults -count=1 -v -timeout=3h -faults.rounds=$(FAULTS_ROUNDS)
+	@mkdir -p bin/results
+	go test -tags=$(TAGS) ./tests/faults -count=1 -v -timeout=3h -faults.rounds=$(FAULTS_ROUNDS) | tee bin/results/faults.log
+	@{ printf '# Results of the faults\n\n'; grep -o '| .* |$$' bin/results/faults.log | awk '!/^\| fault / || !header++ {print} header == 1 && !line++ {print "| --- | --- | --- | --- | --- | --- | --- |"}'; } > bin/results/faults.md
 
 .PHONY: storm
 storm: control-plane ## Run STORM_SEQUENCES random sequences against the models of the scale protocol and of sessions (about 45 minutes for 1,000).
@@ -144,11 +161,20 @@ storm: control-plane ## Run STORM_SEQUENCES random sequences against the models 
 .PHONY: bench
 bench: control-plane bench-runner ## Compare the operator with a plain writer, and the runner with other bridges (about an hour). Requires an idle machine.
 	go test -tags=$(TAGS) ./applyconfigs ./reconcile/... -run='^$$' -bench=.
-	go run -tags=$(TAGS) ./tests/bench
+	$(call keep_results,operator,go run -tags=$(TAGS) ./tests/bench)
 
 .PHONY: bench-runner
 bench-runner: ## Compare the runner with the HTTP of a server and with other bridges (about 6 minutes). Requires npm and an idle machine.
-	cd $(MCP_DIR) && go run ./bench
+	$(call keep_results,runner,cd $(MCP_DIR) && go run ./bench)
+
+.PHONY: results
+results: ## Take the results of the last benchmarks and faults over to docs/results, and draw their plots.
+	cp bin/results/*.md docs/results/
+	@$(MAKE) --no-print-directory plots
+
+.PHONY: plots
+plots: $(SITE_DIR)/node_modules ## Draw the plots of docs/performance.md and docs/reliability.md from docs/results. Requires npm.
+	cd $(SITE_DIR) && npm run --silent plots
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input of the runner for one minute each.
@@ -167,6 +193,19 @@ fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input
 	go test ./runner/modern -run='^$$' -fuzz=FuzzDecode -fuzztime=60s
 	go test ./runner/upstream -run='^$$' -fuzz=FuzzFraming -fuzztime=60s
 	go test ./runner/upstream -run='^$$' -fuzz=FuzzEndpoint -fuzztime=60s
+
+.PHONY: site
+site: $(SITE_DIR)/node_modules ## Build the site of the pages, with a search, into bin/site. Requires npm.
+	cd $(SITE_DIR) && npm run --silent build
+
+.PHONY: site-test
+site-test: site ## Open every page of the site in a headless Chromium, and check links, pictures, the search and the plots.
+	cd $(SITE_DIR) && npm run --silent plots -- --check && npm test --silent
+
+.PHONY: site-tools
+site-tools: ## Install the Debian packages that the site and its tests require. Requires root.
+	apt-get update -qq
+	apt-get install -y --no-install-recommends $(SITE_PACKAGES) $(if $(shell command -v npm),,npm)
 
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Check the code with golangci-lint, and the API types with kube-api-linter.
@@ -305,6 +344,11 @@ bin/tools/crd-ref-docs: .ci/tools/go.mod .ci/tools/go.sum
 	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/elastic/crd-ref-docs
 	@touch $@
 
+# npm runs no scripts of the packages. The touch makes the folder newer than the lock file.
+$(SITE_DIR)/node_modules: $(SITE_DIR)/package-lock.json
+	cd $(SITE_DIR) && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove all build output.
-	rm -rf bin
+	rm -rf bin $(SITE_DIR)/node_modules $(SITE_DIR)/.vitepress/cache

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// bugReport is the manifest of the bug report in README.md.
+// bugReport is the manifest of the bug report in docs/demo.md.
 const bugReport = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
@@ -30,10 +30,10 @@ func inVersion(version, manifest string) string {
 
 // TestTheManifestOfTheBugReport verifies that the manifest applies as it is.
 func TestTheManifestOfTheBugReport(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "demo.md"))
 	must(t, err)
-	if !strings.Contains(string(readme), strings.ReplaceAll(strings.TrimSpace(bugReport), "\n", "\n    ")) {
-		t.Error("README.md has another manifest")
+	if !strings.Contains(string(page), strings.ReplaceAll(strings.TrimSpace(bugReport), "\n", "\n    ")) {
+		t.Error("docs/demo.md has another manifest")
 	}
 	testEnv.Test(t, feature("the manifest of the bug report").
 		Assess("is applied", all(apply(bugReport), eventuallyPrints("3", "statefulset/my-mcp-server", ".spec.replicas"))).

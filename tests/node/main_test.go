@@ -120,7 +120,7 @@ func loadImages(ctx context.Context) error {
 	return nil
 }
 
-// install installs the operator with the chart, but without the runner, with which a test has to begin. It returns when both replicas run. If a test has
+// install installs the operator with Helm, as docs/installation.md describes, but without the runner, with which a test has to begin. It returns when both replicas run. If a test has
 // changed the release, install undoes it.
 func install(ctx context.Context) error {
 	return upgrade(ctx, firstVersion, false)
