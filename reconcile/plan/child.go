@@ -62,6 +62,7 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	step := Step{Child: child, Want: want}
 	if live != absent {
 		step.Live = live
+		keepAPIVersion(want, live)
 	}
 	digest, err := digestOf(want)
 	if err != nil {
