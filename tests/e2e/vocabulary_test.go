@@ -325,22 +325,20 @@ func suiteOperatorRuns() features.Func {
 	})
 }
 
-// operatorDoesNotOwnTheScale fails if managedFields of the StatefulSet assign spec.replicas to the operator.
-func operatorDoesNotOwnTheScale() features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		if ownsScale(ctx, t) {
-			t.Fatal("the operator owns spec.replicas of the StatefulSet")
-		}
-	})
-}
+// operatorDoesNotOwnTheScale waits until managedFields of the StatefulSet do not assign spec.replicas to the operator. The operator releases the scale of a
+// StatefulSet that it has created in a request of its own, which it repeats after a conflict.
+func operatorDoesNotOwnTheScale() features.Func { return operatorIsOwnerOfScale(false) }
 
-func operatorOwnsTheScale() features.Func {
+// operatorOwnsTheScale waits until managedFields of the StatefulSet assign spec.replicas to the operator.
+func operatorOwnsTheScale() features.Func { return operatorIsOwnerOfScale(true) }
+
+func operatorIsOwnerOfScale(want bool) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		if !ownsScale(ctx, t) {
-			t.Fatal("the operator does not own spec.replicas of the StatefulSet")
-		}
+		eventually(ctx, t, fmt.Sprintf("the operator to own spec.replicas: %t", want), func(ctx context.Context) (string, bool) {
+			owns := ownsScale(ctx, t)
+			return fmt.Sprint(owns), owns == want
+		})
 	})
 }
 
