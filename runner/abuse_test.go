@@ -308,7 +308,7 @@ func TestAResponseOverTheLimitOfALineIsAnError(t *testing.T) {
 func TestAFullPodSaysTryLater(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T) *pod{
 		"alone":            func(t *testing.T) *pod { return startPod(t, "", "--max-sessions=2") },
-		"of a StatefulSet": func(t *testing.T) *pod { return startPodOf(t, &podSet{}, "", "--service=web", "--max-sessions=2") },
+		"of a StatefulSet": func(t *testing.T) *pod { return startPods(t, 1, "--max-sessions=2")[0] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t)
