@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 
 // The groups of the sidebar. Other pages of docs/ follow in a group of their own.
 const groups = {
-  'Use it': ['docs/demo.md', 'docs/installation.md', 'docs/field-ownership.md', 'docs/manifests.md', 'docs/sessions.md', 'docs/plugin.md', 'docs/api.md'],
+  'Use it': ['docs/demo.md', 'docs/installation.md', 'docs/releases.md', 'docs/field-ownership.md', 'docs/manifests.md', 'docs/sessions.md', 'docs/plugin.md', 'docs/api.md'],
   'Run it': ['docs/operations.md', 'docs/security.md', 'docs/reliability.md', 'docs/performance.md'],
   'Understand it': ['docs/tests.md', 'CONTRIBUTING.md'],
 }

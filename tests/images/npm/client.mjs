@@ -1,13 +1,13 @@
 // Uses each feature of a server with a client that others wrote, and prints a line of JSON for each feature.
 //
-// node client.mjs CLIENT URL SERVER [CONTROL]
+// node client.mjs CLIENT URL SERVER
 //
-// CLIENT is sdk, client-auto, client-modern or mcp-remote. SERVER is go or everything: what its tools are called. A POST to the URL CONTROL cuts the next
-// stream of a call after its first message.
+// CLIENT is sdk, client-auto, client-modern or mcp-remote. SERVER is go or everything: what its tools are called.
 
 import path from 'node:path';
+import { cutting } from './cut.mjs';
 
-const [name, url, serverName, control] = process.argv.slice(2);
+const [name, url, serverName] = process.argv.slice(2);
 const isOne = name === 'sdk' || name === 'mcp-remote';
 
 const servers = {
@@ -36,10 +36,21 @@ const logged = [];
 const updated = [];
 let elicit = async () => ({ action: 'accept', content: { name: 'Ada', username: 'Ada' } });
 
-const { client, transport } = await make();
-client.onerror = (error) => errors.push(String(error));
+let client;
+let transport;
 
-async function make() {
+async function connect(url) {
+  ({ client, transport } = await make(url));
+  client.onerror = (error) => errors.push(String(error));
+  await client.connect(transport);
+}
+
+async function disconnect() {
+  if (transport.terminateSession) await transport.terminateSession();
+  await client.close();
+}
+
+async function make(url) {
   const info = { name: 'test', version: '1' };
   const capabilities = { sampling: {}, elicitation: {} };
   const sample = async () => ({ model: 'test', role: 'assistant', content: { type: 'text', text: 'Paris' } });
@@ -54,7 +65,7 @@ async function make() {
     if (name === 'mcp-remote') {
       const { StdioClientTransport } = await import('@modelcontextprotocol/sdk/client/stdio.js');
       const proxy = path.join(import.meta.dirname, 'node_modules/mcp-remote/dist/proxy.js');
-      return { client, transport: new StdioClientTransport({ command: process.execPath, args: [proxy, url, '--transport', 'http-only'], stderr: 'ignore', env: process.env }) };
+      return { client, transport: new StdioClientTransport({ command: process.execPath, args: [proxy, url, '--transport', 'http-only', '--allow-http'], stderr: 'ignore', env: process.env }) };
     }
     const { StreamableHTTPClientTransport } = await import('@modelcontextprotocol/sdk/client/streamableHttp.js');
     return { client, transport: new StreamableHTTPClientTransport(new URL(url)) };
@@ -163,9 +174,10 @@ const features = {
   },
   // The stream of the call breaks off after the first message. The client comes back with Last-Event-ID and misses nothing.
   async resumption() {
-    const count = async () => Number(await (await fetch(control)).text());
-    const before = await count();
-    await fetch(control, { method: 'POST' });
+    const between = await cutting(url);
+    await disconnect();
+    await connect(between.url);
+    between.cutsNext = true;
     if (serverName === 'go') {
       await client.setLoggingLevel('debug');
       logged.length = 0;
@@ -177,11 +189,11 @@ const features = {
       await call(server.steps, { onprogress: (step) => steps.push(step.progress) });
       check(steps.length > 0 && steps.every((step, i) => i === 0 || step > steps[i - 1]), `the progress is ${steps}`);
     }
-    check((await count()) === before + 1, 'no stream was cut');
+    check(between.cuts === 1, `${between.cuts} streams were cut, want 1`);
   },
 };
 
-await client.connect(transport);
+await connect(url);
 const version = isOne ? transport.protocolVersion ?? '' : client.getNegotiatedProtocolVersion();
 console.log(JSON.stringify({ version }));
 if (isModern()) delete features.resumption; // the protocol has none
@@ -193,5 +205,4 @@ for (const [feature, use] of Object.entries(features)) {
     console.log(JSON.stringify({ feature, error: String(error?.stack ?? error) }));
   }
 }
-if (transport.terminateSession) await transport.terminateSession();
-await client.close();
+await disconnect();
