@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 const groups = {
   'Use it': ['docs/demo.md', 'docs/installation.md', 'docs/releases.md', 'docs/field-ownership.md', 'docs/manifests.md', 'docs/sessions.md', 'docs/plugin.md', 'docs/api.md'],
   'Run it': ['docs/operations.md', 'docs/security.md', 'docs/reliability.md', 'docs/performance.md'],
-  'Understand it': ['docs/tests.md', 'CONTRIBUTING.md'],
+  'Understand it': ['docs/tests.md', 'docs/operator-authors.md', 'CONTRIBUTING.md', 'CHANGELOG.md'],
 }
 
 const titleOf = page => readFileSync(join(root, page), 'utf8').match(/^# (.*)$/m)?.[1].replaceAll('`', '') ?? page
@@ -78,7 +78,7 @@ export default withMermaid({
   title: 'mcpserver-operator',
   description: 'Runs MCP servers on Kubernetes, and leaves the scale to its owner.',
   srcDir: root,
-  srcExclude: ['bin/**', 'tests/**', '.ci/**', 'deploy/**'],
+  srcExclude: ['bin/**', 'tests/**', '.ci/**'],
   outDir: join(root, 'bin/site'),
   cacheDir: join(root, 'bin/site-cache'),
   rewrites: { 'README.md': 'index.md' },
