@@ -67,8 +67,8 @@ function copyLinked({ outDir }) {
       cpSync(join(root, file), join(outDir, `${file}.txt`))
     }
     if (isFolder(target)) {
-      writeFileSync(join(outDir, target, 'index.html'), `<!doctype html><html lang="en"><meta charset="utf-8"><title>${target}</title>` +
-        `<link rel="icon" href="data:,"><body style="font-family: sans-serif"><h1>${target}</h1><ul>` +
+      writeFileSync(join(outDir, target, 'index.html'), `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${target}</title>` +
+        `<link rel="icon" href="data:,"><body style="font-family: sans-serif; overflow-wrap: anywhere"><h1>${target}</h1><ul>` +
         files.map(name => `<li><a href="${name}.txt">${name}</a></li>`).join('') + '</ul></body></html>\n')
     }
   }
