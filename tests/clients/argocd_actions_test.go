@@ -95,27 +95,24 @@ func TestArgoCDActions(t *testing.T) {
 	for _, row := range []struct {
 		name     string
 		spec     []string
-		scaled   bool // by kubectl
+		before   int32 // the scale before kubectl scales to 3; 0 if it does not
 		hold     string
 		policy   v1beta1.ReplicasConflictPolicy
 		resumed  *int32
 		recorded string
 	}{
-		{"delegated", nil, true, "", "", nil, `{}`},
-		{"declared", []string{"replicas: 3"}, false, "", "", ptr.To[int32](3), `{"replicas":3}`},
-		{"declared with Yield", []string{"replicas: 3, replicasConflictPolicy: Yield"}, false, "3", v1beta1.ReplicasConflictYield, ptr.To[int32](3),
+		{"delegated", nil, 1, "", "", nil, `{}`},
+		{"declared", []string{"replicas: 3"}, 0, "", "", ptr.To[int32](3), `{"replicas":3}`},
+		{"declared with Yield", []string{"replicas: 3, replicasConflictPolicy: Yield"}, 0, "3", v1beta1.ReplicasConflictYield, ptr.To[int32](3),
 			`{"replicas":3,"replicasConflictPolicy":"Yield"}`},
-		{"yielded", []string{"replicas: 2"}, true, "3", "", nil, `{"replicas":2,"yielded":true}`},
+		{"yielded", []string{"replicas: 2"}, 2, "3", "", nil, `{"replicas":2,"yielded":true}`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			actions, server := newArgoActions(t), named(newNamespace(t), "web")
 			apply(t, server.Namespace, mcpServer("web", "registry.example/server:1", row.spec...))
-			if row.scaled {
-				eventually(t, "a scale", func() (string, bool) {
-					_, isAt := isAt(t, server, map[bool]int32{true: 1, false: 2}[row.spec == nil])
-					return "", isAt
-				})
+			if row.before > 0 {
+				scaleIs(t, server, row.before)
 				kubectlScale(t, server, 3)
 			}
 			scaleIs(t, server, 3)
