@@ -175,6 +175,11 @@ const webhookTimeout = 30 * time.Second
 // statefulSetsPassThrough registers a mutating webhook for the StatefulSets in the namespace of a test. The webhook is removed when the test
 // ends.
 func statefulSetsPassThrough(test *testing.T, handle admission.HandlerFunc) features.Func {
+	return passThrough(test, appsv1.GroupName, "statefulsets", handle)
+}
+
+// passThrough is statefulSetsPassThrough for another kind of object.
+func passThrough(test *testing.T, group, resource string, handle admission.HandlerFunc) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", nil, nil)
@@ -197,7 +202,7 @@ func statefulSetsPassThrough(test *testing.T, handle admission.HandlerFunc) feat
 				TimeoutSeconds:          ptr.To(int32(webhookTimeout.Seconds())),
 				Rules: []admissionv1.RuleWithOperations{{
 					Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
-					Rule:       admissionv1.Rule{APIGroups: []string{appsv1.GroupName}, APIVersions: []string{"v1"}, Resources: []string{"statefulsets"}},
+					Rule:       admissionv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: []string{resource}},
 				}},
 			}},
 		}))
