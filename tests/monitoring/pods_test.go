@@ -65,7 +65,7 @@ func startPods(t *testing.T, server string, replicas int, args ...string) (pods 
 		cluster.Must(t, one.command.Start())
 		t.Cleanup(func() {
 			one.kill()
-			logged.Close()
+			cluster.Must(t, logged.Close())
 			if content, err := os.ReadFile(logged.Name()); err == nil && t.Failed() {
 				t.Logf("the log of pod %s:\n%s", one.name, content)
 			}
