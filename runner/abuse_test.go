@@ -155,13 +155,19 @@ func TestAServerThatExitsDuringACallEndsTheSessionIfThatIsAskedFor(t *testing.T)
 
 func TestLinesThatAreNoMessagesAreSkippedAndCounted(t *testing.T) {
 	p := startPod(t, "garbage", "--spare-processes=0")
-	c := p.open(rpc.Polling)
-	if got := c.call("garbage"); got != "done" {
-		t.Errorf("got %s", got)
-	}
-	// The process of the session writes four such lines when it starts and three during the call; one of these is too long. The process that the runner asks
+	sessions := 0
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		if got := c.call("garbage"); got != "done" {
+			t.Errorf("got %s", got)
+		}
+		c.delete()
+		sessions++
+	})
+	// The process of a session writes four such lines when it starts and three during the call; one of these is too long. The process that the runner asks
 	// for its versions writes four.
-	waittest.Eventually(t, "the count of skipped lines", func() bool { return strings.Contains(p.metricsText(), "mcp_runner_skipped_lines_total 11") })
+	want := fmt.Sprintf("mcp_runner_skipped_lines_total %d\n", 7*sessions+4)
+	waittest.Eventually(t, "the count of skipped lines", func() bool { return strings.Contains(p.metricsText(), want) })
 }
 
 func (p *pod) metricsText() string {
@@ -171,30 +177,37 @@ func (p *pod) metricsText() string {
 
 func TestAServerThatFloodsItsOutputLosesNothingAndNeedsLittleMemory(t *testing.T) {
 	p := startPod(t, "")
-	c := p.open(rpc.Polling)
-	a := c.post(toolCall("1", "flood", `{"count":20000}`))
-	messages := 0
-	var most uint64
-	for event := a.event(); event != nil; event = a.event() {
-		if messages++; messages%1000 == 0 {
-			var memory runtime.MemStats
-			runtime.ReadMemStats(&memory)
-			most = max(most, memory.HeapInuse)
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		a := c.post(toolCall("1", "flood", `{"count":20000}`))
+		messages := 0
+		var most uint64
+		for event := a.event(); event != nil; event = a.event() {
+			if messages++; messages%1000 == 0 {
+				var memory runtime.MemStats
+				runtime.ReadMemStats(&memory)
+				most = max(most, memory.HeapInuse)
+			}
 		}
-	}
-	if messages != 20002 { // with the first event and the response
-		t.Errorf("%d messages", messages)
-	}
-	if most > 100<<20 {
-		t.Errorf("%d MiB of memory were used", most>>20)
-	}
+		if messages != 20002 { // with the first event and the response
+			t.Errorf("%d messages", messages)
+		}
+		if most > 100<<20 {
+			t.Errorf("%d MiB of memory were used", most>>20)
+		}
+		c.delete()
+	})
 }
 
 func TestAServerThatFloodsItsErrorOutputAnswers(t *testing.T) {
-	c := startPod(t, "").open(rpc.Polling)
-	if got := c.call("flood-stderr"); got != "done" {
-		t.Errorf("got %s", got)
-	}
+	p := startPod(t, "")
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		if got := c.call("flood-stderr"); got != "done" {
+			t.Errorf("got %s", got)
+		}
+		c.delete()
+	})
 }
 
 func TestAClientThatDoesNotReadIsDisconnectedAndTheServerGoesOn(t *testing.T) {
@@ -291,16 +304,27 @@ func TestAResponseOverTheLimitOfALineIsAnError(t *testing.T) {
 	})
 }
 
+// TestAFullPodSaysTryLater verifies that a pod without room refuses a session, and counts it, also if it has first looked for another pod.
 func TestAFullPodSaysTryLater(t *testing.T) {
-	p := startPod(t, "", "--max-sessions=2")
-	first := p.open(rpc.Polling)
-	p.open(rpc.Polling)
-	a := p.send(http.MethodPost, p.url, initialize(rpc.Polling))
-	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
-		t.Errorf("status %d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+	for name, start := range map[string]func(t *testing.T) *pod{
+		"alone":            func(t *testing.T) *pod { return startPod(t, "", "--max-sessions=2") },
+		"of a StatefulSet": func(t *testing.T) *pod { return startPods(t, 1, "--max-sessions=2")[0] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t)
+			first := p.open(rpc.Polling)
+			p.open(rpc.Polling)
+			a := p.send(http.MethodPost, p.url, initialize(rpc.Polling))
+			if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+				t.Errorf("status %d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+			}
+			if text := p.metricsText(); !strings.Contains(text, "\nmcp_runner_sessions_refused_total 1\n") {
+				t.Error("the session that was refused is not counted")
+			}
+			first.delete()
+			p.open(rpc.Polling)
+		})
 	}
-	first.delete()
-	p.open(rpc.Polling)
 }
 
 func TestManyClientsAtOnceGetNoMoreSessionsThanThereMayBe(t *testing.T) {

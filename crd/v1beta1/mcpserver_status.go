@@ -20,6 +20,12 @@ const (
 	PodTemplateUpdateAnnotation = "toolhive.stacklok.dev/pod-template-update"
 )
 
+// ImageAnnotation is the annotation of the StatefulSet with the image whose command its pod template, or the update that it identifies, was built
+// with: an ImageStatus in JSON. The operator writes it in the same request as the pod template. The status of the MCPServer repeats it, but is
+// written later: a crash or a conflict in between must not make the operator build the pod template with the command of another image. Absent if the
+// command is not that of an image.
+const ImageAnnotation = "toolhive.stacklok.dev/image"
+
 // UpdatePodTemplateAnnotation is the annotation of the MCPServer with the revision of the pod template that the user asks for. It has an
 // effect only if it is the revision that the condition UpdateAvailable names.
 const UpdatePodTemplateAnnotation = "toolhive.stacklok.dev/update-pod-template"

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -42,6 +43,9 @@ func (r *Router) open(c *call) {
 	}
 	if r.openSomewhere(c) || (r.balance.expire() && r.openSomewhere(c)) { // the loads may be from before a pod has started
 		return
+	}
+	if r.load().Accepting { // otherwise this pod drains, which is no lack of room
+		r.config.OnFull()
 	}
 	c.refuseFull()
 }
@@ -117,19 +121,14 @@ func (b *balance) refresh(ctx context.Context, r *Router) map[uint16]load {
 	}
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	loads := make(map[uint16]load, len(b.loads)+1)
-	for ordinal, one := range b.loads {
-		loads[ordinal] = one
-	}
-	return loads
+	return maps.Clone(b.loads)
 }
 
 func (b *balance) ask(r *Router) {
 	peers := r.members.all(r.ctx)
 	replies := each(r.ctx, peers, func(ctx context.Context, peer Peer) (answer, error) {
 		return r.request(ctx, peer, http.MethodGet, "/sessions")
-	},
-		func(answer) bool { return false })
+	}, func(answer) bool { return false })
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	clear(b.loads)

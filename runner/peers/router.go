@@ -20,9 +20,6 @@ import (
 	"mcpserver-operator/runner/session"
 )
 
-// sessionParameter has the session id in the URL to which a client of HTTP+SSE posts.
-const sessionParameter = "sessionId"
-
 // Local are the sessions of this pod.
 type Local interface {
 	// State returns what this pod knows of a session.
@@ -66,7 +63,9 @@ type Config struct {
 	// Idle is how long a connection to another pod is kept without a request. It must be shorter than the time for which a pod that drains still answers: a
 	// request on a connection that the other end closes may have been carried out or not. Defaults to 5 seconds.
 	Idle time.Duration
-	Log  *slog.Logger
+	// OnFull is called for each new session that is refused because no pod has room. Optional.
+	OnFull func()
+	Log    *slog.Logger
 	// Registerer registers the metrics; if nil, they are not registered.
 	Registerer prometheus.Registerer
 }
@@ -108,6 +107,9 @@ func New(config Config) *Router {
 	}
 	if config.Idle == 0 {
 		config.Idle = defaultIdle
+	}
+	if config.OnFull == nil {
+		config.OnFull = func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{
@@ -164,7 +166,7 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 	id := request.Header.Get(legacy.SessionHeader)
 	if id == "" && r.config.StreamPath != "" {
-		id = request.URL.Query().Get(sessionParameter)
+		id = request.URL.Query().Get(legacy.SessionParameter)
 	}
 	switch {
 	case request.Header.Get(legacy.VersionHeader) >= rpc.Modern: // without sessions: each pod serves it

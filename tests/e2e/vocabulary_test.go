@@ -21,6 +21,7 @@ import (
 	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/steps"
 )
 
 // server is the name of the MCPServer in each test.
@@ -55,54 +56,26 @@ spec: {image: "registry.example/server:1", podTemplateSpec: %s}
 `, template)
 }
 
-type namespaceKey struct{}
+// What all suites of features share.
+var (
+	in             = steps.In
+	step           = steps.Step
+	all            = steps.All
+	afterwards     = steps.Afterwards
+	kubectl        = steps.Kubectl
+	clusterKubectl = steps.ClusterKubectl
+	clusterApply   = steps.ClusterApply
+	must           = cluster.Must
+)
 
-// in returns the namespace of the test.
-func in(ctx context.Context) string { return ctx.Value(namespaceKey{}).(string) }
-
-// feature starts a feature in a new namespace, which is deleted when the feature ends.
+// feature starts a feature in a new namespace. When it ends, the operator of the suite runs, even if the feature has failed while it was stopped or replaced.
 func feature(name string) *features.FeatureBuilder {
-	return features.New(name).
-		Setup(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
-			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-				GenerateName: "e2e-",
-				// The pods must be admitted under the restricted standard.
-				Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
-			}}
-			must(t, theCluster.Client.Create(ctx, namespace))
-			ctx = context.WithValue(ctx, namespaceKey{}, namespace.Name)
-			eventually(ctx, t, "the default ServiceAccount of the namespace", func(ctx context.Context) (string, bool) {
-				account := get(ctx, t, "default", &corev1.ServiceAccount{})
-				return account.Name, account.UID != ""
-			})
-			return ctx
-		}).
-		Teardown(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
-			must(t, theCluster.Client.Delete(ctx,
-				&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: in(ctx)}},
-				client.PropagationPolicy(metav1.DeletePropagationForeground)))
-			return ctx
+	return steps.Feature(theCluster, name, "e2e-", "restricted", suiteOperatorRuns()).Setup(step(func(ctx context.Context, t *testing.T) {
+		eventually(ctx, t, "the default ServiceAccount of the namespace", func(ctx context.Context) (string, bool) {
+			account := get(ctx, t, "default", &corev1.ServiceAccount{})
+			return account.Name, account.UID != ""
 		})
-}
-
-// step converts a function to a features.Func and omits the parameters that most steps do not need.
-func step(do func(ctx context.Context, t *testing.T)) features.Func {
-	return func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
-		t.Helper()
-		do(ctx, t)
-		return ctx
-	}
-}
-
-// all runs steps one after the other.
-func all(steps ...features.Func) features.Func {
-	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
-		t.Helper()
-		for _, do := range steps {
-			ctx = do(ctx, t, config)
-		}
-		return ctx
-	}
+	}))
 }
 
 // apply applies a manifest as a user. The user also takes back the image that imageChanges has patched.
@@ -116,15 +89,6 @@ func applyWith(manifest func(ctx context.Context) string) features.Func {
 		t.Helper()
 		_, err := theCluster.KubectlWithInput(ctx, manifest(ctx),
 			"apply", "--server-side", "--force-conflicts", "-n", in(ctx), "-f", "-")
-		must(t, err)
-	})
-}
-
-// clusterApply applies cluster-scoped objects.
-func clusterApply(manifest string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.KubectlWithInput(ctx, manifest, "apply", "--server-side", "-f", "-")
 		must(t, err)
 	})
 }
@@ -145,24 +109,6 @@ func applyAs(manager, manifest string) features.Func {
 		t.Helper()
 		_, err := theCluster.KubectlWithInput(ctx, manifest,
 			"apply", "--server-side", "--field-manager="+manager, "-n", in(ctx), "-f", "-")
-		must(t, err)
-	})
-}
-
-// kubectl runs kubectl in the namespace of the test.
-func kubectl(args ...string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.Kubectl(ctx, append([]string{"-n", in(ctx)}, args...)...)
-		must(t, err)
-	})
-}
-
-// clusterKubectl runs kubectl without a namespace flag.
-func clusterKubectl(args ...string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.Kubectl(ctx, args...)
 		must(t, err)
 	})
 }
@@ -268,22 +214,65 @@ func operatorRestarts() features.Func {
 	})
 }
 
-// operatorDoesNotOwnTheScale fails if managedFields of the StatefulSet assign spec.replicas to the operator.
-func operatorDoesNotOwnTheScale() features.Func {
+// operatorStops stops the operator until operatorStarts, or until the feature ends.
+func operatorStops() features.Func {
+	return step(func(_ context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Stop())
+	})
+}
+
+func operatorStarts() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		if ownsScale(ctx, t) {
-			t.Fatal("the operator owns spec.replicas of the StatefulSet")
+		must(t, operator.Start(ctx))
+	})
+}
+
+// operatorIsReplaced stops the operator and starts another until the feature ends.
+func operatorIsReplaced(start func(ctx context.Context) (*cluster.Operator, error)) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Stop())
+		other, err := start(ctx)
+		must(t, err)
+		operator = other
+	})
+}
+
+// suiteOperatorRuns stops an operator that has replaced that of the suite, and starts that of the suite unless it runs.
+func suiteOperatorRuns() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		if operator.Crashed() {
+			t.Errorf("the operator has ended by itself, see %s", operator.LogFile())
+		}
+		if operator != suiteOperator {
+			if err := operator.Stop(); err != nil {
+				t.Error(err)
+			}
+			operator = suiteOperator
+		}
+		if !operator.Running() {
+			must(t, operator.Start(ctx))
 		}
 	})
 }
 
-func operatorOwnsTheScale() features.Func {
+// operatorDoesNotOwnTheScale waits until managedFields of the StatefulSet do not assign spec.replicas to the operator. The operator releases the scale of a
+// StatefulSet that it has created in a request of its own, which it repeats after a conflict.
+func operatorDoesNotOwnTheScale() features.Func { return operatorIsOwnerOfScale(false) }
+
+// operatorOwnsTheScale waits until managedFields of the StatefulSet assign spec.replicas to the operator.
+func operatorOwnsTheScale() features.Func { return operatorIsOwnerOfScale(true) }
+
+func operatorIsOwnerOfScale(want bool) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		if !ownsScale(ctx, t) {
-			t.Fatal("the operator does not own spec.replicas of the StatefulSet")
-		}
+		eventually(ctx, t, fmt.Sprintf("the operator to own spec.replicas: %t", want), func(ctx context.Context) (string, bool) {
+			owns := ownsScale(ctx, t)
+			return fmt.Sprint(owns), owns == want
+		})
 	})
 }
 
@@ -398,11 +387,4 @@ func containsAll(text string, words []string) bool {
 func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
 	t.Helper()
 	must(t, cluster.Eventually(ctx, what, is))
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
