@@ -20,6 +20,14 @@ func TestAWarningBeforeAManifestTakesTheScale(t *testing.T) {
 		_, err := theCluster.Kubectl(context.Background(), "delete", "-k", kustomization)
 		must(t, err)
 	})
+	for _, policy := range []string{"autoscaled-workloads", "mcpserver-autoscaled"} {
+		eventually(t.Context(), t, "the check of the types of "+policy, func(ctx context.Context) (string, bool) {
+			out, err := theCluster.Kubectl(ctx, "get", "validatingadmissionpolicy", policy, "-o",
+				"jsonpath={.status.observedGeneration}:{.status.typeChecking.expressionWarnings}")
+			must(t, err)
+			return out, out == "1:"
+		})
+	}
 	for kind, other := range map[string]string{"StatefulSet": "Deployment", "Deployment": "StatefulSet"} {
 		warning := "HorizontalPodAutoscaler/web scales this " + kind + ", and this change sets spec.replicas from "
 		target := strings.ToLower(kind) + "/web"
