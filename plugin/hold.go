@@ -24,6 +24,9 @@ import (
 // heldAnnotation records on an MCPServer what hold has replaced, for resume.
 const heldAnnotation = "toolhive.stacklok.dev/held"
 
+// heldByActionAnnotation is what the action hold of Argo CD records besides, because its scripts cannot parse heldAnnotation: see deploy/argocd.
+const heldByActionAnnotation = "toolhive.stacklok.dev/held-by-action"
+
 // held are the fields that hold replaces, and their owners.
 type held struct {
 	Replicas        *int32                         `json:"replicas,omitempty"`
@@ -217,7 +220,7 @@ func (s *session) resume(cmd *cobra.Command, c *connection, name string) error {
 		return err
 	}
 	spec, notes := before.resumed(observe.ReplicasOf(set))
-	if err := c.mergePatch(ctx, server, map[string]any{heldAnnotation: nil}, spec); err != nil {
+	if err := c.mergePatch(ctx, server, map[string]any{heldAnnotation: nil, heldByActionAnnotation: nil}, spec); err != nil {
 		return err
 	}
 	declares := spec["replicas"] != nil || spec["backendReplicas"] != nil

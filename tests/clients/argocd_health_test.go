@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/argoproj/argo-cd/gitops-engine/pkg/health"
+	"github.com/argoproj/argo-cd/v3/pkg/apis/application/v1alpha1"
 	"github.com/argoproj/argo-cd/v3/util/lua"
 	"github.com/argoproj/argo-cd/v3/util/settings"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,9 +19,9 @@ import (
 	"mcpserver-operator/crd/v1beta1"
 )
 
-// argoHealths installs the health check as described in docs/operations.md, into an argocd-cm that has other settings, and reads it from
-// there as Argo CD does.
-func argoHealths(t *testing.T) health.HealthOverride {
+// argoOverrides installs the health check and the actions as described in docs/operations.md, into an argocd-cm that has other settings, and
+// reads them from there as Argo CD does.
+func argoOverrides(t *testing.T) map[string]v1alpha1.ResourceOverride {
 	t.Helper()
 	argocd := newNamespace(t)
 	_, err := theCluster.KubectlWithInput(t.Context(), `
@@ -42,7 +43,12 @@ data: {url: "https://argocd.example"}
 	if others != "https://argocd.example" {
 		t.Fatalf("the other settings of Argo CD were lost: url is %q", others)
 	}
-	return lua.ResourceHealthOverrides(overrides)
+	return overrides
+}
+
+func argoHealths(t *testing.T) health.HealthOverride {
+	t.Helper()
+	return lua.ResourceHealthOverrides(argoOverrides(t))
 }
 
 func healthOf(t *testing.T, object *unstructured.Unstructured, healths health.HealthOverride) *health.HealthStatus {

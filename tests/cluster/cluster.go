@@ -240,8 +240,13 @@ func (c *Cluster) KubectlWithInput(ctx context.Context, input string, args ...st
 
 // Install installs the CRD, the ServiceAccount and the permissions of the operator from deploy/, without the Deployment.
 func (c *Cluster) Install(ctx context.Context) error {
-	for _, part := range []string{"deploy/crd", "deploy/admission", "deploy/rbac"} {
-		if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", part); err != nil {
+	return c.InstallFrom(ctx, c.root, "deploy/crd", "deploy/admission", "deploy/rbac")
+}
+
+// InstallFrom installs parts of deploy/ of another version of the operator, whose source is in a folder.
+func (c *Cluster) InstallFrom(ctx context.Context, root string, parts ...string) error {
+	for _, part := range parts {
+		if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, part)); err != nil {
 			return err
 		}
 	}

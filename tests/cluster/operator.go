@@ -78,11 +78,24 @@ func (c *Cluster) StartOperatorIn(ctx context.Context, environment []string, arg
 	return c.startOperator(ctx, "development", func(*rest.Config) {}, environment, args)
 }
 
+// StartOperatorFrom is StartOperator for another version of the operator, built from the source in a folder.
+func (c *Cluster) StartOperatorFrom(ctx context.Context, root, version string, args ...string) (*Operator, error) {
+	binary, err := c.buildIn(ctx, root, "mcpserver-operator", ".", version)
+	if err != nil {
+		return nil, err
+	}
+	return c.startBinary(ctx, binary, func(*rest.Config) {}, nil, args)
+}
+
 func (c *Cluster) startOperator(ctx context.Context, version string, connect func(*rest.Config), environment, args []string) (*Operator, error) {
 	binary, err := c.buildOperator(ctx, version)
 	if err != nil {
 		return nil, err
 	}
+	return c.startBinary(ctx, binary, connect, environment, args)
+}
+
+func (c *Cluster) startBinary(ctx context.Context, binary string, connect func(*rest.Config), environment, args []string) (*Operator, error) {
 	id := strconv.FormatInt(time.Now().UnixNano(), 36)
 	o := &Operator{
 		cluster: c, environment: environment, args: args, binary: binary,
@@ -107,6 +120,11 @@ func (c *Cluster) buildOperator(ctx context.Context, version string) (string, er
 
 // build builds a program of the module, once for each version, and returns the path of the executable.
 func (c *Cluster) build(ctx context.Context, program, source, version string) (string, error) {
+	return c.buildIn(ctx, c.root, program, source, version)
+}
+
+// buildIn is build for the module in another folder.
+func (c *Cluster) buildIn(ctx context.Context, root, program, source, version string) (string, error) {
 	c.programs.Lock()
 	defer c.programs.Unlock()
 	binary := filepath.Join(c.dir, version, program)
@@ -114,7 +132,7 @@ func (c *Cluster) build(ctx context.Context, program, source, version string) (s
 		return binary, nil
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-tags="+buildTags, "-ldflags=-X main.version="+version, "-o", binary, source)
-	build.Dir = c.root
+	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w: %s", program, err, out)
@@ -313,4 +331,9 @@ func freeAddress() (string, error) {
 	}
 	defer listener.Close()
 	return listener.Addr().String(), nil
+}
+
+// Runner builds the runner from source and returns the path of the executable.
+func (c *Cluster) Runner(ctx context.Context) (string, error) {
+	return c.build(ctx, "mcp-runner", "./runner", "development")
 }

@@ -174,6 +174,11 @@ const webhookTimeout = 30 * time.Second
 
 // statefulSetsPassThrough registers a mutating webhook for the StatefulSets in the namespace of a test until the feature ends.
 func statefulSetsPassThrough(handle admission.HandlerFunc) features.Func {
+	return passThrough(appsv1.GroupName, "statefulsets", handle)
+}
+
+// passThrough is statefulSetsPassThrough for another kind of object.
+func passThrough(group, resource string, handle admission.HandlerFunc) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", nil, nil)
@@ -195,7 +200,7 @@ func statefulSetsPassThrough(handle admission.HandlerFunc) features.Func {
 				TimeoutSeconds:          ptr.To(int32(webhookTimeout.Seconds())),
 				Rules: []admissionv1.RuleWithOperations{{
 					Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
-					Rule:       admissionv1.Rule{APIGroups: []string{appsv1.GroupName}, APIVersions: []string{"v1"}, Resources: []string{"statefulsets"}},
+					Rule:       admissionv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: []string{resource}},
 				}},
 			}},
 		}))
