@@ -12,7 +12,7 @@ KUBERNETES_VERSION := $(call kubernetes_in,go.mod)
 # The older supported Kubernetes minors. Each has a file go-MINOR.mod beside go.mod.
 OLDER_MINORS := $(patsubst tests/controlplane/components/go-%.mod,%,$(sort $(wildcard tests/controlplane/components/go-*.mod)))
 
-export REQUIRE_REAL_NODE
+export REQUIRE_REAL_NODE REQUIRE_PROMETHEUS
 
 # With this tag, equal field sets in managedFields share memory. The children of similar MCPServers have equal field sets.
 # All builds of the module use the same tag, so that the build cache is shared.
@@ -25,6 +25,10 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BUILD_IMAGE = go run ./deploy/image/cmd/image -out=bin/image -platforms=$(IMAGE_PLATFORMS) -tags=$(TAGS) \
   -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH)
 
+# Limits each suite of make test. The longest, tests/node, takes about 22 minutes. A suite that hangs must end, with the stacks of its goroutines, while CI,
+# which gives up after 90 minutes, still waits for it.
+SUITE_TIMEOUT := 35m
+
 STORM_SEQUENCES ?= 1000
 STORM_SEED ?= 0
 FAULTS_ROUNDS ?= 10
@@ -32,6 +36,10 @@ FAULTS_ROUNDS ?= 10
 COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
 MCP_DIR := tests/mcp
+DASHBOARDS_DIR := deploy/monitoring/dashboards
+SITE_DIR := .ci/site
+# The Debian packages that the tests of the site require: a browser and a font.
+SITE_PACKAGES := chromium fonts-dejavu-core
 COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok metrics-server
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
 # The additional components of a real node. See tests/controlplane/realnode.go.
@@ -48,7 +56,16 @@ COMPONENTS_LDFLAGS = -s -w $(call version_package,k8s.io/component-base/version)
 
 build_program = go build -trimpath -tags=$(TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
 # The platforms of the kubectl plugin in a release.
-PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+# A release is a module of its own, with the libraries of Helm, kustomize, krew, CycloneDX and in-toto.
+RELEASE_DIR := deploy/release
+RELEASE = cd $(RELEASE_DIR) && go run ./cmd/release -root=$(CURDIR) -out=$(CURDIR)/bin/release -version="$(VERSION)" -tags=$(TAGS) \
+  -image-platforms="$(IMAGE_PLATFORMS)" -plugin-platforms="$(PLUGIN_PLATFORMS)" -image-repository="$(IMAGE_REPOSITORY)" \
+  -chart-registry="$(CHART_REGISTRY)" -source-url="$(SOURCE_URL)" -download-url="$(DOWNLOAD_URL)"
+
+# Runs a benchmark, and keeps what it prints: $(call keep_results,NAME,COMMAND). A benchmark that fails leaves the last results as they are.
+keep_results = mkdir -p bin/results; { printf '\# Results of the $(1)\n\n'; ($(2)); } | tee bin/results/$(1).new; mv bin/results/$(1).new bin/results/$(1).md
 
 GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
@@ -61,6 +78,15 @@ help: ## Show this help.
 .PHONY: demo
 demo: control-plane node-if-possible ## Run the steps of the README's story on a real control plane, and check each step.
 	@go run -tags=$(TAGS) ./tests/demo
+
+.PHONY: recording
+recording: control-plane node-if-possible ## Run the demo, record it to docs/pictures, and draw the pictures of it.
+	@go run -tags=$(TAGS) ./tests/demo -record=docs/pictures
+	@$(MAKE) --no-print-directory pictures
+
+.PHONY: pictures
+pictures: ## Draw the pictures of the recorded demo again.
+	@go run -tags=$(TAGS) ./tests/demo/pictures docs/pictures
 
 .PHONY: run
 run: control-plane $(if $(filter real,$(NODE)),node) ## Run the operator on a new control plane until Ctrl-C. Set NODE=real to run containers.
@@ -83,6 +109,14 @@ plugin: ## Build the kubectl plugin for PLUGIN_PLATFORMS into bin/plugin, with t
 	  if [ $${platform%/*} != windows ]; then cp plugin/kubectl_complete-mcpserver bin/plugin/$${platform/\//-}/; fi; \
 	done
 
+.PHONY: release
+release: ## Build a release into bin/release. Requires VERSION, IMAGE_REPOSITORY, CHART_REGISTRY and SOURCE_URL: see CONTRIBUTING.md.
+	@$(RELEASE) build
+
+.PHONY: release-push
+release-push: ## Push the image and the chart in bin/release, with the same variables and the credentials of "docker login".
+	@$(RELEASE) push
+
 .PHONY: deploy
 deploy: ## Install the CRD, the permissions and the Deployment on the cluster of the current kubeconfig.
 	kubectl apply --server-side -k deploy
@@ -96,11 +130,12 @@ build: ## Build the operator, the kubectl plugin and the completion of the plugi
 	@cp plugin/kubectl_complete-mcpserver bin/
 
 .PHONY: test
-test: control-plane node-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).
+test: control-plane node-if-possible prometheus-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).
 	go build -tags=$(TAGS) ./...
-	go test -tags=$(TAGS) -count=1 -timeout=60m -p=1 ./... # one suite at a time, because each starts a control plane
-	cd $(MCP_DIR) && go test -count=1 -timeout=60m ./...
-	cd $(CLIENTS_DIR) && go test -count=1 -timeout=60m -p=1 ./...
+	go test -tags=$(TAGS) -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./... # one suite at a time, because each starts a control plane
+	cd $(RELEASE_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) ./...
+	cd $(MCP_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) ./...
+	cd $(CLIENTS_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./...
 
 .PHONY: test-long
 test-long: test matrix storm faults fuzz ## Run all tests, the version matrix, and the long storm, fault and fuzz tests (several hours).
@@ -109,12 +144,14 @@ test-long: test matrix storm faults fuzz ## Run all tests, the version matrix, a
 matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run tests/facts and tests/e2e on every supported Kubernetes minor.
 	@for components in $(OLDER_MINORS:%=components-%) components; do \
 	  echo "== $$(bin/$$components/kube-apiserver --version)"; \
-	  CONTROLPLANE_ASSETS=$(CURDIR)/bin/$$components go test -tags=$(TAGS) -count=1 -timeout=60m -p=1 ./tests/facts ./tests/e2e; \
+	  CONTROLPLANE_ASSETS=$(CURDIR)/bin/$$components go test -tags=$(TAGS) -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./tests/facts ./tests/e2e; \
 	done
 
 .PHONY: faults
 faults: control-plane ## Inject faults into operators, the control plane and the network under load. Each fault occurs FAULTS_ROUNDS times.
-	go test -tags=$(TAGS) ./tests/faults -count=1 -v -timeout=3h -faults.rounds=$(FAULTS_ROUNDS)
+	@mkdir -p bin/results
+	go test -tags=$(TAGS) ./tests/faults -count=1 -v -timeout=3h -faults.rounds=$(FAULTS_ROUNDS) | tee bin/results/faults.log
+	@{ printf '# Results of the faults\n\n'; grep -o '| .* |$$' bin/results/faults.log | awk '!/^\| fault / || !header++ {print} header == 1 && !line++ {print "| --- | --- | --- | --- | --- | --- | --- |"}'; } > bin/results/faults.md
 
 .PHONY: storm
 storm: control-plane ## Run STORM_SEQUENCES random sequences against the models of the scale protocol and of sessions (about 45 minutes for 1,000).
@@ -124,11 +161,20 @@ storm: control-plane ## Run STORM_SEQUENCES random sequences against the models 
 .PHONY: bench
 bench: control-plane bench-runner ## Compare the operator with a plain writer, and the runner with other bridges (about an hour). Requires an idle machine.
 	go test -tags=$(TAGS) ./applyconfigs ./reconcile/... -run='^$$' -bench=.
-	go run -tags=$(TAGS) ./tests/bench
+	$(call keep_results,operator,go run -tags=$(TAGS) ./tests/bench)
 
 .PHONY: bench-runner
 bench-runner: ## Compare the runner with the HTTP of a server and with other bridges (about 6 minutes). Requires npm and an idle machine.
-	cd $(MCP_DIR) && go run ./bench
+	$(call keep_results,runner,cd $(MCP_DIR) && go run ./bench)
+
+.PHONY: results
+results: ## Take the results of the last benchmarks and faults over to docs/results, and draw their plots.
+	cp bin/results/*.md docs/results/
+	@$(MAKE) --no-print-directory plots
+
+.PHONY: plots
+plots: $(SITE_DIR)/node_modules ## Draw the plots of docs/performance.md and docs/reliability.md from docs/results. Requires npm.
+	cd $(SITE_DIR) && npm run --silent plots
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input of the runner for one minute each.
@@ -148,22 +194,42 @@ fuzz: ## Fuzz the parser of managedFields, the merge of templates, and the input
 	go test ./runner/upstream -run='^$$' -fuzz=FuzzFraming -fuzztime=60s
 	go test ./runner/upstream -run='^$$' -fuzz=FuzzEndpoint -fuzztime=60s
 
+.PHONY: site
+site: $(SITE_DIR)/node_modules ## Build the site of the pages, with a search, into bin/site. Requires npm.
+	cd $(SITE_DIR) && npm run --silent build
+
+.PHONY: site-test
+site-test: site ## Open every page of the site in a headless Chromium, and check links, pictures, the search and the plots.
+	cd $(SITE_DIR) && npm run --silent plots -- --check && npm test --silent
+
+.PHONY: site-tools
+site-tools: ## Install the Debian packages that the site and its tests require. Requires root.
+	apt-get update -qq
+	apt-get install -y --no-install-recommends $(SITE_PACKAGES) $(if $(shell command -v npm),,npm)
+
 .PHONY: lint
-lint: bin/tools/golangci-lint ## Check the code with golangci-lint.
+lint: bin/tools/golangci-lint ## Check the code with golangci-lint, and the API types with kube-api-linter.
 	bin/tools/golangci-lint run --build-tags=$(TAGS) ./...
+	bin/tools/golangci-lint run --config .golangci-api.yml --build-tags=$(TAGS) ./crd/v1beta1
 	cd $(COMPONENTS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 	cd $(RUNTIME_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
+	cd $(RELEASE_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 	cd $(MCP_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
 	cd $(CLIENTS_DIR) && ../../bin/tools/golangci-lint run --config ../../.golangci.yml ./...
+	cd $(DASHBOARDS_DIR) && ../../../bin/tools/golangci-lint run --config ../../../.golangci.yml ./...
 
 .PHONY: generate
-generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, their copies in the chart, and docs/api.md.
+generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, the CRD, the permissions, the dashboards, their copies in the chart, its README, and docs/api.md.
 	go tool controller-gen object crd applyconfiguration paths=./crd/v1beta1 output:crd:dir=deploy/crd
 	go run -tags=$(TAGS) ./crd/schema < deploy/crd/toolhive.stacklok.dev_mcpservers.yaml > bin/crd.yaml
 	mv bin/crd.yaml deploy/crd/toolhive.stacklok.dev_mcpservers.yaml
 	go tool controller-gen rbac:roleName=mcpserver-operator paths=./reconcile/... output:rbac:dir=deploy/rbac
 	cp deploy/crd/toolhive.stacklok.dev_mcpservers.yaml deploy/chart/files/crd.yaml
-	cp deploy/admission/deprecated_fields.yaml deploy/rbac/role.yaml deploy/rbac/user_roles.yaml deploy/rbac/metrics_reader.yaml deploy/chart/files/
+	cp deploy/admission/deprecated_fields.yaml deploy/admission/scale/autoscaled.yaml deploy/rbac/role.yaml deploy/rbac/user_roles.yaml deploy/rbac/metrics_reader.yaml deploy/chart/files/
+	cd $(DASHBOARDS_DIR) && go run .
+	mkdir -p deploy/chart/files/monitoring
+	cp deploy/monitoring/prometheus_rule.yaml deploy/monitoring/service_monitor.yaml deploy/monitoring/pod_monitor.yaml $(DASHBOARDS_DIR)/*.json deploy/chart/files/monitoring/
+	go run -tags=$(TAGS) ./deploy/chartdoc
 	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
 
 .PHONY: verify
@@ -177,8 +243,10 @@ verify: ## Fail if generated files, go.mod files or formatting are out of date.
 	go mod tidy -diff
 	cd $(COMPONENTS_DIR) && for mod in go*.mod; do go mod tidy -diff -modfile=$$mod; done
 	cd $(RUNTIME_DIR) && go mod tidy -diff
+	cd $(RELEASE_DIR) && go mod tidy -diff
 	cd $(MCP_DIR) && go mod tidy -diff
 	cd $(CLIENTS_DIR) && go mod tidy -diff
+	cd $(DASHBOARDS_DIR) && go mod tidy -diff
 	cd .ci/tools && go mod tidy -diff
 	@unformatted="$$(gofmt -l $(GO_FILES))"; \
 	if [ -n "$$unformatted" ]; then echo "verify: run gofmt -w on" $$unformatted >&2; exit 1; fi
@@ -199,6 +267,22 @@ node: $(NODE_BUILT) bin/controlplane ## Build the components of a real node.
 node-tools: ## Install the Debian packages that a real node and its test images require. Requires root.
 	apt-get update -qq
 	apt-get install -y --no-install-recommends $(NODE_PACKAGES) $(if $(shell command -v npm),,npm)
+
+.PHONY: prometheus
+prometheus: bin/prometheus/prometheus ## Unpack Prometheus and promtool from Debian's package. Requires apt.
+
+# The package is not installed, because that would start a daemon.
+bin/prometheus/prometheus:
+	@rm -rf bin/prometheus && mkdir -p bin/prometheus
+	@cd bin/prometheus && apt-get download -q prometheus && dpkg-deb --extract prometheus_*.deb package
+	@mv bin/prometheus/package/usr/bin/prom* bin/prometheus/
+	@rm -rf bin/prometheus/package bin/prometheus/*.deb
+
+# Unpacks Prometheus if it is not there and this machine is a Debian. With REQUIRE_PROMETHEUS=true, as in CI, its tests fail otherwise.
+.PHONY: prometheus-if-possible
+prometheus-if-possible:
+	@command -v prometheus promtool >/dev/null || ! command -v apt-get >/dev/null || $(MAKE) --no-print-directory prometheus || \
+	  echo "Not testing alerts and dashboards: no Prometheus."
 
 # Builds the components of a real node if this machine can run one. With REQUIRE_REAL_NODE=true, as in CI, it fails otherwise.
 .PHONY: node-if-possible
@@ -248,10 +332,11 @@ $(NODE_BUILT): $(COMPONENTS_BUILT) $(RUNTIME_DIR)/go.mod $(RUNTIME_DIR)/go.sum $
 bin/controlplane: $(wildcard tests/controlplane/*.go tests/controlplane/*/*.go tests/controlplane/cmd/controlplane/*.go) go.mod go.sum
 	@go build -tags=$(TAGS) -o $@ ./tests/controlplane/cmd/controlplane
 
+# This is golangci-lint with the plugin kube-api-linter compiled in.
 bin/tools/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
 	@echo "Building golangci-lint. The first time this takes several minutes."
 	@mkdir -p bin/tools
-	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter
 	@touch $@
 
 bin/tools/crd-ref-docs: .ci/tools/go.mod .ci/tools/go.sum
@@ -259,6 +344,11 @@ bin/tools/crd-ref-docs: .ci/tools/go.mod .ci/tools/go.sum
 	@cd .ci/tools && go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/elastic/crd-ref-docs
 	@touch $@
 
+# npm runs no scripts of the packages. The touch makes the folder newer than the lock file.
+$(SITE_DIR)/node_modules: $(SITE_DIR)/package-lock.json
+	cd $(SITE_DIR) && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove all build output.
-	rm -rf bin
+	rm -rf bin $(SITE_DIR)/node_modules $(SITE_DIR)/.vitepress/cache

@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -48,15 +47,26 @@ func HasRunner(server *v1beta1.MCPServer, cluster Cluster) bool {
 }
 
 // IsRouted reports whether the pods of a StatefulSet have a runner. During the upgrade of an operator that adds it, they have none yet.
-func IsRouted(set *appsv1.StatefulSet) bool {
+func IsRouted(set *appsv1.StatefulSet) bool { return runnerOf(set) != nil }
+
+// RunnerImageOf returns the image of the runner in the pod template of a StatefulSet; empty if it has none.
+func RunnerImageOf(set *appsv1.StatefulSet) string {
+	if runner := runnerOf(set); runner != nil {
+		return runner.Image
+	}
+	return ""
+}
+
+// runnerOf returns the container of a pod template that has the runner, or brings it; nil if there is none.
+func runnerOf(set *appsv1.StatefulSet) *corev1.Container {
 	for _, containers := range [][]corev1.Container{set.Spec.Template.Spec.InitContainers, set.Spec.Template.Spec.Containers} {
 		for i := range containers {
 			if containers[i].Name == RunnerName {
-				return true
+				return &containers[i]
 			}
 		}
 	}
-	return false
+	return nil
 }
 
 // ErrCommandUnknown is the error of StatefulSet for a stdio server whose MCPServer does not say what to run.
@@ -175,48 +185,6 @@ func wrapCommand(
 		c.WithCommand(runnerDirectory + RunnerPath).WithCommand(runnerFlags(server, cluster)...).WithCommand("--").WithCommand(command...)
 	}
 	return nil
-}
-
-// imageCommand returns the command of a container that runs an image with args: the entrypoint, and then args or, if args is empty, the cmd of
-// the image. This is what Kubernetes runs if a container has args and no command. Kubernetes expands references such as $(NAME) in the
-// command of a container, but not in what the image has. Therefore each $ of the image is escaped as $$.
-func imageCommand(image *v1beta1.ImageStatus, args []string) []string {
-	command := escape(image.Entrypoint)
-	if len(args) == 0 {
-		return append(command, escape(image.Cmd)...)
-	}
-	return append(command, args...)
-}
-
-func escape(words []string) []string {
-	escaped := slices.Clone(words)
-	for i := range escaped {
-		escaped[i] = strings.ReplaceAll(escaped[i], "$", "$$")
-	}
-	return escaped
-}
-
-// ImageToLookUp returns the image whose entrypoint and cmd are the command of a stdio server behind a runner, because neither spec.command nor
-// the container of spec.podTemplateSpec has a command; empty if they are not needed.
-func ImageToLookUp(server *v1beta1.MCPServer, cluster Cluster) string {
-	if !HasRunner(server, cluster) || Transport(server) != v1beta1.TransportStdio || len(server.Spec.Command) > 0 {
-		return ""
-	}
-	if server.Spec.PodTemplateSpec == nil {
-		return server.Spec.Image
-	}
-	own := corev1ac.PodTemplateSpec().WithSpec(corev1ac.PodSpec().WithContainers(
-		corev1ac.Container().WithName(ContainerName).WithImage(server.Spec.Image)))
-	template, err := mergePodTemplate(own, server.Spec.PodTemplateSpec.Raw)
-	if err != nil {
-		return "" // StatefulSet returns this error
-	}
-	for i := range template.Spec.Containers {
-		if c := &template.Spec.Containers[i]; *c.Name == ContainerName && len(c.Command) == 0 {
-			return ptr.Deref(c.Image, "")
-		}
-	}
-	return ""
 }
 
 func podNameEnv() *corev1ac.EnvVarApplyConfiguration {

@@ -111,7 +111,15 @@ func StatefulSet(
 	if err != nil {
 		return nil, err
 	}
-	return set.WithAnnotations(map[string]string{v1beta1.PodTemplateAnnotation: made.String()}), nil
+	set.WithAnnotations(map[string]string{v1beta1.PodTemplateAnnotation: made.String()})
+	if image != nil {
+		record, err := imageRecord(image)
+		if err != nil {
+			return nil, err
+		}
+		set.WithAnnotations(map[string]string{v1beta1.ImageAnnotation: record})
+	}
+	return set, nil
 }
 
 // StatefulSetWith returns the apply configuration of the StatefulSet with a given pod template, and without its record.

@@ -7,9 +7,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mcpserver-operator/reconcile/registry"
+	"mcpserver-operator/reconcile/status"
 )
 
 // images looks up images for MCPServers in the background, and requests a pass over an MCPServer when there is a result for it.
@@ -25,8 +27,20 @@ type images struct {
 
 func newImages(read func(context.Context, string) (registry.Image, error)) *images {
 	i := &images{asked: map[types.NamespacedName]string{}, waiting: map[string]map[types.NamespacedName]bool{}}
-	i.lookups = registry.NewLookups(read, i.changed, registry.Limits{})
+	i.lookups = registry.NewLookups(logged(read), i.changed, registry.Limits{})
 	return i
+}
+
+// logged logs a look-up that fails. The status of an MCPServer does not always have the error: if its pods were built with the image before, a change
+// of its pods is carried out with what is recorded.
+func logged(read func(context.Context, string) (registry.Image, error)) func(context.Context, string) (registry.Image, error) {
+	return func(ctx context.Context, image string) (registry.Image, error) {
+		found, err := read(ctx, image)
+		if err != nil && ctx.Err() == nil {
+			log.FromContext(ctx).Info("Cannot look up an image", "image", status.Bounded(image, mostLogged), "reason", status.Bounded(err.Error(), mostLogged))
+		}
+		return found, err
+	}
 }
 
 // Start implements manager.Runnable.

@@ -1,12 +1,7 @@
 package reconcile
 
 import (
-	"context"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"mcpserver-operator/crd/v1beta1"
@@ -33,40 +28,6 @@ var (
 
 func init() {
 	metrics.Registry.MustRegister(applies, scaleTransfers, scaleFights)
-}
-
-// scaleOwner is the gauge of collector.
-var scaleOwner = prometheus.NewDesc("mcpserver_scale_owner",
-	"1 for the current owner of the scale of each MCPServer, by its kind: MCPServer, Unclaimed, HorizontalPodAutoscaler, ScaledObject, "+
-		"a well-known field manager, or other.",
-	[]string{"namespace", "name", "owner"}, nil)
-
-// mostCollecting is the maximum time that a scrape waits for the cache.
-const mostCollecting = 5 * time.Second
-
-// collector computes the state metrics from the cache at each scrape.
-type collector struct {
-	cache client.Reader
-}
-
-func (c collector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- scaleOwner }
-
-func (c collector) Collect(series chan<- prometheus.Metric) {
-	var servers v1beta1.MCPServerList
-	// A cache that is not synced blocks readers, and a scrape has a deadline.
-	ctx, cancel := context.WithTimeout(context.Background(), mostCollecting)
-	defer cancel()
-	if err := c.cache.List(ctx, &servers, client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "Cannot list the MCPServers for the metrics")
-		return
-	}
-	for i := range servers.Items {
-		server := &servers.Items[i]
-		if server.Status.Scale != nil {
-			series <- prometheus.MustNewConstMetric(scaleOwner, prometheus.GaugeValue, 1,
-				server.Namespace, server.Name, scale.OwnerKind(server.Status.Scale.Owner))
-		}
-	}
 }
 
 // countApplies counts the results of the applies of a pass.

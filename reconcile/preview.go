@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/yaml"
@@ -71,7 +72,16 @@ func (r *Reconciler) Decision(ctx context.Context, server *v1beta1.MCPServer) (*
 // Preview returns what the next passes over an MCPServer would do to its children. It writes nothing to the API server. Use it before the operator
 // takes over the MCPServers of another operator. Client must read from the API server, not from a cache. A dry run on the API server sets the
 // default values of removed fields.
-func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (*Preview, error) {
+func (r *Reconciler) Preview(ctx context.Context, server *v1beta1.MCPServer) (preview *Preview, err error) {
+	// A dry run is for the version of a child that was read, and others write it as well, such as its status.
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() (err error) {
+		preview, err = r.previewOnce(ctx, server)
+		return err
+	})
+	return preview, err
+}
+
+func (r *Reconciler) previewOnce(ctx context.Context, server *v1beta1.MCPServer) (*Preview, error) {
 	preview := &Preview{Suspended: server.Spec.Suspend, IsOfToolHive: server.IsOfToolHive()}
 	snapshot, verdict, err := r.Decision(ctx, server)
 	if err != nil {

@@ -155,13 +155,19 @@ func TestAServerThatExitsDuringACallEndsTheSessionIfThatIsAskedFor(t *testing.T)
 
 func TestLinesThatAreNoMessagesAreSkippedAndCounted(t *testing.T) {
 	p := startPod(t, "garbage", "--spare-processes=0")
-	c := p.open(rpc.Polling)
-	if got := c.call("garbage"); got != "done" {
-		t.Errorf("got %s", got)
-	}
-	// The process of the session writes four such lines when it starts and three during the call; one of these is too long. The process that the runner asks
+	sessions := 0
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		if got := c.call("garbage"); got != "done" {
+			t.Errorf("got %s", got)
+		}
+		c.delete()
+		sessions++
+	})
+	// The process of a session writes four such lines when it starts and three during the call; one of these is too long. The process that the runner asks
 	// for its versions writes four.
-	waittest.Eventually(t, "the count of skipped lines", func() bool { return strings.Contains(p.metricsText(), "mcp_runner_skipped_lines_total 11") })
+	want := fmt.Sprintf("mcp_runner_skipped_lines_total %d\n", 7*sessions+4)
+	waittest.Eventually(t, "the count of skipped lines", func() bool { return strings.Contains(p.metricsText(), want) })
 }
 
 func (p *pod) metricsText() string {
@@ -171,30 +177,37 @@ func (p *pod) metricsText() string {
 
 func TestAServerThatFloodsItsOutputLosesNothingAndNeedsLittleMemory(t *testing.T) {
 	p := startPod(t, "")
-	c := p.open(rpc.Polling)
-	a := c.post(toolCall("1", "flood", `{"count":20000}`))
-	messages := 0
-	var most uint64
-	for event := a.event(); event != nil; event = a.event() {
-		if messages++; messages%1000 == 0 {
-			var memory runtime.MemStats
-			runtime.ReadMemStats(&memory)
-			most = max(most, memory.HeapInuse)
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		a := c.post(toolCall("1", "flood", `{"count":20000}`))
+		messages := 0
+		var most uint64
+		for event := a.event(); event != nil; event = a.event() {
+			if messages++; messages%1000 == 0 {
+				var memory runtime.MemStats
+				runtime.ReadMemStats(&memory)
+				most = max(most, memory.HeapInuse)
+			}
 		}
-	}
-	if messages != 20002 { // with the first event and the response
-		t.Errorf("%d messages", messages)
-	}
-	if most > 100<<20 {
-		t.Errorf("%d MiB of memory were used", most>>20)
-	}
+		if messages != 20002 { // with the first event and the response
+			t.Errorf("%d messages", messages)
+		}
+		if most > 100<<20 {
+			t.Errorf("%d MiB of memory were used", most>>20)
+		}
+		c.delete()
+	})
 }
 
 func TestAServerThatFloodsItsErrorOutputAnswers(t *testing.T) {
-	c := startPod(t, "").open(rpc.Polling)
-	if got := c.call("flood-stderr"); got != "done" {
-		t.Errorf("got %s", got)
-	}
+	p := startPod(t, "")
+	leavesNothing(t, func() {
+		c := p.open(rpc.Polling)
+		if got := c.call("flood-stderr"); got != "done" {
+			t.Errorf("got %s", got)
+		}
+		c.delete()
+	})
 }
 
 func TestAClientThatDoesNotReadIsDisconnectedAndTheServerGoesOn(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,17 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 		_, err := parse(strings.Fields(flags), func(string) string { return "" }, func() (string, error) { return "host", nil })
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v", flags, err)
+		}
+	}
+}
+
+func TestTheUpstreamIsAURLWithAHost(t *testing.T) {
+	for upstream, want := range map[string]string{
+		"localhost":   `must be a URL with a host, not "localhost"`,
+		"http://[::1": "reading --upstream: parse",
+	} {
+		if _, err := newRunner(config{upstream: upstream}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "%!") {
+			t.Errorf("%q: got %v", upstream, err)
 		}
 	}
 }

@@ -29,8 +29,11 @@ func newServer(r *runner) (server, error) {
 		return newStdioServer(r), nil
 	}
 	target, err := url.Parse(r.config.upstream)
-	if err != nil || target.Host == "" {
-		return nil, fmt.Errorf("--upstream must be a URL, not %q: %w", r.config.upstream, err)
+	if err != nil {
+		return nil, fmt.Errorf("reading --upstream: %w", err)
+	}
+	if target.Host == "" {
+		return nil, fmt.Errorf("--upstream must be a URL with a host, not %q", r.config.upstream)
 	}
 	return &httpServer{runner: r, Sessions: upstream.NewSessions(upstream.Config{
 		Target: target, Ordinal: r.config.ordinal, Most: r.config.maxSessions, Idle: r.config.idleTimeout, OpenTimeout: r.config.startTimeout,

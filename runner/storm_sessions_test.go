@@ -57,6 +57,12 @@ type act struct {
 }
 
 func (s *stormStep) begin() {
+	for _, one := range s.streams {
+		one.owner = nil
+		if places := s.places(one.id); len(places) > 0 {
+			one.owner = places[0]
+		}
+	}
 	for _, one := range s.sessions {
 		one.owner, one.isNew, one.hasCrashed = nil, false, false
 		if places := s.places(one.id); len(places) > 0 {
@@ -67,7 +73,8 @@ func (s *stormStep) begin() {
 
 // draw draws the acts of the clients.
 func (s *stormStep) draw(r *rapid.T) (acts []act) {
-	known := slices.Clone(s.sessions)
+	known, streams := slices.Clone(s.sessions), slices.Clone(s.streams)
+	onStream := []func(*stormStream){s.rememberOn, s.rememberOn, s.countOn, s.countOn, s.leaveStream, s.exitOn}
 	kinds := []func(*stormSession){s.remember, s.remember, s.remember, s.count, s.progress, s.progress, s.resume, s.cancel, s.listen, s.end, s.exit}
 	names := []string{"remember", "remember", "remember", "count", "progress", "progress", "resume", "cancel", "listen", "delete", "exit"}
 	for range rapid.IntRange(1, 8).Draw(r, "acts") {
@@ -76,11 +83,17 @@ func (s *stormStep) draw(r *rapid.T) (acts []act) {
 			one.after = time.Duration(rapid.IntRange(0, 20).Draw(r, "after")) * 10 * time.Millisecond
 		}
 		switch what := rapid.IntRange(0, 9).Draw(r, "client"); {
-		case what < 2 || len(known) == 0:
+		case what < 2 || (len(known) == 0 && (what != 3 || s.isHTTP)):
 			version := rapid.SampledFrom(rpc.Legacy[1:]).Draw(r, "version")
 			one.do = func() { s.open(version) }
 		case what == 2 && s.behavior == "modern":
 			one.do = rapid.SampledFrom([]func(){s.callModern, s.subscribe}).Draw(r, "request without a session")
+		case what == 3 && !s.isHTTP && (len(streams) == 0 || rapid.IntRange(0, 3).Draw(r, "new stream") == 0):
+			one.do = s.openStream
+		case what == 3 && !s.isHTTP:
+			do := rapid.SampledFrom(onStream).Draw(r, "on a stream")
+			target := rapid.SampledFrom(streams).Draw(r, "stream")
+			one.do = func() { do(target) }
 		default:
 			kind := rapid.IntRange(0, len(kinds)-1).Draw(r, "kind")
 			target := rapid.SampledFrom(known).Draw(r, "session")
@@ -113,7 +126,11 @@ func (s *stormStep) send(method, body string, headers ...string) (o outcome, via
 }
 
 func (s *storm) begin(ctx context.Context, via *pod, method, body string, headers ...string) (*answer, error) {
-	request, err := http.NewRequestWithContext(ctx, method, via.url, strings.NewReader(body))
+	return s.beginAt(ctx, via.url, method, body, headers...)
+}
+
+func (s *storm) beginAt(ctx context.Context, url, method, body string, headers ...string) (*answer, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -392,6 +409,9 @@ func (s *stormStep) rest() {
 	for _, one := range s.sessions {
 		s.restOf(one)
 	}
+	for _, one := range s.streams {
+		s.restOfStream(one)
+	}
 	deadline := time.Now().Add(restTimeout)
 	for {
 		problem := s.wrongPlaces()
@@ -460,6 +480,16 @@ func (s *stormStep) wrongPlaces() string {
 	for _, one := range s.sessions {
 		want := 1
 		if one.isEnded || one.isGone {
+			want = 0
+		}
+		alive += want
+		if places := s.places(one.id); len(places) != want {
+			return fmt.Sprintf("%s is in the pods %v", one.label, ordinals(places))
+		}
+	}
+	for _, one := range s.streams {
+		want := 1
+		if one.hasEnded() {
 			want = 0
 		}
 		alive += want

@@ -69,6 +69,7 @@ type storm struct {
 	pods     map[uint16]*pod // that clients may reach
 	opened   int
 	sessions []*stormSession
+	streams  []*stormStream
 	lost     int // sessions that may have been opened although their clients do not know it
 
 	mutex    sync.Mutex
@@ -94,6 +95,10 @@ func newStorm(t *testing.T, r *rapid.T) *storm {
 }
 
 func (w *storm) close() {
+	for _, one := range w.streams {
+		one.leave()
+		<-one.ended
+	}
 	var closing sync.WaitGroup
 	for _, p := range w.pods {
 		closing.Go(p.close)
@@ -139,7 +144,7 @@ func (w *storm) join(ordinal uint16) {
 		closeRunner := p.close
 		p.close = func() { closeRunner(); server.close() }
 	} else {
-		p = newPod(w.t, w.set, w.behavior, flags...)
+		p = newPod(w.t, w.set, w.behavior, append(flags, "--sse")...)
 	}
 	p.flush = 200 * time.Millisecond
 	for deadline := time.Now().Add(20 * time.Second); p.ready(context.Background()) != nil; time.Sleep(5 * time.Millisecond) {

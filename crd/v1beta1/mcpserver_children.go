@@ -73,7 +73,7 @@ type PermissionProfile struct {
 	// network: the operator creates no NetworkPolicy.
 	// +required
 	// +kubebuilder:validation:MaxLength=253
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 
 	// The key in the ConfigMap of a profile of type configmap. Not used, because type configmap is refused.
 	// +optional

@@ -20,6 +20,12 @@ const (
 	PodTemplateUpdateAnnotation = "toolhive.stacklok.dev/pod-template-update"
 )
 
+// ImageAnnotation is the annotation of the StatefulSet with the image whose command its pod template, or the update that it identifies, was built
+// with: an ImageStatus in JSON. The operator writes it in the same request as the pod template. The status of the MCPServer repeats it, but is
+// written later: a crash or a conflict in between must not make the operator build the pod template with the command of another image. Absent if the
+// command is not that of an image.
+const ImageAnnotation = "toolhive.stacklok.dev/image"
+
 // UpdatePodTemplateAnnotation is the annotation of the MCPServer with the revision of the pod template that the user asks for. It has an
 // effect only if it is the revision that the condition UpdateAvailable names.
 const UpdatePodTemplateAnnotation = "toolhive.stacklok.dev/update-pod-template"
@@ -138,11 +144,13 @@ type MCPServerStatus struct {
 // ImageStatus is what a registry says of an image.
 type ImageStatus struct {
 	// The reference of the image, for example registry.example/server:1.
+	// +required
 	// +kubebuilder:validation:MaxLength=1024
 	Reference string `json:"reference"`
 
 	// The digest that the reference had when it was looked up. A tag can move later: the operator looks it up again with the next change of
 	// the pods.
+	// +required
 	// +kubebuilder:validation:MaxLength=256
 	Digest string `json:"digest"`
 
@@ -186,12 +194,14 @@ const ScaleOwnerUnclaimed = "Unclaimed"
 // ScaleStatus is the scale of the StatefulSet and its owner.
 type ScaleStatus struct {
 	// The number of pods that the StatefulSet asks for.
+	// +required
 	Replicas int32 `json:"replicas"`
 
 	// The owner of the scale. MCPServer: the operator, which applied spec.replicas. HorizontalPodAutoscaler/NAME: an
 	// autoscaler. ScaledObject/NAME: an autoscaler of KEDA. Another name, such as kubectl or argocd-controller: the field
 	// manager that owns the field. Unclaimed: Kubernetes recorded no owner. Kubernetes records no owner if a client writes
 	// through the scale subresource while no client owns the field.
+	// +required
 	Owner string `json:"owner"`
 
 	// The field manager that owns spec.replicas of the StatefulSet. Absent if Kubernetes recorded none.
@@ -229,12 +239,16 @@ type ScaleStatus struct {
 // KeptFields are fields of a child that the MCPServer no longer asks for, and that another client keeps.
 type KeptFields struct {
 	// The kind of the child, for example StatefulSet.
+	// +required
 	Kind string `json:"kind"`
 	// The name of the child.
+	// +required
 	Name string `json:"name"`
 	// The field manager that keeps the fields.
+	// +required
 	Manager string `json:"manager"`
 	// The paths of the fields.
+	// +required
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Fields []string `json:"fields"`
@@ -244,25 +258,34 @@ type KeptFields struct {
 // waits before each further time: 10 seconds, doubling to 5 minutes. The count ends when the others stop.
 type ScaleTakeBacks struct {
 	// The owners from whom the operator took the scale back, separated by commas. At most three, the first one first.
+	// +required
 	From string `json:"from"`
 	// The number of times that the operator restored the declared number.
+	// +required
 	Count int32 `json:"count"`
 	// The time of the first of them.
+	// +required
 	Since metav1.Time `json:"since"`
 	// The time of the last of them.
+	// +required
 	Last metav1.Time `json:"last"`
 }
 
 // ScaleTransfer is a change of the owner of the scale.
 type ScaleTransfer struct {
 	// The time when the operator observed the change.
+	// +required
 	Time metav1.Time `json:"time"`
 	// The owner before the change.
+	// +required
 	From string `json:"from"`
 	// The owner after the change.
+	// +required
 	To string `json:"to"`
 	// The number of pods before the change.
+	// +required
 	FromReplicas int32 `json:"fromReplicas"`
 	// The number of pods after the change.
+	// +required
 	ToReplicas int32 `json:"toReplicas"`
 }

@@ -135,6 +135,7 @@ type RefusedFields struct {
 	// Refused: ToolHive's proxy hides all other tools from clients.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
 	Tools []string `json:"tools,omitempty"`
 }
 

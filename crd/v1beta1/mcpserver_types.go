@@ -36,7 +36,7 @@ type MCPServer struct {
 	// The desired state of the server. Server-side apply, and clients with strict field validation such as kubectl, refuse
 	// unknown fields.
 	// +required
-	Spec MCPServerSpec `json:"spec"`
+	Spec MCPServerSpec `json:"spec,omitzero"`
 
 	// The state of the server as the operator last observed it. Until the operator writes the status for the first time,
 	// observedGeneration is -1. Tools that follow the conventions of kstatus, such as Helm and Flux, therefore do not treat a new
@@ -73,7 +73,7 @@ type MCPServerSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="!self.matches('\\\\s')",message="must not contain white space: remove it"
-	Image string `json:"image"`
+	Image string `json:"image,omitempty"`
 
 	// When the kubelet pulls the image: Always, IfNotPresent or Never. If unset, the default of Kubernetes, which depends on
 	// the tag of the image.
@@ -177,14 +177,16 @@ type MCPServerSpec struct {
 	// +kubebuilder:validation:Maximum=65535
 	TargetPort *int32 `json:"targetPort,omitempty"`
 
-	// The command of the container. If unset, the entrypoint of the image.
+	// The command of the container. If unset, the entrypoint of the image. At most 256 entries.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
 	Command []string `json:"command,omitempty"`
 
-	// The arguments of the command, or of the entrypoint of the image.
+	// The arguments of the command, or of the entrypoint of the image. At most 512.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=512
 	Args []string `json:"args,omitempty"`
 
 	// Environment variables of the container, as in a Pod. Names must be unique. At most 512.

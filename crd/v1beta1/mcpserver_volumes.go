@@ -10,13 +10,13 @@ type SecretRef struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 
 	// The key in the Secret.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	Key string `json:"key"`
+	Key string `json:"key,omitempty"`
 
 	// The name of the environment variable. If unset, the key.
 	// +optional
@@ -33,14 +33,14 @@ type Volume struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 
 	// The path at which the container mounts the volume. Must not contain a colon.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="!self.contains(':')",message="must not contain a colon: choose another path"
-	MountPath string `json:"mountPath"`
+	MountPath string `json:"mountPath,omitempty"`
 
 	// If true, the container mounts the volume read-only. Defaults to false.
 	// +optional
@@ -77,7 +77,7 @@ type Volume struct {
 type VolumeClaimTemplate struct {
 	// The name, labels and annotations of the claims.
 	// +required
-	Metadata VolumeClaimMetadata `json:"metadata"`
+	Metadata VolumeClaimMetadata `json:"metadata,omitzero"`
 
 	// The spec of the claims, as in a PersistentVolumeClaim.
 	// +required
@@ -90,7 +90,7 @@ type VolumeClaimMetadata struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 
 	// Labels of the claims.
 	// +optional

@@ -35,6 +35,12 @@ const (
 	PodNotCreated      Reason = "PodNotCreated"
 )
 
+// Reasons lists the reasons of the findings of this package.
+var Reasons = []Reason{
+	NodeLost, TerminatingTooLong, Evicted, PodFailed, SchedulingGated, Unschedulable, ImagePullFailed, RootRefused, ReferenceMissing,
+	ContainerInvalid, OOMKilled, CrashLoopBackOff, NotAnswering, ReadinessGate, VolumeNotMounted, SandboxNotCreated, PodNotCreated, SurplusPods,
+}
+
 // Finding is one problem of a pod.
 type Finding struct {
 	Reason Reason

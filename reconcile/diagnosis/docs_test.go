@@ -4,11 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// TestTheDocsHaveEveryReason verifies that docs/operations.md explains each reason of a status.
+// TestTheDocsHaveEveryReason verifies that docs/operations.md explains each reason of a status, and that Reasons lists it.
 func TestTheDocsHaveEveryReason(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -28,6 +29,9 @@ func TestTheDocsHaveEveryReason(t *testing.T) {
 		}
 		for _, constant := range regexp.MustCompile(`\w+ +Reason += "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
 			found++
+			if !slices.Contains(Reasons, Reason(constant[1])) {
+				t.Errorf("%s is not in Reasons", constant[1])
+			}
 			if !regexp.MustCompile(`(?m)^\|[\w, ]*\b` + constant[1] + `\b`).MatchString(table) {
 				t.Errorf("docs/operations.md does not explain %s", constant[1])
 			}

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -30,15 +31,18 @@ type Image struct {
 	Reference string
 	// Found is what the registry says of the image; nil if this is unknown. It must not be modified.
 	Found *v1beta1.ImageStatus
-	// IsRemembered is true if Found is from the status, and the pod template was built for the same MCPServer.
-	IsRemembered bool
+	// Recorded is the image with whose command the pod template was built, as the StatefulSet has it or, if it has no record or does not exist, the
+	// status; nil if there is none. It can be another image than Reference.
+	Recorded *v1beta1.ImageStatus
+	// IsRecorded is true if Found is Recorded, and the pod template was built for the same MCPServer.
+	IsRecorded bool
 	// Err is why it is unknown. If Found and Err are nil, the image is being looked up.
 	Err error
 	// LookAgain is the time after which the image must be asked for again; zero if Images requests a pass.
 	LookAgain time.Duration
 }
 
-// readImage finds out what is known of the image. What the status remembers is used as long as the pod template stays as it is, so that neither a
+// readImage finds out what is known of the image. The recorded image is used as long as the pod template stays as it is, so that neither a
 // tag that moves nor a registry that is down changes running pods. With the next change, the operator asks the registry again.
 func (r *Reader) readImage(s *Snapshot) error {
 	image := applyconfigs.ImageToLookUp(s.Server, r.Cluster)
@@ -46,22 +50,23 @@ func (r *Reader) readImage(s *Snapshot) error {
 		return nil
 	}
 	s.Image.Reference = image
-	remembered := s.Server.Status.Image
-	if remembered != nil && remembered.Reference != image {
-		remembered = nil
+	s.Image.Recorded = cmp.Or(applyconfigs.RecordedImage(s.Children.StatefulSet), s.Server.Status.Image)
+	recorded := s.Image.Recorded
+	if recorded != nil && recorded.Reference != image {
+		recorded = nil
 	}
-	if remembered != nil {
+	if recorded != nil {
 		isCurrent, err := applyconfigs.IsOfSameInputs(s.Server, s.Fixed, s.Children.StatefulSet)
 		if err != nil {
 			return err
 		}
 		if isCurrent {
-			s.Image.Found, s.Image.IsRemembered = remembered, true
+			s.Image.Found, s.Image.IsRecorded = recorded, true
 			return nil
 		}
 	}
 	if r.Images == nil {
-		if s.Image.Found = remembered; remembered == nil {
+		if s.Image.Found = recorded; recorded == nil {
 			s.Image.Err = ErrNotLookedUp
 		}
 		return nil
@@ -70,8 +75,8 @@ func (r *Reader) readImage(s *Snapshot) error {
 	switch {
 	case known && err == nil:
 		s.Image.Found = &v1beta1.ImageStatus{Reference: image, Digest: found.Digest, Entrypoint: found.Entrypoint, Cmd: found.Cmd}
-	case known && remembered != nil:
-		s.Image.Found = remembered
+	case known && recorded != nil:
+		s.Image.Found = recorded
 	case err != nil:
 		s.Image.Err = err
 		if !known {

@@ -1,8 +1,6 @@
 package observe
 
 import (
-	"sync"
-
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -14,29 +12,17 @@ import (
 // removed it. Seen also remembers the record of the scale, which another writer may remove from the status. It is kept in memory: after a
 // restart, the operator reports the removal of a field only if this process had seen the field.
 type Seen struct {
-	mutex  sync.Mutex
-	of     map[types.NamespacedName]seenChildren
-	scales map[types.NamespacedName]seenScale
-}
-
-// seenScale is the record of the scale of one MCPServer, identified by its UID.
-type seenScale struct {
-	server types.UID
-	scale  *v1beta1.ScaleStatus
-}
-
-// seenChildren are the children of one MCPServer, identified by its UID.
-type seenChildren struct {
-	server   types.UID
-	children map[Child]seenChild
+	children PerServer[map[Child]seenChild]
+	scales   PerServer[*v1beta1.ScaleStatus]
 }
 
 // seenChild is a child that matched its MCPServer. It is empty for a child that was only created.
 type seenChild struct {
 	uid types.UID
-	// generation is the generation of the MCPServer when the child matched. If a field is missing later in the same generation, another
-	// writer has removed it: the field is new neither in the MCPServer nor in the operator.
-	generation int64
+	// digest is that of the apply configuration that the child matched. If a field of the same apply configuration is missing later, another
+	// writer has removed it: the field is not new. The generation of the MCPServer does not tell this, because annotations and images also
+	// change what is applied.
+	digest uint64
 	// applied is what the operator last applied to the child, until the child matches its MCPServer.
 	applied applied
 }
@@ -50,9 +36,9 @@ type applied struct {
 // Created records that the operator has created a child.
 func (s *Seen) Created(server *v1beta1.MCPServer, child Child) { s.set(server, child, seenChild{}) }
 
-// AsAskedFor records that a child matches its MCPServer.
-func (s *Seen) AsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID) {
-	s.set(server, child, seenChild{uid: uid, generation: server.Generation})
+// AsAskedFor records that a child matches the apply configuration with a digest.
+func (s *Seen) AsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID, digest uint64) {
+	s.set(server, child, seenChild{uid: uid, digest: digest})
 }
 
 // Applied records that the operator has applied a configuration to a child, and that the API server has changed the child.
@@ -74,68 +60,45 @@ func (s *Seen) WasThere(server *v1beta1.MCPServer, child Child) bool {
 	return was
 }
 
-// WasAsAskedFor reports whether a child matched its MCPServer in the current generation.
-func (s *Seen) WasAsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID) bool {
+// WasAsAskedFor reports whether the apply configuration with a digest is the last one that a child matched.
+func (s *Seen) WasAsAskedFor(server *v1beta1.MCPServer, child Child, uid types.UID, digest uint64) bool {
 	last, seen := s.get(server, child)
-	return seen && last.uid == uid && last.generation == server.Generation
+	return seen && last.uid == uid && last.digest == digest
 }
 
 // Scale records the scale status of an MCPServer as the operator has written it.
 func (s *Seen) Scale(server *v1beta1.MCPServer, scale *v1beta1.ScaleStatus) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.scales == nil {
-		s.scales = map[types.NamespacedName]seenScale{}
-	}
-	s.scales[client.ObjectKeyFromObject(server)] = seenScale{server: server.UID, scale: scale.DeepCopy()}
+	s.scales.Set(server, scale.DeepCopy())
 }
 
 // ForgetScale forgets the record of the scale of an MCPServer. It is called if a write of the status may have been carried out or not: the
 // remembered record may be older than that of the API server.
 func (s *Seen) ForgetScale(server *v1beta1.MCPServer) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	delete(s.scales, client.ObjectKeyFromObject(server))
+	s.scales.Forget(client.ObjectKeyFromObject(server))
 }
 
 // ScaleOf returns a copy of the recorded scale status of an MCPServer; nil if there is none.
 func (s *Seen) ScaleOf(server *v1beta1.MCPServer) *v1beta1.ScaleStatus {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	last := s.scales[client.ObjectKeyFromObject(server)]
-	if last.server != server.UID {
-		return nil
-	}
-	return last.scale.DeepCopy()
+	scale, _ := s.scales.Get(server)
+	return scale.DeepCopy()
 }
 
 func (s *Seen) set(server *v1beta1.MCPServer, child Child, is seenChild) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	key := client.ObjectKeyFromObject(server)
-	if s.of == nil {
-		s.of = map[types.NamespacedName]seenChildren{}
+	children, found := s.children.Get(server)
+	if !found {
+		children = map[Child]seenChild{}
+		s.children.Set(server, children)
 	}
-	if s.of[key].server != server.UID || s.of[key].children == nil {
-		s.of[key] = seenChildren{server: server.UID, children: map[Child]seenChild{}}
-	}
-	s.of[key].children[child] = is
+	children[child] = is
 }
 
 func (s *Seen) get(server *v1beta1.MCPServer, child Child) (is seenChild, found bool) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	of := s.of[client.ObjectKeyFromObject(server)]
-	if of.server != server.UID {
-		return seenChild{}, false
-	}
-	is, found = of.children[child]
+	children, _ := s.children.Get(server)
+	is, found = children[child]
 	return is, found
 }
 
 func (s *Seen) forget(server types.NamespacedName) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	delete(s.of, server)
-	delete(s.scales, server)
+	s.children.Forget(server)
+	s.scales.Forget(server)
 }

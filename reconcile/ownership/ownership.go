@@ -1,5 +1,3 @@
-// Package ownership reads and edits metadata.managedFields. It returns the owners of a field of an object, and gives up the
-// ownership of a field without changing its value. It is pure and works with all kinds of objects.
 package ownership
 
 import (
@@ -70,8 +68,8 @@ type Operation struct {
 
 // Release returns a JSON patch that removes the given paths from the fields that manager owns in object. The values do not
 // change. The patch tests resourceVersion, so that the server rejects it if the object has changed since it was read. It is
-// nil if manager owns none of the paths. Release fails if the object has no resourceVersion or the entry of manager cannot be
-// parsed.
+// nil if manager owns none of the paths. Release fails if the object has no resourceVersion, the entry of manager cannot be
+// parsed, or no field would have an owner afterwards.
 func Release(object metav1.Object, manager Manager, paths ...fieldpath.Path) ([]Operation, error) {
 	if object.GetResourceVersion() == "" {
 		return nil, fmt.Errorf("releasing fields of %q: the object has no resourceVersion, which the patch must test", object.GetName())
@@ -91,6 +89,9 @@ func Release(object metav1.Object, manager Manager, paths ...fieldpath.Path) ([]
 		patch := []Operation{{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()}}
 		entryPath := fmt.Sprintf("/metadata/managedFields/%d", i)
 		if kept.Empty() {
+			if len(object.GetManagedFields()) == 1 {
+				return nil, errNoOwner("releasing", object)
+			}
 			return append(patch, Operation{Op: "remove", Path: entryPath}), nil
 		}
 		fields, err := kept.ToJSON()
@@ -192,13 +193,18 @@ func Move(object metav1.Object, from []Manager, to *Manager, apiVersion string, 
 		entries = append(entries, entry)
 	}
 	if len(entries) == 0 {
-		// The API server treats an empty list as a request to start over, and assigns all fields to the manager before-first-apply.
-		return nil, fmt.Errorf("moving fields of %q: no field would have an owner: give the fields to a field manager instead", object.GetName())
+		return nil, errNoOwner("moving", object)
 	}
 	return []Operation{
 		{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()},
 		{Op: "replace", Path: "/metadata/managedFields", Value: entries},
 	}, nil
+}
+
+// errNoOwner is the error of a patch that would leave managedFields empty. The API server treats an empty list as a request to start over, and
+// assigns all fields to the manager before-first-apply.
+func errNoOwner(doing string, object metav1.Object) error {
+	return fmt.Errorf("%s fields of %q: no field would have an owner: give the fields to a field manager with Move instead", doing, object.GetName())
 }
 
 func fieldsV1(set *fieldpath.Set, manager Manager) (*metav1.FieldsV1, error) {

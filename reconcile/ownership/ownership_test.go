@@ -86,13 +86,24 @@ func TestReleaseTakesOnlyThePathsOutOfOnlyThatManager(t *testing.T) {
 }
 
 func TestReleaseOfTheLastPathRemovesTheEntry(t *testing.T) {
-	set := object(entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`))
+	set := object(
+		entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`),
+		entry("kubectl", metav1.ManagedFieldsOperationUpdate, "", `{"f:spec":{"f:template":{}}}`),
+	)
 	patch, err := Release(set, Applier("operator"), replicas)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(patch) != 2 || patch[1] != (Operation{Op: "remove", Path: "/metadata/managedFields/0"}) {
 		t.Errorf("got %+v", patch)
+	}
+}
+
+// TestReleaseOfTheOnlyOwnedPathIsRefused: the API server would assign every field of the object to before-first-apply at the next apply.
+func TestReleaseOfTheOnlyOwnedPathIsRefused(t *testing.T) {
+	set := object(entry("operator", metav1.ManagedFieldsOperationApply, "", `{"f:spec":{"f:replicas":{}}}`))
+	if patch, err := Release(set, Applier("operator"), replicas); err == nil {
+		t.Errorf("got %v", patch)
 	}
 }
 
@@ -131,7 +142,8 @@ func FuzzFields(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, fields string) {
-		set := object(entry("operator", metav1.ManagedFieldsOperationApply, "", fields))
+		set := object(entry("operator", metav1.ManagedFieldsOperationApply, "", fields),
+			entry("kubectl", metav1.ManagedFieldsOperationUpdate, "", `{"f:spec":{"f:template":{}}}`))
 		owners, err := OwnersOf(set, replicas)
 		patch, releaseErr := Release(set, Applier("operator"), replicas)
 		if (err == nil) != (releaseErr == nil) {

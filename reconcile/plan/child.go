@@ -109,7 +109,7 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	if step.left, err = m.leftBy(child, live, wanted); err != nil {
 		return failed(step, err)
 	}
-	if step.Undoes, err = undone(object, live, m.memory.Seen.WasAsAskedFor(m.Server, child, live.GetUID())); err != nil {
+	if step.Undoes, err = undone(object, live, m.memory.Seen.WasAsAskedFor(m.Server, child, live.GetUID(), digest)); err != nil {
 		return failed(step, err)
 	}
 	if len(step.Undoes) == 0 && m.memory.Seen.WasApplied(m.Server, child, live.GetUID(), digest) {

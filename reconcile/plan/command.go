@@ -27,7 +27,7 @@ func (m *maker) withoutCommand(
 	if err != nil {
 		return nil, is, err
 	}
-	for _, record := range []string{v1beta1.PodTemplateAnnotation, v1beta1.PodTemplateUpdateAnnotation} {
+	for _, record := range []string{v1beta1.PodTemplateAnnotation, v1beta1.PodTemplateUpdateAnnotation, v1beta1.ImageAnnotation} {
 		if value, isOwned := owned.Annotations[record]; isOwned {
 			want.WithAnnotations(map[string]string{record: value})
 		}
@@ -46,10 +46,10 @@ func (m *maker) withoutCommand(
 	return want, is, nil
 }
 
-// isEditedStatus reports whether the command in the status is not that with which the pod template was built. Somebody who may write only the status must
-// not change what the pods run.
-func (m *maker) isEditedStatus(want *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) bool {
-	if !m.Image.IsRemembered || live == nil {
+// isEditedRecord reports whether the recorded command of the image is not that with which the pod template was built. Somebody who may write only
+// the status must not change what the pods run.
+func (m *maker) isEditedRecord(want *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) bool {
+	if !m.Image.IsRecorded || live == nil {
 		return false
 	}
 	made, _ := applyconfigs.TemplateRecordIn(want.Annotations, v1beta1.PodTemplateAnnotation)

@@ -68,7 +68,7 @@ func TestAnUnknownCommand(t *testing.T) {
 			}
 		})
 	}
-	t.Run("an edit of the command in the status does not change the pods", func(t *testing.T) {
+	t.Run("an edit of the recorded command does not change the pods", func(t *testing.T) {
 		server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}, Spec: v1beta1.MCPServerSpec{Image: "registry.example/server:1"}}
 		found := &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{"/server"}}
 		s, err := (&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}).With(appliedIn(t, server, cluster, found))
@@ -76,11 +76,29 @@ func TestAnUnknownCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, entrypoint := range []string{"/server", "/other"} {
-			s.Image = observe.Image{Reference: server.Spec.Image, IsRemembered: true, Found: &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{entrypoint}}}
+			s.Image = observe.Image{Reference: server.Spec.Image, IsRecorded: true, Found: &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{entrypoint}}}
 			p := Make(s, scale.Decide(s.ScaleInput()), Settings{Cluster: cluster}, NewMemory())
 			if step := p.StatefulSet(); step.Action != Keep || p.LacksCommand || p.Update != nil {
 				t.Errorf("%s: %s, %s", entrypoint, step.Action, step.Reason)
 			}
+		}
+	})
+	t.Run("what the look-up adds was not removed by somebody", func(t *testing.T) {
+		server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}, Spec: v1beta1.MCPServerSpec{Image: "registry.example/server:1"}}
+		found := &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{"/server"}}
+		s, err := (&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}).With(appliedIn(t, server, cluster, found))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.Annotations = map[string]string{v1beta1.RestartedAtAnnotation: "2026-11-28T06:00:00Z"} // has no generation
+		memory := NewMemory()
+		s.Image = observe.Image{Reference: server.Spec.Image, Recorded: found}
+		looking := Make(s, scale.Decide(s.ScaleInput()), Settings{Cluster: cluster}, memory)
+		memory.Remember(s, Results{{Step: *looking.StatefulSet(), Outcome: Nothing}})
+		s.Image.Found = found
+		p := Make(s, scale.Decide(s.ScaleInput()), Settings{Cluster: cluster}, memory)
+		if step := p.StatefulSet(); !looking.LacksCommand || step.Action != Apply || len(step.Undoes) > 0 {
+			t.Errorf("lacks its command: %t, then %s, reverts %+v", looking.LacksCommand, step.Action, step.Undoes)
 		}
 	})
 	t.Run("of another operator: nothing is applied", func(t *testing.T) {

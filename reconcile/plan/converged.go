@@ -2,7 +2,6 @@ package plan
 
 import (
 	"hash/maphash"
-	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,16 +16,9 @@ import (
 // Converged is a cache of the children that matched their MCPServer. The comparison is most of the work of a pass, and in most passes at
 // most one child has changed since the last pass. After a restart, the operator compares all children once.
 type Converged struct {
-	mutex sync.Mutex
-	of    map[types.NamespacedName]convergedChildren
-}
-
-// convergedChildren are the children of one MCPServer, identified by its UID.
-type convergedChildren struct {
-	server   types.UID
-	children map[observe.Child]comparison
+	children observe.PerServer[map[observe.Child]comparison]
 	// built is the result of the last comparison of the StatefulSet.
-	built built
+	built observe.PerServer[built]
 }
 
 // built is the result for a StatefulSet, which is cached if it matches its MCPServer. Building its apply configuration costs as much as the rest of a
@@ -63,27 +55,18 @@ func (c *Converged) unattainable(server *v1beta1.MCPServer, child observe.Child,
 }
 
 func (c *Converged) set(server *v1beta1.MCPServer, child observe.Child, is comparison) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	key := client.ObjectKeyFromObject(server)
-	if c.of == nil {
-		c.of = map[types.NamespacedName]convergedChildren{}
+	children, found := c.children.Get(server)
+	if !found {
+		children = map[observe.Child]comparison{}
+		c.children.Set(server, children)
 	}
-	if c.of[key].server != server.UID || c.of[key].children == nil {
-		c.of[key] = convergedChildren{server: server.UID, children: map[observe.Child]comparison{}}
-	}
-	c.of[key].children[child] = is
+	children[child] = is
 }
 
 // find returns the last comparison of a child if neither the child nor its apply configuration has changed since.
 func (c *Converged) find(server *v1beta1.MCPServer, child observe.Child, live client.Object, digest uint64) (last comparison, found bool) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	of := c.of[client.ObjectKeyFromObject(server)]
-	if of.server != server.UID {
-		return comparison{}, false
-	}
-	last, found = of.children[child]
+	children, _ := c.children.Get(server)
+	last, found = children[child]
 	if !found || last.uid != live.GetUID() || last.digest != digest {
 		return last, false
 	}
@@ -112,22 +95,9 @@ func writtenDigest(live client.Object) uint64 {
 	return hash.Sum64()
 }
 
-// rememberBuilt records the result for the StatefulSet of an MCPServer, if a comparison of this MCPServer is recorded.
-func (c *Converged) rememberBuilt(server *v1beta1.MCPServer, is built) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	key := client.ObjectKeyFromObject(server)
-	if of, found := c.of[key]; found && of.server == server.UID {
-		of.built = is
-		c.of[key] = of
-	}
-}
-
 // findBuilt returns the cached result for a StatefulSet, if neither the StatefulSet nor the inputs of its apply configuration have changed.
 func (c *Converged) findBuilt(server *v1beta1.MCPServer, child observe.Child, live client.Object, from uint64) (built, bool) {
-	c.mutex.Lock()
-	is := c.of[client.ObjectKeyFromObject(server)].built
-	c.mutex.Unlock()
+	is, _ := c.built.Get(server)
 	if is.from != from || !c.isStill(server, child, live, is.digest) {
 		return built{}, false
 	}
@@ -147,7 +117,6 @@ func (c *Converged) isUnattainable(server *v1beta1.MCPServer, child observe.Chil
 }
 
 func (c *Converged) forget(server types.NamespacedName) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	delete(c.of, server)
+	c.children.Forget(server)
+	c.built.Forget(server)
 }

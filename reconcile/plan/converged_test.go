@@ -64,7 +64,7 @@ func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	}
 	step.Action = Keep
 	memory.Remember(snapshot, Results{{Step: step, Outcome: Nothing}})
-	if memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
+	if memory.Seen.WasAsAskedFor(server, webSet, live.UID, 7) {
 		t.Error("a child without the dropped fields is recorded as matching")
 	}
 	live.ResourceVersion = "6" // a new status
@@ -81,7 +81,7 @@ func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 		t.Error("not looked at again after a write of metadata")
 	}
 	memory.Remember(snapshot, Results{{Step: step, Outcome: Nothing}})
-	if !memory.Seen.WasAsAskedFor(server, webSet, live.UID) {
+	if !memory.Seen.WasAsAskedFor(server, webSet, live.UID, 7) {
 		t.Error("a matching child is not recorded")
 	}
 }

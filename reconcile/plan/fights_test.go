@@ -99,7 +99,7 @@ func TestAnApplyAfterTheChildMatchedIsNoFight(t *testing.T) {
 	if !seen.WasApplied(server, child, "a", 7) || seen.WasApplied(server, child, "a", 8) || seen.WasApplied(server, child, "b", 7) {
 		t.Error("another configuration or another child counts, or the same does not")
 	}
-	seen.AsAskedFor(server, child, "a")
+	seen.AsAskedFor(server, child, "a", 7)
 	if seen.WasApplied(server, child, "a", 7) {
 		t.Error("it counts although the child has matched")
 	}

@@ -32,7 +32,7 @@ func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 		case result.Step.Action == Keep:
 			if !m.Converged.isUnattainable(s.Server, child, result.Step.Live, result.Step.digest) {
 				m.Converged.remember(s.Server, child, result.Step.Live, result.Step.digest)
-				m.Seen.AsAskedFor(s.Server, child, result.Step.Live.GetUID())
+				m.Seen.AsAskedFor(s.Server, child, result.Step.Live.GetUID(), result.Step.digest)
 			}
 		case result.Step.Action == Create && result.Outcome == Written:
 			m.Seen.Created(s.Server, child)
@@ -43,7 +43,7 @@ func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 			m.Seen.Created(s.Server, child) // the missing fields were not removed by another writer
 		}
 		if result.Step.Action == Keep && child.Kind == observe.KindStatefulSet {
-			m.Converged.rememberBuilt(s.Server, result.Step.built)
+			m.Converged.built.Set(s.Server, result.Step.built)
 		}
 		if step := &result.Step; (step.Action == Keep || step.Action == Apply) && (result.Outcome == Nothing || result.Outcome == Written) {
 			m.Residues.set(step.Live, step.left)

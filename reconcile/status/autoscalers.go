@@ -15,14 +15,6 @@ import (
 	"mcpserver-operator/reconcile/scale"
 )
 
-// Reasons of the condition AutoscalerProblem.
-const (
-	reasonAutoscalerForced     = "AutoscalerAgainstForce"
-	reasonAutoscalerUndeclared = "AutoscalerOnUndeclared"
-	reasonAutoscalersCompete   = "AutoscalersCompete"
-	reasonAutoscalerNoRequest  = "AutoscalerWithoutRequest"
-)
-
 // finding is a problem that prevents an autoscaler from working. The operator does not write to autoscalers.
 type finding struct {
 	Reason  string

@@ -12,11 +12,14 @@ import (
 	"mcpserver-operator/reconcile/registry"
 )
 
-// imageOf returns what the status remembers of the image: what the pod template is built with. While the image is looked up, it is what it was.
+// imageOf returns the image in the status: that with whose command the pod template is built. While the image is looked up, this is the recorded
+// image.
 func imageOf(s *observe.Snapshot) *v1beta1.ImageStatus {
 	switch {
-	case s.Server.Spec.Suspend, s.Image.Reference != "" && s.Image.Found == nil:
+	case s.Server.Spec.Suspend:
 		return s.Server.Status.Image
+	case s.Image.Reference != "" && s.Image.Found == nil:
+		return s.Image.Recorded
 	default:
 		return s.Image.Found
 	}

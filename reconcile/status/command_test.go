@@ -44,7 +44,7 @@ func TestAnUnknownCommand(t *testing.T) {
 		for _, set := range []*appsv1.StatefulSet{nil, {ObjectMeta: metav1.ObjectMeta{Name: "web"}}} {
 			s := &observe.Snapshot{Server: &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web"}}, Image: row.image}
 			s.Children.StatefulSet = set
-			s.Server.Status.Image = &v1beta1.ImageStatus{Reference: "server:0"}
+			s.Image.Recorded = &v1beta1.ImageStatus{Reference: "server:0"}
 			next := Next(s, plan.Plan{LacksCommand: true}, nil)
 			condition := apimeta.FindStatusCondition(next.Conditions, row.condition)
 			if condition == nil || condition.Reason != row.reason {
@@ -75,7 +75,8 @@ func TestTheStatusOfTheImage(t *testing.T) {
 		want    *v1beta1.ImageStatus
 	}{
 		"found":                     {observe.Image{Reference: "server:1", Found: found}, false, found},
-		"being looked up":           {observe.Image{Reference: "server:1"}, false, before},
+		"being looked up":           {observe.Image{Reference: "server:1", Recorded: before}, false, before},
+		"being looked up first":     {observe.Image{Reference: "server:1"}, false, nil},
 		"suspended":                 {observe.Image{}, true, before},
 		"the MCPServer has command": {observe.Image{}, false, nil},
 	} {

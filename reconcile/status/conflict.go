@@ -24,7 +24,7 @@ func scaleConflict(s *observe.Snapshot, verdict scale.Verdict) []metav1.Conditio
 		for _, writer := range scale.Writers(last.TakeBacks) {
 			who, stop = append(who, scale.Describe(writer)), append(stop, scale.StopAdvice(writer))
 		}
-		return conflict(reasonScaleFight, fmt.Sprintf("spec.replicas declares %d with replicasConflictPolicy %s, but each time the "+
+		return conflict(ReasonScaleFight, fmt.Sprintf("spec.replicas declares %d with replicasConflictPolicy %s, but each time the "+
 			"operator restores this scale, the StatefulSet is scaled again by %s. The operator retries with an increasing delay of up to %s, "+
 			"so that pods do not flap. %s, or set replicasConflictPolicy to %s, or remove spec.replicas",
 			declared, v1beta1.ReplicasConflictForce, strings.Join(who, " and "), scale.MostDelay, strings.Join(stop, ", and "),

@@ -19,30 +19,6 @@ import (
 	"mcpserver-operator/reconcile/plan"
 )
 
-// Reasons of the conditions.
-const (
-	reasonNotControlled = "NotControlled"
-	reasonInvalidSpec   = "InvalidSpec"
-	reasonCommand       = "CommandUnknown"
-	reasonRecreate      = "RecreateRequired"
-	reasonRejected      = "Rejected"
-	reasonPassFailed    = "PassFailed"
-	reasonTerminating   = "Terminating"
-	reasonProgressing   = "Progressing"
-	reasonPodsNotReady  = "PodsNotReady"
-	reasonPodsReady     = "PodsReady"
-
-	reasonToolHiveFinalizer = "ToolHiveFinalizer"
-	reasonScaledToZero      = "ScaledToZero"
-	reasonIdle              = "Idle"
-	reasonSuspended         = "Suspended"
-	reasonScaleYielded      = "ScaleYielded"
-	reasonScaleFight        = "ScaleFight"
-	reasonFieldFight        = "FieldFight"
-	reasonFieldKept         = "FieldKept"
-	reasonOtherRevision     = "OtherRevision"
-)
-
 // healthConditions returns Ready and, if Ready is False, either Reconciling or Stalled (the convention of kstatus).
 func healthConditions(s *observe.Snapshot, p plan.Plan, results plan.Results) []metav1.Condition {
 	if s.Server.Spec.Suspend {

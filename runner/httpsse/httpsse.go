@@ -3,7 +3,6 @@
 package httpsse
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -17,17 +16,12 @@ import (
 	"mcpserver-operator/runner/stream"
 )
 
-// SessionParameter is the query parameter of a POST with the session id.
-const SessionParameter = "sessionId"
-
 // Front is the HTTP handler.
 type Front struct {
 	Sessions *stdio.Sessions
 	Limits   limits.Limits
 	Log      *slog.Logger
 }
-
-var errSilent = errors.New("no event for a while")
 
 // Stream serves GET /sse. The session lives as long as the stream: a client cannot go on with it on another stream.
 func (f *Front) Stream(w http.ResponseWriter, r *http.Request) {
@@ -50,17 +44,11 @@ func (f *Front) Stream(w http.ResponseWriter, r *http.Request) {
 	writer, err := stream.NewWriter(w, f.Limits.Write)
 	if err == nil {
 		// The URL is relative, so that it also holds behind a gateway that adds a prefix to the path.
-		err = errors.Join(writer.Event("", "endpoint", []byte("messages?"+SessionParameter+"="+id)), writer.Flush())
+		err = errors.Join(writer.Event("", "endpoint", []byte("messages?"+legacy.SessionParameter+"="+id)), writer.Flush())
 	}
 	for isEnd := false; err == nil && !isEnd; {
 		var events []stream.Event
-		wait, cancel := context.WithTimeoutCause(r.Context(), f.Limits.KeepAlive, errSilent)
-		events, isEnd, err = reader.Next(wait)
-		cancel()
-		if errors.Is(err, errSilent) {
-			err = writer.KeepAlive()
-			continue
-		}
+		events, isEnd, err = writer.Await(r.Context(), reader, f.Limits.KeepAlive)
 		for _, event := range events {
 			err = errors.Join(err, writer.Event("", "message", event.Data))
 		}
@@ -79,7 +67,7 @@ func (f *Front) Message(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the header Content-Type must be application/json", http.StatusUnsupportedMediaType)
 		return
 	}
-	id := r.URL.Query().Get(SessionParameter)
+	id := r.URL.Query().Get(legacy.SessionParameter)
 	if id == "" {
 		http.Error(w, "the query parameter sessionId is missing", http.StatusBadRequest)
 		return

@@ -26,6 +26,9 @@ const (
 	LastEventIDHeader = "Last-Event-Id"
 )
 
+// SessionParameter is the query parameter with the session id in the URL to which a client of HTTP+SSE posts.
+const SessionParameter = "sessionId"
+
 // hold is how long the header of a response waits for the first message. If that is the response, the client gets it without a stream.
 const hold = 50 * time.Millisecond
 
@@ -64,6 +67,11 @@ func Refuse(w http.ResponseWriter, status int, id json.RawMessage, code rpc.Code
 	_, _ = w.Write(rpc.Error(id, code, message, data)) //nolint:gosec // JSON, not HTML; without success, the client is gone
 }
 
+// RefuseNotFound answers a request of a session that does not exist. Its client then opens another.
+func RefuseNotFound(w http.ResponseWriter, id json.RawMessage) {
+	Refuse(w, http.StatusNotFound, id, rpc.SessionNotFound, "the session does not exist or has ended: begin again with the request initialize", nil)
+}
+
 // session returns the session of a request, or refuses the request. A session that this pod does not have is recreated. use is whether the request keeps
 // the session from being idle.
 func (f *Front) session(w http.ResponseWriter, r *http.Request, id json.RawMessage, use bool) (one *stdio.Session, done func()) {
@@ -96,7 +104,7 @@ func (f *Front) session(w http.ResponseWriter, r *http.Request, id json.RawMessa
 		f.refuse(w, id, session.ErrDraining)
 		return nil, nil
 	}
-	Refuse(w, http.StatusNotFound, id, rpc.SessionNotFound, "the session does not exist or has ended: begin again with the request initialize", nil)
+	RefuseNotFound(w, id)
 	return nil, nil
 }
 
@@ -311,14 +319,8 @@ func (f *Front) follow(ctx context.Context, writer *stream.Writer, reader *strea
 		if isEnd {
 			return last
 		}
-		wait, cancel := context.WithTimeoutCause(ctx, f.Limits.KeepAlive, errSilent)
 		var err error
-		events, isEnd, err = reader.Next(wait)
-		cancel()
-		switch {
-		case errors.Is(err, errSilent):
-			err = writer.KeepAlive()
-		case err == nil:
+		if events, isEnd, err = writer.Await(ctx, reader, f.Limits.KeepAlive); err == nil {
 			err = writeEvents(writer, reader.Log().Name, events)
 		}
 		if err != nil {
@@ -326,8 +328,6 @@ func (f *Front) follow(ctx context.Context, writer *stream.Writer, reader *strea
 		}
 	}
 }
-
-var errSilent = errors.New("no event for a while")
 
 // get opens the stream of messages that belong to no request, or goes on with the stream that Last-Event-ID names.
 func (f *Front) get(w http.ResponseWriter, r *http.Request) {
@@ -409,7 +409,7 @@ func (f *Front) delete(w http.ResponseWriter, r *http.Request) {
 	}
 	state := f.Sessions.State(name)
 	if _, err := session.Parse(name); err != nil || state == session.Ended || (state == session.Absent && !f.Recreate) {
-		Refuse(w, http.StatusNotFound, nil, rpc.SessionNotFound, "the session does not exist or has ended", nil)
+		RefuseNotFound(w, nil)
 		return
 	}
 	f.Sessions.End(name)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -212,12 +211,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, reader *stream.Re
 		if isEnd || err != nil {
 			break
 		}
-		wait, cancel := context.WithTimeoutCause(r.Context(), f.Limits.KeepAlive, errSilent)
-		events, isEnd, err = reader.Next(wait)
-		cancel()
-		if errors.Is(err, errSilent) {
-			err = writer.KeepAlive()
-		}
+		events, isEnd, err = writer.Await(r.Context(), reader, f.Limits.KeepAlive)
 	}
 	switch {
 	case err != nil:
@@ -226,5 +220,3 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, reader *stream.Re
 		request.SetAnswer(events[len(events)-1].Data)
 	}
 }
-
-var errSilent = errors.New("no event for a while")

@@ -90,9 +90,7 @@ func (c *call) refuseAbsent() {
 	c.refuse(http.StatusMisdirectedRequest, rpc.SessionNotFound, "this pod does not have the session")
 }
 
-func (c *call) refuseNotFound() {
-	c.refuse(http.StatusNotFound, rpc.SessionNotFound, "the session does not exist or has ended: begin again with the request initialize")
-}
+func (c *call) refuseNotFound() { legacy.RefuseNotFound(c.w, c.request) }
 
 func (c *call) refuseFull() {
 	c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, "no pod takes another session at present: try again")

@@ -34,6 +34,9 @@ const (
 	// PodHeader names the pod that answers a forwarded request. An answer without it is not that of a runner.
 	PodHeader = "Mcp-Runner-Pod"
 
+	// PodsHeader has the ordinals of the pods that a pod knows, in its answer to a pod that starts. Earlier versions do not send it.
+	PodsHeader = "Mcp-Runner-Pods"
+
 	takeWord = "take"
 )
 
@@ -106,11 +109,7 @@ func (r *Router) newProxy() *httputil.ReverseProxy {
 			p.Out.Body = relay.Body(a.body)
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", a.peer.Address, p.In.Host
 			p.Out.URL.RawQuery = p.In.URL.RawQuery
-			for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} { // what a gateway has set
-				if values, isSet := p.In.Header[header]; isSet {
-					p.Out.Header[header] = values
-				}
-			}
+			relay.KeepForwarded(p)
 			p.Out.Header.Set(ForwardedHeader, a.hop)
 			p.Out.Header.Set(TargetHeader, a.target)
 			p.Out.Header.Set(NamespaceHeader, r.config.Namespace)

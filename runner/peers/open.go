@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -117,19 +118,14 @@ func (b *balance) refresh(ctx context.Context, r *Router) map[uint16]load {
 	}
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	loads := make(map[uint16]load, len(b.loads)+1)
-	for ordinal, one := range b.loads {
-		loads[ordinal] = one
-	}
-	return loads
+	return maps.Clone(b.loads)
 }
 
 func (b *balance) ask(r *Router) {
 	peers := r.members.all(r.ctx)
 	replies := each(r.ctx, peers, func(ctx context.Context, peer Peer) (answer, error) {
 		return r.request(ctx, peer, http.MethodGet, "/sessions")
-	},
-		func(answer) bool { return false })
+	}, func(answer) bool { return false })
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	clear(b.loads)

@@ -78,6 +78,13 @@ func (l *members) all(ctx context.Context) []Peer {
 	return l.peers
 }
 
+// present returns the peers without asking the resolver.
+func (l *members) present() []Peer {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.peers
+}
+
 func (l *members) refresh() {
 	ctx, cancel := context.WithTimeout(l.ctx, resolveTimeout)
 	defer cancel()

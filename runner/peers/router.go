@@ -20,9 +20,6 @@ import (
 	"mcpserver-operator/runner/session"
 )
 
-// sessionParameter has the session id in the URL to which a client of HTTP+SSE posts.
-const sessionParameter = "sessionId"
-
 // Local are the sessions of this pod.
 type Local interface {
 	// State returns what this pod knows of a session.
@@ -164,7 +161,7 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 	id := request.Header.Get(legacy.SessionHeader)
 	if id == "" && r.config.StreamPath != "" {
-		id = request.URL.Query().Get(sessionParameter)
+		id = request.URL.Query().Get(legacy.SessionParameter)
 	}
 	switch {
 	case request.Header.Get(legacy.VersionHeader) >= rpc.Modern: // without sessions: each pod serves it

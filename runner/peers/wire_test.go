@@ -50,6 +50,23 @@ func TestWhatTheRunnersTellEachOther(t *testing.T) {
 	}
 }
 
+// TestAPodThatStartsHearsOfTheOthers has the header of an answer. Earlier versions do not send it, see TestAPodOfAnEarlierVersionDoesNotKeepAnotherFromStartingAndStopping.
+func TestAPodThatStartsHearsOfTheOthers(t *testing.T) {
+	s := newSet(t, 3, true)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.pods[1].manage.URL+"/sessions/ended?by=7", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if pods := response.Header.Get("Mcp-Runner-Pods"); pods != "0,2,7" {
+		t.Errorf("the answer has the pods %q", pods)
+	}
+}
+
 // managementOf returns the answer of the management port of a pod.
 func managementOf(t *testing.T, p *pod, method, path string) string {
 	t.Helper()

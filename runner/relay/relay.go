@@ -111,6 +111,15 @@ func Body(content []byte) io.ReadCloser {
 	return io.NopCloser(bytes.NewReader(content))
 }
 
+// KeepForwarded passes on what a gateway has said of the client. httputil.ReverseProxy removes it.
+func KeepForwarded(p *httputil.ProxyRequest) {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if values, isSet := p.In.Header[name]; isSet {
+			p.Out.Header[name] = values
+		}
+	}
+}
+
 // LimitWrites limits how long a client may take to receive a piece of a response.
 func LimitWrites(w http.ResponseWriter, timeout time.Duration) http.ResponseWriter {
 	return &limitedWriter{ResponseWriter: w, controller: http.NewResponseController(w), timeout: timeout}

@@ -11,6 +11,9 @@ import (
 // InitializeID is the id of the request initialize that the runner sends, in JSON.
 const InitializeID = `"mcp-runner-initialize"`
 
+// Initialized is the notification that follows the answer to Initialize.
+const Initialized = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+
 // ClientInfo is how the runner introduces itself to a server.
 var ClientInfo = map[string]string{"name": "mcp-runner", "version": "1"}
 

@@ -91,32 +91,41 @@ func newTable(most int) (*Table[string], *clock) {
 	return NewTable[string](most, time.Minute, c.now), c
 }
 
+// open opens a session. It fails with ErrFull.
+func open(table *Table[string], id, s string) error {
+	add, _, err := table.Reserve()
+	if err == nil {
+		add(id, s)
+	}
+	return err
+}
+
 func TestATableIsFull(t *testing.T) {
 	table, _ := newTable(1)
-	if err := table.Open("a", "A"); err != nil {
+	if err := open(table, "a", "A"); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Open("b", "B"); !errors.Is(err, ErrFull) {
+	if err := open(table, "b", "B"); !errors.Is(err, ErrFull) {
 		t.Errorf("got %v", err)
 	}
 	table.Drop("a")
-	if err := table.Open("b", "B"); err != nil {
+	if err := open(table, "b", "B"); err != nil {
 		t.Errorf("the place of a dropped session is not free: %v", err)
 	}
 }
 
 func TestAReservedPlaceIsTaken(t *testing.T) {
 	table, _ := newTable(1)
-	open, release, err := table.Reserve()
+	add, release, err := table.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := table.Reserve(); !errors.Is(err, ErrFull) {
 		t.Errorf("got %v", err)
 	}
-	open("a", "A")
+	add("a", "A")
 	release() // has no effect
-	if err := table.Open("b", "B"); !errors.Is(err, ErrFull) || table.State("a") != Live {
+	if err := open(table, "b", "B"); !errors.Is(err, ErrFull) || table.State("a") != Live {
 		t.Errorf("got %v", err)
 	}
 	table.Drop("a")
@@ -125,15 +134,15 @@ func TestAReservedPlaceIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	release()
-	if err := table.Open("b", "B"); err != nil {
+	if err := open(table, "b", "B"); err != nil {
 		t.Errorf("a released place is not free: %v", err)
 	}
 }
 
 func TestASessionInUseIsNotIdle(t *testing.T) {
 	table, clock := newTable(9)
-	_ = table.Open("used", "used")
-	_ = table.Open("idle", "idle")
+	_ = open(table, "used", "used")
+	_ = open(table, "idle", "idle")
 	_, done, _ := table.Use("used")
 	clock.Time = clock.Add(time.Minute)
 	if idle := table.EndIdle(); len(idle) != 1 || idle[0] != "idle" {
@@ -156,8 +165,8 @@ func TestASessionInUseIsNotIdle(t *testing.T) {
 
 func TestABusySessionIsNotIdle(t *testing.T) {
 	table, clock := newTable(9)
-	_ = table.Open("busy", "busy")
-	_ = table.Open("idle", "idle")
+	_ = open(table, "busy", "busy")
+	_ = open(table, "idle", "idle")
 	clock.Time = clock.Add(time.Minute)
 	isBusy := func(s string) bool { return s == "busy" }
 	if idle := table.EndIdle(isBusy); len(idle) != 1 || idle[0] != "idle" {
@@ -173,8 +182,8 @@ func TestABusySessionIsNotIdle(t *testing.T) {
 
 func TestAnEndedSessionIsRememberedAndADroppedOneIsNot(t *testing.T) {
 	table, _ := newTable(9)
-	_ = table.Open("ended", "E")
-	_ = table.Open("dropped", "D")
+	_ = open(table, "ended", "E")
+	_ = open(table, "dropped", "D")
 	if s, wasLive := table.End("ended"); s != "E" || !wasLive {
 		t.Errorf("got %q, %t", s, wasLive)
 	}

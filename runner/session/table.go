@@ -20,7 +20,7 @@ const (
 	Ended
 )
 
-// ErrFull is the error of Table.Open if the pod has as many sessions as it may have.
+// ErrFull is the error of a new session if the pod has as many sessions as it may have.
 var ErrFull = errors.New("this pod has as many sessions as it may have")
 
 // mostEnded is the number of ended sessions that a table remembers.
@@ -49,17 +49,6 @@ type entry[S any] struct {
 // NewTable returns a table for at most most sessions. A session that is not used for the duration idle is idle; if idle is 0, no session is.
 func NewTable[S any](most int, idle time.Duration, now func() time.Time) *Table[S] {
 	return &Table[S]{most: most, idle: idle, now: now, live: map[string]*entry[S]{}, ended: map[string]*list.Element{}, oldest: list.New()}
-}
-
-// Open adds a session. It fails with ErrFull if there is no place.
-func (t *Table[S]) Open(id string, s S) error {
-	t.mutex.Lock()
-	defer t.mutex.Unlock()
-	if len(t.live)+t.places >= t.most {
-		return ErrFull
-	}
-	t.live[id] = &entry[S]{session: s, last: t.now()}
-	return nil
 }
 
 // Reserve reserves a place for a session that is being opened. It fails with ErrFull if there is none. The caller must call open or release; what is

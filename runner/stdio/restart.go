@@ -23,8 +23,6 @@ func initializeFor(record session.Record) (rpc.Message, error) {
 	return rpc.Parse(raw)
 }
 
-const initialized = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
-
 // restart starts a process and repeats the request initialize.
 func (s *Session) restart(ctx context.Context, initialize rpc.Message) (*process.Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.config.StartTimeout)
@@ -63,7 +61,7 @@ func (s *Session) initializeAgain(ctx context.Context, p *process.Process, initi
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the answer to initialize: %w", context.Cause(ctx))
 	}
-	return p.Send([]byte(initialized))
+	return p.Send([]byte(session.Initialized))
 }
 
 // isAnswer reports whether a message is the answer to the request initialize of the runner, and passes it on.

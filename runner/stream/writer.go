@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -49,6 +51,23 @@ func (w *Writer) KeepAlive() error {
 	}
 	return w.Flush()
 }
+
+// Await returns the next events of a stream as Reader.Next does. While there are none, it keeps the connection to the client alive.
+func (w *Writer) Await(ctx context.Context, reader *Reader, keepAlive time.Duration) (events []Event, isEnd bool, err error) {
+	for {
+		silent, cancel := context.WithTimeoutCause(ctx, keepAlive, errSilent)
+		events, isEnd, err = reader.Next(silent)
+		cancel()
+		if !errors.Is(err, errSilent) {
+			return events, isEnd, err
+		}
+		if err := w.KeepAlive(); err != nil {
+			return nil, false, err
+		}
+	}
+}
+
+var errSilent = errors.New("no event for a while")
 
 // Flush sends what was written.
 func (w *Writer) Flush() error {

@@ -10,8 +10,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"mcpserver-operator/runner/legacy"
 	"mcpserver-operator/runner/metrics"
-	"mcpserver-operator/runner/rpc"
 )
 
 // openStream opens a session of HTTP+SSE. The first event of the server names the URL to which the client posts its messages, with the session id of the
@@ -20,7 +20,7 @@ func (c *call) openStream() {
 	sessions := c.front.Sessions
 	open, release, err := sessions.Reserve()
 	if err != nil {
-		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, err.Error()+": try again")
+		c.refuseForNow(err)
 		return
 	}
 	defer release()
@@ -50,7 +50,7 @@ func (c *call) openStream() {
 		c.session = one
 		metrics.RequestOf(c.r.Context()).SetSession(id)
 		// The URL is relative, so that it also holds behind a gateway that adds a prefix to the path.
-		before = append(before, "event: endpoint\ndata: messages?"+sessionParameter+"="+id+"\n\n"...)
+		before = append(before, "event: endpoint\ndata: messages?"+legacy.SessionParameter+"="+id+"\n\n"...)
 		response.Body = struct {
 			io.Reader
 			io.Closer

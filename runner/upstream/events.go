@@ -40,6 +40,7 @@ type events struct {
 	closing sync.Once
 	pending []byte // to be read by the client
 	isPiece bool   // pending is what the server sent
+	isAhead bool   // the piece after pending is already being read
 	err     error  // after pending
 	framing framing
 }
@@ -93,7 +94,10 @@ func (e *events) Read(p []byte) (int, error) {
 			}
 			if e.pending = e.pending[n:]; len(e.pending) == 0 && e.isPiece {
 				e.isPiece = false
-				e.goOn()
+				if !e.isAhead {
+					e.goOn()
+				}
+				e.isAhead = false
 			}
 			return n, nil
 		}
@@ -125,6 +129,30 @@ func (e *events) await(most time.Duration) {
 	case <-e.session.Done():
 	case <-timer.C:
 	}
+}
+
+// awaitEnd waits for the end of a stream whose first piece has the response, but not for long. Most servers end the stream then. It returns the length of
+// the stream if it has ended: the client gets it at once, with its length. It must be called after await.
+func (e *events) awaitEnd(most time.Duration) (length int, hasEnded bool) {
+	if e.err != nil {
+		return len(e.pending), errors.Is(e.err, io.EOF)
+	}
+	if !e.isPiece || !bytes.HasSuffix(e.pending, []byte("\n\n")) || !bytes.Contains(e.pending, []byte(`"result"`)) {
+		return 0, false
+	}
+	e.pending = bytes.Clone(e.pending) // the next piece is read into the same buffer
+	e.goOn()
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case one := <-e.pieces:
+		e.pending, e.err = append(e.pending, one.data...), one.err
+		return len(e.pending), errors.Is(e.err, io.EOF)
+	case <-e.session.Done():
+	case <-timer.C:
+	}
+	e.isAhead = true
+	return 0, false
 }
 
 // take makes a piece the next that the client reads.

@@ -120,6 +120,54 @@ func TestAStreamWaitsOnlyBrieflyForItsFirstPiece(t *testing.T) {
 	}
 }
 
+func TestAStreamThatEndsWithItsResponseHasALength(t *testing.T) {
+	const notification, response = "data: {\"method\":\"notifications/message\"}\n\n", "data: {\"id\":1,\"result\":{}}\n\n"
+	for name, row := range map[string]struct {
+		first    string
+		silent   time.Duration // after the first piece
+		second   string
+		after    time.Duration // after the second piece
+		waits    time.Duration
+		hasEnded bool
+	}{
+		"ends at once":                       {response, 0, "", 0, 0, true},
+		"ends soon":                          {response, holdEnd / 2, "", 0, holdEnd / 2, true},
+		"ends later":                         {response, time.Second, "", 0, holdEnd, false},
+		"goes on soon and ends":              {response, holdEnd / 2, notification, time.Second, holdEnd / 2, false},
+		"goes on later and ends":             {response, time.Second, notification, time.Second, holdEnd, false},
+		"begins with something else":         {notification, 0, response, 0, 0, false},
+		"begins with a part of the response": {response[:9], 0, response[9:], 0, 0, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			body, server := io.Pipe()
+			e := newEvents(t.Context(), body, 0, nil)
+			defer e.Close()
+			go func() {
+				_, _ = io.WriteString(server, row.first)
+				time.Sleep(row.silent)
+				if row.second != "" {
+					_, _ = io.WriteString(server, row.second)
+					time.Sleep(row.after)
+				}
+				_ = server.Close()
+			}()
+			e.await(hold)
+			begin := time.Now()
+			length, hasEnded := e.awaitEnd(holdEnd)
+			if waited := time.Since(begin); hasEnded != row.hasEnded || waited != row.waits {
+				t.Errorf("%s: ended %t, waited for %s", name, hasEnded, waited)
+			}
+			want := row.first + row.second
+			if hasEnded && length != len(want) {
+				t.Errorf("%s: has length %d, want %d", name, length, len(want))
+			}
+			if got, err := io.ReadAll(e); err != nil || string(got) != want {
+				t.Errorf("%s: got %q, %v", name, got, err)
+			}
+		})
+	}
+}
+
 // The buffer of a stream grows while the server sends much.
 func TestALongEventPassesUnchanged(t *testing.T) {
 	want := "data: " + strings.Repeat("0123456789", 10*mostPieceBytes) + "\n\n"

@@ -18,12 +18,8 @@ import (
 	"mcpserver-operator/runner/session"
 )
 
-const (
-	// sessionParameter has the session id in the URL to which a client of HTTP+SSE posts.
-	sessionParameter = "sessionId"
-	// internalHeader is how the names of the headers between runners begin.
-	internalHeader = "Mcp-Runner-"
-)
+// internalHeader is how the names of the headers between runners begin.
+const internalHeader = "Mcp-Runner-"
 
 // Front is the HTTP handler for clients.
 type Front struct {
@@ -47,7 +43,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	id, ofStream := r.Header.Get(legacy.SessionHeader), ""
 	if id == "" && f.StreamPath != "" {
-		ofStream = r.URL.Query().Get(sessionParameter)
+		ofStream = r.URL.Query().Get(legacy.SessionParameter)
 	}
 	switch {
 	case ofStream != "": // also initialize, because the stream has opened the session
@@ -97,8 +93,11 @@ func (c *call) refuse(status int, code rpc.Code, message string) {
 	legacy.Refuse(c.w, status, idOf(c.all), code, message, nil)
 }
 
-func (c *call) refuseNotFound() {
-	c.refuse(http.StatusNotFound, rpc.SessionNotFound, "the session does not exist or has ended: begin again with the request initialize")
+func (c *call) refuseNotFound() { legacy.RefuseNotFound(c.w, idOf(c.all)) }
+
+// refuseForNow answers a request that this pod does not accept at present.
+func (c *call) refuseForNow(err error) {
+	c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, err.Error()+": try again")
 }
 
 // refuseServer answers a request that the server did not answer.
@@ -141,7 +140,7 @@ func (c *call) find(id string) (done func(), found bool) {
 	if state == session.Absent && c.front.TakeAbsent {
 		if record, err := session.Parse(id); err == nil && record.Version != "" {
 			if err := sessions.Take(c.r.Context(), record); err != nil {
-				c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, err.Error()+": try again")
+				c.refuseForNow(err)
 				return nil, false
 			}
 			one, done, state = sessions.use(id, c.r.Method == http.MethodPost)
@@ -152,7 +151,7 @@ func (c *call) find(id string) (done func(), found bool) {
 		c.session = one
 		return done, true
 	case state == session.Absent && sessions.IsDraining():
-		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, session.ErrDraining.Error()+": try again")
+		c.refuseForNow(session.ErrDraining)
 	default:
 		c.refuseNotFound()
 	}
@@ -272,7 +271,7 @@ func (c *call) initialize() {
 	sessions := c.front.Sessions
 	open, release, err := sessions.Reserve()
 	if err != nil {
-		c.refuse(http.StatusServiceUnavailable, rpc.Unavailable, err.Error()+": try again")
+		c.refuseForNow(err)
 		return
 	}
 	defer release()

@@ -10,13 +10,13 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"strings"
 	"time"
 
 	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/rpc"
-	"mcpserver-operator/runner/session"
 )
 
 // errDropped is the error of a change of a response that the client must not get.
@@ -32,10 +32,6 @@ func dropIf(drop bool) error {
 // pass sends the request to the server and its answer to the client. change may change the answer; if it fails with errDropped, the client gets no answer.
 func (c *call) pass(change func(*http.Response) error) {
 	if err := c.front.Sessions.patiently(c.r.Context(), func() error { return c.send(change) }); err != nil && !errors.Is(err, errDropped) {
-		if c.session != nil && c.session.ctx.Err() != nil && errors.Is(context.Cause(c.session.ctx), session.ErrEnded) {
-			c.refuseNotFound()
-			return
-		}
 		c.refuseServer(err)
 	}
 }
@@ -99,11 +95,7 @@ func (c *call) rewrite(p *httputil.ProxyRequest) {
 		endpoint := *c.session.endpoint
 		p.Out.URL = &endpoint
 	}
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} { // what a gateway has set
-		if values, isSet := p.In.Header[name]; isSet {
-			p.Out.Header[name] = values
-		}
-	}
+	relay.KeepForwarded(p)
 	p.Out.Host = target.Host
 	if p.Out.Header.Get("X-Forwarded-Host") == "" {
 		p.Out.Header.Set("X-Forwarded-Host", p.In.Host)
@@ -119,6 +111,9 @@ func (c *call) rewrite(p *httputil.ProxyRequest) {
 
 // hold is how long the header of a stream waits for the first piece, so that the client gets both at once: most requests have only one answer.
 const hold = 10 * time.Millisecond
+
+// holdEnd is how long a response that has arrived waits for the end of its stream.
+const holdEnd = time.Millisecond
 
 // mostWatched is the length of a JSON answer that is looked at for the metrics.
 const mostWatched = 64 << 10
@@ -138,6 +133,10 @@ func (c *call) watch(response *http.Response) {
 		response.Body = stream
 		if c.r.Method == http.MethodPost {
 			stream.await(hold)
+			if length, hasEnded := stream.awaitEnd(holdEnd); hasEnded {
+				response.ContentLength = int64(length)
+				response.Header.Set("Content-Length", strconv.Itoa(length))
+			}
 		}
 	case kind == "application/json" && response.ContentLength > 0 && response.ContentLength <= mostWatched && response.StatusCode == http.StatusOK:
 		body, err := io.ReadAll(response.Body)

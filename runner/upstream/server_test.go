@@ -18,6 +18,7 @@ import (
 	"mcpserver-operator/runner/limits"
 	"mcpserver-operator/runner/metrics"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/session"
 )
 
 // fakeServer is an MCP server with Streamable HTTP and HTTP+SSE, which remembers what it was sent.
@@ -254,7 +255,7 @@ func (s *fakeServer) open(headers ...string) string {
 	if got.status != http.StatusOK || got.session() == "" {
 		s.t.Fatalf("no session: %+v", got)
 	}
-	if accepted := s.send(s.t.Context(), http.MethodPost, "/mcp", got.session(), initialized, headers...); accepted.status != http.StatusAccepted {
+	if accepted := s.send(s.t.Context(), http.MethodPost, "/mcp", got.session(), session.Initialized, headers...); accepted.status != http.StatusAccepted {
 		s.t.Fatalf("got %+v", accepted)
 	}
 	return got.session()

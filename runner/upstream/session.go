@@ -19,6 +19,7 @@ import (
 	"mcpserver-operator/runner/legacy"
 	"mcpserver-operator/runner/relay"
 	"mcpserver-operator/runner/rpc"
+	"mcpserver-operator/runner/session"
 	"mcpserver-operator/runner/stream"
 )
 
@@ -105,8 +106,6 @@ func (s *Session) reopen(ctx context.Context, opened int) error {
 	}
 }
 
-const initialized = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
-
 func (s *Session) open(ctx context.Context) error {
 	header, answer, err := s.post(ctx, s.initialize, "")
 	if err != nil {
@@ -121,7 +120,7 @@ func (s *Session) open(ctx context.Context) error {
 	s.mutex.Lock()
 	s.version = version
 	s.mutex.Unlock()
-	if _, _, err := s.post(ctx, []byte(initialized), serverID); err != nil {
+	if _, _, err := s.post(ctx, []byte(session.Initialized), serverID); err != nil {
 		return err
 	}
 	s.mutex.Lock()
@@ -176,7 +175,7 @@ func (s *Session) post(ctx context.Context, message []byte, serverID string) (ht
 		body, _ := io.ReadAll(io.LimitReader(response.Body, mostAnswer)) // what there is
 		return nil, rpc.Message{}, &refusal{response.StatusCode, response.Header, body}
 	}
-	if serverID != "" || bytes.Equal(message, []byte(initialized)) {
+	if serverID != "" || bytes.Equal(message, []byte(session.Initialized)) {
 		return response.Header, rpc.Message{}, nil
 	}
 	answer, err := readAnswer(response)

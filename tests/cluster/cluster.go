@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,7 +154,15 @@ func (c *Cluster) StartEnded(ctx context.Context) error {
 	return c.controlPlane.StartEnded(ctx)
 }
 
-var errNotOurs = errors.New("only components of a control plane that the suite started may be killed")
+var errNotOurs = errors.New("the suite did not start the control plane: it uses an existing cluster")
+
+// Listen listens at an address of a real node, for a server of the test that pods connect to.
+func (c *Cluster) Listen(ctx context.Context) (net.Listener, error) {
+	if c.controlPlane == nil {
+		return nil, errNotOurs
+	}
+	return c.controlPlane.Listen(ctx)
+}
 
 // LoadImage writes an image with a name, such as probe:v1, and imports it into every real node.
 func (c *Cluster) LoadImage(ctx context.Context, reference string, img v1.Image) error {

@@ -52,6 +52,7 @@ type Operator struct {
 
 	command *exec.Cmd
 	exited  chan struct{}
+	ended   bool // by Stop or Kill
 }
 
 // StartOperator builds the operator from source, starts it with its ServiceAccount, and returns when it is ready. It appends args
@@ -167,7 +168,7 @@ func (c *Cluster) token(ctx context.Context, account string) (string, error) {
 	return request.Status.Token, nil
 }
 
-// Start starts the operator again after Stop, and returns when the operator is ready.
+// Start starts the operator again after Stop, and returns when the operator is ready. If it returns an error, the operator does not run.
 func (o *Operator) Start(ctx context.Context) error {
 	var err error
 	if o.metricsAddress, err = freeAddress(); err != nil {
@@ -181,21 +182,22 @@ func (o *Operator) Start(ctx context.Context) error {
 		return fmt.Errorf("opening the operator's log: %w", err)
 	}
 	defer log.Close()
-	o.command = exec.Command(o.binary, append([]string{
+	command := exec.Command(o.binary, append([]string{
 		"--kubeconfig=" + o.kubeconfig,
 		"--metrics-bind-address=" + o.metricsAddress,
 		"--health-probe-bind-address=" + o.probeAddress,
 	}, o.args...)...)
-	o.command.Env = append(os.Environ(), o.environment...)
-	o.command.Stdout, o.command.Stderr = log, log
-	o.exited = make(chan struct{})
-	if err := o.command.Start(); err != nil {
+	command.Env = append(os.Environ(), o.environment...)
+	command.Stdout, command.Stderr = log, log
+	if err := command.Start(); err != nil {
 		return fmt.Errorf("starting the operator: %w", err)
 	}
+	exited := make(chan struct{})
 	go func() {
-		_ = o.command.Wait() // the log contains the reason
-		close(o.exited)
+		_ = command.Wait() // the log contains the reason
+		close(exited)
 	}()
+	o.command, o.exited, o.ended = command, exited, false
 	err = wait.PollUntilContextTimeout(ctx, pollInterval, operatorTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-o.exited:
@@ -214,6 +216,7 @@ func (o *Operator) Start(ctx context.Context) error {
 		return response.StatusCode == http.StatusOK, nil
 	})
 	if err != nil {
+		err = errors.Join(err, o.Kill())
 		content, _ := os.ReadFile(o.log)
 		return fmt.Errorf("starting the operator: %w\n%s", err, content)
 	}
@@ -222,6 +225,7 @@ func (o *Operator) Start(ctx context.Context) error {
 
 // Stop ends the operator as Kubernetes does: with SIGTERM, and with SIGKILL after a timeout.
 func (o *Operator) Stop() error {
+	o.ended = o.ended || o.Running()
 	if err := o.command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping the operator: %w", err)
 	}
@@ -235,6 +239,7 @@ func (o *Operator) Stop() error {
 
 // Kill ends the operator with SIGKILL, as in a crash.
 func (o *Operator) Kill() error {
+	o.ended = o.ended || o.Running()
 	if err := o.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("killing the operator: %w", err)
 	}
@@ -250,6 +255,19 @@ func (o *Operator) Thaw() error { return o.command.Process.Signal(syscall.SIGCON
 
 // Exited returns a channel that is closed when the most recently started operator process ends.
 func (o *Operator) Exited() <-chan struct{} { return o.exited }
+
+// Running reports whether the operator process runs.
+func (o *Operator) Running() bool {
+	select {
+	case <-o.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Crashed reports whether the operator process has ended by itself, without Stop or Kill.
+func (o *Operator) Crashed() bool { return !o.Running() && !o.ended }
 
 // Restart stops the operator and starts it again. It returns when the operator has finished a pass over every MCPServer.
 func (o *Operator) Restart(ctx context.Context) error {

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,6 +42,18 @@ func (e *entrance) close() error {
 		return nil
 	}
 	return e.listener.Close()
+}
+
+// Listen listens at a free port of the first real node. A server of this process with this listener is reachable from pods, and not from the machine.
+func (cp *ControlPlane) Listen(ctx context.Context) (net.Listener, error) {
+	if len(cp.nodes) == 0 {
+		return nil, errors.New("there is no real node to listen on")
+	}
+	listener, err := cp.namespace.Listen(ctx, "tcp", net.JoinHostPort(nodeAddress(1), "0"))
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", nodeName(1), err)
+	}
+	return listener, nil
 }
 
 // forward copies data in both directions until both ends are done. Each end may close its half first.

@@ -67,7 +67,7 @@ func TestControllersThatChangePods(t *testing.T) {
 	}
 	const first, second = "registry.example/server:1", "registry.example/server:2"
 	testEnv.Test(t, feature("Reloader, Istio and a VerticalPodAutoscaler").
-		Setup(all(passThrough(t, corev1.GroupName, "pods", injects), scaledToTwo(undeclared))).
+		Setup(all(passThrough(corev1.GroupName, "pods", injects), scaledToTwo(undeclared))).
 		Assess("a reload replaces the pods, and the operator writes no child", holds(2, writesNoChild(all(reloads("a"), survives(first, "a"), passesAreForced(3))))).
 		Assess("what they write survives a restart of the operator", holds(2, operatorRestarts(), passesAreForced(1), survives(first, "a"))).
 		Assess("and a new image", holds(2, apply(strings.Replace(undeclared, "server:1", "server:2", 1)), survives(second, "a"), scaleIs(2))).

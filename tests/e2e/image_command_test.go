@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
 )
 
@@ -140,22 +142,23 @@ func (r *imageRegistry) push(t *testing.T, reference string, config v1.Config) s
 // operatorWith replaces the operator of the suite by one with a runner that reads images from the registry. If login is not empty, it has
 // credentials for private.example.com.
 func (r *imageRegistry) operatorWith(login string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
+	authorities := filepath.Join(r.dir, "ca.crt")
+	return all(step(func(_ context.Context, t *testing.T) {
 		t.Helper()
-		authorities := filepath.Join(r.dir, "ca.crt")
 		must(t, os.WriteFile(authorities, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate().Raw}), 0o600))
 		if login != "" {
 			config := fmt.Sprintf(`{"auths":{"private.example.com":{"auth":%q}}}`, base64.StdEncoding.EncodeToString([]byte(login)))
 			must(t, os.WriteFile(filepath.Join(r.dir, "config.json"), []byte(config), 0o600))
 		}
+	}), operatorIsReplaced(func(ctx context.Context) (*cluster.Operator, error) {
 		apiServer, err := url.Parse(theCluster.Config.Host)
-		must(t, err)
-		must(t, operator.Stop())
-		operator, err = theCluster.StartOperatorIn(ctx,
+		if err != nil {
+			return nil, err
+		}
+		return theCluster.StartOperatorIn(ctx,
 			[]string{"DOCKER_CONFIG=" + r.dir, "HTTPS_PROXY=" + r.proxy.URL, "NO_PROXY=" + apiServer.Hostname()},
 			"--zap-log-level=5", "--runner-image="+runnerOfTest, "--registry-ca-file="+authorities)
-		must(t, err)
-	})
+	}))
 }
 
 // commandIs waits until the runner of the StatefulSet starts a command, and the pods are ready.
@@ -216,7 +219,6 @@ func TestTheCommandComesFromTheImage(t *testing.T) {
 	}
 	testEnv.Test(t, feature("a stdio server without a command").
 		Setup(all(images.operatorWith(""), apply(stdioOf(publicImage)))).
-		Teardown(operatorIsBack()).
 		Assess("runs that of its image, not expanded", all(commandIs("/server", "stdio", "$$HOME"), scaleIs(1), imageStatusIs(publicImage, &first),
 			eventuallyPrints("runner", "statefulset/web", ".spec.template.spec.initContainers[0].name"))).
 		Assess("args replace the cmd", all(kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"args":["-v","$(MCP_PORT)"]}}`),
@@ -230,11 +232,16 @@ func TestTheCommandComesFromTheImage(t *testing.T) {
 					t.Errorf("the operator asked the registry %d times", requests)
 				}
 			}))).
+		Assess("a status that has another command is corrected, and changes no pod", all(step(func(ctx context.Context, t *testing.T) {
+			forged, err := json.Marshal(map[string]any{"status": map[string]any{"image": v1beta1.ImageStatus{Reference: publicImage, Digest: "sha256:0", Entrypoint: []string{"/forged"}}}})
+			must(t, err)
+			kubectl("patch", "mcpserver", "web", "--subresource=status", "--type=merge", "-p", string(forged))(ctx, t, nil)
+		}), imageStatusIs(publicImage, &first), commandIs("/server", "-v", "$(MCP_PORT)"), samePods)).
 		Assess("a registry that is down changes no pod, and the scale and the Service follow the MCPServer", all(fails(true), operatorRestarts(),
 			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"service":{"type":"NodePort"}}}`), kubectl("scale", "statefulset", "web", "--replicas=2"),
 			scaleIs(2), eventuallyPrints("NodePort", "service/mcp-web-proxy", ".spec.type"), commandIs("/server", "-v", "$(MCP_PORT)"))).
 		Assess("and a change of the pods is carried out with the command that is known", all(restarted("first"), commandIs("/server", "-v", "$(MCP_PORT)"),
-			eventuallyPrints("first", "statefulset/web", `.spec.template.metadata.annotations.mcpserver\.toolhive\.stacklok\.dev/restarted-at`), scaleIs(2), imageStatusIs(publicImage, &first))).
+			eventuallyPrints("first", "statefulset/web", `.spec.template.metadata.annotations.mcpserver\.toolhive\.stacklok\.dev/restarted-at`), scaleIs(2), imageStatusIs(publicImage, &first), noEventSays("FieldTakenBack"))).
 		Assess("the next change brings the command that the tag has then", all(fails(false), operatorRestarts(), restarted("second"),
 			commandIs("/moved", "-v", "$(MCP_PORT)"), scaleIs(2), imageStatusIs(publicImage, &second))).
 		Assess("a command of its own replaces that of the image", all(
@@ -259,7 +266,6 @@ func TestTheFirstRunnerOfAStdioServer(t *testing.T) {
 	testEnv.Test(t, feature("the first runner").
 		Setup(all(apply(stdioOf(publicImage)), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2),
 			step(func(ctx context.Context, t *testing.T) { pods = slices.Sorted(slices.Values(podUIDs(ctx, t))) }))).
-		Teardown(operatorIsBack()).
 		Assess("changes no pod, and says that it lacks the command", all(images.operatorWith(""),
 			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "the command of the server is unknown"), passesAreForced(2), samePods)).
 		Assess("changes no pod when the registry is back", all(step(func(context.Context, *testing.T) { images.fails.Store(false) }), operatorRestarts(),
@@ -287,7 +293,6 @@ func TestAnImageWithoutACommand(t *testing.T) {
 	}))
 	testEnv.Test(t, feature("an image").
 		Setup(all(images.operatorWith(""), apply(stdioOf(missing)))).
-		Teardown(operatorIsBack()).
 		Assess("that does not exist stalls a new server, which has its Services", all(
 			conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "does not have the image", `--type=merge -p '{"spec":{"command":`),
 			eventuallyPrints("mcp-web-proxy", "service/mcp-web-proxy", ".metadata.name"))).
@@ -314,7 +319,6 @@ func TestAPrivateImage(t *testing.T) {
 	digest := images.push(t, publicImage, v1.Config{Entrypoint: []string{"/private"}})
 	testEnv.Test(t, feature("a private image").
 		Setup(all(images.operatorWith(""), apply(stdioOf(privateImage)))).
-		Teardown(operatorIsBack()).
 		Assess("stalls", conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "refuses access", "does not use spec.imagePullSecrets")).
 		Assess("is read with the credentials of the operator", all(images.operatorWith(adminLogin), commandIs("/private"), scaleIs(1), imageStatusIs(privateImage, &digest))).
 		Feature())

@@ -19,6 +19,7 @@ import (
 // Pod Security Standard. The image does not run: kwok simulates the node and reports the pods as ready.
 func TestInstall(t *testing.T) {
 	testEnv.Test(t, feature("kubectl apply -k deploy").
+		Setup(afterwards(clusterKubectl("delete", "--ignore-not-found", "-k", "deploy/manager", "--timeout=60s"))).
 		Assess("is accepted, twice", all(
 			clusterKubectl("apply", "--server-side", "-k", "deploy"), clusterKubectl("apply", "--server-side", "-k", "deploy"))).
 		Assess("runs two replicas", clusterKubectl("rollout", "status", "--timeout=90s",
@@ -160,6 +161,7 @@ func TestLeaderElection(t *testing.T) {
 			elected, err := theCluster.StartOperator(ctx, "--leader-elect",
 				"--leader-election-namespace="+cluster.OperatorNamespace)
 			must(t, err)
+			t.Cleanup(func() { must(t, elected.Stop()) })
 			eventually(ctx, t, "a leader", func(ctx context.Context) (string, bool) {
 				identity := holder(ctx, t)
 				return identity, identity != ""

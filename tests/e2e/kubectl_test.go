@@ -67,9 +67,9 @@ func TestWaitAfterAnEdit(t *testing.T) {
 	test := feature("kubectl wait --for=condition=Ready after an edit").
 		Assess("Ready before", all(apply(declared(3)), scaleIs(3))).
 		Assess("does not return before the operator has seen the edit", all(
-			withoutOperator(all(edit("registry.example/server:2"), eventuallyPrints("True", "mcpserver/web", isReadyPath),
-				fails("timed out waiting for the condition on mcpservers/web", "", "wait", "--for=condition=Ready", "--timeout=1s", "mcpserver/web"))),
-			kubectl("wait", "--for=condition=Ready", "--timeout=90s", "mcpserver/web"), everyPodRuns(3, "registry.example/server:2")))
+			operatorStops(), edit("registry.example/server:2"), eventuallyPrints("True", "mcpserver/web", isReadyPath),
+			fails("timed out waiting for the condition on mcpservers/web", "", "wait", "--for=condition=Ready", "--timeout=1s", "mcpserver/web"),
+			operatorStarts(), kubectl("wait", "--for=condition=Ready", "--timeout=90s", "mcpserver/web"), everyPodRuns(3, "registry.example/server:2")))
 	for _, version := range []string{"3", "4", "5"} {
 		image := "registry.example/server:" + version
 		test = test.Assess("returns when every pod runs version "+version, all(

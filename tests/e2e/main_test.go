@@ -20,7 +20,9 @@ var (
 	testEnv env.Environment
 	// theCluster is the cluster of the suite.
 	theCluster *cluster.Cluster
-	// operator is the operator that runs on theCluster.
+	// suiteOperator is the operator that the suite starts. It runs at the beginning of each feature.
+	suiteOperator *cluster.Operator
+	// operator is the operator of the present step: suiteOperator, or one by which the feature has replaced it.
 	operator *cluster.Operator
 )
 
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(cluster.RunSuite("e2e", components, func(ctx context.Context, c *cluster.Cluster) (int, error) {
 		theCluster = c
 		return c.WithOperator(ctx, func(o *cluster.Operator) (int, error) {
-			operator = o
+			suiteOperator, operator = o, o
 			var err error
 			testEnv, err = env.NewWithContext(ctx, envconf.New().WithKubeconfigFile(c.Kubeconfig).WithFailFast())
 			if err != nil {

@@ -58,11 +58,10 @@ func TestAnOwnerThatTheAPIServerHasInventedIsRemoved(t *testing.T) {
 	testEnv.Test(t, feature("before-first-apply").
 		Setup(all(apply(undeclared), scaleIs(1))).
 		Assess("is removed from the managers", all(
-			withoutOperator(all(
-				kubectl("patch", "statefulset", "web", "--type=merge", "-p", `{"metadata":{"managedFields":[{}]}}`),
-				applyAs("somebody", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, annotations: {a: b}}}`),
-				managersOf("statefulset/web", func(managers []string) bool { return slices.Contains(managers, "before-first-apply") }))),
-			isOwnedByTheOperatorAgain("statefulset/web"),
+			operatorStops(), kubectl("patch", "statefulset", "web", "--type=merge", "-p", `{"metadata":{"managedFields":[{}]}}`),
+			applyAs("somebody", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, annotations: {a: b}}}`),
+			managersOf("statefulset/web", func(managers []string) bool { return slices.Contains(managers, "before-first-apply") }),
+			operatorStarts(), isOwnedByTheOperatorAgain("statefulset/web"),
 			eventuallyPrints("b", "statefulset/web", ".metadata.annotations.a"))).
 		Feature())
 }

@@ -2,11 +2,8 @@ package e2e
 
 import (
 	"context"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
 // TestThePluginAudits verifies that the audit reads all versions of the API, before the CRD is replaced.
@@ -33,26 +30,11 @@ func TestThePluginAudits(t *testing.T) {
 // TestThePluginReadsAClusterThatServesOnlyTheOlderVersion: some clusters still have ToolHive's first CRD. The audit comes before the CRD is replaced.
 func TestThePluginReadsAClusterThatServesOnlyTheOlderVersion(t *testing.T) {
 	testEnv.Test(t, feature("a CRD with v1alpha1 only").
-		Setup(all(operatorStops(), theirFirstCRDIsInstalled(),
+		Setup(all(operatorStops(), afterwards(kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)), otherCRD("v1alpha1", "v1alpha1"),
 			apply(strings.Replace(withField("v1alpha1", "tools", "[a]"), "{name: web}", "{name: web, finalizers: [mcpserver.toolhive.stacklok.dev/finalizer]}", 1)))).
-		Teardown(all(ourCRDIsInstalled(), kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`), operatorStarts())).
 		Assess("the audit reads it", plugin(exitFound, []string{"web", "spec.tools", "refused"}, "audit")).
 		Assess("its names are completed", completes([]string{"web"}, "audit", "")).
 		Assess("the takeover says that the CRD comes first", plugin(exitError, []string{"does not serve MCPServers in version v1beta1", "replace the CRD first", "audit works before"}, "takeover", "web", "--dry-run")).
 		Assess("and so does the plan", plugin(exitError, []string{"replace the CRD first"}, "plan", "web")).
 		Feature())
-}
-
-// theirFirstCRDIsInstalled replaces the CRD with one that accepts any field and serves only v1alpha1.
-func theirFirstCRDIsInstalled() features.Func {
-	return step(func(ctx context.Context, t *testing.T) { must(t, theCluster.ReplaceCRD(ctx, "v1alpha1", "v1alpha1")) })
-}
-
-// ourCRDIsInstalled installs the CRD of this operator over another.
-func ourCRDIsInstalled() features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		ours, err := filepath.Abs(filepath.Join("..", "..", "deploy", "crd"))
-		must(t, err)
-		clusterKubectl("apply", "--server-side", "--force-conflicts", "-k", ours)(ctx, t, nil)
-	})
 }

@@ -60,7 +60,8 @@ spec:
 // cluster has KEDA's API without KEDA.
 func TestThePluginSeesAScaledObjectThatHasNoAutoscalerYet(t *testing.T) {
 	testEnv.Test(t, feature("a ScaledObject").
-		Setup(all(clusterApply(scaledObjectCRD), clusterKubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/scaledobjects.keda.sh"),
+		Setup(all(afterwards(clusterKubectl("delete", "--ignore-not-found", "crd", "scaledobjects.keda.sh")), clusterApply(scaledObjectCRD),
+			clusterKubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/scaledobjects.keda.sh"),
 			apply(declared(2)), scaleIs(2), apply(`
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
@@ -72,7 +73,6 @@ kind: ScaledObject
 metadata: {name: of-a-deployment}
 spec: {scaleTargetRef: {name: web}, triggers: []}
 `))).
-		Teardown(clusterKubectl("delete", "crd", "scaledobjects.keda.sh")).
 		Assess("is explained", all(plugin(exitOK, []string{"ScaledObject/jobs of the StatefulSet, without a HorizontalPodAutoscaler"}, "explain", server),
 			pluginLacks("", []string{"of-a-deployment"}, "explain", server))).
 		Assess("would fight with hold: the command refuses, with the command that pauses it", step(func(ctx context.Context, t *testing.T) {

@@ -59,8 +59,8 @@ spec:
 		Feature())
 
 	testEnv.Test(t, feature("an upgrade of the operator").
-		Setup(all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2), withoutOperator(anEarlierOperatorHasApplied()),
-			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision"))).
+		Setup(all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2),
+			operatorStops(), anEarlierOperatorHasApplied(), operatorStarts(), conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision"))).
 		Assess("is not applied without a request", all(plugin(exitOK, []string{"Not applied without your request", "FASTMCP_PORT"}, "plan", server), pluginLacks("", restarts, "plan", server))).
 		Feature())
 
@@ -110,7 +110,6 @@ func TestAPlanOfAnMCPServerOfToolHive(t *testing.T) {
 		Setup(all(operatorStops(), step(func(ctx context.Context, t *testing.T) {
 			theirs{name: server, generation: beforeAugust, replicas: 1}.leave(ctx, t)
 		}))).
-		Teardown(operatorStarts()).
 		Assess("the plan is that of a taken over MCPServer", all(
 			plugin(exitFound, []string{"belongs to ToolHive's operator. When it is taken over, with kubectl mcpserver takeover web -n", `Migrate StatefulSet "web"`}, "plan", server),
 			pluginLacks("", []string{"Refuse"}, "plan", server))).

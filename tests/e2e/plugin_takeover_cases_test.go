@@ -67,7 +67,6 @@ spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080}]}
 			kubectl("create", "configmap", "shop"), step(func(ctx context.Context, t *testing.T) {
 				applyForcedAs("helm", fmt.Sprintf(objects, get(ctx, t, "shop", &corev1.ConfigMap{}).UID))(ctx, t, nil)
 			}))).
-		Teardown(operatorStarts()).
 		Assess("each is named, with the reason and a command", all(
 			plugin(exitFound, []string{
 				`not taken over: StatefulSet "web", because its label toolhive-name is "other"`, `not taken over: Service "mcp-web-proxy", because nothing shows that ToolHive created it: its field managers are "helm"`,
@@ -97,7 +96,6 @@ func TestATakeoverSaysWhatChangesItsMeaning(t *testing.T) {
 			guarded.leave(ctx, t)
 			limited.leave(ctx, t)
 		}), ourCRDIsInstalled(), proxiesAreGone("guarded", server))).
-		Teardown(operatorStarts()).
 		Assess("are said beforehand", plugin(exitFound, []string{
 			"spec.resources (changed): the limits memory: 64Mi of ToolHive's proxy become those of the server", "spec.replicas (changed): the operator scales the server to 2, not the proxy",
 			"Scale: 1 → 2", "spec.tools (refused)", "guarded: not taken over, because ToolHive's proxy protects it",

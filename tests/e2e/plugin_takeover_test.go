@@ -187,17 +187,15 @@ func TestTheGuideIsFollowed(t *testing.T) {
 	servers := []theirs{{name: "web", generation: beforeAugust, replicas: 2}, {name: "files", generation: stdio, replicas: 1}}
 	const system = "toolhive-system"
 	test := feature("the way over from ToolHive").
-		Setup(all(operatorStops(), step(func(ctx context.Context, t *testing.T) {
-			_, err := theCluster.Kubectl(ctx, "create", "namespace", system)
-			must(t, err)
-			_, err = theCluster.KubectlWithInput(ctx, strings.Replace(theirOperator, "name: thv", "name: toolhive-operator", 1), "create", "-n", system, "-f", "-")
-			must(t, err)
-			for _, one := range servers {
-				one.leave(ctx, t)
-			}
-			eventually(ctx, t, "all pods to be ready", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
-		}), operatorStarts())).
-		Teardown(clusterKubectl("delete", "namespace", system))
+		Setup(all(afterwards(clusterKubectl("delete", "--ignore-not-found", "namespace", system)), clusterKubectl("create", "namespace", system),
+			operatorStops(), step(func(ctx context.Context, t *testing.T) {
+				_, err := theCluster.KubectlWithInput(ctx, strings.Replace(theirOperator, "name: thv", "name: toolhive-operator", 1), "create", "-n", system, "-f", "-")
+				must(t, err)
+				for _, one := range servers {
+					one.leave(ctx, t)
+				}
+				eventually(ctx, t, "all pods to be ready", func(ctx context.Context) (string, bool) { return haveScales(ctx, t, servers) })
+			}), operatorStarts()))
 	before := map[string]string{}
 	test = test.Assess("while it is ToolHive's, this operator changes nothing, and the condition has the command", all(step(func(ctx context.Context, t *testing.T) {
 		before = versionsOf(ctx, t)

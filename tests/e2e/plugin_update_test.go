@@ -10,7 +10,7 @@ import (
 func TestThePluginUpdates(t *testing.T) {
 	const fastmcp = `.spec.template.spec.containers[0].env[?(@.name=="FASTMCP_PORT")].value`
 	upgraded := all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2),
-		withoutOperator(anEarlierOperatorHasApplied()), podsAreReady(2), conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision"))
+		operatorStops(), anEarlierOperatorHasApplied(), operatorStarts(), podsAreReady(2), conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision"))
 	restarts := []string{"update from pod template 0 to", "in a rolling update: web-1, web-0", `env[name="FASTMCP_PORT"]`}
 	testEnv.Test(t, feature("update").
 		Setup(upgraded).
@@ -34,7 +34,6 @@ func TestThePluginUpdates(t *testing.T) {
 	testEnv.Test(t, feature("update to an operator with a runner, for which the plugin cannot plan").
 		Setup(all(apply(httpServer), scaleIs(1), podsAreReady(1), operatorWithRunner("registry.example/operator:1"),
 			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision"))).
-		Teardown(operatorIsBack()).
 		Assess("says why with the words of the operator", plugin(exitFound, []string{"Why: the pods run revision", "web-0"}, "update", "-A", "--dry-run")).
 		Assess("brings the runner", all(plugin(exitOK, []string{"the operator has applied the pod template"}, "update", "-A"),
 			eventuallyPrints("registry.example/operator:1", "statefulset/web", runner), podsAreReady(1))).

@@ -18,7 +18,7 @@ import (
 // TestThePolicyForTenants verifies that the policy in deploy/examples/policies refuses what docs/security.md says, with a message that names
 // the way out, and nothing else.
 func TestThePolicyForTenants(t *testing.T) {
-	test := feature("the policy for tenants").Setup(tenantPolicy(t))
+	test := feature("the policy for tenants").Setup(tenantPolicy())
 	for _, row := range []struct {
 		spec string
 		says string // empty for an MCPServer that is accepted
@@ -58,7 +58,7 @@ func TestThePolicyForTenants(t *testing.T) {
 	testEnv.Test(t, test.
 		Assess("an MCPServer from before the policy can be labeled", all(clusterKubectl("delete", "validatingadmissionpolicybinding", "mcpserver-tenants"),
 			policyIsInForce(false), applyWith(func(context.Context) string { return mcpServerWith(`{image: a, serviceAccount: admin}`) }),
-			tenantPolicy(t), kubectl("label", "mcpserver", "web", "team=a"))).
+			tenantPolicy(), kubectl("label", "mcpserver", "web", "team=a"))).
 		Feature())
 }
 
@@ -66,9 +66,10 @@ func mcpServerWith(spec string) string {
 	return fmt.Sprintf("{apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, metadata: {name: web}, spec: %s}", spec)
 }
 
-// tenantPolicy applies the policy to the namespace of the test, and waits until it is in force. The policy is deleted when the test ends.
-func tenantPolicy(test *testing.T) features.Func {
-	return all(step(func(ctx context.Context, t *testing.T) {
+// tenantPolicy applies the policy to the namespace of the test until the feature ends, and waits until it is in force.
+func tenantPolicy() features.Func {
+	return all(afterwards(clusterKubectl("delete", "--ignore-not-found",
+		"validatingadmissionpolicy/mcpserver-tenants", "validatingadmissionpolicybinding/mcpserver-tenants")), step(func(ctx context.Context, t *testing.T) {
 		content, err := os.ReadFile(filepath.Join("..", "..", "deploy", "examples", "policies", "tenant-policy.yaml"))
 		must(t, err)
 		_, document, found := strings.Cut(string(content), "\n---\n")
@@ -83,11 +84,6 @@ func tenantPolicy(test *testing.T) features.Func {
 		_, err = theCluster.KubectlWithInput(ctx, strings.TrimSuffix(string(content), document), "apply", "--server-side", "-f", "-")
 		must(t, err)
 		must(t, theCluster.Client.Create(ctx, binding))
-		test.Cleanup(func() {
-			_, err := theCluster.Kubectl(context.WithoutCancel(ctx), "delete", "--ignore-not-found",
-				"validatingadmissionpolicy/mcpserver-tenants", "validatingadmissionpolicybinding/mcpserver-tenants")
-			must(test, err)
-		})
 	}), policyIsInForce(true))
 }
 

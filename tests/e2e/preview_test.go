@@ -16,7 +16,6 @@ import (
 func TestThePreviewOfAnMCPServerWithoutChildren(t *testing.T) {
 	testEnv.Test(t, feature("preview").
 		Setup(operatorStops()).
-		Teardown(operatorStarts()).
 		Assess("of a new MCPServer", all(apply(undeclared), step(func(ctx context.Context, t *testing.T) {
 			previewHas(ctx, t, "Create StatefulSet \"web\": it does not exist", "+        image: registry.example/server:1", "+          value: 0.0.0.0")
 		}))).

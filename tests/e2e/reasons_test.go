@@ -77,7 +77,9 @@ metadata: {name: e2e-denied}
 spec: {policyName: e2e-denied, validationActions: [Deny]}
 `
 	testEnv.Test(t, feature("an admission policy").
-		Assess("is named", all(clusterApply(policy), policyRefuses("pods with the label denied are denied here"), apply(withTemplate("{metadata: {labels: {denied: 'true'}}}")),
+		Assess("is named", all(
+			afterwards(clusterKubectl("delete", "--ignore-not-found", "validatingadmissionpolicybinding,validatingadmissionpolicy", "e2e-denied")),
+			clusterApply(policy), policyRefuses("pods with the label denied are denied here"), apply(withTemplate("{metadata: {labels: {denied: 'true'}}}")),
 			unready("PodNotCreated: ", "pod web-0 cannot be created", "pods with the label denied are denied here"))).
 		Assess("the pod is created when the policy is deleted", all(
 			clusterKubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "e2e-denied"), scaleIs(1))).

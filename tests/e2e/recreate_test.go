@@ -39,12 +39,13 @@ spec:
 		Assess("are created", step(func(ctx context.Context, t *testing.T) {
 			// The cluster has no storage provisioner, so the test creates the volumes.
 			for i := range 4 {
-				all(clusterApply(fmt.Sprintf(`
+				volume := fmt.Sprintf("%s-%d", in(ctx), i)
+				all(afterwards(clusterKubectl("delete", "--ignore-not-found", "--wait=false", "persistentvolume", volume)), clusterApply(fmt.Sprintf(`
 apiVersion: v1
 kind: PersistentVolume
-metadata: {name: %[1]s-%[2]d}
-spec: {storageClassName: %[1]s, capacity: {storage: 2Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /tmp/%[1]s-%[2]d}}
-`, in(ctx), i)))(ctx, t, nil)
+metadata: {name: %[1]s}
+spec: {storageClassName: %[2]s, capacity: {storage: 2Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /tmp/%[1]s}}
+`, volume, in(ctx))))(ctx, t, nil)
 			}
 			all(apply(withClaim(ctx, "registry.example/server:1", "1Gi")), scaleIs(1),
 				kubectl("scale", "statefulset", server, "--replicas=3"), scaleIs(3))(ctx, t, nil)

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1beta1"
 )
@@ -28,7 +27,7 @@ func TestAStatefulSetThatComesBackKeepsItsScale(t *testing.T) {
 				Assess("the scale never changes", holds(scale,
 					kubectl("delete", "statefulset", server, "--cascade="+propagation), childrenAreThere(), scaleIs(scale))).
 				Assess("the scale does not change while the operator is stopped", holds(scale,
-					withoutOperator(kubectl("delete", "statefulset", server, "--cascade="+propagation)),
+					operatorStops(), kubectl("delete", "statefulset", server, "--cascade="+propagation), operatorStarts(),
 					childrenAreThere(), scaleIs(scale), passesAreForced(1))).
 				Assess("the operator does not own the scale", operatorDoesNotOwnTheScale())
 			if propagation == "orphan" {
@@ -72,30 +71,6 @@ func TestAnMCPServerRestoredWithItsStatusKeepsItsScale(t *testing.T) {
 			kubectl("patch", "mcpserver", server, "--subresource=status", "--type=merge", "-p", string(backup))(ctx, t, nil)
 		}), operatorStarts(), childrenAreThere(), scaleIs(5), conditionSays(v1beta1.ConditionScaleConflict, "ScaleYielded", "to 5"), passesAreForced(2), scaleIs(5))).
 		Feature())
-}
-
-// withoutOperator stops the operator, runs a step, and starts the operator again.
-func withoutOperator(during features.Func) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		must(t, operator.Stop())
-		defer func() { must(t, operator.Start(ctx)) }()
-		during(ctx, t, nil)
-	})
-}
-
-func operatorStops() features.Func {
-	return step(func(_ context.Context, t *testing.T) {
-		t.Helper()
-		must(t, operator.Stop())
-	})
-}
-
-func operatorStarts() features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		must(t, operator.Start(ctx))
-	})
 }
 
 func podUIDs(ctx context.Context, t *testing.T) []types.UID {

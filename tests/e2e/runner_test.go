@@ -14,27 +14,13 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/tests/cluster"
 )
 
 // operatorWithRunner replaces the operator of the suite by one that puts the runner of an image in front of servers.
 func operatorWithRunner(image string, args ...string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		must(t, operator.Stop())
-		with, err := theCluster.StartOperator(ctx, append([]string{"--zap-log-level=5", "--runner-image=" + image}, args...)...)
-		must(t, err)
-		operator = with
-	})
-}
-
-// operatorIsBack returns a step that brings the present operator of the suite back.
-func operatorIsBack() features.Func {
-	before := operator
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		must(t, operator.Stop())
-		operator = before
-		must(t, operator.Start(ctx))
+	return operatorIsReplaced(func(ctx context.Context) (*cluster.Operator, error) {
+		return theCluster.StartOperator(ctx, append([]string{"--zap-log-level=5", "--runner-image=" + image}, args...)...)
 	})
 }
 
@@ -67,7 +53,6 @@ func TestTheRunnerComesWithTheNextRollout(t *testing.T) {
 	})
 	testEnv.Test(t, feature("a runner").
 		Setup(all(apply(httpServer), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2), podsAreReady(2), remember)).
-		Teardown(operatorIsBack()).
 		Assess("of an upgraded operator changes no pod", all(operatorWithRunner(first),
 			conditionSays(v1beta1.ConditionUpdateAvailable, "OtherRevision", "revision 3-", "readinessProbe"), passesAreForced(2), samePods,
 			eventuallyPrints("", "statefulset/web", runner), eventuallyPrints("ClientIP", "service/mcp-web-proxy", affinity))).
@@ -115,7 +100,6 @@ func TestTheAuditIsCarriedOut(t *testing.T) {
 	}
 	testEnv.Test(t, feature("audit").
 		Setup(all(operatorWithRunner("registry.example/operator:1"), apply(httpServer), scaleIs(1), podsAreReady(1))).
-		Teardown(operatorIsBack()).
 		Assess("is off by default", command()).
 		Assess("is on if it is asked for", all(audit(`{"enabled":true}`), command("--audit"), podsAreReady(1))).
 		Assess("has the content of requests only if it is asked for", all(audit(`{"includeArguments":true,"includeResults":true}`),
@@ -128,7 +112,6 @@ func TestTheAuditIsCarriedOut(t *testing.T) {
 func TestAServerWithTheTransportSSEGetsARunner(t *testing.T) {
 	testEnv.Test(t, feature("sse").
 		Setup(all(operatorWithRunner("registry.example/operator:1"), apply(strings.ReplaceAll(httpServer, "streamable-http", "sse")), scaleIs(1), podsAreReady(1))).
-		Teardown(operatorIsBack()).
 		Assess("has a runner", all(runnerHas([]string{"--sse", "--upstream"}, "--sse", "--upstream=http://127.0.0.1:9000/sse"),
 			eventuallyPrints("None", "service/mcp-web-proxy", ".spec.sessionAffinity"), step(func(ctx context.Context, t *testing.T) {
 				if url := mcpServer(ctx, t).Status.URL; !strings.HasSuffix(url, "/sse") {
@@ -144,7 +127,6 @@ func TestAServerWithTheTransportSSEGetsARunner(t *testing.T) {
 func TestAStdioServerWithoutACommand(t *testing.T) {
 	testEnv.Test(t, feature("a stdio server without a command").
 		Setup(all(operatorWithRunner("registry.example/operator:1", "--image-lookup=false"), apply(undeclared))).
-		Teardown(operatorIsBack()).
 		Assess("is stalled, with the patch", conditionSays(v1beta1.ConditionStalled, "CommandUnknown", "--image-lookup", "spec.command", "kubectl -n", "--type=merge")).
 		Assess("runs when it has one", all(
 			kubectl("patch", "mcpserver", "web", "--type=merge", "-p", `{"spec":{"command":["server","--stdio"]}}`),

@@ -36,7 +36,7 @@ func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 	suspend := func(is bool) features.Func {
 		return kubectl("patch", "mcpserver", "web", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"suspend":%t}}`, is))
 	}
-	upgraded := all(withoutOperator(anEarlierOperatorHasApplied()), podsAreReady(2), step(func(ctx context.Context, t *testing.T) {
+	upgraded := all(operatorStops(), anEarlierOperatorHasApplied(), operatorStarts(), podsAreReady(2), step(func(ctx context.Context, t *testing.T) {
 		pods = podUIDs(ctx, t)
 		slices.Sort(pods)
 	}))

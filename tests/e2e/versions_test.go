@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// bugReport is the manifest of the bug report in README.md.
+// bugReport is the manifest of the bug report in docs/demo.md.
 const bugReport = `
 apiVersion: toolhive.stacklok.dev/v1alpha1
 kind: MCPServer
@@ -30,10 +30,10 @@ func inVersion(version, manifest string) string {
 
 // TestTheManifestOfTheBugReport verifies that the manifest applies as it is.
 func TestTheManifestOfTheBugReport(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "demo.md"))
 	must(t, err)
-	if !strings.Contains(string(readme), strings.ReplaceAll(strings.TrimSpace(bugReport), "\n", "\n    ")) {
-		t.Error("README.md has another manifest")
+	if !strings.Contains(string(page), strings.ReplaceAll(strings.TrimSpace(bugReport), "\n", "\n    ")) {
+		t.Error("docs/demo.md has another manifest")
 	}
 	testEnv.Test(t, feature("the manifest of the bug report").
 		Assess("is applied", all(apply(bugReport), eventuallyPrints("3", "statefulset/my-mcp-server", ".spec.replicas"))).
@@ -73,20 +73,13 @@ const crdName = "mcpservers.toolhive.stacklok.dev"
 // TestInstallingOverTheCRDOfAnotherOperator verifies that the CRD replaces one that has stored objects in both versions, and that these
 // objects stay readable.
 func TestInstallingOverTheCRDOfAnotherOperator(t *testing.T) {
-	ours, err := filepath.Abs(filepath.Join("..", "..", "deploy", "crd"))
-	must(t, err)
-	install := []string{"apply", "--server-side", "--force-conflicts", "-k", ours}
-	t.Cleanup(func() {
-		_, err := theCluster.Kubectl(context.Background(), install...)
-		must(t, err)
-	})
 	stored := func(name, version string) string {
 		return fmt.Sprintf("{apiVersion: toolhive.stacklok.dev/%s, kind: MCPServer, metadata: {name: %s}, spec: {image: a, transport: streamable-http}}", version, name)
 	}
 	testEnv.Test(t, feature("the CRD of another operator").
 		Assess("has stored objects in both versions", all(
 			otherCRD("v1alpha1"), apply(stored("older", "v1alpha1")), otherCRD("v1beta1"), apply(stored("web", "v1beta1")), storedVersionsAre("v1alpha1", "v1beta1"))).
-		Assess("is replaced", all(clusterKubectl(install...), storedVersionsAre("v1alpha1", "v1beta1"))).
+		Assess("is replaced", all(ourCRDIsInstalled(), storedVersionsAre("v1alpha1", "v1beta1"))).
 		Assess("the objects are readable in both versions, and run", all(
 			printed([]string{"older", "web"}, "get", "mcpservers.v1alpha1.toolhive.stacklok.dev"),
 			printed([]string{"older", "web"}, "get", "mcpservers.v1beta1.toolhive.stacklok.dev"),
@@ -94,9 +87,14 @@ func TestInstallingOverTheCRDOfAnotherOperator(t *testing.T) {
 		Feature())
 }
 
-// otherCRD replaces the CRD with that of an operator that accepts any field, and stores objects in a version.
-func otherCRD(storage string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) { must(t, theCluster.ReplaceCRD(ctx, storage)) })
+// otherCRD replaces the CRD until the feature ends with that of an operator that accepts any field, and stores objects in a version. See ReplaceCRD.
+func otherCRD(storage string, served ...string) features.Func {
+	return all(afterwards(ourCRDIsInstalled()), step(func(ctx context.Context, t *testing.T) { must(t, theCluster.ReplaceCRD(ctx, storage, served...)) }))
+}
+
+// ourCRDIsInstalled installs the CRD of this operator over another.
+func ourCRDIsInstalled() features.Func {
+	return clusterKubectl("apply", "--server-side", "--force-conflicts", "-k", "deploy/crd") // kubectl runs in the root of the repository
 }
 
 // storedVersionsAre waits until the CRD says in which versions objects are stored.

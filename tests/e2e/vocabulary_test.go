@@ -55,15 +55,21 @@ spec: {image: "registry.example/server:1", podTemplateSpec: %s}
 `, template)
 }
 
-type namespaceKey struct{}
+type (
+	namespaceKey struct{}
+	featureKey   struct{}
+)
 
 // in returns the namespace of the test.
 func in(ctx context.Context) string { return ctx.Value(namespaceKey{}).(string) }
 
-// feature starts a feature in a new namespace, which is deleted when the feature ends.
+// feature starts a feature in a new namespace. When the feature ends, the namespace is deleted, and the operator of the suite runs, even if the feature has
+// failed while it was stopped or replaced.
 func feature(name string) *features.FeatureBuilder {
 	return features.New(name).
-		Setup(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
+		Setup(func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+			ctx = context.WithValue(ctx, featureKey{}, t)
+			afterwards(suiteOperatorRuns())(ctx, t, config)
 			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 				GenerateName: "e2e-",
 				// The pods must be admitted under the restricted standard.
@@ -71,18 +77,24 @@ func feature(name string) *features.FeatureBuilder {
 			}}
 			must(t, theCluster.Client.Create(ctx, namespace))
 			ctx = context.WithValue(ctx, namespaceKey{}, namespace.Name)
+			afterwards(step(func(ctx context.Context, t *testing.T) {
+				must(t, theCluster.Client.Delete(ctx, namespace, client.PropagationPolicy(metav1.DeletePropagationForeground)))
+			}))(ctx, t, config)
 			eventually(ctx, t, "the default ServiceAccount of the namespace", func(ctx context.Context) (string, bool) {
 				account := get(ctx, t, "default", &corev1.ServiceAccount{})
 				return account.Name, account.UID != ""
 			})
 			return ctx
-		}).
-		Teardown(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
-			must(t, theCluster.Client.Delete(ctx,
-				&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: in(ctx)}},
-				client.PropagationPolicy(metav1.DeletePropagationForeground)))
-			return ctx
 		})
+}
+
+// afterwards registers a step for the end of the feature. The step that was registered last runs first. A feature registers it before the change that it
+// undoes, and not with Teardown, because the framework does not run Teardown after a failure: the tests that follow would fail as well.
+func afterwards(undo features.Func) features.Func {
+	return step(func(ctx context.Context, _ *testing.T) {
+		t := ctx.Value(featureKey{}).(*testing.T) // not that of an assessment, which ends earlier
+		t.Cleanup(func() { undo(context.WithoutCancel(ctx), t, nil) })
+	})
 }
 
 // step converts a function to a features.Func and omits the parameters that most steps do not need.
@@ -268,22 +280,65 @@ func operatorRestarts() features.Func {
 	})
 }
 
-// operatorDoesNotOwnTheScale fails if managedFields of the StatefulSet assign spec.replicas to the operator.
-func operatorDoesNotOwnTheScale() features.Func {
+// operatorStops stops the operator until operatorStarts, or until the feature ends.
+func operatorStops() features.Func {
+	return step(func(_ context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Stop())
+	})
+}
+
+func operatorStarts() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		if ownsScale(ctx, t) {
-			t.Fatal("the operator owns spec.replicas of the StatefulSet")
+		must(t, operator.Start(ctx))
+	})
+}
+
+// operatorIsReplaced stops the operator and starts another until the feature ends.
+func operatorIsReplaced(start func(ctx context.Context) (*cluster.Operator, error)) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		must(t, operator.Stop())
+		other, err := start(ctx)
+		must(t, err)
+		operator = other
+	})
+}
+
+// suiteOperatorRuns stops an operator that has replaced that of the suite, and starts that of the suite unless it runs.
+func suiteOperatorRuns() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		if operator.Crashed() {
+			t.Errorf("the operator has ended by itself, see %s", operator.LogFile())
+		}
+		if operator != suiteOperator {
+			if err := operator.Stop(); err != nil {
+				t.Error(err)
+			}
+			operator = suiteOperator
+		}
+		if !operator.Running() {
+			must(t, operator.Start(ctx))
 		}
 	})
 }
 
-func operatorOwnsTheScale() features.Func {
+// operatorDoesNotOwnTheScale waits until managedFields of the StatefulSet do not assign spec.replicas to the operator. The operator releases the scale of a
+// StatefulSet that it has created in a request of its own, which it repeats after a conflict.
+func operatorDoesNotOwnTheScale() features.Func { return operatorIsOwnerOfScale(false) }
+
+// operatorOwnsTheScale waits until managedFields of the StatefulSet assign spec.replicas to the operator.
+func operatorOwnsTheScale() features.Func { return operatorIsOwnerOfScale(true) }
+
+func operatorIsOwnerOfScale(want bool) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		if !ownsScale(ctx, t) {
-			t.Fatal("the operator does not own spec.replicas of the StatefulSet")
-		}
+		eventually(ctx, t, fmt.Sprintf("the operator to own spec.replicas: %t", want), func(ctx context.Context) (string, bool) {
+			owns := ownsScale(ctx, t)
+			return fmt.Sprint(owns), owns == want
+		})
 	})
 }
 

@@ -33,7 +33,7 @@ func TestAWebhookThatRewritesAFieldOfOurs(t *testing.T) {
 	theCluster.NeedAuditLog(t)
 	const mirrored = "mirror.example/server:"
 	testEnv.Test(t, feature("a webhook rewrites the image").
-		Assess("the webhook handles every StatefulSet", statefulSetsPassThrough(t, mirror)).
+		Assess("the webhook handles every StatefulSet", statefulSetsPassThrough(mirror)).
 		Assess("the StatefulSet has the rewritten image, and the operator writes nothing more", all(
 			apply(undeclared), scaleIs(1), imageIs(mirrored+"1"), writesNothing(passesAreForced(5)))).
 		Assess("each change of the scale causes at most one apply, although the status changes several times", step(func(ctx context.Context, t *testing.T) {
@@ -75,7 +75,7 @@ func TestAWebhookThatWritesANewValueEachTime(t *testing.T) {
 	}
 	testEnv.Test(t, feature("a webhook sets another image each time").
 		Assess("the server runs without the webhook", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", server, "--replicas=2"), scaleIs(2))).
-		Assess("a new image is rewritten, and the condition says so", holds(2, statefulSetsPassThrough(t, stamp),
+		Assess("a new image is rewritten, and the condition says so", holds(2, statefulSetsPassThrough(stamp),
 			apply(strings.Replace(undeclared, "server:1", "server:2", 1)),
 			conditionSays(v1beta1.ConditionFieldConflict, "FieldFight", "somebody", "image", "webhook"))).
 		Assess("the pods were replaced only a few times", step(func(ctx context.Context, t *testing.T) {
@@ -115,7 +115,7 @@ func TestANamespaceWhoseWritesHangHoldsUpNoOther(t *testing.T) {
 		return admission.Allowed("")
 	}
 	testEnv.Test(t, feature("the writes of a namespace hang in a webhook").
-		Assess("the writes for many MCPServers hang", all(statefulSetsPassThrough(t, hang), step(func(ctx context.Context, t *testing.T) {
+		Assess("the writes for many MCPServers hang", all(statefulSetsPassThrough(hang), step(func(ctx context.Context, t *testing.T) {
 			for i := range servers {
 				apply(strings.Replace(undeclared, "name: web", fmt.Sprint("name: hangs-", i), 1))(ctx, t, nil)
 			}
@@ -172,14 +172,13 @@ func rewriteImages(request admission.Request, rewrite func(image string) string)
 // webhookTimeout is how long the API server waits for the webhook of a test. It is the maximum that Kubernetes accepts.
 const webhookTimeout = 30 * time.Second
 
-// statefulSetsPassThrough registers a mutating webhook for the StatefulSets in the namespace of a test. The webhook is removed when the test
-// ends.
-func statefulSetsPassThrough(test *testing.T, handle admission.HandlerFunc) features.Func {
-	return passThrough(test, appsv1.GroupName, "statefulsets", handle)
+// statefulSetsPassThrough registers a mutating webhook for the StatefulSets in the namespace of a test until the feature ends.
+func statefulSetsPassThrough(handle admission.HandlerFunc) features.Func {
+	return passThrough(appsv1.GroupName, "statefulsets", handle)
 }
 
 // passThrough is statefulSetsPassThrough for another kind of object.
-func passThrough(test *testing.T, group, resource string, handle admission.HandlerFunc) features.Func {
+func passThrough(group, resource string, handle admission.HandlerFunc) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
 		certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", nil, nil)
@@ -189,8 +188,7 @@ func passThrough(test *testing.T, group, resource string, handle admission.Handl
 		webhook := httptest.NewUnstartedServer(&admission.Webhook{Handler: handle})
 		webhook.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 		webhook.StartTLS()
-		test.Cleanup(webhook.Close)
-		test.Cleanup(func() { deleteWebhook(context.WithoutCancel(ctx), test) })
+		all(afterwards(step(func(context.Context, *testing.T) { webhook.Close() })), afterwards(noWebhook()))(ctx, t, nil)
 		must(t, theCluster.Client.Create(ctx, &admissionv1.MutatingWebhookConfiguration{
 			ObjectMeta: metav1.ObjectMeta{Name: in(ctx)},
 			Webhooks: []admissionv1.MutatingWebhook{{
@@ -210,12 +208,12 @@ func passThrough(test *testing.T, group, resource string, handle admission.Handl
 }
 
 // noWebhook removes the webhook of the test.
-func noWebhook() features.Func { return step(deleteWebhook) }
-
-func deleteWebhook(ctx context.Context, t *testing.T) {
-	t.Helper()
-	must(t, client.IgnoreNotFound(theCluster.Client.Delete(ctx,
-		&admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: in(ctx)}})))
+func noWebhook() features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		must(t, client.IgnoreNotFound(theCluster.Client.Delete(ctx,
+			&admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: in(ctx)}})))
+	})
 }
 
 // revisionsAre fails unless the namespace contains the given number of ControllerRevisions, one for each pod template of the StatefulSet.

@@ -3,7 +3,6 @@ package faults
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -150,15 +149,12 @@ func keep(operator *cluster.Operator) *kept {
 	return k
 }
 
-// startAgain starts the operator. If the operator does not become ready, startAgain kills it, so that it is started again.
+// startAgain starts the operator. An operator that does not become ready is ended by Start, so that it is started again.
 func (k *kept) startAgain(ctx context.Context) error {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	k.restarts.Add(1)
-	if err := k.operator.Start(ctx); err != nil {
-		return errors.Join(err, k.operator.Kill())
-	}
-	return nil
+	return k.operator.Start(ctx)
 }
 
 func (k *kept) exited() <-chan struct{} {

@@ -3,12 +3,14 @@ package images
 import (
 	"context"
 	"crypto/sha256"
-	_ "embed" // of the lock file
+	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -19,16 +21,14 @@ import (
 	"mcpserver-operator/deploy/image"
 )
 
-// npm installs these packages: published servers, and Node.js, so that its version is pinned too. The lock file contains no registry URLs, so
-// that npm uses the registry of the user's configuration. To update the lock file, change package.json and run in tests/images/everything:
+// npm installs these packages: published servers and clients, the official conformance suite, and Node.js, so that its version is pinned too. tests/mcp
+// uses the same packages and scripts. The lock file contains no registry URLs, so that npm uses the registry of the user's configuration. To update the
+// lock file, change package.json and run in tests/images/npm:
 //
 // npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
-var (
-	//go:embed everything/package.json
-	packageJSON []byte
-	//go:embed everything/package-lock.json
-	packageLock []byte
-)
+//
+//go:embed npm/*.json npm/*.mjs
+var packages embed.FS
 
 // Everything is the npm package @modelcontextprotocol/server-everything in the mode streamableHttp. It listens on all addresses, at the
 // port of the PORT variable, which defaults to 3001. The path is /mcp. The container's args can select the modes stdio and sse.
@@ -56,6 +56,17 @@ func Everything(ctx context.Context, dir string) (v1.Image, error) {
 		return nil, err
 	}
 	files = append(files, image.Executable("/usr/local/bin/node", binary))
+	scripts, err := fs.Glob(packages, "npm/*.mjs")
+	if err != nil {
+		return nil, err
+	}
+	for _, script := range scripts {
+		content, err := packages.ReadFile(script)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, image.File{Path: "/app/" + path.Base(script), Mode: 0o644, Content: content})
+	}
 	for _, library := range libraries {
 		files = append(files, image.Executable(library, library))
 	}
@@ -68,8 +79,8 @@ func Everything(ctx context.Context, dir string) (v1.Image, error) {
 	}, files...)
 }
 
-// Packages is the image of Everything without a command. It contains also the npm packages @modelcontextprotocol/server-filesystem and server-memory, which
-// serve only stdio. The program is /usr/local/bin/node, and the packages are in /app/node_modules.
+// Packages is the image of Everything without a command. The program is /usr/local/bin/node. The npm packages are in /app/node_modules: servers that serve only
+// stdio, clients, and the conformance suite. The scripts of tests/images/npm are in /app.
 func Packages(ctx context.Context, dir string) (v1.Image, error) {
 	img, err := Everything(ctx, dir)
 	if err != nil {
@@ -92,8 +103,12 @@ func nodePackage() (string, error) {
 
 // install installs the packages of the lock file into a folder below dir, once per lock file, and returns the folder.
 func install(ctx context.Context, dir string) (string, error) {
-	sum := sha256.Sum256(packageLock)
-	folder := filepath.Join(dir, "everything-"+hex.EncodeToString(sum[:6]))
+	lock, err := packages.ReadFile("npm/package-lock.json")
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(lock)
+	folder := filepath.Join(dir, "npm-"+hex.EncodeToString(sum[:6]))
 	if _, err := os.Stat(folder); err == nil {
 		return folder, nil
 	}
@@ -110,7 +125,11 @@ func install(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(working) }() // leftovers do no harm
-	for name, content := range map[string][]byte{"package.json": packageJSON, "package-lock.json": packageLock} {
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		content, err := packages.ReadFile("npm/" + name)
+		if err != nil {
+			return "", err
+		}
 		if err := os.WriteFile(filepath.Join(working, name), content, 0o644); err != nil {
 			return "", err
 		}

@@ -31,7 +31,11 @@ func TestWithoutNPM(t *testing.T) {
 
 // By default, npm writes the registry of the lock file's author into the lock file, and later ignores the user's registry.
 func TestLockFileNamesNoRegistry(t *testing.T) {
-	if bytes.Contains(packageLock, []byte(`"resolved"`)) {
-		t.Error(`everything/package-lock.json contains a registry: create it with "npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved"`)
+	lock, err := packages.ReadFile("npm/package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(lock, []byte(`"resolved"`)) {
+		t.Error(`npm/package-lock.json contains a registry: create it with "npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved"`)
 	}
 }

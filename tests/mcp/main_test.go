@@ -146,11 +146,13 @@ func waitFor(t *testing.T, url string, is func(status int) bool) {
 	}
 }
 
-// npm are the packages of npm/package-lock.json: the conformance suite, clients, servers, and Node.js.
+// packages is the folder of the lock file and of the scripts. The images of the nodes in tests/node have the same packages.
+var packages = filepath.Join("..", "images", "npm")
+
+// npm are the packages of the lock file: the conformance suite, clients, servers, and Node.js.
 type npm struct{ dir, node string }
 
-// install installs the packages. npm uses the registry of the user's configuration. To update them, change npm/package.json and run in npm:
-// npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+// install installs the packages. npm uses the registry of the user's configuration.
 func install(t *testing.T) *npm {
 	t.Helper()
 	program, err := exec.LookPath("npm")
@@ -165,14 +167,19 @@ func install(t *testing.T) *npm {
 		t.Fatal(err)
 	}
 	isInstalled := true
-	for _, name := range []string{"client.mjs", "package.json", "package-lock.json"} {
-		content, err := os.ReadFile(filepath.Join("npm", name))
+	files, err := os.ReadDir(packages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(filepath.Join(packages, file.Name()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if old, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(old) != string(content) {
-			isInstalled = isInstalled && filepath.Ext(name) != ".json"
-			if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+		copied := filepath.Join(dir, file.Name())
+		if old, err := os.ReadFile(copied); err != nil || string(old) != string(content) {
+			isInstalled = isInstalled && filepath.Ext(copied) != ".json"
+			if err := os.WriteFile(copied, content, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,8 +1,6 @@
 package mcp
 
 import (
-	"bytes"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -25,9 +23,6 @@ type service struct {
 	next atomic.Int64
 	// isKilled says which pods get no requests.
 	isKilled [3]atomic.Bool
-	// toCut makes the service cut the next stream that answers the call of a tool, after its first message.
-	toCut atomic.Bool
-	cut   atomic.Int64
 }
 
 // startService starts runners in front of servers, with the flags after which the command or the URL of each server comes.
@@ -73,31 +68,15 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// ServeHTTP implements http.Handler. A request to /cut cuts the next stream of a call, and answers how many were cut before.
+// ServeHTTP implements http.Handler.
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/cut" {
-		s.toCut.Store(r.Method == http.MethodPost)
-		_, _ = fmt.Fprint(w, s.cut.Load())
-		return
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return // the client is gone
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	target, _ := url.Parse(s.pods[s.turn()].url) // it was used before
 	target.Path = ""
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.FlushInterval = -1
 	proxy.Transport = unpooled
-	proxy.ErrorLog = log.New(io.Discard, "", 0) // streams that the service cuts, and clients that are gone
-	if bytes.Contains(body, []byte(`"tools/call"`)) && s.toCut.CompareAndSwap(true, false) {
-		proxy.ModifyResponse = func(response *http.Response) error {
-			response.Body = &cutBody{ReadCloser: response.Body, cut: &s.cut}
-			return nil
-		}
-	}
-	defer func() { _ = recover() }() // httputil panics if a stream breaks off
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // clients that are gone
+	defer func() { _ = recover() }()            // httputil panics if a stream breaks off
 	proxy.ServeHTTP(w, r)
 }
 
@@ -111,26 +90,6 @@ func (s *service) turn() int {
 }
 
 var unpooled = &http.Transport{DisableKeepAlives: true}
-
-// cutBody is a stream that breaks off after its first message.
-type cutBody struct {
-	io.ReadCloser
-	cut    *atomic.Int64
-	isOver bool
-}
-
-// Read implements io.Reader.
-func (b *cutBody) Read(p []byte) (int, error) {
-	if b.isOver {
-		return 0, io.ErrUnexpectedEOF
-	}
-	n, err := b.ReadCloser.Read(p)
-	if bytes.Contains(p[:n], []byte(`"method"`)) && !bytes.Contains(p[:n], []byte(`"result"`)) {
-		b.isOver = true
-		b.cut.Add(1)
-	}
-	return n, err
-}
 
 var sample = regexp.MustCompile(`(?m)^(\S+) ([0-9.e+]+)$`)
 

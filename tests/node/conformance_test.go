@@ -11,15 +11,12 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// anewEachTime makes Node.js open a connection for each request, so that the Service chooses a pod for each.
-const anewEachTime = `data:text/javascript,import u from "file:///app/node_modules/undici/index.js"; u.setGlobalDispatcher(new u.Agent({pipelining: 0}))`
-
 var conformanceLines = regexp.MustCompile(`(?m)^(✗ .*|Total: .*)$`)
 
 // TestTheConformanceSuitePassesThroughTheService verifies that the official conformance suite passes against a server that has sessions, through its Service
 // without affinity, with 1 and with 3 pods, as a stdio server and as an HTTP server. tests/mcp runs more of the suite, without a node.
 func TestTheConformanceSuitePassesThroughTheService(t *testing.T) {
-	suite := feature("conformance", "restricted").Setup(operatorHasRunner(true)).Teardown(operatorHasRunner(false))
+	suite := feature("conformance", "restricted").Setup(operatorHasRunner())
 	for _, replicas := range []int32{1, 3} {
 		declared := fmt.Sprintf("replicas: %d", replicas)
 		for name, manifest := range map[string]string{
@@ -40,7 +37,7 @@ func conforms(name string) features.Func {
 		pod := startPod(ctx, t, corev1.Container{
 			Name: "suite", Image: packagesImage, WorkingDir: "/tmp",
 			Command: []string{
-				"/usr/local/bin/node", "--import", anewEachTime, "/app/node_modules/@modelcontextprotocol/conformance/dist/index.js",
+				"/usr/local/bin/node", "--import=/app/anew.mjs", "/app/node_modules/@modelcontextprotocol/conformance/dist/index.js",
 				"server", "--url", mcpServer(ctx, t, name).Status.URL, "--requirements", "2025-11-25",
 			},
 		})

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -119,11 +120,17 @@ func loadImages(ctx context.Context) error {
 	return nil
 }
 
-// install installs the operator with Helm, as described in the README, but without the runner, with which a test has to begin. It returns when
-// both replicas run.
+// install installs the operator with Helm, as docs/installation.md describes, but without the runner, with which a test has to begin. It returns when both replicas run. If a test has
+// changed the release, install undoes it.
 func install(ctx context.Context) error {
-	_, err := theCluster.Helm(ctx, "install", "mcpserver-operator", "deploy/chart",
-		"--namespace", cluster.OperatorNamespace, "--create-namespace",
-		"--set=image.repository="+operatorImage, "--set=image.tag="+firstVersion, "--set=runner.enabled=false", "--wait", "--timeout=2m")
+	return upgrade(ctx, firstVersion, false)
+}
+
+// upgrade upgrades the operator to a version with or without the runner, and returns when both replicas run. If there is no release, it installs one.
+// Other values of the chart, such as logLevel=debug, are those in more, or the default.
+func upgrade(ctx context.Context, version string, runner bool, more ...string) error {
+	values := append([]string{"image.repository=" + operatorImage, "image.tag=" + version, fmt.Sprintf("runner.enabled=%t", runner)}, more...)
+	_, err := theCluster.Helm(ctx, "upgrade", "--install", "mcpserver-operator", "deploy/chart",
+		"--namespace", cluster.OperatorNamespace, "--create-namespace", "--set="+strings.Join(values, ","), "--wait", "--timeout=2m")
 	return err
 }

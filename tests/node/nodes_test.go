@@ -19,11 +19,11 @@ import (
 func TestADrainLeavesOnePodServing(t *testing.T) {
 	testEnv.Test(t, feature("kubectl drain", "restricted").
 		Assess("both pods are on one node", all(
-			clusterKubectl("cordon", "node-1"),
+			schedulableAfterwards(), clusterKubectl("cordon", "node-1"),
 			apply(server("web", serverImage, "args: [-stateless, -ready-after=2s]", "replicas: 2")), scaleIs("web", 2),
 			clusterKubectl("uncordon", "node-1"), podsAreOn("web", "node-2"))).
 		Assess("the pods move one after the other, and the server keeps answering", keepsAnswering("web", all(
-			schedulableAfterwards(), clusterKubectl("drain", "node-2", "--pod-selector=app.kubernetes.io/instance=web", "--timeout=120s"),
+			clusterKubectl("drain", "node-2", "--pod-selector=app.kubernetes.io/instance=web", "--timeout=120s"),
 			scaleIs("web", 2), podsAreOn("web", "node-1")))).
 		Feature())
 }
@@ -36,23 +36,23 @@ func TestALostNodeIsNamed(t *testing.T) {
 		Assess("a pod on the node", all(
 			apply(server("web", serverImage, "args: [-stateless]", "podTemplateSpec: {spec: {nodeSelector: {kubernetes.io/hostname: node-2}}}")), scaleIs("web", 1))).
 		Assess("is reported", all(
-			step(func(ctx context.Context, t *testing.T) {
-				t.Cleanup(func() { must(t, theCluster.StartEnded(context.WithoutCancel(ctx))) })
-				must(t, theCluster.Kill(kubelet))
-			}),
+			afterwards(componentsRun()), step(func(_ context.Context, t *testing.T) { must(t, theCluster.Kill(kubelet)) }),
 			readySays("web", metav1.ConditionFalse, "NodeLost", "pod web-0", `node "node-2" does not report`, "kubectl delete node node-2"))).
-		Assess("is no longer reported when it returns", scaleIs("web", 1)).
+		Assess("is no longer reported when it returns", all(componentsRun(), scaleIs("web", 1))).
 		Feature())
 }
 
-// schedulableAfterwards makes both nodes schedulable when the assessment ends, even if it fails.
-func schedulableAfterwards() features.Func {
+// componentsRun starts the components that have ended.
+func componentsRun() features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
-		t.Cleanup(func() {
-			_, err := theCluster.Kubectl(context.WithoutCancel(ctx), "uncordon", "node-1", "node-2")
-			must(t, err)
-		})
+		t.Helper()
+		must(t, theCluster.StartEnded(ctx))
 	})
+}
+
+// schedulableAfterwards makes both nodes schedulable when the feature ends.
+func schedulableAfterwards() features.Func {
+	return afterwards(clusterKubectl("uncordon", "node-1", "node-2"))
 }
 
 // clusterKubectl runs kubectl without a namespace flag.

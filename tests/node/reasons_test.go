@@ -87,8 +87,7 @@ func TestTheStatusNamesTheReason(t *testing.T) {
 		manifests = append(manifests, row.manifest)
 	}
 	test := feature("the status names the reason", "restricted").
-		Setup(clusterApply(denyingPolicy)).
-		Teardown(clusterDelete(denyingPolicy)).
+		Setup(all(afterwards(clusterDelete(denyingPolicy)), clusterApply(denyingPolicy))).
 		Assess("all MCPServers are applied", apply(manifests...))
 	for _, row := range rows {
 		test = test.Assess(row.name, readySays(row.name, metav1.ConditionFalse, row.reason, row.words...))
@@ -173,7 +172,7 @@ func clusterApply(manifest string) features.Func {
 func clusterDelete(manifest string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		_, err := theCluster.KubectlWithInput(ctx, manifest, "delete", "-f", "-")
+		_, err := theCluster.KubectlWithInput(ctx, manifest, "delete", "--ignore-not-found", "-f", "-")
 		must(t, err)
 	})
 }

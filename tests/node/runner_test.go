@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -16,15 +15,8 @@ import (
 	"mcpserver-operator/tests/images/calls"
 )
 
-// operatorHasRunner sets the value runner.enabled of the release, and waits for the operator's pods.
-func operatorHasRunner(enabled bool) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.Helm(ctx, "upgrade", "mcpserver-operator", "deploy/chart", "--namespace", cluster.OperatorNamespace,
-			"--reuse-values", fmt.Sprintf("--set=runner.enabled=%t", enabled), "--wait", "--timeout=2m")
-		must(t, err)
-	})
-}
+// operatorHasRunner gives the operator a runner until the feature ends.
+func operatorHasRunner() features.Func { return operatorIsUpgraded(firstVersion, true) }
 
 // stdioServer is a stdio server, whose program serves nothing but its standard input and output.
 const stdioServer = `
@@ -45,8 +37,7 @@ func everyCallSucceeds(t *testing.T, results []calls.Result, summary *calls.Summ
 func TestAStdioServerScalesAndItsSessionsSurvive(t *testing.T) {
 	const tool = "-tool=test_simple_text"
 	testEnv.Test(t, feature("a stdio server", "restricted").
-		Setup(operatorHasRunner(true)).
-		Teardown(operatorHasRunner(false)).
+		Setup(operatorHasRunner()).
 		Assess("is served over HTTP", all(apply(stdioServer), scaleIs("tools", 1), aClient("tools", everyCallSucceeds, tool, withSessions, "-count=20"))).
 		Assess("scales, and each request of a session finds its pod", all(kubectl("scale", "statefulset", "tools", "--replicas=3"), scaleIs("tools", 3),
 			aClient("tools", everyCallSucceeds, tool, withSessions, "-count=60"), aClient("tools", everyCallSucceeds, tool, withSessions, "-count=20", "-fresh"))).

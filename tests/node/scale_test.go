@@ -41,8 +41,8 @@ func TestTheScaleHoldsOnRealPods(t *testing.T) {
 			Assess("a restart, a lost leader and an upgrade of the operator do not change the scale", holds(server.name, 3,
 				noPodRestarts(server.name, operatorRestarts(), passIsMade(server.name),
 					leaderIsKilled(), passIsMade(server.name),
-					operatorIsUpgraded(secondVersion), passIsMade(server.name),
-					operatorIsUpgraded(firstVersion), passIsMade(server.name)))).
+					operatorIsUpgraded(secondVersion, false), passIsMade(server.name),
+					operatorIsUpgraded(firstVersion, false), passIsMade(server.name)))).
 			Assess("a new image is rolled out to all three pods", holds(server.name, 3,
 				apply(manifestOf(server.name, server.next, server.more)), imageIs(server.name, server.next), scaleIs(server.name, 3), answers)).
 			Feature())
@@ -92,19 +92,17 @@ func leader(ctx context.Context, t *testing.T) string {
 	return ""
 }
 
-// operatorIsUpgraded upgrades the release to a version and waits for its pods.
-func operatorIsUpgraded(version string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
+// operatorIsUpgraded upgrades the operator until the feature ends to a version with or without the runner, and waits for its pods.
+func operatorIsUpgraded(version string, runner bool) features.Func {
+	return all(afterwards(step(func(ctx context.Context, t *testing.T) { must(t, install(ctx)) })), step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
-		_, err := theCluster.Helm(ctx, "upgrade", "mcpserver-operator", "deploy/chart", "--namespace", cluster.OperatorNamespace,
-			"--set=image.repository="+operatorImage, "--set=image.tag="+version, "--set=runner.enabled=false", "--wait", "--timeout=2m")
-		must(t, err)
+		must(t, upgrade(ctx, version, runner))
 		deployment := &appsv1.Deployment{}
 		must(t, theCluster.Client.Get(ctx, types.NamespacedName{Namespace: cluster.OperatorNamespace, Name: "mcpserver-operator"}, deployment))
 		if image := deployment.Spec.Template.Spec.Containers[0].Image; image != operatorImage+":"+version {
 			t.Fatalf("the operator runs %s after the upgrade to %s", image, version)
 		}
-	})
+	}))
 }
 
 // passIsMade changes a label that the operator copies to the StatefulSet, and waits until a pass has written it.

@@ -34,8 +34,7 @@ func TestNoSessionEndsWhateverHappensToThePods(t *testing.T) {
 	const sessions = 50
 	manifest := func(image string) string { return stdioServerOf("tools", image, "[/everything-server]") }
 	testEnv.Test(t, feature("50 sessions", "restricted").
-		Setup(operatorHasRunner(true)).
-		Teardown(operatorHasRunner(false)).
+		Setup(operatorHasRunner()).
 		Assess("all survive", step(func(ctx context.Context, t *testing.T) {
 			all(apply(manifest(goImage)), scaleIs("tools", 1))(ctx, t, nil)
 			pod := startClient(ctx, t, "tools", withSessions, "-sessions="+fmt.Sprint(sessions), "-keep", "-tool=test_tool_with_logging", "-count=0",
@@ -97,8 +96,7 @@ func TestALostSessionIsNotInvented(t *testing.T) {
 	remember := `-opening-args={"entities": [{"name": "session-$SESSION", "entityType": "test", "observations": []}]}`
 	own := func(session int) string { return fmt.Sprintf(`"name": "session-%d"`, session) }
 	testEnv.Test(t, feature("sessions with state", "restricted").
-		Setup(operatorHasRunner(true)).
-		Teardown(operatorHasRunner(false)).
+		Setup(operatorHasRunner()).
 		Assess("end with their pod", step(func(ctx context.Context, t *testing.T) {
 			all(apply(stdioServerOf("memory", packagesImage, memoryCommand, "replicas: 2", "sessions: {onPodLoss: End}")), scaleIs("memory", 2))(ctx, t, nil)
 			pod := startClient(ctx, t, "memory", withSessions, "-sessions="+fmt.Sprint(sessions), "-keep", "-opening-tool=create_entities", remember,
@@ -143,7 +141,7 @@ func TestALostSessionIsNotInvented(t *testing.T) {
 
 // TestServersOfTheProtocolsAuthorsRunOverStdio verifies that published servers work with sessions and two pods. Their image has no command.
 func TestServersOfTheProtocolsAuthorsRunOverStdio(t *testing.T) {
-	servers := feature("published stdio servers", "restricted").Setup(operatorHasRunner(true)).Teardown(operatorHasRunner(false))
+	servers := feature("published stdio servers", "restricted").Setup(operatorHasRunner())
 	for _, row := range []struct{ name, argument, tool, args, want string }{
 		{"everything", "", "echo", `{"message": "hello"}`, "Echo: hello"},
 		{"filesystem", ", /tmp", "list_allowed_directories", "{}", "/tmp"},

@@ -70,7 +70,7 @@ func theStatefulSetIsReplaced(name string) features.Func {
 	})
 }
 
-// volumesFor creates the default StorageClass, which has no provisioner, and volumes in folders of node-1.
+// volumesFor creates, until the feature ends, the default StorageClass, which has no provisioner, and volumes in folders of node-1.
 func volumesFor(purpose string, count int) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()
@@ -79,7 +79,13 @@ func volumesFor(purpose string, count int) features.Func {
 			Provisioner:       "kubernetes.io/no-provisioner",
 			VolumeBindingMode: ptr.To(storagev1.VolumeBindingWaitForFirstConsumer),
 		}
-		must(t, client.IgnoreAlreadyExists(theCluster.Client.Create(ctx, class)))
+		isDeleted := func(object client.Object) features.Func {
+			return step(func(ctx context.Context, t *testing.T) {
+				must(t, client.IgnoreNotFound(theCluster.Client.Delete(ctx, object)))
+			})
+		}
+		afterwards(isDeleted(class))(ctx, t, nil)
+		must(t, theCluster.Client.Create(ctx, class))
 		dir := t.TempDir()
 		for i := range count {
 			path := filepath.Join(dir, fmt.Sprint(i))
@@ -97,8 +103,8 @@ func volumesFor(purpose string, count int) features.Func {
 					}}}},
 				},
 			}
+			afterwards(isDeleted(volume))(ctx, t, nil)
 			must(t, theCluster.Client.Create(ctx, volume))
-			t.Cleanup(func() { _ = theCluster.Client.Delete(context.WithoutCancel(ctx), volume) })
 		}
 	})
 }

@@ -43,10 +43,10 @@ func TestClientsSurviveTheWayOverFromToolHive(t *testing.T) {
 		replicas := int32(2)
 		if gen == stdio {
 			replicas = 1 // of ToolHive's
-			test = test.Setup(operatorHasRunner(true)).Teardown(operatorHasRunner(false))
+			test = test.Setup(operatorHasRunner())
 		}
 		testEnv.Test(t, test.
-			Setup(all(operatorIsScaledTo(0), step(func(ctx context.Context, t *testing.T) { gen.leave(ctx, t) }), operatorIsScaledTo(2), theyRun(replicas))).
+			Setup(all(afterwards(operatorIsScaledTo(2)), operatorIsScaledTo(0), step(func(ctx context.Context, t *testing.T) { gen.leave(ctx, t) }), operatorIsScaledTo(2), theyRun(replicas))).
 			Assess("a plugin of another minor version refuses", step(func(ctx context.Context, t *testing.T) {
 				code, _, stderr, err := theCluster.Plugin(ctx, "1.1.0", "", "takeover", "web", "-n", in(ctx))
 				must(t, err)

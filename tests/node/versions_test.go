@@ -7,8 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/e2e-framework/pkg/features"
-
-	"mcpserver-operator/tests/cluster"
 )
 
 // TestTwoVersionsOfTheRunnerServeTheSameSessions stops a rollout halfway after an upgrade of the operator: one pod has the runner of the new version, and the
@@ -19,8 +17,7 @@ func TestTwoVersionsOfTheRunnerServeTheSameSessions(t *testing.T) {
 		return stdioServerOf("tools", image, "[/everything-server]", "replicas: 2", "updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: 1}}")
 	}
 	testEnv.Test(t, feature("two versions of the runner", "restricted").
-		Setup(operatorHasRunner(true)).
-		Teardown(operatorIsUpgraded(firstVersion)).
+		Setup(operatorHasRunner()).
 		Assess("sessions cross between them", step(func(ctx context.Context, t *testing.T) {
 			all(apply(manifest(goImage)), scaleIs("tools", 2))(ctx, t, nil)
 			call := func() string {
@@ -29,7 +26,7 @@ func TestTwoVersionsOfTheRunnerServeTheSameSessions(t *testing.T) {
 			}
 			older := call()
 			allCall(ctx, t, older, sessions)
-			all(operatorWithRunnerRuns(secondVersion), apply(manifest(goNext)), runnerIs("tools-1", secondVersion), scaleIs("tools", 2),
+			all(operatorIsUpgraded(secondVersion, true), apply(manifest(goNext)), runnerIs("tools-1", secondVersion), scaleIs("tools", 2),
 				runnerIs("tools-0", firstVersion))(ctx, t, nil)
 			newer := call() // its connections reach both pods
 			for _, client := range []string{older, newer} {
@@ -50,16 +47,6 @@ func TestTwoVersionsOfTheRunnerServeTheSameSessions(t *testing.T) {
 			}
 		})).
 		Feature())
-}
-
-// operatorWithRunnerRuns upgrades the operator, and with it the runner of pods that start afterwards.
-func operatorWithRunnerRuns(version string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.Helm(ctx, "upgrade", "mcpserver-operator", "deploy/chart", "--namespace", cluster.OperatorNamespace,
-			"--reuse-values", "--set=image.tag="+version, "--wait", "--timeout=2m")
-		must(t, err)
-	})
 }
 
 // runnerIs waits until a pod is ready and its runner has a version.

@@ -25,28 +25,43 @@ import (
 	"mcpserver-operator/tests/images/calls"
 )
 
-type namespaceKey struct{}
+type (
+	namespaceKey struct{}
+	featureKey   struct{}
+)
 
 // in returns the namespace of the test.
 func in(ctx context.Context) string { return ctx.Value(namespaceKey{}).(string) }
 
-// feature starts a feature in a new namespace, which enforces a Pod Security Standard and is deleted when the feature ends.
+// feature starts a feature in a new namespace, which enforces a Pod Security Standard and is deleted when the feature ends. If the feature has failed, its
+// objects are printed before.
 func feature(name, standard string) *features.FeatureBuilder {
 	return features.New(name).
-		Setup(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
+		Setup(func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+			ctx = context.WithValue(ctx, featureKey{}, t)
 			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 				GenerateName: "node-", Labels: map[string]string{"pod-security.kubernetes.io/enforce": standard},
 			}}
 			must(t, theCluster.Client.Create(ctx, namespace))
-			return context.WithValue(ctx, namespaceKey{}, namespace.Name)
-		}).
-		Teardown(step(func(ctx context.Context, t *testing.T) {
-			if t.Failed() {
-				out, _ := theCluster.Kubectl(ctx, "-n", in(ctx), "get", "mcpservers,statefulsets,pods,events", "-o", "wide")
-				t.Log(out)
-			}
-			must(t, theCluster.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: in(ctx)}}))
-		}))
+			ctx = context.WithValue(ctx, namespaceKey{}, namespace.Name)
+			afterwards(step(func(ctx context.Context, t *testing.T) {
+				if t.Failed() {
+					out, _ := theCluster.Kubectl(ctx, "-n", in(ctx), "get", "mcpservers,statefulsets,pods,events", "-o", "wide")
+					t.Log(out)
+				}
+				must(t, theCluster.Client.Delete(ctx, namespace))
+			}))(ctx, t, config)
+			return ctx
+		})
+}
+
+// afterwards registers a step for the end of the feature. The step that was registered last runs first. A feature registers it before the change that it
+// undoes, and not with Teardown, because the framework does not run Teardown after a failure: the tests that follow would fail as well.
+func afterwards(undo features.Func) features.Func {
+	return step(func(ctx context.Context, _ *testing.T) {
+		t := ctx.Value(featureKey{}).(*testing.T) // not that of an assessment, which ends earlier
+		t.Cleanup(func() { undo(context.WithoutCancel(ctx), t, nil) })
+	})
 }
 
 // step converts a function to a features.Func and omits the parameters that most steps do not need.

@@ -84,9 +84,9 @@ type MCPServerSpecApplyConfiguration struct {
 	McpPort *int32 `json:"mcpPort,omitempty"`
 	// Deprecated: use mcpPort. If both are set, they must be equal.
 	TargetPort *int32 `json:"targetPort,omitempty"`
-	// The command of the container. If unset, the entrypoint of the image.
+	// The command of the container. If unset, the entrypoint of the image. At most 256 entries.
 	Command []string `json:"command,omitempty"`
-	// The arguments of the command, or of the entrypoint of the image.
+	// The arguments of the command, or of the entrypoint of the image. At most 512.
 	Args []string `json:"args,omitempty"`
 	// Environment variables of the container, as in a Pod. Names must be unique. At most 512.
 	//

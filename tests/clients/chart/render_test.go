@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,37 @@ func TestTheDefaultsAreWhatKubectlInstalls(t *testing.T) {
 
 	if difference := cmp.Diff(kubectls, helms); difference != "" {
 		t.Errorf("kubectl apply -k deploy (-) and the chart (+) install different objects:\n%s", difference)
+	}
+}
+
+// TestTheMonitoringIsThatOfTheComponent verifies that the chart installs the alerts, the monitors and the dashboards of deploy/monitoring.
+func TestTheMonitoringIsThatOfTheComponent(t *testing.T) {
+	manifests, err := render(t, theChart(t), "{monitoring: {enabled: true}}")
+	must(t, err)
+	helms := byName(t, manifests)
+	const monitoring = "../../../deploy/monitoring/"
+	for _, file := range []string{"prometheus_rule.yaml", "service_monitor.yaml", "pod_monitor.yaml"} {
+		content, err := os.ReadFile(monitoring + file)
+		must(t, err)
+		for name, object := range byName(t, string(content)) {
+			remove(object, "labels", helmLabels...)
+			if helms[name] != nil {
+				remove(helms[name], "labels", helmLabels...)
+			}
+			if difference := cmp.Diff(object, helms[name]); difference != "" {
+				t.Errorf("%s (-) and the chart (+) differ:\n%s", file, difference)
+			}
+		}
+	}
+	dashboards := map[string]any{}
+	for _, name := range []string{"operator.json", "servers.json"} {
+		content, err := os.ReadFile(monitoring + "dashboards/" + name)
+		must(t, err)
+		dashboards[name] = string(content)
+	}
+	object := helms["ConfigMap mcpserver-operator-system/mcpserver-operator-dashboards"]
+	if difference := cmp.Diff(dashboards, at(object.Object, "data")); difference != "" {
+		t.Errorf("the component (-) and the chart (+) have different dashboards:\n%s", difference)
 	}
 }
 

@@ -95,6 +95,17 @@ func (n *Namespace) DialContext(ctx context.Context, network, address string) (n
 	return connection, err
 }
 
+// Listen listens at a numeric address in the network namespace, like net.ListenConfig.
+func (n *Namespace) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	var listener net.Listener
+	err := n.enter(unix.CLONE_NEWNET, func() error {
+		var err error
+		listener, err = new(net.ListenConfig).Listen(ctx, network, address) // stays in the namespace, as does a connection
+		return err
+	})
+	return listener, err
+}
+
 // enter calls a function on a new thread that has entered some of the namespaces. The thread ends afterwards, because it
 // might not be able to return to its original namespaces.
 func (n *Namespace) enter(which int, do func() error) error {

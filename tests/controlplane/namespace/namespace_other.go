@@ -36,3 +36,8 @@ func (n *Namespace) InNetwork(do func() error) error { return do() }
 func (n *Namespace) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, network, address)
 }
+
+// Listen listens at an address.
+func (n *Namespace) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, network, address)
+}

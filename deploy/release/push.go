@@ -1,0 +1,140 @@
+package release
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"helm.sh/helm/v4/pkg/registry"
+
+	"mcpserver-operator/deploy/image"
+)
+
+// Push pushes the image and the chart in the folder dir, with the credentials of "docker login". It pushes the files that Build wrote, and fails
+// if one of them has changed. It returns the references by digest.
+func (r Release) Push(ctx context.Context, dir string) ([]string, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	if err := verifySums(dir); err != nil {
+		return nil, err
+	}
+	pushedImage, err := r.pushImage(ctx, filepath.Join(dir, r.imageArchive()))
+	if err != nil {
+		return nil, err
+	}
+	pushedChart, err := r.pushChart(filepath.Join(dir, r.chartArchive()))
+	if err != nil {
+		return nil, err
+	}
+	return []string{pushedImage, pushedChart}, nil
+}
+
+func (r Release) pushImage(ctx context.Context, archive string) (string, error) {
+	to, err := image.ParseReference(r.ImageRepository + ":" + string(r.Version))
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "release-image-")
+	if err != nil {
+		return "", fmt.Errorf("make a folder for the image: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := extract(archive, dir); err != nil {
+		return "", fmt.Errorf("read the image of %s: %w", r.Version, err)
+	}
+	index, err := readIndex(dir)
+	if err != nil {
+		return "", fmt.Errorf("read the image of %s: %w", r.Version, err)
+	}
+	digest, err := image.Push(ctx, to, index)
+	if err != nil {
+		return "", err
+	}
+	return digest.String(), nil
+}
+
+// extract extracts the files of a tar archive into dir.
+func extract(archive, dir string) error {
+	content, _, err := open(archive)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	root, err := os.OpenRoot(dir) // an archive cannot write outside of a root
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for in := tar.NewReader(content); ; {
+		header, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := root.MkdirAll(filepath.Dir(header.Name), 0o755); err != nil {
+			return err
+		}
+		out, err := root.Create(header.Name)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, in) //nolint:gosec // The checksum of the archive is known: it is no decompression bomb.
+		if err := errors.Join(err, out.Close()); err != nil {
+			return err
+		}
+	}
+}
+
+// readIndex returns the only index of an image layout.
+func readIndex(dir string) (v1.ImageIndex, error) {
+	root, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := root.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	if len(manifest.Manifests) != 1 {
+		return nil, fmt.Errorf("the layout has %d images, want 1", len(manifest.Manifests))
+	}
+	return root.ImageIndex(manifest.Manifests[0].Digest)
+}
+
+// pushChart pushes the chart as helm push does. Helm requires the name of the chart as the last part of the path, and its version as the tag.
+func (r Release) pushChart(archive string) (string, error) {
+	content, err := os.ReadFile(archive) //nolint:gosec // The maintainer who makes the release names the folder.
+	if err != nil {
+		return "", fmt.Errorf("read the chart of %s: %w", r.Version, err)
+	}
+	repository, err := name.NewRepository(strings.TrimPrefix(r.ChartRegistry, registry.OCIScheme+"://")+"/"+chartName, name.StrictValidation)
+	if err != nil {
+		return "", fmt.Errorf("push the chart: %w", err)
+	}
+	options := []registry.ClientOption{registry.ClientOptWriter(io.Discard)}
+	if repository.Scheme() == "http" { // a registry on this machine, for tests
+		options = append(options, registry.ClientOptPlainHTTP())
+	}
+	client, err := registry.NewClient(options...)
+	if err != nil {
+		return "", fmt.Errorf("push the chart: %w", err)
+	}
+	result, err := client.Push(content, repository.Name()+":"+r.Version.Number(),
+		registry.PushOptCreationTime(r.Source.Created.Format(time.RFC3339)))
+	if err != nil {
+		return "", fmt.Errorf("push the chart to %s: %w", repository, err)
+	}
+	return repository.Name() + "@" + result.Manifest.Digest, nil
+}
