@@ -61,7 +61,7 @@ func TestAPodThatDoesNotAnswerYetIsAskedAgain(t *testing.T) {
 	s.startTogether(2)
 	var refused atomic.Int32
 	s.pods[2].set(func(p *pod) {
-		p.onManage = func(w http.ResponseWriter, _ *http.Request) bool {
+		p.onManage = func(http.ResponseWriter, *http.Request) bool {
 			if refused.Add(1) > 3 {
 				return false
 			}
