@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,13 +61,15 @@ func TestEveryAlertFiresInItsIncident(t *testing.T) {
 		err := theCluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web"}, server)
 		return fmt.Sprint(err, server.Status.Ready), server.Status.Ready == "2/2"
 	})
-	opened := func(pods []*pod) (opened *session) {
-		cluster.MustEventually(t, "a session with "+pods[0].name, func() (string, bool) {
-			var status int
-			opened, status = open(t.Context(), pods)
-			return strconv.Itoa(status), opened != nil
-		})
-		return opened
+	for _, one := range slices.Concat(web, full, apart) { // the other one has no server
+		one.answers(t, "/readyz")
+	}
+	opened := func(pods []*pod) *session {
+		session, status := open(t.Context(), pods)
+		if session == nil {
+			t.Fatalf("%s has answered %d instead of opening a session", pods[0].name, status)
+		}
+		return session
 	}
 	onWeb := opened(web)
 	opened(full)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"sigs.k8s.io/yaml"
@@ -93,7 +94,7 @@ type monitor struct {
 func readMonitor(t *testing.T, file string) (read monitor, scraped endpoint) {
 	t.Helper()
 	readDeploy(t, file, &read)
-	endpoints := append(read.Spec.Endpoints, read.Spec.PodMetricsEndpoints...)
+	endpoints := slices.Concat(read.Spec.Endpoints, read.Spec.PodMetricsEndpoints)
 	if len(endpoints) != 1 {
 		t.Fatalf("%s has %d endpoints", file, len(endpoints))
 	}

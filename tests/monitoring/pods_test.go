@@ -65,23 +65,29 @@ func startPods(t *testing.T, server string, replicas int, args ...string) (pods 
 		cluster.Must(t, one.command.Start())
 		t.Cleanup(func() {
 			one.kill()
-			logged.Close()
+			cluster.Must(t, logged.Close())
 			if content, err := os.ReadFile(logged.Name()); err == nil && t.Failed() {
 				t.Logf("the log of pod %s:\n%s", one.name, content)
 			}
 		})
 	}
 	for _, one := range pods {
-		cluster.MustEventually(t, "pod "+one.name+" to start", func() (string, bool) {
-			response, err := http.Get("http://" + one.management + "/healthz")
-			if err != nil {
-				return err.Error(), false
-			}
-			defer response.Body.Close()
-			return response.Status, response.StatusCode == http.StatusOK
-		})
+		one.answers(t, "/healthz")
 	}
 	return pods
+}
+
+// answers waits until a probe of the kubelet succeeds.
+func (p *pod) answers(t *testing.T, probe string) {
+	t.Helper()
+	cluster.MustEventually(t, "the probe "+probe+" of pod "+p.name, func() (string, bool) {
+		response, err := http.Get("http://" + p.management + probe)
+		if err != nil {
+			return err.Error(), false
+		}
+		defer response.Body.Close()
+		return response.Status, response.StatusCode == http.StatusOK
+	})
 }
 
 // kill ends the pod at once. Its server ends when its input is closed.

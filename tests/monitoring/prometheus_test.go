@@ -73,7 +73,7 @@ func startPrometheus(t *testing.T) *prometheus {
 	t.Cleanup(func() {
 		_ = command.Process.Signal(syscall.SIGTERM) // it may have ended, which its log says
 		_ = command.Wait()
-		log.Close()
+		cluster.Must(t, log.Close())
 		if content, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
 			t.Logf("the log of Prometheus:\n%s", content)
 		}

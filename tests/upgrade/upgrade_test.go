@@ -47,7 +47,9 @@ func TestAnUpgradeFromAnEarlierVersion(t *testing.T) {
 	// Users ask for new pods of three MCPServers, and for something that does not change the pods of a fourth.
 	kubectl(t, namespace, newServer, "apply", "--server-side", "-f", "-")
 	kubectl(t, namespace, "", "patch", "mcpserver", "declared-0", "--type=merge", "-p", `{"spec":{"image":"registry.example/server:2"}}`)
-	kubectl(t, namespace, "", "annotate", "mcpserver", "scaled-1", fmt.Sprintf("%s=%d", v1beta1.UpdatePodTemplateAnnotation, applyconfigs.TemplateRevision))
+	asked := mcpServers(t, namespace)["scaled-1"]
+	kubectl(t, namespace, "", "annotate", "mcpserver", "scaled-1",
+		v1beta1.UpdatePodTemplateAnnotation+"="+applyconfigs.TemplateVersion(&asked, applyconfigs.Cluster{RunnerImage: runnerImage}))
 	kubectl(t, namespace, "", "patch", "mcpserver", "yielded-0", "--type=merge", "-p", `{"spec":{"minReadySeconds":1}}`)
 	fleetIs(t, namespace, presentSays("declared-0", "scaled-1"))
 	conditionOfNewServer(t, namespace, v1beta1.ConditionReady)

@@ -16,6 +16,9 @@ import (
 //	  ':!*_test.go' ':!applyconfigs/testdata' | gzip -9n > tests/upgrade/testdata/operator-c33c44e.tar.gz
 const earlier = "c33c44e"
 
+// runnerImage is the image of the present operator, which has the runner.
+const runnerImage = "registry.example/operator:2"
+
 // release is a version of the operator.
 type release struct {
 	root string // the folder with its source
@@ -44,7 +47,7 @@ func presentRelease(t *testing.T) release {
 	t.Helper()
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	must(t, err)
-	return release{root: root, name: "present", args: []string{"--runner-image=registry.example/operator:2", "--image-lookup=false"}}
+	return release{root: root, name: "present", args: []string{"--runner-image=" + runnerImage, "--image-lookup=false"}}
 }
 
 // install installs the CRD of the release, and everything that installPermissions does.

@@ -57,6 +57,15 @@ function colorCode(md) {
   })
 }
 
+// markWords marks inline code without spaces, such as the name of a flag, which looks ugly if it is broken at a hyphen.
+function markWords(md) {
+  md.core.ruler.push('mark-words', ({ tokens }) => {
+    for (const token of tokens.flatMap(token => token.children ?? [])) {
+      if (token.type === 'code_inline' && !token.content.includes(' ') && token.content.length < 36) token.attrJoin('class', 'word')
+    }
+  })
+}
+
 const isFolder = path => statSync(join(root, path)).isDirectory()
 
 function copyLinked({ outDir }) {
@@ -86,7 +95,7 @@ export default withMermaid({
   markdown: {
     // The anchors are those of GitHub.
     anchor: { slugify: slug },
-    config: md => { md.use(adaptLinks).use(colorCode) },
+    config: md => { md.use(adaptLinks).use(colorCode).use(markWords) },
   },
   themeConfig: {
     search: { provider: 'local' },
