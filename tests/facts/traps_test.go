@@ -20,18 +20,18 @@ import (
 
 // The facts in this file are traps for operators that write with server-side apply: see docs/operator-authors.md.
 
-// create creates the StatefulSet with a POST, as client.Create does.
-func create(t *testing.T, as string, config *appsv1ac.StatefulSetApplyConfiguration) {
+// create creates the StatefulSet with a POST, as client.Create of an operator does.
+func create(t *testing.T, config *appsv1ac.StatefulSetApplyConfiguration) {
 	t.Helper()
 	body, err := json.Marshal(config)
 	must(t, err)
 	object := &appsv1.StatefulSet{}
 	must(t, json.Unmarshal(body, object))
-	must(t, theCluster.Client.Create(t.Context(), object, client.FieldOwner(as)))
+	must(t, theCluster.Client.Create(t.Context(), object, client.FieldOwner(manager)))
 }
 
 func TestACreatedObjectOwnsItsDefaults(t *testing.T) {
-	create(t, manager, set(t, -1))
+	create(t, set(t, -1))
 	wantOwners(t, manager+"/Update/")
 }
 
@@ -39,7 +39,7 @@ func TestAFieldThatWasCreatedOutlivesItsApply(t *testing.T) {
 	labeled := func() *appsv1ac.StatefulSetApplyConfiguration {
 		return set(t, -1).WithLabels(map[string]string{"old": "yes"})
 	}
-	create(t, manager, labeled())
+	create(t, labeled())
 	must(t, apply(t, manager, labeled(), client.ForceOwnership))
 	must(t, apply(t, manager, set(t, -1), client.ForceOwnership))
 	if _, found := get(t).Labels["old"]; !found {
@@ -48,7 +48,7 @@ func TestAFieldThatWasCreatedOutlivesItsApply(t *testing.T) {
 }
 
 func TestMigratingTheReplicasResetsThemAtTheNextApply(t *testing.T) {
-	create(t, manager, set(t, 5))
+	create(t, set(t, 5))
 	patch, err := csaupgrade.UpgradeManagedFieldsPatch(get(t), sets.New(manager), manager)
 	must(t, err)
 	must(t, theCluster.Client.Patch(t.Context(), get(t), client.RawPatch(types.JSONPatchType, patch)))
@@ -57,7 +57,7 @@ func TestMigratingTheReplicasResetsThemAtTheNextApply(t *testing.T) {
 }
 
 func TestMigratingAllButTheReplicasKeepsThem(t *testing.T) {
-	create(t, manager, set(t, 5))
+	create(t, set(t, 5))
 	patch, err := ownership.Migrate(get(t), []string{manager}, ownership.Applier(manager), replicasPath)
 	must(t, err)
 	body, err := json.Marshal(patch)
