@@ -130,7 +130,7 @@ build: ## Build the operator, the kubectl plugin and the completion of the plugi
 	@cp plugin/kubectl_complete-mcpserver bin/
 
 .PHONY: test
-test: control-plane node-if-possible prometheus-if-possible ## Run all tests, with short versions of the storm and fault tests (about 20 minutes).
+test: control-plane node-if-possible prometheus-if-possible ## Run all tests, with short versions of the storm and fault tests (about 70 minutes).
 	go build -tags=$(TAGS) ./...
 	go test -tags=$(TAGS) -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./... # one suite at a time, because each starts a control plane
 	cd $(RELEASE_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) ./...
@@ -138,7 +138,7 @@ test: control-plane node-if-possible prometheus-if-possible ## Run all tests, wi
 	cd $(CLIENTS_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./...
 
 .PHONY: test-long
-test-long: test matrix storm faults fuzz ## Run all tests, the version matrix, and the long storm, fault and fuzz tests (several hours).
+test-long: test matrix storm faults fuzz site-test ## Run all tests, the version matrix, and the long storm, fault and fuzz tests, and those of the site (several hours).
 
 .PHONY: matrix
 matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run tests/facts and tests/e2e on every supported Kubernetes minor.
@@ -199,7 +199,7 @@ site: $(SITE_DIR)/node_modules ## Build the site of the pages, with a search, in
 	cd $(SITE_DIR) && npm run --silent build
 
 .PHONY: site-test
-site-test: site ## Open every page of the site in a headless Chromium, and check links, pictures, the search and the plots.
+site-test: site ## Open every page of the site in a headless Chromium, and check links, pictures, the search and the plots (about 2 minutes).
 	cd $(SITE_DIR) && npm run --silent plots -- --check && npm test --silent
 
 .PHONY: site-tools
@@ -351,4 +351,4 @@ $(SITE_DIR)/node_modules: $(SITE_DIR)/package-lock.json
 
 .PHONY: clean
 clean: ## Remove all build output.
-	rm -rf bin $(SITE_DIR)/node_modules $(SITE_DIR)/.vitepress/cache
+	rm -rf bin $(SITE_DIR)/node_modules

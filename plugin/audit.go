@@ -134,7 +134,7 @@ func auditOf(server *storedServer) []finding {
 			BackendReplicas *int32         `json:"backendReplicas"`
 		}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(spec, &fields); err != nil {
-			add("spec", refused, "cannot be read: "+err.Error())
+			add("spec", refused, "cannot be read: "+bounded(err.Error()))
 			continue
 		}
 		for _, field := range unknownFields(spec) {
@@ -224,7 +224,7 @@ func limitsOfServer(spec map[string]any) (bool, string) {
 	}
 	var all []string
 	for name, limit := range limits {
-		all = append(all, fmt.Sprintf("%s: %v", name, limit)) // a quantity is a string or an integer
+		all = append(all, bounded(fmt.Sprintf("%s: %v", name, limit))) // a quantity is a string or an integer, but ToolHive's CRD may accept anything
 	}
 	slices.Sort(all)
 	return true, fmt.Sprintf("the limits %s of ToolHive's proxy become those of the server", strings.Join(all, ", "))

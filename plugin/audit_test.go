@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
+
+	"mcpserver-operator/crd/v1beta1"
 )
 
 // TestAudit: a field is found in whichever version of the API shows it, once.
@@ -62,5 +65,22 @@ func TestWhatIsMeantForThisOperatorIsNoFinding(t *testing.T) {
 	}
 	if found := auditOf(&storedServer{views: []map[string]any{view}}); len(found) > 0 {
 		t.Errorf("got %+v", found)
+	}
+}
+
+// TestTheAuditBoundsStoredText: ToolHive's CRD may accept any text as a quantity.
+func TestTheAuditBoundsStoredText(t *testing.T) {
+	server := &storedServer{views: []map[string]any{{
+		"metadata": map[string]any{"finalizers": []any{v1beta1.ToolHiveFinalizer}},
+		"spec":     map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "\x1b[31m" + strings.Repeat("a", 4096)}}},
+	}}}
+	found := auditOf(server)
+	if len(found) == 0 {
+		t.Fatal("nothing is found")
+	}
+	for _, one := range found {
+		if len(one.Note) > 2*mostShown || strings.Contains(one.Note, "\x1b") {
+			t.Errorf("got %q", one.Note)
+		}
 	}
 }

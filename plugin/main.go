@@ -24,6 +24,9 @@ const (
 	exitError = 2
 )
 
+// mostOfErrors is the maximum length of the errors of a command, in bytes. They may have the answer of an admission webhook, and one line for each MCPServer.
+const mostOfErrors = 64 << 10
+
 // errFound is returned if a command that only looks has found something: a difference, a field that is not carried out, something to take over.
 var errFound = errors.New("found")
 
@@ -45,7 +48,7 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 	case errors.Is(err, errFound):
 		return exitFound
 	default:
-		_, _ = fmt.Fprintln(streams.ErrOut, "error:", err)
+		_, _ = fmt.Fprintln(streams.ErrOut, "error:", printable(err.Error(), mostOfErrors, "\n\t"))
 		return exitError
 	}
 }

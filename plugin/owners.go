@@ -45,11 +45,16 @@ const mostShown = 512
 
 // bounded returns a text from the cluster for the terminal, with at most mostShown bytes and without control characters.
 func bounded(text string) string {
-	if len(text) > mostShown {
-		text = text[:mostShown] + "…"
+	return printable(text, mostShown, "")
+}
+
+// printable returns a text for the terminal, with at most most bytes and without control characters except those that are kept.
+func printable(text string, most int, kept string) string {
+	if len(text) > most {
+		text = text[:most] + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+		if !unicode.IsPrint(r) && !strings.ContainsRune(kept, r) {
 			return '?'
 		}
 		return r

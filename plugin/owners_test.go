@@ -96,6 +96,14 @@ func TestTextFromTheClusterIsBounded(t *testing.T) {
 	}
 }
 
+// TestAnErrorHasNoControlCharacters: it may have the answer of an admission webhook. The lines of several errors stay.
+func TestAnErrorHasNoControlCharacters(t *testing.T) {
+	got := printable("one\ntwo \x1b[31m"+strings.Repeat("a", mostOfErrors), mostOfErrors, "\n\t")
+	if len(got) > mostOfErrors+len("…") || !strings.HasPrefix(got, "one\ntwo ?[31m") {
+		t.Errorf("got %.40q, %d bytes", got, len(got))
+	}
+}
+
 // TestManagersAreNamedByTheirNameOrByMore: a name alone names all entries of this manager as a giver, and must be unique as a receiver.
 func TestManagersAreNamedByTheirNameOrByMore(t *testing.T) {
 	for text, want := range map[string]int{"helm": 1, "kubectl": 2, "kubectl:Update": 1, "kubectl:Update:scale": 1, "kubectl:Apply": 0, "nobody-else": 0} {

@@ -131,10 +131,9 @@ func notesAbout(server *v1beta1.MCPServer, scalers []scaler, replicas int32) ([]
 
 // moveScale makes a field manager the only owner of the scale of the StatefulSet, or nobody.
 func (c *connection) moveScale(ctx context.Context, server *v1beta1.MCPServer, to string) error {
-	set := &appsv1.StatefulSet{}
-	key := client.ObjectKey{Namespace: server.Namespace, Name: applyconfigs.StatefulSetName(server.Name)}
-	if err := c.Get(ctx, key, set); err != nil {
-		return fmt.Errorf("reading the StatefulSet: %w", err)
+	set, err := c.setOf(ctx, server)
+	if err != nil {
+		return err
 	}
 	owners, err := ownership.OwnersOf(set, observe.ReplicasPath)
 	if err != nil {
@@ -168,15 +167,23 @@ func (c *connection) serverAndSet(cmd *cobra.Command, name string) (*v1beta1.MCP
 	if server.Spec.Suspend {
 		return nil, nil, fmt.Errorf("MCPServer %q is suspended, so that the operator writes nothing: remove spec.suspend first", server.Name)
 	}
-	set := &appsv1.StatefulSet{}
-	key := client.ObjectKey{Namespace: server.Namespace, Name: applyconfigs.StatefulSetName(server.Name)}
-	if err := c.Get(cmd.Context(), key, set); err != nil {
-		return nil, nil, fmt.Errorf("reading the StatefulSet of MCPServer %q: %w", server.Name, err)
+	set, err := c.setOf(cmd.Context(), server)
+	if err != nil {
+		return nil, nil, err
 	}
 	if !metav1.IsControlledBy(set, server) {
 		return nil, nil, fmt.Errorf("MCPServer %q does not control StatefulSet %q, so that its scale is not that of the MCPServer", server.Name, set.Name)
 	}
 	return server, set, nil
+}
+
+// setOf reads the StatefulSet of an MCPServer.
+func (c *connection) setOf(ctx context.Context, server *v1beta1.MCPServer) (*appsv1.StatefulSet, error) {
+	set := &appsv1.StatefulSet{}
+	if err := c.Get(ctx, client.ObjectKey{Namespace: server.Namespace, Name: applyconfigs.StatefulSetName(server.Name)}, set); err != nil {
+		return nil, fmt.Errorf("reading the StatefulSet of MCPServer %q: %w", server.Name, err)
+	}
+	return set, nil
 }
 
 // mergePatch changes annotations and the spec of an MCPServer in the generation that was read. Null removes a value.
@@ -214,8 +221,7 @@ func (c *connection) mergePatch(ctx context.Context, server *v1beta1.MCPServer, 
 // returns a note.
 func (c *connection) waitFor(ctx context.Context, server *v1beta1.MCPServer, done func(set *appsv1.StatefulSet, ours bool) bool) ([]string, error) {
 	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, waitAtMost, true, func(ctx context.Context) (bool, error) {
-		set := &appsv1.StatefulSet{}
-		err := c.Get(ctx, client.ObjectKey{Namespace: server.Namespace, Name: applyconfigs.StatefulSetName(server.Name)}, set)
+		set, err := c.setOf(ctx, server)
 		if err != nil {
 			return false, client.IgnoreNotFound(err)
 		}

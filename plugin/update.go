@@ -202,15 +202,6 @@ func (c *connection) updatedFields(ctx context.Context, server *v1beta1.MCPServe
 	}
 }
 
-// setOf reads the StatefulSet of an MCPServer.
-func (c *connection) setOf(ctx context.Context, server *v1beta1.MCPServer) (*appsv1.StatefulSet, error) {
-	set := &appsv1.StatefulSet{}
-	if err := c.Get(ctx, client.ObjectKey{Namespace: server.Namespace, Name: applyconfigs.StatefulSetName(server.Name)}, set); err != nil {
-		return nil, fmt.Errorf("reading the StatefulSet of MCPServer %q: %w", server.Name, err)
-	}
-	return set, nil
-}
-
 // restartingPods returns the pods that another pod template restarts, in their order, and whether each restarts only when somebody deletes it.
 func restartingPods(set *appsv1.StatefulSet) (pods []string, onDelete bool) {
 	var first int32

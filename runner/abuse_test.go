@@ -304,16 +304,27 @@ func TestAResponseOverTheLimitOfALineIsAnError(t *testing.T) {
 	})
 }
 
+// TestAFullPodSaysTryLater verifies that a pod without room refuses a session, and counts it, also if it has first looked for another pod.
 func TestAFullPodSaysTryLater(t *testing.T) {
-	p := startPod(t, "", "--max-sessions=2")
-	first := p.open(rpc.Polling)
-	p.open(rpc.Polling)
-	a := p.send(http.MethodPost, p.url, initialize(rpc.Polling))
-	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
-		t.Errorf("status %d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+	for name, start := range map[string]func(t *testing.T) *pod{
+		"alone":            func(t *testing.T) *pod { return startPod(t, "", "--max-sessions=2") },
+		"of a StatefulSet": func(t *testing.T) *pod { return startPods(t, 1, "--max-sessions=2")[0] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t)
+			first := p.open(rpc.Polling)
+			p.open(rpc.Polling)
+			a := p.send(http.MethodPost, p.url, initialize(rpc.Polling))
+			if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+				t.Errorf("status %d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+			}
+			if text := p.metricsText(); !strings.Contains(text, "\nmcp_runner_sessions_refused_total 1\n") {
+				t.Error("the session that was refused is not counted")
+			}
+			first.delete()
+			p.open(rpc.Polling)
+		})
 	}
-	first.delete()
-	p.open(rpc.Polling)
 }
 
 func TestManyClientsAtOnceGetNoMoreSessionsThanThereMayBe(t *testing.T) {

@@ -77,13 +77,19 @@ func TestTheAuditHasArgumentsAndResultsIfAsked(t *testing.T) {
 	}
 }
 
-func TestAForwardedRequestHasOneAuditLineWhereItIsAnswered(t *testing.T) {
+// openOnOneOfTwo starts two pods with an audit, and opens a session. It returns the pod that has the session, and the other.
+func openOnOneOfTwo(t *testing.T) (c *client, owner, other *pod) {
+	t.Helper()
 	pods := startPods(t, 2, "--audit")
-	c := pods[0].open(rpc.Polling)
-	owner, other := pods[0], pods[1]
-	if open, _, _ := owner.server.Load(); open == 0 {
-		owner, other = other, owner
+	c = pods[0].open(rpc.Polling)
+	if open, _, _ := pods[0].server.Load(); open == 0 {
+		return c, pods[1], pods[0]
 	}
+	return c, pods[0], pods[1]
+}
+
+func TestAForwardedRequestHasOneAuditLineWhereItIsAnswered(t *testing.T) {
+	c, owner, other := openOnOneOfTwo(t)
 	c.elsewhere(other).call("count")
 	owner.auditLines(1)
 	waittest.Eventually(t, "the end of the forwarded request", func() bool {
@@ -93,12 +99,7 @@ func TestAForwardedRequestHasOneAuditLineWhereItIsAnswered(t *testing.T) {
 }
 
 func TestARequestWhoseForwardedAnswerIsCutOffHasAnAuditLine(t *testing.T) {
-	pods := startPods(t, 2, "--audit")
-	c := pods[0].open(rpc.Polling)
-	owner, other := pods[0], pods[1]
-	if open, _, _ := owner.server.Load(); open == 0 {
-		owner, other = other, owner
-	}
+	c, owner, other := openOnOneOfTwo(t)
 	call := c.elsewhere(other).post(toolCall("1", "never", "{}"))
 	if call.event() == nil { // the answer has begun
 		t.Fatal("no stream")

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -90,7 +89,7 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 		}
 		c.pod = name
 	}
-	ordinal, isOrdinal := ordinalOf(c.pod)
+	_, ordinal, isOrdinal := peers.CutOrdinal(c.pod)
 	c.ordinal = ordinal
 	if *pods != "" {
 		var err error
@@ -117,9 +116,3 @@ func parse(args []string, environment func(string) string, hostname func() (stri
 
 // isAlone reports whether there are no other pods.
 func (c config) isAlone() bool { return c.service == "" && c.peers == nil }
-
-// ordinalOf returns the ordinal of a pod of a StatefulSet.
-func ordinalOf(pod string) (uint16, bool) {
-	ordinal, err := strconv.ParseUint(pod[strings.LastIndexByte(pod, '-')+1:], 10, 16)
-	return uint16(ordinal), err == nil && strings.Contains(pod, "-")
-}

@@ -104,7 +104,7 @@ func (r *runner) handlers() (clients, management http.Handler, closeAll func(), 
 	}
 	router := peers.New(peers.Config{
 		Ordinal: r.config.ordinal, Local: local{r.server, r}, Handler: r.server.Handler(), Resolver: resolver, Recreate: r.config.onPodLoss == recreate,
-		StreamPath: r.config.streamPath(), Limits: r.config.limits, Idle: r.config.lastRequests() / 2, Log: r.log, Registerer: r.metrics.Registry,
+		StreamPath: r.config.streamPath(), Limits: r.config.limits, Idle: r.config.lastRequests() / 2, OnFull: r.metrics.Refused.Inc, Log: r.log, Registerer: r.metrics.Registry,
 	})
 	r.hasLearned, r.leave = router.HasLearned, router.Leave
 	mux.Handle("/sessions", router.Management())

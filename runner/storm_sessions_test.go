@@ -82,15 +82,17 @@ func (s *stormStep) draw(r *rapid.T) (acts []act) {
 		if len(s.victims) > 0 {
 			one.after = time.Duration(rapid.IntRange(0, 20).Draw(r, "after")) * 10 * time.Millisecond
 		}
-		switch what := rapid.IntRange(0, 9).Draw(r, "client"); {
-		case what < 2 || (len(known) == 0 && (what != 3 || s.isHTTP)):
+		what := rapid.IntRange(0, 9).Draw(r, "client")
+		isStream := !s.isHTTP && (what == 3 || what == 4)
+		switch {
+		case what < 2 || (len(known) == 0 && !isStream):
 			version := rapid.SampledFrom(rpc.Legacy[1:]).Draw(r, "version")
 			one.do = func() { s.open(version) }
 		case what == 2 && s.behavior == "modern":
 			one.do = rapid.SampledFrom([]func(){s.callModern, s.subscribe}).Draw(r, "request without a session")
-		case what == 3 && !s.isHTTP && (len(streams) == 0 || rapid.IntRange(0, 3).Draw(r, "new stream") == 0):
+		case isStream && (len(streams) == 0 || rapid.IntRange(0, 3).Draw(r, "new stream") == 0):
 			one.do = s.openStream
-		case what == 3 && !s.isHTTP:
+		case isStream:
 			do := rapid.SampledFrom(onStream).Draw(r, "on a stream")
 			target := rapid.SampledFrom(streams).Draw(r, "stream")
 			one.do = func() { do(target) }

@@ -192,6 +192,7 @@ func (w *storm) drain(p *pod) {
 	w.note("pod %d drains", p.config.ordinal)
 	w.leave(p)
 	p.drain([]*http.Server{p.clients.Config, p.management.Config})
+	_ = p.clients.Config.Close() // the process ends: streams that it forwards break
 	p.close()
 	w.set.remove(p)
 	w.note("pod %d has drained", p.config.ordinal)

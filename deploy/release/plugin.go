@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -56,7 +54,7 @@ func (r Release) archivePlugin(platform v1.Platform, binary, dir string) error {
 		{executable(platform), 0o755, binary},
 		{"LICENSE", 0o644, filepath.Join(r.Root, "LICENSE")},
 	}
-	var archive func([]file, time.Time) func(io.Writer) error = zipOf
+	archive := zipOf
 	if platform.OS != "windows" {
 		files = append(files, file{pluginCompletion, 0o755, filepath.Join(r.Root, "plugin", pluginCompletion)})
 		archive = tarGzOf

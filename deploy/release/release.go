@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -171,14 +170,18 @@ func (r Release) Build(ctx context.Context, dir string) error {
 	return setTimes(dir, r.Source.Created)
 }
 
-// setTimes sets the time of all files. Helm writes the time of the file of the chart into what it pushes.
+// setTimes sets the time of all files in dir.
 func setTimes(dir string, to time.Time) error {
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	files, err := filesBelow(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := os.Chtimes(f.source, to, to); err != nil {
+			return fmt.Errorf("set the time of a file of the release: %w", err)
 		}
-		return os.Chtimes(path, to, to)
-	})
+	}
+	return nil
 }
 
 // fileName returns the name of a file of the release that depends on the version.

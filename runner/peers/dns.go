@@ -23,7 +23,7 @@ type DNS struct {
 // NewDNS returns a resolver for the StatefulSet of a pod, NAME-ORDINAL. Service is the name of its headless Service. The addresses are those on which this
 // pod listens for clients and for the other pods; the port counts.
 func NewDNS(pod, service, clients, management string) (*DNS, error) {
-	name, _, found := cutOrdinal(pod)
+	name, _, found := CutOrdinal(pod)
 	if !found {
 		return nil, fmt.Errorf("%q is not the name of a pod of a StatefulSet, NAME-ORDINAL", pod)
 	}
@@ -75,7 +75,7 @@ func (d *DNS) Peers(ctx context.Context) ([]Peer, error) {
 	peers := make([]Peer, 0, len(records))
 	for _, record := range records {
 		pod, _, _ := strings.Cut(record.Target, ".")
-		if name, ordinal, found := cutOrdinal(pod); found && name == d.name {
+		if name, ordinal, found := CutOrdinal(pod); found && name == d.name {
 			peers = append(peers, d.peer(ordinal, record.Target))
 		}
 	}
@@ -91,8 +91,8 @@ func (d *DNS) peer(ordinal uint16, host string) Peer {
 	return Peer{Ordinal: ordinal, Address: net.JoinHostPort(host, d.clients), Management: net.JoinHostPort(host, d.management)}
 }
 
-// cutOrdinal splits the name of a pod of a StatefulSet.
-func cutOrdinal(pod string) (name string, ordinal uint16, found bool) {
+// CutOrdinal splits the name of a pod of a StatefulSet, NAME-ORDINAL.
+func CutOrdinal(pod string) (name string, ordinal uint16, found bool) {
 	dash := strings.LastIndexByte(pod, '-')
 	if dash < 1 {
 		return "", 0, false

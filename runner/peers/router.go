@@ -63,7 +63,9 @@ type Config struct {
 	// Idle is how long a connection to another pod is kept without a request. It must be shorter than the time for which a pod that drains still answers: a
 	// request on a connection that the other end closes may have been carried out or not. Defaults to 5 seconds.
 	Idle time.Duration
-	Log  *slog.Logger
+	// OnFull is called for each new session that is refused because no pod has room. Optional.
+	OnFull func()
+	Log    *slog.Logger
 	// Registerer registers the metrics; if nil, they are not registered.
 	Registerer prometheus.Registerer
 }
@@ -105,6 +107,9 @@ func New(config Config) *Router {
 	}
 	if config.Idle == 0 {
 		config.Idle = defaultIdle
+	}
+	if config.OnFull == nil {
+		config.OnFull = func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{

@@ -175,7 +175,7 @@ func (p *Process) Stop() {
 		close(p.stopped)
 		if p.isRead.CompareAndSwap(false, true) { // nobody reads the output: it is read so that the process can end
 			go func() {
-				for p.next() != nil { //nolint:revive // it reads
+				for p.next() != nil { // it is dropped
 				}
 			}()
 		}

@@ -332,3 +332,8 @@ func freeAddress() (string, error) {
 	defer listener.Close()
 	return listener.Addr().String(), nil
 }
+
+// Runner builds the runner from source and returns the path of the executable.
+func (c *Cluster) Runner(ctx context.Context) (string, error) {
+	return c.build(ctx, "mcp-runner", "./runner", "development")
+}

@@ -18,8 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// scraperToken returns a token of a ServiceAccount that is only allowed to read the operator's metrics.
-func (c *Cluster) scraperToken(ctx context.Context) (string, error) {
+// ScraperToken returns a token of a ServiceAccount that is only allowed to read the operator's metrics.
+func (c *Cluster) ScraperToken(ctx context.Context) (string, error) {
 	c.scraper.Lock()
 	defer c.scraper.Unlock()
 	if c.scraper.token != "" {
@@ -41,6 +41,9 @@ func (c *Cluster) scraperToken(ctx context.Context) (string, error) {
 	c.scraper.token = token
 	return token, err
 }
+
+// MetricsAddress returns the address of the operator's metrics. It is another one after each start.
+func (o *Operator) MetricsAddress() string { return o.metricsAddress }
 
 // MetricsURL returns the URL of the operator's metrics.
 func (o *Operator) MetricsURL() string { return "https://" + o.metricsAddress + "/metrics" }
@@ -87,7 +90,7 @@ const metricsAccount = "metrics-scraper"
 
 // Metrics scrapes the operator with a ServiceAccount that is allowed to.
 func (o *Operator) Metrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
-	token, err := o.cluster.scraperToken(ctx)
+	token, err := o.cluster.ScraperToken(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -84,14 +84,10 @@ func TestADeclaredStatefulSetComesBackAsDeclared(t *testing.T) {
 // See children_test.go for normal deletion.
 func TestAnMCPServerDeletedWithoutItsChildren(t *testing.T) {
 	var before []types.UID
-	samePods := step(func(ctx context.Context, t *testing.T) {
-		if after := podUIDs(ctx, t); !slices.Equal(before, after) {
-			t.Fatalf("the pods were %v and are %v", before, after)
-		}
-	})
+	samePods := podsAreStill(&before)
 	testEnv.Test(t, feature("kubectl delete mcpserver --cascade=orphan").
 		Assess("declared", all(apply(declared(3)), scaleIs(3),
-			step(func(ctx context.Context, t *testing.T) { before = podUIDs(ctx, t) }))).
+			podsAreRemembered(&before))).
 		Assess("the children and the pods remain", holds(3,
 			kubectl("delete", "mcpserver", server, "--cascade=orphan"),
 			eventuallyPrints("", "statefulset/web", ".metadata.ownerReferences"), childrenAreThere(), podsAreReady(3), samePods)).

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"regexp"
-	"slices"
 	"testing"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -22,17 +21,13 @@ func TestAStatefulSetThatLostItsOwnerReference(t *testing.T) {
 	} {
 		var pods []types.UID
 		testEnv.Test(t, feature("removed: "+name).
-			Setup(all(apply(declared(2)), scaleIs(2), step(func(ctx context.Context, t *testing.T) { pods = podUIDs(ctx, t) }))).
+			Setup(all(apply(declared(2)), scaleIs(2), podsAreRemembered(&pods))).
 			Assess("the message has a command that restores it, and the pods stay", holds(2,
 				kubectl("patch", "statefulset", "web", "--type=merge", "-p", patch),
 				conditionSays(v1beta1.ConditionStalled, "NotControlled", "Its owner reference was removed", "kubectl"),
 				ownerReferencesAreRestored(),
 				conditionIsGone(v1beta1.ConditionStalled), scaleIs(2), operatorOwnsTheScale(),
-				step(func(ctx context.Context, t *testing.T) {
-					if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
-						t.Errorf("the pods were %v and are %v", pods, now)
-					}
-				}))).
+				podsAreStill(&pods))).
 			Feature())
 	}
 }

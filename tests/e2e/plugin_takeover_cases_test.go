@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -35,11 +34,7 @@ func TestATakeoverThatDiffersInNothingRestartsNoPod(t *testing.T) {
 		Assess("the dry run says so", all(plugin(exitFound, []string{"No pod restarts", `make the MCPServer the controller of StatefulSet "web"`}, "takeover", server, "--dry-run"),
 			pluginLacks("", []string{"because of"}, "takeover", server, "--dry-run"))).
 		Assess("no pod restarts, and the scale stays", holds(3, plugin(exitOK, nil, "takeover", server), operatorStarts(), scaleIs(3), passesAreForced(3),
-			step(func(ctx context.Context, t *testing.T) {
-				if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
-					t.Errorf("the pods were %v and are %v", pods, now)
-				}
-			}))).
+			podsAreStill(&pods))).
 		Assess("a second run has nothing to do", plugin(exitOK, []string{"nothing to take over"}, "takeover", server)).
 		Feature())
 }
@@ -133,18 +128,14 @@ func TestATakeoverThatStopsBetweenTwoObjectsGoesOn(t *testing.T) {
 		Setup(all(operatorStops(), step(func(ctx context.Context, t *testing.T) {
 			theirs{name: server, generation: beforeAugust, replicas: 2}.leave(ctx, t)
 		}),
-			podsAreReady(2), apply(mayTakeOverTheStatefulSet), proxiesAreGone(server), step(func(ctx context.Context, t *testing.T) { pods = podUIDs(ctx, t) }))).
+			podsAreReady(2), apply(mayTakeOverTheStatefulSet), proxiesAreGone(server), podsAreRemembered(&pods))).
 		Assess("the first run ends after it", all(
 			plugin(exitError, []string{`patching Service "mcp-web-headless"`, "forbidden"}, "takeover", server, "--as=half"),
 			controls("statefulset/web", "MCPServer"), controls("service/mcp-web-headless", "StatefulSet"), finalizersAre(server, theirFinalizer))).
 		Assess("the second run does the rest", all(
 			plugin(exitOK, []string{`Service "mcp-web-headless"`, "remove the finalizer"}, "takeover", server),
 			controls("statefulset/web", "MCPServer"), controls("service/mcp-web-headless", "MCPServer"), finalizersAre(server, ""))).
-		Assess("neither has restarted a pod", step(func(ctx context.Context, t *testing.T) {
-			if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
-				t.Errorf("the pods were %v and are %v", pods, now)
-			}
-		})).
+		Assess("neither has restarted a pod", podsAreStill(&pods)).
 		Assess("the operator carries on", all(operatorStarts(), scaleIs(2), conditionIsGone(v1beta1.ConditionStalled))).
 		Feature())
 }

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"context"
-	"slices"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -47,13 +45,9 @@ func TestRecipeRecreateLosslessly(t *testing.T) {
 	var before []types.UID
 	testEnv.Test(t, feature("delegated, scaled to 3").
 		Assess("scaled", all(apply(undeclared), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=3"), scaleIs(3),
-			step(func(ctx context.Context, t *testing.T) { before = podUIDs(ctx, t) }))).
+			podsAreRemembered(&before))).
 		Assess("comes back with the same pods", all(
 			kubectl("delete", "statefulset", "web", "--cascade=orphan"), childrenAreThere(), scaleIs(3),
-			step(func(ctx context.Context, t *testing.T) {
-				if after := podUIDs(ctx, t); !slices.Equal(before, after) {
-					t.Fatalf("the pods were %v and are %v", before, after)
-				}
-			}))).
+			podsAreStill(&before))).
 		Feature())
 }

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"mcpserver-operator/crd/v1beta1"
 )
@@ -23,7 +24,7 @@ func TestAStatefulSetThatComesBackKeepsItsScale(t *testing.T) {
 			test = test.
 				Assess("scaled", all(apply(undeclared), scaleIs(1),
 					kubectl("scale", "statefulset", server, fmt.Sprintf("--replicas=%d", scale)), scaleIs(scale),
-					step(func(ctx context.Context, t *testing.T) { before = podUIDs(ctx, t) }))).
+					podsAreRemembered(&before))).
 				Assess("the scale never changes", holds(scale,
 					kubectl("delete", "statefulset", server, "--cascade="+propagation), childrenAreThere(), scaleIs(scale))).
 				Assess("the scale does not change while the operator is stopped", holds(scale,
@@ -31,11 +32,7 @@ func TestAStatefulSetThatComesBackKeepsItsScale(t *testing.T) {
 					childrenAreThere(), scaleIs(scale), passesAreForced(1))).
 				Assess("the operator does not own the scale", operatorDoesNotOwnTheScale())
 			if propagation == "orphan" {
-				test = test.Assess("the pods are adopted and none is deleted", step(func(ctx context.Context, t *testing.T) {
-					if after := podUIDs(ctx, t); !slices.Equal(before, after) {
-						t.Fatalf("the pods were %v and are %v", before, after)
-					}
-				}))
+				test = test.Assess("the pods are adopted and none is deleted", podsAreStill(&before))
 			}
 			testEnv.Test(t, test.Feature())
 		}
@@ -73,6 +70,25 @@ func TestAnMCPServerRestoredWithItsStatusKeepsItsScale(t *testing.T) {
 		Feature())
 }
 
+// podsAreRemembered records the UIDs of the pods for podsAreStill.
+func podsAreRemembered(pods *[]types.UID) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		*pods = podUIDs(ctx, t)
+	})
+}
+
+// podsAreStill fails unless the pods are those that were remembered.
+func podsAreStill(pods *[]types.UID) features.Func {
+	return step(func(ctx context.Context, t *testing.T) {
+		t.Helper()
+		if now := podUIDs(ctx, t); !slices.Equal(now, *pods) {
+			t.Errorf("the pods were %v and are %v", *pods, now)
+		}
+	})
+}
+
+// podUIDs returns the UIDs of the pods in the namespace of the test, sorted.
 func podUIDs(ctx context.Context, t *testing.T) []types.UID {
 	t.Helper()
 	var pods corev1.PodList

@@ -40,17 +40,8 @@ func TestTheRunnerComesWithTheNextRollout(t *testing.T) {
 		affinity      = ".spec.sessionAffinity"
 	)
 	var pods []types.UID
-	remember := step(func(ctx context.Context, t *testing.T) {
-		pods = podUIDs(ctx, t)
-		slices.Sort(pods)
-	})
-	samePods := step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		now := podUIDs(ctx, t)
-		if slices.Sort(now); !slices.Equal(now, pods) {
-			t.Errorf("the pods were %v and are %v", pods, now)
-		}
-	})
+	remember := podsAreRemembered(&pods)
+	samePods := podsAreStill(&pods)
 	testEnv.Test(t, feature("a runner").
 		Setup(all(apply(httpServer), scaleIs(1), kubectl("scale", "statefulset", "web", "--replicas=2"), scaleIs(2), podsAreReady(2), remember)).
 		Assess("of an upgraded operator changes no pod", all(operatorWithRunner(first),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -52,11 +51,7 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 	testEnv.Test(t, feature("with the same template").
 		Assess("the server runs", runs).
 		Assess("is adopted at its scale", holds(3, operatorStarts(), adopted, passesAreForced(3))).
-		Assess("no pod restarts", step(func(ctx context.Context, t *testing.T) {
-			if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
-				t.Fatalf("the pods were %v and are %v", pods, now)
-			}
-		})).
+		Assess("no pod restarts", podsAreStill(&pods)).
 		Assess("immutable fields stay", all(
 			eventuallyPrints(server, "statefulset/web", ".spec.serviceName"),
 			eventuallyPrints("OrderedReady", "statefulset/web", ".spec.podManagementPolicy"),
@@ -98,14 +93,10 @@ func TestTakingOverFromAnotherOperator(t *testing.T) {
 			eventuallyPrints("MCP_TRANSPORT MCP_PORT FASTMCP_PORT MCP_HOST FASTMCP_HOST", "pod/web-0", ".spec.containers[*].env[*].name"),
 			eventuallyPrints(`{"app":"web"}`, "service/mcp-web-proxy", ".spec.selector"))).
 		Assess("after an orphaning deletion, it is recreated with the same selector and adopts the pods", all(
-			step(func(ctx context.Context, t *testing.T) { pods = podUIDs(ctx, t) }),
+			podsAreRemembered(&pods),
 			holds(3, kubectl("delete", "statefulset", server, "--cascade=orphan"), childrenAreThere(), scaleIs(3),
 				eventuallyPrints(`{"app":"web"}`, "statefulset/web", ".spec.selector.matchLabels")),
-			step(func(ctx context.Context, t *testing.T) {
-				if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
-					t.Fatalf("the pods were %v and are %v", pods, now)
-				}
-			}))).
+			podsAreStill(&pods))).
 		Feature())
 }
 
@@ -127,11 +118,7 @@ func TestTheMessageHasTheWayOverFromToolHive(t *testing.T) {
 			"ToolHive's operator created it", `StatefulSet "web"`, `Service "mcp-web-headless"`, `delete its Deployment "web"`)).
 		Assess("after the commands, the server runs at its scale, and no pod has restarted", holds(3,
 			ownerReferencesAreRestored(), conditionIsGone(v1beta1.ConditionStalled), scaleIs(3), operatorDoesNotOwnTheScale(), passesAreForced(2),
-			step(func(ctx context.Context, t *testing.T) {
-				if now := podUIDs(ctx, t); !slices.Equal(now, pods) {
-					t.Errorf("the pods were %v and are %v", pods, now)
-				}
-			}))).
+			podsAreStill(&pods))).
 		Feature())
 }
 

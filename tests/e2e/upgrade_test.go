@@ -36,10 +36,7 @@ func TestAnUpgradeOfTheOperatorRestartsNoPod(t *testing.T) {
 	suspend := func(is bool) features.Func {
 		return kubectl("patch", "mcpserver", "web", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"suspend":%t}}`, is))
 	}
-	upgraded := all(operatorStops(), anEarlierOperatorHasApplied(), operatorStarts(), podsAreReady(2), step(func(ctx context.Context, t *testing.T) {
-		pods = podUIDs(ctx, t)
-		slices.Sort(pods)
-	}))
+	upgraded := all(operatorStops(), anEarlierOperatorHasApplied(), operatorStarts(), podsAreReady(2), podsAreRemembered(&pods))
 	old := all(running, upgraded)
 	testEnv.Test(t, feature("an upgrade while the MCPServer is suspended").
 		Setup(all(running, suspend(true), conditionSays(v1beta1.ConditionSuspended, "Suspended"), upgraded)).

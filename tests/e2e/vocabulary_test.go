@@ -21,6 +21,7 @@ import (
 	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/tests/cluster"
+	"mcpserver-operator/tests/steps"
 )
 
 // server is the name of the MCPServer in each test.
@@ -55,66 +56,26 @@ spec: {image: "registry.example/server:1", podTemplateSpec: %s}
 `, template)
 }
 
-type (
-	namespaceKey struct{}
-	featureKey   struct{}
+// What all suites of features share.
+var (
+	in             = steps.In
+	step           = steps.Step
+	all            = steps.All
+	afterwards     = steps.Afterwards
+	kubectl        = steps.Kubectl
+	clusterKubectl = steps.ClusterKubectl
+	clusterApply   = steps.ClusterApply
+	must           = cluster.Must
 )
 
-// in returns the namespace of the test.
-func in(ctx context.Context) string { return ctx.Value(namespaceKey{}).(string) }
-
-// feature starts a feature in a new namespace. When the feature ends, the namespace is deleted, and the operator of the suite runs, even if the feature has
-// failed while it was stopped or replaced.
+// feature starts a feature in a new namespace. When it ends, the operator of the suite runs, even if the feature has failed while it was stopped or replaced.
 func feature(name string) *features.FeatureBuilder {
-	return features.New(name).
-		Setup(func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
-			ctx = context.WithValue(ctx, featureKey{}, t)
-			afterwards(suiteOperatorRuns())(ctx, t, config)
-			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-				GenerateName: "e2e-",
-				// The pods must be admitted under the restricted standard.
-				Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
-			}}
-			must(t, theCluster.Client.Create(ctx, namespace))
-			ctx = context.WithValue(ctx, namespaceKey{}, namespace.Name)
-			afterwards(step(func(ctx context.Context, t *testing.T) {
-				must(t, theCluster.Client.Delete(ctx, namespace, client.PropagationPolicy(metav1.DeletePropagationForeground)))
-			}))(ctx, t, config)
-			eventually(ctx, t, "the default ServiceAccount of the namespace", func(ctx context.Context) (string, bool) {
-				account := get(ctx, t, "default", &corev1.ServiceAccount{})
-				return account.Name, account.UID != ""
-			})
-			return ctx
+	return steps.Feature(theCluster, name, "e2e-", "restricted", suiteOperatorRuns()).Setup(step(func(ctx context.Context, t *testing.T) {
+		eventually(ctx, t, "the default ServiceAccount of the namespace", func(ctx context.Context) (string, bool) {
+			account := get(ctx, t, "default", &corev1.ServiceAccount{})
+			return account.Name, account.UID != ""
 		})
-}
-
-// afterwards registers a step for the end of the feature. The step that was registered last runs first. A feature registers it before the change that it
-// undoes, and not with Teardown, because the framework does not run Teardown after a failure: the tests that follow would fail as well.
-func afterwards(undo features.Func) features.Func {
-	return step(func(ctx context.Context, _ *testing.T) {
-		t := ctx.Value(featureKey{}).(*testing.T) // not that of an assessment, which ends earlier
-		t.Cleanup(func() { undo(context.WithoutCancel(ctx), t, nil) })
-	})
-}
-
-// step converts a function to a features.Func and omits the parameters that most steps do not need.
-func step(do func(ctx context.Context, t *testing.T)) features.Func {
-	return func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
-		t.Helper()
-		do(ctx, t)
-		return ctx
-	}
-}
-
-// all runs steps one after the other.
-func all(steps ...features.Func) features.Func {
-	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
-		t.Helper()
-		for _, do := range steps {
-			ctx = do(ctx, t, config)
-		}
-		return ctx
-	}
+	}))
 }
 
 // apply applies a manifest as a user. The user also takes back the image that imageChanges has patched.
@@ -128,15 +89,6 @@ func applyWith(manifest func(ctx context.Context) string) features.Func {
 		t.Helper()
 		_, err := theCluster.KubectlWithInput(ctx, manifest(ctx),
 			"apply", "--server-side", "--force-conflicts", "-n", in(ctx), "-f", "-")
-		must(t, err)
-	})
-}
-
-// clusterApply applies cluster-scoped objects.
-func clusterApply(manifest string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.KubectlWithInput(ctx, manifest, "apply", "--server-side", "-f", "-")
 		must(t, err)
 	})
 }
@@ -157,24 +109,6 @@ func applyAs(manager, manifest string) features.Func {
 		t.Helper()
 		_, err := theCluster.KubectlWithInput(ctx, manifest,
 			"apply", "--server-side", "--field-manager="+manager, "-n", in(ctx), "-f", "-")
-		must(t, err)
-	})
-}
-
-// kubectl runs kubectl in the namespace of the test.
-func kubectl(args ...string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.Kubectl(ctx, append([]string{"-n", in(ctx)}, args...)...)
-		must(t, err)
-	})
-}
-
-// clusterKubectl runs kubectl without a namespace flag.
-func clusterKubectl(args ...string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.Kubectl(ctx, args...)
 		must(t, err)
 	})
 }
@@ -453,11 +387,4 @@ func containsAll(text string, words []string) bool {
 func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
 	t.Helper()
 	must(t, cluster.Eventually(ctx, what, is))
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

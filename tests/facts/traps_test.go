@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/util/csaupgrade"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -121,14 +120,15 @@ func TestAnUnownedDefaultCanMakeAnApplyInvalid(t *testing.T) {
 	}
 }
 
-func TestADroppedContainerStaysWhileOthersOwnAPartOfIt(t *testing.T) {
+func TestADroppedContainerTakesTheFieldsOfOthersWithIt(t *testing.T) {
 	must(t, apply(t, manager, set(t, 1)))
-	renamed := set(t, 1)
-	renamed.Spec.Template.Spec.Containers = nil
-	renamed.Spec.Template.Spec.WithContainers(corev1ac.Container().WithName("b").WithImage("registry.example/b:1"))
 	must(t, theCluster.Client.Patch(t.Context(), get(t), client.RawPatch(types.StrategicMergePatchType,
 		[]byte(`{"spec":{"template":{"spec":{"containers":[{"name":"a","env":[{"name":"THEIRS","value":"1"}]}]}}}}`)), client.FieldOwner("kubectl-set")))
-	if err := apply(t, manager, renamed, client.ForceOwnership); err == nil {
-		t.Fatalf("the container of which another manager owns a part is gone: %+v", get(t).Spec.Template.Spec.Containers)
+	renamed := set(t, 1)
+	renamed.Spec.Template.Spec.Containers[0].WithName("b")
+	must(t, apply(t, manager, renamed, client.ForceOwnership))
+	containers := get(t).Spec.Template.Spec.Containers
+	if len(containers) != 1 || containers[0].Name != "b" || len(containers[0].Env) != 0 {
+		t.Fatalf("the containers are %+v", containers)
 	}
 }

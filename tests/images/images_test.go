@@ -100,7 +100,7 @@ func TestPackages(t *testing.T) {
 		t.Errorf("the configuration differs:\n%s", difference)
 	}
 	root := unpack(t, img)
-	for _, program := range []string{"/usr/local/bin/node", "/app/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js", "/app/node_modules/@modelcontextprotocol/server-memory/dist/index.js"} {
+	for _, program := range []string{"/usr/local/bin/node", "/app/client.mjs", "/app/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js", "/app/node_modules/@modelcontextprotocol/server-memory/dist/index.js"} {
 		if _, err := os.Stat(filepath.Join(root, program)); err != nil {
 			t.Errorf("the image lacks a program: %v", err)
 		}

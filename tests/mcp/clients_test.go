@@ -147,6 +147,16 @@ func resident(t *testing.T, pid int) int {
 // openIdle opens a session without the stream of the server, and closes the connection.
 func openIdle(t *testing.T, url string) {
 	t.Helper()
+	response := postInitialize(t, url)
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("status %d, %v", response.StatusCode, err)
+	}
+}
+
+// postInitialize sends the request initialize. The caller closes the body of the response.
+func postInitialize(t *testing.T, url string) *http.Response {
+	t.Helper()
 	const initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},` +
 		`"clientInfo":{"name":"test","version":"1"}}}`
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(initialize))
@@ -159,10 +169,7 @@ func openIdle(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
-	if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("status %d, %v", response.StatusCode, err)
-	}
+	return response
 }
 
 // The client of go-sdk keeps a stream of the server open for each session, which an idle session does not have.

@@ -109,17 +109,7 @@ func TestAServerWithTheTransportSSEScales(t *testing.T) {
 func TestAClientThatTriesStreamableHTTPFirstFallsBack(t *testing.T) {
 	service := startSSEPods(t, 2)
 	for range 4 { // at each pod
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, service+"/sse", strings.NewReader(
-			`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Content-Type", "application/json")
-		request.Header.Set("Accept", "application/json, text/event-stream")
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
+		response := postInitialize(t, service+"/sse")
 		_ = response.Body.Close()
 		if response.StatusCode < 400 || response.StatusCode > 499 {
 			t.Errorf("status %d", response.StatusCode)

@@ -55,15 +55,6 @@ func schedulableAfterwards() features.Func {
 	return afterwards(clusterKubectl("uncordon", "node-1", "node-2"))
 }
 
-// clusterKubectl runs kubectl without a namespace flag.
-func clusterKubectl(args ...string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.Kubectl(ctx, args...)
-		must(t, err)
-	})
-}
-
 func podsAreOn(name, node string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

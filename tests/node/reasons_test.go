@@ -161,14 +161,6 @@ metadata: {name: node-denied}
 spec: {policyName: node-denied, validationActions: [Deny]}
 `
 
-func clusterApply(manifest string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.KubectlWithInput(ctx, manifest, "apply", "--server-side", "-f", "-")
-		must(t, err)
-	})
-}
-
 func clusterDelete(manifest string) features.Func {
 	return step(func(ctx context.Context, t *testing.T) {
 		t.Helper()

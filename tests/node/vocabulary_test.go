@@ -23,65 +23,24 @@ import (
 	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/images/calls"
+	"mcpserver-operator/tests/steps"
 )
 
-type (
-	namespaceKey struct{}
-	featureKey   struct{}
+// What all suites of features share.
+var (
+	in             = steps.In
+	step           = steps.Step
+	all            = steps.All
+	afterwards     = steps.Afterwards
+	kubectl        = steps.Kubectl
+	clusterKubectl = steps.ClusterKubectl
+	clusterApply   = steps.ClusterApply
+	must           = cluster.Must
 )
 
-// in returns the namespace of the test.
-func in(ctx context.Context) string { return ctx.Value(namespaceKey{}).(string) }
-
-// feature starts a feature in a new namespace, which enforces a Pod Security Standard and is deleted when the feature ends. If the feature has failed, its
-// objects are printed before.
+// feature starts a feature in a new namespace, which enforces a Pod Security Standard.
 func feature(name, standard string) *features.FeatureBuilder {
-	return features.New(name).
-		Setup(func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
-			ctx = context.WithValue(ctx, featureKey{}, t)
-			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-				GenerateName: "node-", Labels: map[string]string{"pod-security.kubernetes.io/enforce": standard},
-			}}
-			must(t, theCluster.Client.Create(ctx, namespace))
-			ctx = context.WithValue(ctx, namespaceKey{}, namespace.Name)
-			afterwards(step(func(ctx context.Context, t *testing.T) {
-				if t.Failed() {
-					out, _ := theCluster.Kubectl(ctx, "-n", in(ctx), "get", "mcpservers,statefulsets,pods,events", "-o", "wide")
-					t.Log(out)
-				}
-				must(t, theCluster.Client.Delete(ctx, namespace))
-			}))(ctx, t, config)
-			return ctx
-		})
-}
-
-// afterwards registers a step for the end of the feature. The step that was registered last runs first. A feature registers it before the change that it
-// undoes, and not with Teardown, because the framework does not run Teardown after a failure: the tests that follow would fail as well.
-func afterwards(undo features.Func) features.Func {
-	return step(func(ctx context.Context, _ *testing.T) {
-		t := ctx.Value(featureKey{}).(*testing.T) // not that of an assessment, which ends earlier
-		t.Cleanup(func() { undo(context.WithoutCancel(ctx), t, nil) })
-	})
-}
-
-// step converts a function to a features.Func and omits the parameters that most steps do not need.
-func step(do func(ctx context.Context, t *testing.T)) features.Func {
-	return func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
-		t.Helper()
-		do(ctx, t)
-		return ctx
-	}
-}
-
-// all runs steps one after the other.
-func all(steps ...features.Func) features.Func {
-	return func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
-		t.Helper()
-		for _, do := range steps {
-			ctx = do(ctx, t, config)
-		}
-		return ctx
-	}
+	return steps.Feature(theCluster, name, "node-", standard)
 }
 
 // server returns the manifest of an MCPServer with an image. The argument more contains fields of its spec, in YAML's flow style.
@@ -97,15 +56,6 @@ func apply(manifests ...string) features.Func {
 		t.Helper()
 		_, err := theCluster.KubectlWithInput(ctx, strings.Join(manifests, "\n---\n"),
 			"apply", "--server-side", "--force-conflicts", "-n", in(ctx), "-f", "-")
-		must(t, err)
-	})
-}
-
-// kubectl runs kubectl in the namespace of the test.
-func kubectl(args ...string) features.Func {
-	return step(func(ctx context.Context, t *testing.T) {
-		t.Helper()
-		_, err := theCluster.Kubectl(ctx, append([]string{"-n", in(ctx)}, args...)...)
 		must(t, err)
 	})
 }
@@ -324,11 +274,4 @@ const patience = 3 * time.Minute
 func eventually(ctx context.Context, t *testing.T, what string, is func(context.Context) (string, bool)) {
 	t.Helper()
 	must(t, cluster.EventuallyWithin(ctx, patience, what, is))
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 const groups = {
   'Use it': ['docs/demo.md', 'docs/installation.md', 'docs/releases.md', 'docs/field-ownership.md', 'docs/manifests.md', 'docs/sessions.md', 'docs/plugin.md', 'docs/api.md'],
   'Run it': ['docs/operations.md', 'docs/security.md', 'docs/reliability.md', 'docs/performance.md'],
-  'Understand it': ['docs/tests.md', 'CONTRIBUTING.md'],
+  'Understand it': ['docs/tests.md', 'docs/operator-authors.md', 'CONTRIBUTING.md', 'CHANGELOG.md'],
 }
 
 const titleOf = page => readFileSync(join(root, page), 'utf8').match(/^# (.*)$/m)?.[1].replaceAll('`', '') ?? page
@@ -57,6 +57,15 @@ function colorCode(md) {
   })
 }
 
+// markWords marks inline code without spaces, such as the name of a flag, which looks ugly if it is broken at a hyphen.
+function markWords(md) {
+  md.core.ruler.push('mark-words', ({ tokens }) => {
+    for (const token of tokens.flatMap(token => token.children ?? [])) {
+      if (token.type === 'code_inline' && !token.content.includes(' ') && token.content.length < 36) token.attrJoin('class', 'word')
+    }
+  })
+}
+
 const isFolder = path => statSync(join(root, path)).isDirectory()
 
 function copyLinked({ outDir }) {
@@ -67,8 +76,8 @@ function copyLinked({ outDir }) {
       cpSync(join(root, file), join(outDir, `${file}.txt`))
     }
     if (isFolder(target)) {
-      writeFileSync(join(outDir, target, 'index.html'), `<!doctype html><html lang="en"><meta charset="utf-8"><title>${target}</title>` +
-        `<link rel="icon" href="data:,"><body style="font-family: sans-serif"><h1>${target}</h1><ul>` +
+      writeFileSync(join(outDir, target, 'index.html'), `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${target}</title>` +
+        `<link rel="icon" href="data:,"><body style="font-family: sans-serif; overflow-wrap: anywhere"><h1>${target}</h1><ul>` +
         files.map(name => `<li><a href="${name}.txt">${name}</a></li>`).join('') + '</ul></body></html>\n')
     }
   }
@@ -78,7 +87,7 @@ export default withMermaid({
   title: 'mcpserver-operator',
   description: 'Runs MCP servers on Kubernetes, and leaves the scale to its owner.',
   srcDir: root,
-  srcExclude: ['bin/**', 'tests/**', '.ci/**', 'deploy/**'],
+  srcExclude: ['bin/**', 'tests/**', '.ci/**'],
   outDir: join(root, 'bin/site'),
   cacheDir: join(root, 'bin/site-cache'),
   rewrites: { 'README.md': 'index.md' },
@@ -86,7 +95,7 @@ export default withMermaid({
   markdown: {
     // The anchors are those of GitHub.
     anchor: { slugify: slug },
-    config: md => { md.use(adaptLinks).use(colorCode) },
+    config: md => { md.use(adaptLinks).use(colorCode).use(markWords) },
   },
   themeConfig: {
     search: { provider: 'local' },
@@ -105,8 +114,9 @@ export default withMermaid({
     // The search index and the diagrams are large, and loaded only when a page needs them.
     build: { chunkSizeWarningLimit: 4000 },
   },
-  // Wide tables get the room of the outline.
+  // The types of the API are headings of level 4. Wide tables get the room of the outline.
   transformPageData(page) {
+    if (page.filePath === 'docs/api.md') page.frontmatter.outline = [2, 4]
     if (/^\|( --- \|){6}/m.test(readFileSync(join(root, page.filePath), 'utf8'))) page.frontmatter.aside = false
   },
   buildEnd: copyLinked,

@@ -5,21 +5,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-
-	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 func main() {
-	for file, builder := range map[string]*dashboard.DashboardBuilder{"operator.json": operator(), "servers.json": servers()} {
-		if err := write(file, builder); err != nil {
+	for file, one := range map[string]*builder{"operator.json": operator(), "servers.json": servers()} {
+		if err := write(file, one); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 	}
 }
 
-func write(file string, builder *dashboard.DashboardBuilder) error {
-	built, err := builder.Build()
+func write(file string, one *builder) error {
+	built, err := one.Build()
 	if err != nil {
 		return fmt.Errorf("building %s: %w", file, err)
 	}

@@ -3,7 +3,7 @@ package main
 import "github.com/grafana/grafana-foundation-sdk/go/dashboard"
 
 // operator returns the dashboard of the operator: does it run, does it keep up, and what does it cost.
-func operator() *dashboard.DashboardBuilder {
+func operator() *builder {
 	return newDashboard("mcpserver-operator", "MCPServer operator", "Does the operator run, does it keep up, and what does it cost?").
 		WithRow(dashboard.NewRowBuilder("State")).
 		WithPanel(number("Pods of the operator", "Pods that Prometheus reaches. One of them is the leader.", plain,

@@ -24,9 +24,14 @@ const (
 	graphSpan, graphHeight = 12, 8
 )
 
+// builder builds a dashboard in the classic model, which every version of Grafana and the sidecar of its chart load. The library prefers the next
+// model, which requires Grafana 12.
+type builder = dashboard.DashboardBuilder //nolint:staticcheck // deprecated: see above
+
 // newDashboard returns a dashboard with a variable for the data source.
-func newDashboard(uid, title, description string) *dashboard.DashboardBuilder {
-	return dashboard.NewDashboardBuilder(title).Uid(uid).Description(description).Tags([]string{"mcpserver"}).
+func newDashboard(uid, title, description string) *builder {
+	classic := dashboard.NewDashboardBuilder(title) //nolint:staticcheck // deprecated: see builder
+	return classic.Uid(uid).Description(description).Tags([]string{"mcpserver"}).
 		Time("now-6h", "now").Refresh("1m").Timezone("browser").Readonly().Tooltip(dashboard.DashboardCursorSyncCrosshair).
 		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus"))
 }

@@ -9,7 +9,7 @@ const (
 )
 
 // servers returns the dashboard of MCPServers: are they ready, who calls them, and how do they answer.
-func servers() *dashboard.DashboardBuilder {
+func servers() *builder {
 	rate := func(metric string) string { return "rate(" + metric + "{" + runner + "}[$__rate_interval])" }
 	return newDashboard("mcpservers", "MCPServers", "Are MCPServers ready, who calls them, and how do they answer?").
 		WithVariable(choice("namespace", "Namespace", "label_values(mcpserver_info, namespace)")).

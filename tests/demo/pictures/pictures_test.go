@@ -27,7 +27,7 @@ func committed(t *testing.T) *recording.Recording {
 // TestThePicturesAreThoseOfTheRecording verifies that the committed pictures are drawn from the committed recording.
 func TestThePicturesAreThoseOfTheRecording(t *testing.T) {
 	for name, draw := range pictures {
-		picture, err := os.ReadFile(filepath.Join(folder, name)) //nolint:gosec // the folder is a constant
+		picture, err := os.ReadFile(filepath.Join(folder, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,11 +69,11 @@ func TestARecordingIsReadAsItWasWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"demo.json", "demo.cast"} {
-		want, err := os.ReadFile(filepath.Join(folder, name)) //nolint:gosec // the folder is a constant
+		want, err := os.ReadFile(filepath.Join(folder, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(filepath.Join(again, name)) //nolint:gosec // a temporary folder
+		got, err := os.ReadFile(filepath.Join(again, name))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -131,7 +131,7 @@ func drawTerminal(r *recording.Recording) string {
 		}
 		p(`<text class="%s" xml:space="preserve" x="0" y="%d">%s</text>`, line.class, i*lineHeight+fontSize, html.EscapeString(line.text))
 	}
-	p(`<rect class="cover" width="%d" height="%d"/>`, textWidth, visible*lineHeight)
+	p(`<rect class="cover" x="-4" width="%d" height="%d"/>`, textWidth+8, visible*lineHeight)
 	p(`</g>`)
 	p(`</svg>`)
 	p(`</svg>`)

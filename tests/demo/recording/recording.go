@@ -82,14 +82,14 @@ func (r *Recording) Write(folder string) error {
 // Read reads the files that Write has written.
 func Read(folder string) (*Recording, error) {
 	r := &Recording{}
-	content, err := os.ReadFile(filepath.Join(folder, scaleFile)) //nolint:gosec // the caller chooses the folder
+	content, err := os.ReadFile(filepath.Join(folder, scaleFile))
 	if err != nil {
 		return nil, fmt.Errorf("reading the recording: %w", err)
 	}
 	if err := json.Unmarshal(content, r); err != nil {
 		return nil, fmt.Errorf("decoding %s: %w", scaleFile, err)
 	}
-	content, err = os.ReadFile(filepath.Join(folder, outputFile)) //nolint:gosec // the caller chooses the folder
+	content, err = os.ReadFile(filepath.Join(folder, outputFile))
 	if err != nil {
 		return nil, fmt.Errorf("reading the recording: %w", err)
 	}
