@@ -89,7 +89,8 @@ func declares(t *testing.T, server client.ObjectKey, replicas *int32, policy v1b
 	})
 }
 
-// TestArgoCDActions verifies the actions hold, resume and release for each way to set the scale. The first scale is 3 and the action hold asks
+// TestArgoCDActions verifies the actions hold, resume and release for each way to set the scale. The API server sets an unset policy to Yield. The first
+// scale is 3 and the action hold asks
 // for 3 or, without a number, leaves it.
 func TestArgoCDActions(t *testing.T) {
 	for _, row := range []struct {
@@ -97,15 +98,12 @@ func TestArgoCDActions(t *testing.T) {
 		spec     []string
 		before   int32 // the scale before kubectl scales to 3; 0 if it does not
 		hold     string
-		policy   v1beta1.ReplicasConflictPolicy
 		resumed  *int32
 		recorded string
 	}{
-		{"delegated", nil, 1, "", "", nil, `{}`},
-		{"declared", []string{"replicas: 3"}, 0, "", "", ptr.To[int32](3), `{"replicas":3}`},
-		{"declared with Yield", []string{"replicas: 3, replicasConflictPolicy: Yield"}, 0, "3", v1beta1.ReplicasConflictYield, ptr.To[int32](3),
-			`{"replicas":3,"replicasConflictPolicy":"Yield"}`},
-		{"yielded", []string{"replicas: 2"}, 2, "3", "", nil, `{"replicas":2,"yielded":true}`},
+		{"delegated", nil, 1, "", nil, `{"replicasConflictPolicy":"Yield"}`},
+		{"declared", []string{"replicas: 3"}, 0, "3", ptr.To[int32](3), `{"replicas":3,"replicasConflictPolicy":"Yield"}`},
+		{"yielded", []string{"replicas: 2"}, 2, "3", nil, `{"replicas":2,"yielded":true,"replicasConflictPolicy":"Yield"}`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -136,7 +134,7 @@ func TestArgoCDActions(t *testing.T) {
 			})
 			holds(t, server, 3, func() {
 				must(t, actions.run(server, "resume", ""))
-				declares(t, server, row.resumed, row.policy)
+				declares(t, server, row.resumed, v1beta1.ReplicasConflictYield)
 				operatorPasses(t, server)
 			})
 			if left := actions.live(server).GetAnnotations(); left["toolhive.stacklok.dev/held"] != "" || left["toolhive.stacklok.dev/held-by-action"] != "" {
@@ -162,9 +160,9 @@ func TestArgoCDActions(t *testing.T) {
 			if err != nil || code != 0 {
 				t.Fatalf("kubectl mcpserver resume after the action hold: %d, %v, %s", code, err, stderr)
 			}
-			declares(t, server, ptr.To[int32](4), "")
+			declares(t, server, ptr.To[int32](4), v1beta1.ReplicasConflictYield)
 			must(t, actions.run(server, "release", ""))
-			declares(t, server, nil, "")
+			declares(t, server, nil, v1beta1.ReplicasConflictYield)
 			neitherOwnsTheScale(t, server, "argocd")
 		})
 		if enabled := actions.enabled(server); enabled != "hold" {

@@ -250,9 +250,7 @@ func (c *Cluster) InstallFrom(ctx context.Context, root string, parts ...string)
 			return err
 		}
 	}
-	_, err := c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s",
-		"crd/mcpservers.toolhive.stacklok.dev")
-	return err
+	return c.WaitForCRD(ctx, "mcpservers.toolhive.stacklok.dev")
 }
 
 // count returns the number of MCPServers.

@@ -46,6 +46,13 @@ func (c *Cluster) ReplaceCRD(ctx context.Context, storage string, served ...stri
 	if _, err := c.KubectlWithInput(ctx, string(manifest), "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
 		return err
 	}
-	_, err = c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd/"+definition.GetName())
-	return err
+	return c.WaitForCRD(ctx, definition.GetName())
+}
+
+// WaitForCRD waits until the API server serves the objects of a CRD.
+func (c *Cluster) WaitForCRD(ctx context.Context, name string) error {
+	return Eventually(ctx, "CRD "+name+" to be established", func(ctx context.Context) (string, bool) {
+		out, err := c.Kubectl(ctx, "get", "crd", name, "-o", `jsonpath={.status.conditions[?(@.type=="Established")].status}`) // kubectl wait fails while there is no status
+		return out, err == nil && out == "True"
+	})
 }

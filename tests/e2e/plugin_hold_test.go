@@ -61,7 +61,7 @@ spec:
 func TestThePluginSeesAScaledObjectThatHasNoAutoscalerYet(t *testing.T) {
 	testEnv.Test(t, feature("a ScaledObject").
 		Setup(all(afterwards(clusterKubectl("delete", "--ignore-not-found", "crd", "scaledobjects.keda.sh")), clusterApply(scaledObjectCRD),
-			clusterKubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/scaledobjects.keda.sh"),
+			step(func(ctx context.Context, t *testing.T) { must(t, theCluster.WaitForCRD(ctx, "scaledobjects.keda.sh")) }),
 			apply(declared(2)), scaleIs(2), apply(`
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject

@@ -31,7 +31,7 @@ func In(ctx context.Context) string { return of(ctx).namespace }
 // Feature starts a feature in a new namespace, whose name begins with a prefix and which enforces a Pod Security Standard. When the feature ends, its objects
 // are printed if it has failed, and the namespace is deleted. The steps last follow.
 func Feature(c *cluster.Cluster, name, prefix, standard string, last ...features.Func) *features.FeatureBuilder {
-	return features.New(name).Setup(func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
+	return features.New(name).Setup(func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 		t.Helper()
 		f := feature{test: t, cluster: c}
 		afterwards(context.WithValue(ctx, featureKey{}, f), All(last...))

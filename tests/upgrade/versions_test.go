@@ -50,15 +50,10 @@ func presentRelease(t *testing.T) release {
 	return release{root: root, name: "present", args: []string{"--runner-image=" + runnerImage, "--image-lookup=false"}}
 }
 
-// install installs the CRD of the release, and everything that installPermissions does.
+// install installs the CRD, the permissions and the admission policy of the release.
 func (r release) install(t *testing.T) {
 	t.Helper()
-	must(t, theCluster.InstallFrom(t.Context(), r.root, "deploy/crd"))
-	r.installPermissions(t)
-	eventually(t, "the CRD to be established", func() (string, bool) {
-		out, err := theCluster.Kubectl(t.Context(), "wait", "--for=condition=Established", "--timeout=60s", "crd/mcpservers.toolhive.stacklok.dev")
-		return out, err == nil // kubectl wait fails if the CRD has no status yet
-	})
+	must(t, theCluster.InstallFrom(t.Context(), r.root, "deploy/crd", "deploy/admission", "deploy/rbac"))
 }
 
 // installPermissions installs the permissions and the admission policy of the release, and not the CRD.

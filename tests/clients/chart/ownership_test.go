@@ -48,7 +48,7 @@ func TestUnderAnotherName(t *testing.T) {
 // TestFromKubectlToHelm verifies that Helm can take over and upgrade the objects of kubectl apply -k deploy, including the CRD.
 func TestFromKubectlToHelm(t *testing.T) {
 	kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", "deploy")
-	kubectl(t, "wait", "--for=condition=Established", "--timeout=60s", "crd/mcpservers.toolhive.stacklok.dev")
+	must(t, theCluster.WaitForCRD(t.Context(), "mcpservers.toolhive.stacklok.dev"))
 	namespace := newNamespace(t)
 	kubectlApply(t, namespace, webManifest)
 	before := mcpServer(t, namespace)
