@@ -55,8 +55,8 @@ func escape(words []string) []string {
 	return escaped
 }
 
-// RecordedImage returns the image whose command the pod template of a StatefulSet was built with; nil if there is none, or if the record is not
-// readable. See v1beta1.ImageAnnotation.
+// RecordedImage returns the image in v1beta1.ImageAnnotation of a StatefulSet, with whose command the pod template was built; nil if there is none. The
+// caller must check that the operator has written the annotation.
 func RecordedImage(set *appsv1.StatefulSet) *v1beta1.ImageStatus {
 	if set == nil {
 		return nil
@@ -67,6 +67,38 @@ func RecordedImage(set *appsv1.StatefulSet) *v1beta1.ImageStatus {
 		return nil
 	}
 	return &image
+}
+
+// RunsCommandOf reports whether the pod template of a StatefulSet has the command that the builders make of an image.
+func RunsCommandOf(image *v1beta1.ImageStatus, server *v1beta1.MCPServer, fixed Fixed, cluster Cluster, set *appsv1.StatefulSet) bool {
+	template, err := podTemplate(server, fixed, cluster, image)
+	if err != nil {
+		return false
+	}
+	var wanted, live []string
+	for i := range template.Spec.Containers {
+		if c := &template.Spec.Containers[i]; *c.Name == ContainerName {
+			wanted = behindRunner(c.Command)
+		}
+	}
+	for i := range set.Spec.Template.Spec.Containers {
+		if c := &set.Spec.Template.Spec.Containers[i]; c.Name == ContainerName {
+			live = behindRunner(c.Command)
+		}
+	}
+	return len(wanted) > 0 && slices.Equal(wanted, live)
+}
+
+// commandSeparator is between the flags of the runner and the command of the server.
+const commandSeparator = "--"
+
+// behindRunner returns the command of the server in that of a container; empty if it has no runner.
+func behindRunner(command []string) []string {
+	at := slices.Index(command, commandSeparator)
+	if at < 0 {
+		return nil
+	}
+	return command[at+1:]
 }
 
 // imageRecord returns the value of v1beta1.ImageAnnotation.

@@ -182,7 +182,7 @@ func wrapCommand(
 			}
 		}
 		c.Command, c.Args = nil, nil
-		c.WithCommand(runnerDirectory + RunnerPath).WithCommand(runnerFlags(server, cluster)...).WithCommand("--").WithCommand(command...)
+		c.WithCommand(runnerDirectory + RunnerPath).WithCommand(runnerFlags(server, cluster)...).WithCommand(commandSeparator).WithCommand(command...)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"cmp"
 	"errors"
 	"time"
 
@@ -9,6 +8,7 @@ import (
 
 	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/crd/v1beta1"
+	"mcpserver-operator/reconcile/ownership"
 	"mcpserver-operator/reconcile/registry"
 )
 
@@ -31,11 +31,8 @@ type Image struct {
 	Reference string
 	// Found is what the registry says of the image; nil if this is unknown. It must not be modified.
 	Found *v1beta1.ImageStatus
-	// Recorded is the image with whose command the pod template was built, as the StatefulSet has it or, if it has no record or does not exist, the
-	// status; nil if there is none. It can be another image than Reference.
+	// Recorded is the image with whose command the pod template was built; nil if this is unknown. It can be another image than Reference.
 	Recorded *v1beta1.ImageStatus
-	// IsRecorded is true if Found is Recorded, and the pod template was built for the same MCPServer.
-	IsRecorded bool
 	// Err is why it is unknown. If Found and Err are nil, the image is being looked up.
 	Err error
 	// LookAgain is the time after which the image must be asked for again; zero if Images requests a pass.
@@ -50,8 +47,11 @@ func (r *Reader) readImage(s *Snapshot) error {
 		return nil
 	}
 	s.Image.Reference = image
-	s.Image.Recorded = cmp.Or(applyconfigs.RecordedImage(s.Children.StatefulSet), s.Server.Status.Image)
-	recorded := s.Image.Recorded
+	recorded, err := r.recordedImage(s)
+	if err != nil {
+		return err
+	}
+	s.Image.Recorded = recorded
 	if recorded != nil && recorded.Reference != image {
 		recorded = nil
 	}
@@ -61,7 +61,7 @@ func (r *Reader) readImage(s *Snapshot) error {
 			return err
 		}
 		if isCurrent {
-			s.Image.Found, s.Image.IsRecorded = recorded, true
+			s.Image.Found = recorded
 			return nil
 		}
 	}
@@ -84,4 +84,25 @@ func (r *Reader) readImage(s *Snapshot) error {
 		}
 	}
 	return nil
+}
+
+// recordedImage returns the image with whose command the pod template of the StatefulSet was built; nil if this is unknown. If the operator has not written
+// the record of the StatefulSet, or somebody has changed it, the status counts, but only if the pods run its command: whoever may write only the status
+// must not decide what pods run. If there is no StatefulSet, the status counts, because the registry may be down while it is recreated.
+func (r *Reader) recordedImage(s *Snapshot) (*v1beta1.ImageStatus, error) {
+	live, inStatus := s.Children.StatefulSet, s.Server.Status.Image
+	if live == nil {
+		return inStatus, nil
+	}
+	owners, err := ownership.OwnersOf(live, imagePath)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says which entry of managedFields it could not read
+	}
+	if record := applyconfigs.RecordedImage(live); record != nil && ownership.Owns(owners, Self) {
+		return record, nil
+	}
+	if inStatus != nil && applyconfigs.RunsCommandOf(inStatus, s.Server, s.Fixed, r.Cluster, live) {
+		return inStatus, nil
+	}
+	return nil, nil //nolint:nilnil // unknown
 }

@@ -26,6 +26,7 @@ var Self = ownership.Applier(applyconfigs.FieldManager)
 // The fields of a StatefulSet that the scale protocol uses: the scale, and the annotation with the declaration.
 var (
 	ReplicasPath         = fieldpath.MakePathOrDie("spec", "replicas")
+	imagePath            = fieldpath.MakePathOrDie("metadata", "annotations", v1beta1.ImageAnnotation)
 	DeclaredReplicasPath = fieldpath.MakePathOrDie("metadata", "annotations", v1beta1.DeclaredReplicasAnnotation)
 )
 

@@ -46,17 +46,6 @@ func (m *maker) withoutCommand(
 	return want, is, nil
 }
 
-// isEditedRecord reports whether the recorded command of the image is not that with which the pod template was built. Somebody who may write only
-// the status must not change what the pods run.
-func (m *maker) isEditedRecord(want *appsv1ac.StatefulSetApplyConfiguration, live *appsv1.StatefulSet) bool {
-	if !m.Image.IsRecorded || live == nil {
-		return false
-	}
-	made, _ := applyconfigs.TemplateRecordIn(want.Annotations, v1beta1.PodTemplateAnnotation)
-	recorded, _ := applyconfigs.TemplateRecordIn(live.Annotations, v1beta1.PodTemplateAnnotation)
-	return recorded.Version() == made.Version() && recorded.Digest != made.Digest
-}
-
 // whyNoCommand returns the reason of a step that waits for the command of the server.
 func (m *maker) whyNoCommand() string {
 	if m.Image.Reference != "" && m.Image.Err == nil {

@@ -68,18 +68,22 @@ func TestAnUnknownCommand(t *testing.T) {
 			}
 		})
 	}
-	t.Run("an edit of the recorded command does not change the pods", func(t *testing.T) {
+	t.Run("what changes the flags of the runner is applied with the same command", func(t *testing.T) {
 		server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "1"}, Spec: v1beta1.MCPServerSpec{Image: "registry.example/server:1"}}
 		found := &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{"/server"}}
 		s, err := (&observe.Snapshot{Server: server, Now: metav1.NewTime(start)}).With(appliedIn(t, server, cluster, found))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, entrypoint := range []string{"/server", "/other"} {
-			s.Image = observe.Image{Reference: server.Spec.Image, IsRecorded: true, Found: &v1beta1.ImageStatus{Reference: server.Spec.Image, Entrypoint: []string{entrypoint}}}
+		s.Image = observe.Image{Reference: server.Spec.Image, Found: found, Recorded: found}
+		for _, row := range []struct {
+			audit *v1beta1.Audit
+			want  Action
+		}{{nil, Keep}, {&v1beta1.Audit{Enabled: true}, Apply}} {
+			server.Spec.Audit = row.audit
 			p := Make(s, scale.Decide(s.ScaleInput()), Settings{Cluster: cluster}, NewMemory())
-			if step := p.StatefulSet(); step.Action != Keep || p.LacksCommand || p.Update != nil {
-				t.Errorf("%s: %s, %s", entrypoint, step.Action, step.Reason)
+			if step := p.StatefulSet(); step.Action != row.want || p.LacksCommand || p.Update != nil {
+				t.Errorf("audit %+v: %s, %s", row.audit, step.Action, step.Reason)
 			}
 		}
 	})

@@ -236,7 +236,7 @@ func (m *maker) statefulSet() Step {
 	is := built{from: from}
 	want, err := applyconfigs.StatefulSet(m.Server, m.verdict.Apply, m.Fixed, cluster, m.Image.Found)
 	switch {
-	case errors.Is(err, applyconfigs.ErrCommandUnknown), err == nil && m.isEditedRecord(want, live):
+	case errors.Is(err, applyconfigs.ErrCommandUnknown):
 		if want, is, err = m.withoutCommand(live, cluster, from); err == nil && want == nil {
 			step.built = is
 			step.Action, step.Reason = Wait, m.whyNoCommand()

@@ -37,6 +37,14 @@ type exitInput struct {
 	Message string `json:"message,omitempty"`
 }
 
+type variable struct {
+	Name string `json:"name"`
+}
+
+type value struct {
+	Value string `json:"value"`
+}
+
 type key struct {
 	Key string `json:"key"`
 }
@@ -50,6 +58,10 @@ type entry struct {
 func newTools(o options, burner *burner) (*mcp.Server, error) {
 	server := mcp.NewServer(&mcp.Implementation{Name: "probe", Version: "v1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "whoami", Description: "Tells who the server runs as, and in which pod."}, whoami)
+	mcp.AddTool(server, &mcp.Tool{Name: "environment", Description: "Tells the value of an environment variable."},
+		func(_ context.Context, _ *mcp.CallToolRequest, in variable) (*mcp.CallToolResult, value, error) {
+			return nil, value{os.Getenv(in.Name)}, nil
+		})
 	mcp.AddTool(server, &mcp.Tool{Name: "burn", Description: "Uses a share of a CPU from now on."},
 		func(_ context.Context, _ *mcp.CallToolRequest, in burnInput) (*mcp.CallToolResult, none, error) {
 			burner.set(in.Share)
