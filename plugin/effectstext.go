@@ -48,7 +48,7 @@ func effectsText(e *effects) string {
 	for _, child := range e.Children {
 		fmt.Fprintf(text, "  %s %s: %s\n", child.Action, child.Child, child.Reason)
 		if child.Error != "" {
-			fmt.Fprintf(text, "    %s\n", bounded(child.Error))
+			fmt.Fprintf(text, "    %s\n", strings.ReplaceAll(printable(child.Error, mostError, "\n\t"), "\n", "\n    "))
 		}
 		for line := range strings.Lines(child.Diff) {
 			text.WriteString("    " + line)

@@ -43,6 +43,9 @@ func (w managedWriter) String() string {
 // has some hundred.
 const mostShown = 512
 
+// mostError is the maximum length of an error of the API server or a webhook, in bytes.
+const mostError = 8 << 10
+
 // bounded returns a text from the cluster for the terminal, with at most mostShown bytes and without control characters.
 func bounded(text string) string {
 	return printable(text, mostShown, "")

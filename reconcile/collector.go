@@ -112,7 +112,7 @@ func (s state) collect(runner string) {
 		}
 		s.send(replicasDeclared, float64(*declared))
 	}
-	s.send(info, 1, string(applyconfigs.Transport(s.server)), policy, status.Bounded(runner, mostRunner))
+	s.send(info, 1, string(applyconfigs.Transport(s.server)), policy, status.Bounded(strings.ToValidUTF8(runner, "?"), mostRunner)) // an API client may write any bytes, and a label must be UTF-8
 	if now.Scale != nil {
 		s.send(replicasAsked, float64(now.Scale.Replicas))
 		s.send(scaleOwner, 1, scale.OwnerKind(now.Scale.Owner))

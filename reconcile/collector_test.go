@@ -184,11 +184,12 @@ func TestTheMetricShowsTheRunnerOfEachServer(t *testing.T) {
 		Replicas: ptr.To[int32](1), ReplicasConflictPolicy: v1beta1.ReplicasConflictForce, Transport: v1beta1.TransportStreamableHTTP,
 	}
 	collects(t, cached{
-		servers: []v1beta1.MCPServer{forced, serverNamed("direct", healthy()), serverNamed("long", healthy())},
-		sets:    []appsv1.StatefulSet{set("forced", "registry.example/operator:1"), set("long", strings.Repeat("x", 10_000)), set("unrelated", "y")},
+		servers: []v1beta1.MCPServer{forced, serverNamed("direct", healthy()), serverNamed("long", healthy()), serverNamed("bytes", healthy())},
+		sets:    []appsv1.StatefulSet{set("forced", "registry.example/operator:1"), set("bytes", "\xff"), set("long", strings.Repeat("x", 10_000)), set("unrelated", "y")},
 	}, `
 		mcpserver_info{name="forced",namespace="team",policy="Force",runner="registry.example/operator:1",transport="streamable-http"} 1
 		mcpserver_info{name="direct",namespace="team",policy="",runner="",transport="stdio"} 1
+		mcpserver_info{name="bytes",namespace="team",policy="",runner="?",transport="stdio"} 1
 		mcpserver_info{name="long",namespace="team",policy="",runner="`+strings.Repeat("x", 197)+`…",transport="stdio"} 1
 	`, "mcpserver_info")
 }

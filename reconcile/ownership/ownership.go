@@ -204,7 +204,7 @@ func Move(object metav1.Object, from []Manager, to *Manager, apiVersion string, 
 // errNoOwner is the error of a patch that would leave managedFields empty. The API server treats an empty list as a request to start over, and
 // assigns all fields to the manager before-first-apply.
 func errNoOwner(doing string, object metav1.Object) error {
-	return fmt.Errorf("%s fields of %q: no field would have an owner: give the fields to a field manager with Move instead", doing, object.GetName())
+	return fmt.Errorf("%s fields of %q: no field would have an owner: give the fields to a field manager instead", doing, object.GetName())
 }
 
 func fieldsV1(set *fieldpath.Set, manager Manager) (*metav1.FieldsV1, error) {

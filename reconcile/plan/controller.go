@@ -16,8 +16,8 @@ import (
 // olderAPIVersion is the version of MCPServers in the owner references of operators from before v1beta1. The API server still serves it.
 var olderAPIVersion = v1beta1.GroupVersion.Group + "/v1alpha1"
 
-// keepAPIVersion keeps an older API version of the MCPServer in the owner reference of a live child. The version has no effect: the UID
-// identifies the owner. The admission plugin OwnerReferencesPermissionEnforcement rejects every change of an owner reference by a user who
+// keepAPIVersion keeps an older API version of the MCPServer in the owner reference of a live child. As long as the API server serves it,
+// the version has no effect: the UID identifies the owner, and the garbage collector looks the owner up in this version. The admission plugin OwnerReferencesPermissionEnforcement rejects every change of an owner reference by a user who
 // may not delete the object, and the operator may delete neither StatefulSets nor Services.
 func keepAPIVersion(want runtime.ApplyConfiguration, live client.Object) {
 	controller := metav1.GetControllerOfNoCopy(live)

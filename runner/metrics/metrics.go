@@ -19,7 +19,7 @@ type Set struct {
 	Skipped prometheus.Counter
 	// Recreated counts sessions that were recreated because their process or pod was lost.
 	Recreated prometheus.Counter
-	// Refused counts new sessions that were refused because the pod has as many sessions as it may have.
+	// Refused counts new sessions that were refused because no pod has room.
 	Refused prometheus.Counter
 }
 
@@ -45,7 +45,7 @@ func New(sessions func() float64) *Set {
 			Namespace: namespace, Name: "sessions_recreated_total", Help: "Sessions that were recreated because their process or pod was lost.",
 		}),
 		Refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Name: "sessions_refused_total", Help: "New sessions that were refused because the pod is full.",
+			Namespace: namespace, Name: "sessions_refused_total", Help: "New sessions that were refused because no pod has room.",
 		}),
 	}
 	s.Registry.MustRegister(

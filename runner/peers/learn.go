@@ -47,7 +47,7 @@ func (r *Router) learn() {
 	for _, peer := range peers {
 		left[peer.Ordinal] = 1
 	}
-	for r.learnFromAll(peers, left) && ctx.Err() == nil {
+	for r.learnFromAll(ctx, peers, left) && ctx.Err() == nil {
 		select {
 		case <-time.After(learnInterval):
 			peers = r.members.all(ctx)
@@ -58,7 +58,7 @@ func (r *Router) learn() {
 
 // learnFromAll asks pods which sessions have ended, as long as attempts are left. It returns true if a pod is to be asked again, or for the first time: this pod
 // has heard of it from another one, and may not find it by its name yet.
-func (r *Router) learnFromAll(peers []Peer, left map[uint16]int) bool {
+func (r *Router) learnFromAll(ctx context.Context, peers []Peer, left map[uint16]int) bool {
 	errs := make([]error, len(peers))
 	var asking sync.WaitGroup
 	for i, peer := range peers {
@@ -66,7 +66,7 @@ func (r *Router) learnFromAll(peers []Peer, left map[uint16]int) bool {
 			left[peer.Ordinal] = newcomerAttempts
 		}
 		if left[peer.Ordinal] > 0 {
-			asking.Go(func() { errs[i] = r.learnFrom(peer) })
+			asking.Go(func() { errs[i] = r.learnFrom(ctx, peer) })
 		}
 	}
 	asking.Wait()
@@ -86,8 +86,8 @@ func (r *Router) learnFromAll(peers []Peer, left map[uint16]int) bool {
 	})
 }
 
-func (r *Router) learnFrom(peer Peer) error {
-	ctx, cancel := context.WithTimeout(r.ctx, endedTimeout)
+func (r *Router) learnFrom(ctx context.Context, peer Peer) error {
+	ctx, cancel := context.WithTimeout(ctx, endedTimeout)
 	defer cancel()
 	url := "http://" + peer.Management + "/sessions/ended?by=" + strconv.Itoa(int(r.config.Ordinal))
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)

@@ -44,7 +44,7 @@ func (r *Router) open(c *call) {
 	if r.openSomewhere(c) || (r.balance.expire() && r.openSomewhere(c)) { // the loads may be from before a pod has started
 		return
 	}
-	if r.load().Accepting { // otherwise this pod drains, which is no lack of room
+	if r.load().Accepting { // otherwise this pod drains or its server is not ready, which is no lack of room
 		r.config.OnFull()
 	}
 	c.refuseFull()

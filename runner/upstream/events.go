@@ -146,6 +146,9 @@ func (e *events) awaitEnd(most time.Duration) (length int, hasEnded bool) {
 	defer timer.Stop()
 	select {
 	case one := <-e.pieces:
+		if one.err != nil && !errors.Is(one.err, io.EOF) && e.session.Err() != nil {
+			break // the end of the session has ended the request: the next wait finishes the stream
+		}
 		e.pending, e.err = append(e.pending, one.data...), one.err
 		return len(e.pending), errors.Is(e.err, io.EOF)
 	case <-e.session.Done():
