@@ -32,7 +32,9 @@ func (p Program) Build(ctx context.Context, platform v1.Platform, out string) er
 	//nolint:gosec // The arguments come from the developer who builds the image.
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags="+p.Tags, "-ldflags="+ldflags, "-o", out, p.Package)
 	build.Dir = p.Dir
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture)
+	// The settings of the developer, such as GOAMD64, must not change the program.
+	build.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0",
+		"CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture)
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s for %s: %w: %s", p.Package, platform, err, strings.TrimSpace(string(output)))
 	}

@@ -2,18 +2,25 @@ package release
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"helm.sh/helm/v4/pkg/registry"
 
 	"mcpserver-operator/deploy/image"
@@ -28,15 +35,60 @@ func (r Release) Push(ctx context.Context, dir string) ([]string, error) {
 	if err := verifySums(dir); err != nil {
 		return nil, err
 	}
+	if err := r.verifyAddresses(dir); err != nil {
+		return nil, err
+	}
 	pushedImage, err := r.pushImage(ctx, filepath.Join(dir, r.imageArchive()))
 	if err != nil {
 		return nil, err
 	}
-	pushedChart, err := r.pushChart(filepath.Join(dir, r.chartArchive()))
+	pushedChart, err := r.pushChart(ctx, filepath.Join(dir, r.chartArchive()))
 	if err != nil {
 		return nil, err
 	}
 	return []string{pushedImage, pushedChart}, nil
+}
+
+// verifyAddresses fails if the files in dir were built for other addresses: the chart and the bundle name the image.
+func (r Release) verifyAddresses(dir string) error {
+	content, err := os.ReadFile(filepath.Join(dir, provenanceFile)) //nolint:gosec // The maintainer who makes the release names the folder.
+	if err != nil {
+		return fmt.Errorf("read the provenance of %s: %w", r.Version, err)
+	}
+	var statement struct {
+		Predicate struct {
+			BuildDefinition struct{ ExternalParameters map[string]string }
+		}
+	}
+	if err := json.Unmarshal(content, &statement); err != nil {
+		return fmt.Errorf("read the provenance of %s: %w", r.Version, err)
+	}
+	built := statement.Predicate.BuildDefinition.ExternalParameters
+	for variable, address := range map[string]string{"IMAGE_REPOSITORY": r.ImageRepository, "CHART_REGISTRY": r.ChartRegistry} {
+		if built[variable] != address {
+			return fmt.Errorf("%s is %q, but the files were built for %q: run make release again, or set %s to it", variable, address, built[variable], variable)
+		}
+	}
+	return nil
+}
+
+// verifyNew fails if the registry has something else under a tag: what is released is not replaced.
+func verifyNew(ctx context.Context, tag name.Tag, isSame func(*remote.Descriptor) (bool, error)) error {
+	there, err := remote.Get(tag, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain))
+	if failure, is := errors.AsType[*transport.Error](err); is && failure.StatusCode == http.StatusNotFound {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", tag, err)
+	}
+	same, err := isSame(there)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", tag, err)
+	}
+	if !same {
+		return fmt.Errorf("%s exists already and is another one: a release is not replaced. Choose another version", tag)
+	}
+	return nil
 }
 
 func (r Release) pushImage(ctx context.Context, archive string) (string, error) {
@@ -55,6 +107,13 @@ func (r Release) pushImage(ctx context.Context, archive string) (string, error) 
 	index, err := readIndex(dir)
 	if err != nil {
 		return "", fmt.Errorf("read the image of %s: %w", r.Version, err)
+	}
+	wanted, err := index.Digest()
+	if err != nil {
+		return "", fmt.Errorf("read the image of %s: %w", r.Version, err)
+	}
+	if err := verifyNew(ctx, to, func(there *remote.Descriptor) (bool, error) { return there.Digest == wanted, nil }); err != nil {
+		return "", err
 	}
 	digest, err := image.Push(ctx, to, index)
 	if err != nil {
@@ -114,7 +173,7 @@ func readIndex(dir string) (v1.ImageIndex, error) {
 }
 
 // pushChart pushes the chart as helm push does. Helm requires the name of the chart as the last part of the path, and its version as the tag.
-func (r Release) pushChart(archive string) (string, error) {
+func (r Release) pushChart(ctx context.Context, archive string) (string, error) {
 	content, err := os.ReadFile(archive) //nolint:gosec // The maintainer who makes the release names the folder.
 	if err != nil {
 		return "", fmt.Errorf("read the chart of %s: %w", r.Version, err)
@@ -122,6 +181,17 @@ func (r Release) pushChart(archive string) (string, error) {
 	repository, err := name.NewRepository(strings.TrimPrefix(r.ChartRegistry, registry.OCIScheme+"://")+"/"+chartName, name.StrictValidation)
 	if err != nil {
 		return "", fmt.Errorf("push the chart: %w", err)
+	}
+	wanted, _, err := v1.SHA256(bytes.NewReader(content))
+	if err != nil {
+		return "", fmt.Errorf("read the chart of %s: %w", r.Version, err)
+	}
+	err = verifyNew(ctx, repository.Tag(r.Version.Number()), func(there *remote.Descriptor) (bool, error) {
+		manifest, err := v1.ParseManifest(bytes.NewReader(there.Manifest))
+		return err == nil && slices.ContainsFunc(manifest.Layers, func(layer v1.Descriptor) bool { return layer.Digest == wanted }), err
+	})
+	if err != nil {
+		return "", err
 	}
 	options := []registry.ClientOption{registry.ClientOptWriter(io.Discard)}
 	if repository.Scheme() == "http" { // a registry on this machine, for tests

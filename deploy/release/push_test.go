@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	helmregistry "helm.sh/helm/v4/pkg/registry"
@@ -33,6 +34,7 @@ func TestPush(t *testing.T) {
 	must(t, err)
 	must(t, writeFile(filepath.Join(dir, r.imageArchive()), tarOf(files, r.Source.Created)))
 	must(t, r.packageChart(dir))
+	must(t, r.writeProvenance(t.Context(), dir, v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}))
 	must(t, writeSums(dir))
 
 	pushed, err := r.Push(t.Context(), dir)
@@ -44,6 +46,11 @@ func TestPush(t *testing.T) {
 	}
 	digest, err := index.Digest()
 	must(t, err)
+	other := r
+	other.ImageRepository = host + "/other/mcpserver-operator"
+	if _, err := other.Push(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "built for") {
+		t.Errorf("a push to other addresses than those of the build: %v", err)
+	}
 	if want := r.ImageRepository + "@" + digest.String(); pushed[0] != want {
 		t.Errorf("the image is %s, want %s", pushed[0], want)
 	}
@@ -64,5 +71,27 @@ func TestPush(t *testing.T) {
 	}
 	if got := host + "/charts/mcpserver-operator@" + chart.Manifest.Digest; got != pushed[1] {
 		t.Errorf("the chart is %s, want %s", got, pushed[1])
+	}
+}
+
+// TestAReleaseIsNotReplaced verifies that neither the image nor the chart of a version can become another one.
+func TestAReleaseIsNotReplaced(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	for _, taken := range []string{host + "/team/mcpserver-operator:v1.2.3-rc.1", host + "/charts/mcpserver-operator:1.2.3-rc.1"} {
+		tag, err := name.NewTag(taken)
+		must(t, err)
+		there, err := random.Image(100, 1)
+		must(t, err)
+		must(t, remote.Write(tag, there))
+		same := func(is bool) func(*remote.Descriptor) (bool, error) {
+			return func(*remote.Descriptor) (bool, error) { return is, nil }
+		}
+		if err := verifyNew(t.Context(), tag, same(false)); err == nil || !strings.Contains(err.Error(), "is not replaced") {
+			t.Errorf("%s: %v", taken, err)
+		}
+		must(t, verifyNew(t.Context(), tag, same(true)))
+		must(t, verifyNew(t.Context(), tag.Context().Tag("absent"), same(false)))
 	}
 }

@@ -303,7 +303,7 @@ func TestPushRefusesOtherFiles(t *testing.T) {
 		"a missing file": {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "icon.svg"))) }, "icon.svg is missing"},
 		"no checksums":   {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, sumsFile))) }, `run "make release" first`},
 		"another version": {func(t *testing.T, dir string) { must(t, writeSums(dir)) },
-			"read the image of v1.2.3-rc.1"},
+			"read the provenance of v1.2.3-rc.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
