@@ -63,7 +63,7 @@ type MCPServerList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.sessionAffinityTimeoutSeconds) || !has(self.sessionAffinity) || self.sessionAffinity == 'ClientIP'",message="sessionAffinityTimeoutSeconds is valid only with sessionAffinity ClientIP: remove it, or set sessionAffinity to ClientIP",fieldPath=".sessionAffinityTimeoutSeconds"
 // +kubebuilder:validation:XValidation:rule="!has(self.backendReplicas) || !has(self.replicas) || self.backendReplicas == self.replicas",message="backendReplicas is a deprecated alias of replicas, which is the number of pods of the server, and their values differ: remove backendReplicas, and set replicas to the number of pods of the server",fieldPath=".backendReplicas"
 type MCPServerSpec struct {
-	// The container image of the server, for example ghcr.io/example/server:1.2. Must not contain white space.
+	// The container image of the server, for example registry.example/server:1.2. Must not contain white space.
 	//
 	// The pods meet the restricted Pod Security Standard. The container runs as user 1000 and group 1000, whatever user the
 	// image sets, and volumes belong to group 1000. On OpenShift, the cluster assigns the user and the groups. To run the

@@ -6,7 +6,7 @@
 // # Which function for what
 //
 //   - Who owns this field? [OwnersOf], and [Owns] for one manager.
-//   - Stop to own a field, and keep its value: [Release]. Do this before the first apply that leaves the field out. Such an apply would
+//   - Stop owning a field, and keep its value: [Release]. Do this before the first apply that leaves the field out. Such an apply would
 //     otherwise remove the field, or reset it to its default.
 //   - Own with server-side apply what a former version or another tool wrote with create and update: [Migrate]. Except the fields that you
 //     want to leave to others.

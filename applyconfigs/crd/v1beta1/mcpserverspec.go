@@ -15,7 +15,7 @@ import (
 //
 // MCPServerSpec is the desired state of an MCPServer.
 type MCPServerSpecApplyConfiguration struct {
-	// The container image of the server, for example ghcr.io/example/server:1.2. Must not contain white space.
+	// The container image of the server, for example registry.example/server:1.2. Must not contain white space.
 	//
 	// The pods meet the restricted Pod Security Standard. The container runs as user 1000 and group 1000, whatever user the
 	// image sets, and volumes belong to group 1000. On OpenShift, the cluster assigns the user and the groups. To run the
