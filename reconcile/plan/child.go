@@ -4,15 +4,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
+	"maps"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"mcpserver-operator/applyconfigs"
+	"mcpserver-operator/crd/v1beta1"
 	"mcpserver-operator/reconcile/observe"
 )
 
@@ -69,6 +72,9 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 		return failed(step, err)
 	}
 	step.digest = digest
+	if step.content, err = contentOf(want, digest); err != nil {
+		return failed(step, err)
+	}
 	switch {
 	case m.IsForeign(child):
 		return refuse(child)
@@ -109,7 +115,7 @@ func stepFor[C configuration[C], L liveObject](m *maker, want C, live L, extract
 	if step.left, err = m.leftBy(child, live, wanted); err != nil {
 		return failed(step, err)
 	}
-	if step.Undoes, err = undone(object, live, m.memory.Seen.WasAsAskedFor(m.Server, child, live.GetUID(), digest)); err != nil {
+	if step.Undoes, err = undone(object, live, m.memory.Seen.WasAsAskedFor(m.Server, child, live.GetUID(), step.content)); err != nil {
 		return failed(step, err)
 	}
 	if len(step.Undoes) == 0 && m.memory.Seen.WasApplied(m.Server, child, live.GetUID(), digest) {
@@ -165,6 +171,20 @@ func digestOf(want runtime.ApplyConfiguration) (uint64, error) {
 		return 0, fmt.Errorf("writing the apply configuration: %w", err)
 	}
 	return maphash.Bytes(digestSeed, content), nil
+}
+
+// contentOf returns a digest of an apply configuration without the scale. Digest is the digest of want.
+func contentOf(want runtime.ApplyConfiguration, digest uint64) (uint64, error) {
+	set, is := want.(*appsv1ac.StatefulSetApplyConfiguration)
+	if !is {
+		return digest, nil
+	}
+	without, meta, spec := *set, *set.ObjectMetaApplyConfiguration, *set.Spec
+	meta.Annotations = maps.Clone(meta.Annotations)
+	delete(meta.Annotations, v1beta1.DeclaredReplicasAnnotation)
+	spec.Replicas = nil
+	without.ObjectMetaApplyConfiguration, without.Spec = &meta, &spec
+	return digestOf(&without)
 }
 
 // unstructuredOf converts an apply configuration. Only few of its fields have accessors that all kinds share.

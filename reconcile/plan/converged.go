@@ -26,8 +26,8 @@ type Converged struct {
 type built struct {
 	// from is the digest of the inputs of the apply configuration: see inputsDigest.
 	from uint64
-	// digest is the digest of the apply configuration.
-	digest uint64
+	// digest is the digest of the apply configuration, and content that without the scale.
+	digest, content uint64
 	// update is the new pod template that is not applied; nil if there is none.
 	update *Update
 	// lacksCommand is Plan.LacksCommand.

@@ -56,7 +56,7 @@ func TestWhatTheAPIServerDropsIsNotAppliedAgain(t *testing.T) {
 	server := &v1beta1.MCPServer{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Generation: 1}}
 	live := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
 	snapshot, memory := &observe.Snapshot{Server: server}, NewMemory()
-	step := Step{Child: webSet, Action: Apply, Live: live, digest: 7}
+	step := Step{Child: webSet, Action: Apply, Live: live, digest: 7, content: 7}
 
 	memory.Remember(snapshot, Results{{Step: step, Outcome: Unchanged}})
 	if !memory.Converged.isStill(server, webSet, live, 7) {

@@ -32,7 +32,7 @@ func (m *Memory) Remember(s *observe.Snapshot, results []Result) {
 		case result.Step.Action == Keep:
 			if !m.Converged.isUnattainable(s.Server, child, result.Step.Live, result.Step.digest) {
 				m.Converged.remember(s.Server, child, result.Step.Live, result.Step.digest)
-				m.Seen.AsAskedFor(s.Server, child, result.Step.Live.GetUID(), result.Step.digest)
+				m.Seen.AsAskedFor(s.Server, child, result.Step.Live.GetUID(), result.Step.content)
 			}
 		case result.Step.Action == Create && result.Outcome == Written:
 			m.Seen.Created(s.Server, child)

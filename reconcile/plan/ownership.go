@@ -34,7 +34,7 @@ func (m *maker) migrate(step Step) (Step, error) {
 		return Step{}, err
 	}
 	step.Action, step.Patch, step.Reason = Migrate, patch, "another operator created it"
-	if !m.memory.Seen.WasAsAskedFor(m.Server, step.Child, step.Live.GetUID(), step.digest) {
+	if !m.memory.Seen.WasAsAskedFor(m.Server, step.Child, step.Live.GetUID(), step.content) {
 		return step, nil
 	}
 	// It matched the MCPServer before, so that the other operator still runs and writes.

@@ -90,6 +90,8 @@ type Step struct {
 	Err error
 	// digest identifies Want: see Converged.
 	digest uint64
+	// content identifies Want without the scale: see observe.Seen. Another client may change the scale and remove a field in one request.
+	content uint64
 	// built is the cached result for the StatefulSet: see Converged.
 	built built
 	// left are the fields that other managers keep in the child: see left.
@@ -230,6 +232,7 @@ func (m *maker) statefulSet() Step {
 	if live != nil && m.verdict.Action != scale.Release && len(m.known(step.Child, live)) == 0 {
 		if is, found := m.memory.Converged.findBuilt(m.Server, step.Child, live, from); found {
 			step.Action, step.Reason, step.digest, step.built = Keep, asAskedFor, is.digest, is
+			step.content = is.content
 			return step
 		}
 	}
@@ -257,7 +260,7 @@ func (m *maker) statefulSet() Step {
 		return step
 	}
 	step = stepFor(m, want, live, appsv1ac.ExtractStatefulSet)
-	is.digest = step.digest
+	is.digest, is.content = step.digest, step.content
 	step.built = is
 	if (step.Action == Keep || step.Action == Apply || step.Action == BackOff) && m.verdict.Action == scale.Release {
 		// The next pass plans the apply without the scale, after it has read that the operator no longer owns the scale.
