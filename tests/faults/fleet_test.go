@@ -296,12 +296,12 @@ func hundredDeleted(t *testing.T, s *storm) {
 	createScaled(t, namespace, number)
 	others := scaleAndEdit(t, namespace, number)
 	must(t, hold(t.Context(), time.Second))
-	must(t, theCluster.Client.DeleteAllOf(t.Context(), &v1beta1.MCPServer{}, client.InNamespace(namespace)))
 	before := others.succeeded.Load()
+	must(t, theCluster.Client.DeleteAllOf(t.Context(), &v1beta1.MCPServer{}, client.InNamespace(namespace)))
 	must(t, hold(t.Context(), time.Second))
 	others.stop()
 	during := others.succeeded.Load() - before
-	if t.Logf("%d writes to the MCPServers and their scales before, %d after the request to delete them", before, during); during == 0 {
+	if t.Logf("%d writes to the MCPServers and their scales before, %d since the request to delete them", before, during); during == 0 {
 		t.Error("no MCPServer was scaled while they were deleted")
 	}
 
