@@ -71,7 +71,7 @@ var (
 	runnerHTTP   = target{name: "runner, HTTP server", start: startRunners(1, behindHTTP)}
 	supergateway = target{name: "supergateway, stdio server", start: startSupergateway}
 	mcpProxy     = target{name: "mcp-proxy, stdio server", start: startMCPProxy}
-	ownOfThree   = target{name: "the server's own HTTP, 3 replicas, each client stays with one", start: startOwn(3), isPinned: true}
+	ownOfThree   = target{name: "the server's own HTTP, 3 replicas", start: startOwn(3), isPinned: true}
 	stdioOfThree = target{name: "runner, stdio server, 3 replicas", start: startRunners(3, behindStdio)}
 	httpOfThree  = target{name: "runner, HTTP server, 3 replicas", start: startRunners(3, behindHTTP)}
 )
