@@ -32,6 +32,8 @@ type options struct {
 	present int
 	// concurrency is the number of workers of the operator and of the raw writer.
 	concurrency int
+	// runner is true if the pods get the runner, as they do by default.
+	runner bool
 	// idle is the time that the operator runs without MCPServers before its idle memory is measured.
 	idle time.Duration
 	// steady is the time for which an operator without work is measured.
@@ -47,6 +49,7 @@ func main() {
 	sizes := flag.String("sizes", "1000,5000", "the numbers of MCPServers for the throughput table, separated by commas")
 	flag.IntVar(&o.counted, "counted", 200, "the number of MCPServers whose requests are counted from creation to Ready")
 	flag.IntVar(&o.present, "present", 5000, "the number of Ready MCPServers for the measurements of restart, memory and reaction")
+	flag.BoolVar(&o.runner, "runner", true, "whether the pods get the runner, as they do by default")
 	flag.IntVar(&o.concurrency, "concurrency", 4, "the number of workers of the operator and of the raw writer")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "the time that the operator runs before its idle memory is measured")
 	flag.DurationVar(&o.steady, "steady", 5*time.Minute, "the time for which an operator without work is measured")
@@ -78,7 +81,7 @@ func run(o options, sizes string) error {
 	if err := os.MkdirAll(o.profiles, 0o750); err != nil {
 		return fmt.Errorf("making the folder of the profiles: %w", err)
 	}
-	fmt.Printf("%d CPUs, %s, concurrency %d\n", runtime.NumCPU(), runtime.Version(), o.concurrency)
+	fmt.Printf("%d CPUs, %s, concurrency %d, runner %t\n", runtime.NumCPU(), runtime.Version(), o.concurrency, o.runner)
 	return errors.Join(throughput(ctx, o), converged(ctx, o))
 }
 

@@ -32,7 +32,11 @@ func startOperator(ctx context.Context, c *cluster.Cluster, o options) (*operato
 	if err := listener.Close(); err != nil {
 		return nil, fmt.Errorf("looking for a free port: %w", err)
 	}
-	op, err := c.StartOperator(ctx, fmt.Sprintf("--concurrency=%d", o.concurrency), "--pprof-bind-address="+address)
+	args := []string{fmt.Sprintf("--concurrency=%d", o.concurrency), "--pprof-bind-address=" + address}
+	if o.runner {
+		args = append(args, "--runner-image=registry.example/mcpserver-operator:1")
+	}
+	op, err := c.StartOperator(ctx, args...)
 	if err != nil {
 		return nil, err
 	}
