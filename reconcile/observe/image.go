@@ -86,9 +86,13 @@ func (r *Reader) readImage(s *Snapshot) error {
 	return nil
 }
 
-// recordedImage returns the image with whose command the pod template of the StatefulSet was built; nil if this is unknown. If the operator has not written
-// the record of the StatefulSet, or somebody has changed it, the status counts, but only if the pods run its command: whoever may write only the status
-// must not decide what pods run. If there is no StatefulSet, the status counts, because the registry may be down while it is recreated.
+// recordedImage returns the image whose command is in the pod template of the StatefulSet; nil if this is unknown.
+//
+// It uses the first of these sources that is valid:
+//   - The annotation of the StatefulSet, if the operator owns it.
+//   - The status of the MCPServer, if the pods run the command in it. A client that can write only the status must not decide what pods run.
+//
+// If the StatefulSet does not exist, recordedImage uses the status. The operator can then recreate the StatefulSet while the registry is down.
 func (r *Reader) recordedImage(s *Snapshot) (*v1beta1.ImageStatus, error) {
 	live, inStatus := s.Children.StatefulSet, s.Server.Status.Image
 	if live == nil {

@@ -152,7 +152,8 @@ func (p *prometheus) query(t *testing.T, expr string) model.Vector {
 	return slices.DeleteFunc(vector, func(s *model.Sample) bool { return math.IsNaN(float64(s.Value)) })
 }
 
-// firing returns the alerts that fire, as NAME NAMESPACE/SERVER REASON, of which the last two may be missing.
+// firing returns the alerts that fire. Each entry has the form "NAME NAMESPACE/SERVER REASON". Alerts without these labels leave out the server, the
+// reason, or both.
 func (p *prometheus) firing(t *testing.T) map[string]bool {
 	t.Helper()
 	firing := map[string]bool{}

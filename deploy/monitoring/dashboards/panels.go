@@ -42,7 +42,7 @@ func source() common.DataSourceRef {
 	return common.DataSourceRef{Type: &kind, Uid: &uid}
 }
 
-// choice returns a variable with the values of a label, of which the reader chooses some or all.
+// choice returns a dashboard variable that lists the values of a label. The user can select one, several, or all of them.
 func choice(name, label, query string) *dashboard.QueryVariableBuilder {
 	return dashboard.NewQueryVariableBuilder(name).Label(label).Datasource(source()).
 		Query(dashboard.StringOrMap{String: &query}).Refresh(dashboard.VariableRefreshOnTimeRangeChanged).
