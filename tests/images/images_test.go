@@ -52,7 +52,7 @@ func TestServer(t *testing.T) {
 	if identity.Hostname != hostname || identity.UID != 65532 || identity.GID != 65532 || result.Instance != hostname {
 		t.Errorf("the server is %+v, instance %q, want %s, 65532, 65532", identity, result.Instance, hostname)
 	}
-	if want := []string{"allocate", "burn", "exit", "sleep", "whoami"}; summary.Server != "probe" || !slices.Equal(summary.Tools, want) {
+	if want := []string{"allocate", "burn", "environment", "exit", "sleep", "whoami"}; summary.Server != "probe" || !slices.Equal(summary.Tools, want) {
 		t.Errorf("the server is %q with the tools %v, want probe with %v", summary.Server, summary.Tools, want)
 	}
 }
