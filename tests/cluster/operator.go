@@ -324,6 +324,22 @@ func (o *Operator) WaitForPassOver(ctx context.Context, mark int64, namespace st
 	return nil
 }
 
+// ErrorsSince returns the errors in which passes over MCPServers in the given namespace have ended, after a mark in the log.
+func (o *Operator) ErrorsSince(mark int64, namespace string) ([]string, error) {
+	content, err := os.ReadFile(o.log)
+	if err != nil {
+		return nil, fmt.Errorf("reading the operator's log: %w", err)
+	}
+	var found []string
+	for line := range bytes.Lines(content[mark:]) {
+		var entry struct{ Msg, Namespace, Error string }
+		if json.Unmarshal(line, &entry) == nil && entry.Namespace == namespace && entry.Msg == "Reconciler error" {
+			found = append(found, entry.Error)
+		}
+	}
+	return found, nil
+}
+
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -21,14 +21,14 @@ func TestTwoVersionsOfTheRunnerServeTheSameSessions(t *testing.T) {
 		Assess("sessions cross between them", step(func(ctx context.Context, t *testing.T) {
 			all(apply(manifest(goImage)), scaleIs("tools", 2))(ctx, t, nil)
 			call := func() string {
-				return startClient(ctx, t, "tools", withSessions, "-sessions="+fmt.Sprint(sessions), "-keep", "-tool=test_simple_text", "-count=0",
-					"-every=300ms", "-for=10m")
+				return startClient(ctx, t, "tools", withSessions, "-sessions="+fmt.Sprint(sessions), "-keep", "-unpooled", "-tool=test_simple_text",
+					"-count=0", "-every=300ms", "-for=10m")
 			}
 			older := call()
 			allCall(ctx, t, older, sessions)
 			all(operatorIsUpgraded(secondVersion, true), apply(manifest(goNext)), runnerIs("tools-1", secondVersion), scaleIs("tools", 2),
 				runnerIs("tools-0", firstVersion))(ctx, t, nil)
-			newer := call() // its connections reach both pods
+			newer := call()
 			for _, client := range []string{older, newer} {
 				allCall(ctx, t, client, sessions)
 				results, _ := printedBy(ctx, t, client)

@@ -48,6 +48,8 @@ type Options struct {
 	// Keep keeps the session after a failure, so that all later calls fail if the session has ended. The client then also resumes streams
 	// that broke off, as clients do by default.
 	Keep bool
+	// Unpooled opens a connection for each request, so that a Service may route each request of a session to a different pod.
+	Unpooled bool
 	// Sessions is the number of sessions that call at the same time. Defaults to 1. Count applies to each.
 	Sessions int
 	// Protocol is the protocol version that the client asks for. Defaults to the newest, which has no sessions if the server supports it.
@@ -207,6 +209,7 @@ func newCaller(options Options, number int, output *output) *caller {
 			DialContext: (&net.Dialer{Timeout: options.Timeout}).DialContext,
 			// This also limits the DELETE of a session whose server is gone. That request has no other deadline.
 			ResponseHeaderTimeout: options.Timeout,
+			DisableKeepAlives:     options.Unpooled,
 		},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,6 +93,26 @@ func TestFresh(t *testing.T) {
 	results, summary := run(t, calls.Options{URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "hi"}, Count: 2, Fresh: true})
 	if summary.Connections != 2 || !results[1].Connected {
 		t.Errorf("got the summary %+v, want a session for each call", summary)
+	}
+}
+
+func TestUnpooled(t *testing.T) {
+	for _, unpooled := range []bool{false, true} {
+		server := newServer(t, &atomic.Bool{})
+		var mutex sync.Mutex
+		connections, handler := map[string]bool{}, server.Config.Handler
+		server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mutex.Lock()
+			connections[r.RemoteAddr] = true
+			mutex.Unlock()
+			handler.ServeHTTP(w, r)
+		})
+		_, summary := run(t, calls.Options{URL: server.URL, Tool: "echo", Arguments: map[string]any{"text": "hi"}, Count: 5, Unpooled: unpooled})
+		mutex.Lock()
+		if summary.Connections != 1 || (len(connections) > 5) != unpooled {
+			t.Errorf("with unpooled %t, the client used %d sessions and %d connections", unpooled, summary.Connections, len(connections))
+		}
+		mutex.Unlock()
 	}
 }
 

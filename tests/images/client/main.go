@@ -26,6 +26,7 @@ func main() {
 	flag.DurationVar(&options.Timeout, "timeout", 30*time.Second, "the timeout of each call")
 	flag.BoolVar(&options.Fresh, "fresh", false, "open a session and a connection for each call")
 	flag.BoolVar(&options.Keep, "keep", false, "keep the session after a failed call")
+	flag.BoolVar(&options.Unpooled, "unpooled", false, "open a connection for each request")
 	flag.IntVar(&options.Sessions, "sessions", 1, "the number of sessions that call at the same time")
 	flag.StringVar(&options.Protocol, "protocol", "", "the protocol version to ask for; defaults to the newest")
 	flag.StringVar(&options.OpeningTool, "opening-tool", "", "the tool to call once in each new session")
