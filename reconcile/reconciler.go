@@ -94,7 +94,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	failure := status.Failure(results)
 	switch {
 	case act.IsTerminating(failure):
-		return reconcile.Result{}, nil // the namespace is being deleted, and the MCPServer with it
+		return finish(0, failure)
 	case failure == nil && results.HaveMoreToWrite():
 		return repeatAfter(settleAfter, 0), nil
 	case failure == nil && status.IsOutdated(p, results):
@@ -107,14 +107,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	return finish(nextLook(snapshot, p, results, wrote || behind, postponed), errors.Join(failure, err))
 }
 
-// finish returns the result of a pass. The rate limiter retries a failed pass. A pass on a stale cache is repeated after settleAfter. Any other
-// pass is repeated after the given time; zero means that it is not repeated.
+// terminatingAfter is the time until the next pass over an MCPServer in a namespace that is being deleted. It is usually deleted with the namespace. It
+// outlives the namespace if the API server does not serve MCPServers when the namespace controller deletes them, because somebody replaces the CRD.
+const terminatingAfter = 10 * time.Second
+
+// finish returns the result of a pass. The rate limiter retries a failed pass. A pass on a stale cache is repeated after settleAfter, and one in a
+// namespace that is being deleted after terminatingAfter. Any other pass is repeated after the given time; zero means that it is not repeated.
 func finish(after time.Duration, err error) (reconcile.Result, error) {
 	switch {
 	case act.IsStale(err):
 		return repeatAfter(settleAfter, 0), nil
 	case act.IsTerminating(err):
-		return reconcile.Result{}, nil
+		return repeatAfter(terminatingAfter, reportPriority), nil
 	case err != nil:
 		return reconcile.Result{Priority: ptr.To(reportPriority)}, boundedError{err}
 	default:
