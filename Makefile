@@ -32,6 +32,9 @@ SUITE_TIMEOUT := 35m
 STORM_SEQUENCES ?= 1000
 STORM_SEED ?= 0
 FAULTS_ROUNDS ?= 10
+# The numbers of MCPServers of make bench, separated by commas: whose children are created, and that are present in all other measurements.
+BENCH_SIZES ?= 1000,5000,10000
+BENCH_PRESENT ?= 5000,10000
 
 COMPONENTS_DIR := tests/controlplane/components
 CLIENTS_DIR := tests/clients
@@ -159,9 +162,9 @@ storm: control-plane ## Run STORM_SEQUENCES random sequences against the models 
 	go test -tags=$(TAGS) ./tests/storm -count=1 -run TestStorm -v -timeout=120m -rapid.checks=$(STORM_SEQUENCES) -rapid.seed=$(STORM_SEED)
 
 .PHONY: bench
-bench: control-plane bench-runner ## Compare the operator with a plain writer, and the runner with other bridges (about an hour). Requires an idle machine.
+bench: control-plane bench-runner ## Compare the operator with a plain writer, and the runner with other bridges (about two hours). Requires an idle machine.
 	go test -tags=$(TAGS) ./applyconfigs ./reconcile/... -run='^$$' -bench=.
-	$(call keep_results,operator,go run -tags=$(TAGS) ./tests/bench)
+	$(call keep_results,operator,go run -tags=$(TAGS) ./tests/bench -sizes=$(BENCH_SIZES) -present=$(BENCH_PRESENT))
 
 .PHONY: bench-runner
 bench-runner: ## Compare the runner with the HTTP of a server and with other bridges (about 6 minutes). Requires npm and an idle machine.

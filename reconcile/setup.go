@@ -60,6 +60,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	build := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
 		For(&v1beta1.MCPServer{}, builder.WithPredicates(specOrMetadataChanged)).
+		Watches(&v1beta1.MCPServer{}, missedHandler).
 		Watches(&v1beta1.MCPServer{}, statusHandler, builder.WithPredicates(statusChangedByOthers)).
 		Watches(&appsv1.StatefulSet{}, childHandler).
 		Watches(&corev1.Service{}, childHandler).

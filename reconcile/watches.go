@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -80,6 +79,21 @@ var statusHandler = handler.Funcs{
 // users wait for them. It is also the priority of the objects that exist at the start of the operator.
 const reportPriority = handler.LowPriority
 
+// missedPriority is the priority of passes over MCPServers that were created or edited while no operator ran. They come before the other objects
+// that exist at the start of the operator. They come after changes that users make from then on, because there may be many of them.
+const missedPriority = reportPriority / 2
+
+// missedHandler requests a pass over an MCPServer whose generation is not in its status. At the start of the operator, such an MCPServer was
+// created or edited while no operator ran.
+var missedHandler = handler.Funcs{
+	CreateFunc: func(_ context.Context, e event.CreateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+		server, isServer := e.Object.(*v1beta1.MCPServer)
+		if e.IsInInitialList && isServer && server.Status.ObservedGeneration != server.Generation {
+			enqueue(queue, missedPriority, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(server)})
+		}
+	},
+}
+
 // childHandler requests a pass over the MCPServer of a child. A new child was usually created by this operator, and the pass only
 // writes the status. After a change by another writer the operator may have to restore the child, and after a deletion it creates
 // the child again.
@@ -142,9 +156,14 @@ func reportHandler(servers handler.MapFunc) handler.Funcs {
 	}
 }
 
-// enqueueReports adds requests to the queue of the controller, which is always a priority queue.
+// enqueueReports adds requests with reportPriority.
 func enqueueReports(queue workqueue.TypedRateLimitingInterface[reconcile.Request], requests []reconcile.Request) {
-	queue.(priorityqueue.PriorityQueue[reconcile.Request]).AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(reportPriority)}, requests...)
+	enqueue(queue, reportPriority, requests...)
+}
+
+// enqueue adds requests to the queue of the controller, which is always a priority queue.
+func enqueue(queue workqueue.TypedRateLimitingInterface[reconcile.Request], priority int, requests ...reconcile.Request) {
+	queue.(priorityqueue.PriorityQueue[reconcile.Request]).AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, requests...)
 }
 
 // serversOfChild maps a child to its MCPServer by name, not by owner reference. The name of an MCPServer determines the

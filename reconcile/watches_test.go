@@ -77,6 +77,33 @@ func TestWhatIsToBeCarriedOutComesBeforeReports(t *testing.T) {
 	}
 }
 
+// TestWhatWasMissedComesBeforeTheRestAtAStart verifies the order of the passes after a restart: first an edit that is made while the initial passes
+// run, then the MCPServers that were created or edited while no operator ran, then the others.
+func TestWhatWasMissedComesBeforeTheRestAtAStart(t *testing.T) {
+	queue := priorityqueue.New[reconcile.Request]("test")
+	defer queue.ShutDown()
+	server := func(name string, generation, observed int64) *v1beta1.MCPServer {
+		return &v1beta1.MCPServer{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Generation: generation, ResourceVersion: fmt.Sprint(generation)},
+			Status:     v1beta1.MCPServerStatus{ObservedGeneration: observed},
+		}
+	}
+	forMCPServers := &handler.EnqueueRequestForObject{}
+	for _, existing := range []*v1beta1.MCPServer{server("unchanged", 2, 2), server("edited", 3, 2), server("created", 1, -1), server("changing", 1, 1)} {
+		created := event.CreateEvent{Object: existing, IsInInitialList: true}
+		forMCPServers.Create(t.Context(), created, queue)
+		missedHandler.Create(t.Context(), created, queue)
+	}
+	forMCPServers.Update(t.Context(), event.UpdateEvent{ObjectOld: server("changing", 1, 1), ObjectNew: server("changing", 2, 1)}, queue)
+	for _, want := range []string{"changing", "edited", "created", "unchanged"} {
+		next, _ := queue.Get()
+		if next.Name != want {
+			t.Errorf("the next is %q, not %q", next.Name, want)
+		}
+		queue.Done(next)
+	}
+}
+
 func TestWhoHasChangedAChild(t *testing.T) {
 	entry := func(manager, subresource string, at int64, fields string) metav1.ManagedFieldsEntry {
 		time := metav1.Unix(at, 0)

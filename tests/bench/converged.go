@@ -22,7 +22,7 @@ import (
 )
 
 // converged measures an operator whose MCPServers are Ready. Controllers and a played node run the pods.
-func converged(ctx context.Context, o options) error {
+func converged(ctx context.Context, o options, g *growth) error {
 	return on(ctx, []string{controlplane.KubeControllerManager, controlplane.KubeScheduler}, func(c *cluster.Cluster) (err error) {
 		op, err := startOperator(ctx, c, o)
 		if err != nil {
@@ -36,6 +36,14 @@ func converged(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
+		if err := op.heap(ctx, "idle"); err != nil {
+			return err
+		}
+		collected, err := op.usage(ctx)
+		if err != nil {
+			return err
+		}
+		idle.Heap = collected.Heap
 		if err := countRequests(ctx, c, o.counted); err != nil {
 			return err
 		}
@@ -55,11 +63,11 @@ func converged(ctx context.Context, o options) error {
 			return err
 		}
 		for _, measure := range []func() error{
-			func() error { return restart(ctx, c, op, o) },
+			func() error { return restart(ctx, c, op, o, g) },
 			func() error { return steady(ctx, c, op, o) },
-			func() error { return memory(ctx, op, o, idle, grown) },
-			func() error { return passOverAll(ctx, c, op, o) },
-			func() error { return reactions(ctx, c, op, o) },
+			func() error { return memory(ctx, op, o, g, idle, grown) },
+			func() error { return passOverAll(ctx, c, op, o, g) },
+			func() error { return reactions(ctx, c, op, o, g) },
 			func() error { return op.showProfiles(ctx) },
 		} {
 			if err := measure(); err != nil {
@@ -162,7 +170,7 @@ func countWrites(requests []cluster.Request) int {
 }
 
 // restart measures a restart with converged MCPServers, and the time that another client needs to list the same objects.
-func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options, g *growth) error {
 	var listing time.Duration
 	for _, list := range []client.ObjectList{
 		&v1beta1.MCPServerList{}, &appsv1.StatefulSetList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{},
@@ -220,16 +228,28 @@ func restart(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o o
 	row("from the start of the process until the first pass, which requires all lists", seconds(synced))
 	row("from the start of the process until a pass for each MCPServer has ended", seconds(passed))
 	row("CPU until then", seconds(used.CPU))
-	return restartAndEdit(ctx, c, op, o)
+	g.add("another client lists all objects, per MCPServer", o.present, each(listing, o.present))
+	g.add("from a restart until the first pass, × that list", o.present, times(synced, listing))
+	g.add("CPU from a restart until a pass for each has ended, per MCPServer", o.present, each(used.CPU, o.present))
+	return restartAndEdit(ctx, c, op, o, g, listing)
 }
 
-// restartAndEdit restarts the operator and measures the reaction to an edit during its initial passes.
-func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+// restartAndEdit restarts the operator and measures when it answers three edits: one from before the start, one right after the start of the
+// process, and one during the initial passes. It edits the last three MCPServers, so that the order of the lists cannot help.
+func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options, g *growth, listing time.Duration) error {
 	mark, err := c.AuditMark()
 	if err != nil {
 		return err
 	}
+	missed, early, late := o.present-3, o.present-2, o.present-1
+	if err := edit(ctx, c, missed, 5); err != nil {
+		return err
+	}
+	start := time.Now()
 	if err := op.Start(ctx); err != nil {
+		return err
+	}
+	if err := edit(ctx, c, early, 5); err != nil {
 		return err
 	}
 	if _, err := waitPasses(ctx, op, 1); err != nil {
@@ -237,10 +257,10 @@ func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTe
 	}
 	profiled := make(chan error, 1)
 	go func() { profiled <- op.profile(ctx, "restart", 5*time.Second) }()
-	if err := edit(ctx, c, 0, 5); err != nil {
+	if err := edit(ctx, c, late, 5); err != nil {
 		return err
 	}
-	reactions, err := waitReactions(ctx, c, mark, 1)
+	reactions, err := waitReactions(ctx, c, mark, missed, o.present)
 	if err != nil {
 		return err
 	}
@@ -248,7 +268,22 @@ func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTe
 	if err != nil {
 		return err
 	}
-	row("from an edit right after the first pass until the operator has written the StatefulSet", millis(reactions[0].took()))
+	answers := map[string]reacted{}
+	for _, reaction := range reactions {
+		answers[reaction.edit.Name] = reaction
+	}
+	for _, one := range []struct {
+		what   string
+		edited int
+	}{
+		{"an edit from before the start is carried out", missed},
+		{"an edit from right after the start is carried out", early},
+	} {
+		took := answers[server(one.edited).Name].write.Done.Sub(start)
+		row("from the start of the process until "+one.what, fmt.Sprintf("%s, %s × that list", seconds(took), times(took, listing)))
+		g.add("from a restart until "+one.what+", × that list", o.present, times(took, listing))
+	}
+	row("from an edit right after the first pass until the operator has written the StatefulSet", millis(answers[server(late).Name].took()))
 	row("passes until then, at most", used.Passes)
 	if _, err := waitPasses(ctx, op, o.present); err != nil {
 		return err
@@ -260,8 +295,10 @@ func restartAndEdit(ctx context.Context, c *cluster.Cluster, op *operatorUnderTe
 func waitPasses(ctx context.Context, op *operatorUnderTest, passes int) (usage, error) {
 	var used usage
 	var last error
-	// Each poll is a scrape, which costs the operator CPU time: it renders a series for each MCPServer.
-	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, most, true, func(ctx context.Context) (bool, error) {
+	// Each poll is a scrape, which costs the operator CPU time for each MCPServer: about 20 µs. The interval grows with the number of passes, so
+	// that scrapes take a tenth of a core with any number of MCPServers.
+	interval := max(200*time.Millisecond, time.Duration(passes)*200*time.Microsecond)
+	err := wait.PollUntilContextTimeout(ctx, interval, most, true, func(ctx context.Context) (bool, error) {
 		used, last = op.usage(ctx)
 		return last == nil && used.Passes >= passes, nil
 	})
@@ -320,7 +357,7 @@ func hold(ctx context.Context, duration time.Duration) error {
 }
 
 // memory compares the memory of the operator now with its memory before there were MCPServers.
-func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown usage) error {
+func memory(ctx context.Context, op *operatorUnderTest, o options, g *growth, idle, grown usage) error {
 	now, err := op.usage(ctx)
 	if err != nil {
 		return err
@@ -335,18 +372,19 @@ func memory(ctx context.Context, op *operatorUnderTest, o options, idle, grown u
 	title("Memory")
 	header("operator", "resident", "per MCPServer above idle")
 	mib := func(bytes float64) string { return fmt.Sprintf("%.1f MiB", bytes/(1<<20)) }
-	each := func(bytes float64) string {
-		return fmt.Sprintf("%.1f KiB", (bytes-idle.Resident)/1024/float64(o.present))
-	}
+	kib := func(bytes float64) string { return fmt.Sprintf("%.1f KiB", bytes/1024/float64(o.present)) }
 	row("idle", mib(idle.Resident), "")
-	row(fmt.Sprintf("after creating the children of %d", o.present), mib(grown.Resident), each(grown.Resident))
-	row(fmt.Sprintf("%s after a restart with %d", o.steady, o.present), mib(now.Resident), each(now.Resident))
-	fmt.Printf("\nLive heap after a collection: %s with %d, %s when idle (not collected).\n", mib(live.Heap), o.present, mib(idle.Heap))
+	row(fmt.Sprintf("after creating the children of %d", o.present), mib(grown.Resident), kib(grown.Resident-idle.Resident))
+	row(fmt.Sprintf("%s after a restart with %d", o.steady, o.present), mib(now.Resident), kib(now.Resident-idle.Resident))
+	fmt.Printf("\nLive heap after a collection: %s with %d, %s when idle.\n", mib(live.Heap), o.present, mib(idle.Heap))
+	g.add("live heap above idle, per MCPServer", o.present, kib(live.Heap-idle.Heap))
+	g.add("resident memory above idle after creating all children, per MCPServer", o.present, kib(grown.Resident-idle.Resident))
+	g.add(fmt.Sprintf("resident memory above idle %s after a restart, per MCPServer", o.steady), o.present, kib(now.Resident-idle.Resident))
 	return nil
 }
 
 // passOverAll measures a pass over each MCPServer that writes nothing. It triggers the passes with a change of an annotation.
-func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options, g *growth) error {
 	profiled := make(chan error, 1)
 	used, writes, err := spent(ctx, c, op, func() error {
 		before, err := op.usage(ctx)
@@ -369,6 +407,7 @@ func passOverAll(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest,
 	title("A pass for each of %d MCPServers, nothing to write", o.present)
 	header("what", "measured")
 	row("writes", writes)
-	row("CPU", fmt.Sprintf("%s, %.2f ms for each", seconds(used.CPU), used.CPU.Seconds()*1000/float64(used.Passes)))
+	row("CPU", fmt.Sprintf("%s, %s for each", seconds(used.CPU), each(used.CPU, used.Passes)))
+	g.add("CPU of a pass that writes nothing", o.present, each(used.CPU, used.Passes))
 	return <-profiled
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,8 +29,9 @@ type options struct {
 	sizes []int
 	// counted is the number of MCPServers whose requests are counted, from creation to Ready.
 	counted int
-	// present is the number of Ready MCPServers in all other measurements.
-	present int
+	// present is the number of Ready MCPServers in all other measurements, which are repeated for each of presents.
+	present  int
+	presents []int
 	// concurrency is the number of workers of the operator and of the raw writer.
 	concurrency int
 	// runner is true if the pods get the runner, as they do by default.
@@ -46,9 +48,10 @@ type options struct {
 
 func main() {
 	o := options{}
-	sizes := flag.String("sizes", "1000,5000", "the numbers of MCPServers for the throughput table, separated by commas")
+	sizes := flag.String("sizes", "1000,5000,10000", "the numbers of MCPServers for the throughput table, separated by commas")
+	presents := flag.String("present", "5000,10000",
+		"the numbers of Ready MCPServers for the measurements of restart, memory and reaction, separated by commas")
 	flag.IntVar(&o.counted, "counted", 200, "the number of MCPServers whose requests are counted from creation to Ready")
-	flag.IntVar(&o.present, "present", 5000, "the number of Ready MCPServers for the measurements of restart, memory and reaction")
 	flag.BoolVar(&o.runner, "runner", true, "whether the pods get the runner, as they do by default")
 	flag.IntVar(&o.concurrency, "concurrency", 4, "the number of workers of the operator and of the raw writer")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "the time that the operator runs before its idle memory is measured")
@@ -58,31 +61,53 @@ func main() {
 	flag.StringVar(&o.profiles, "profiles", "bin/bench", "the folder for profiles")
 	flag.Parse()
 	logf.SetLogger(logr.Discard())
-	if err := run(o, *sizes); err != nil {
+	if err := run(o, *sizes, *presents); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(o options, sizes string) error {
+func run(o options, sizes, presents string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	for size := range strings.SplitSeq(sizes, ",") {
-		n, err := strconv.Atoi(size)
-		if err != nil || n < 1 {
-			return fmt.Errorf("invalid value %q in -sizes: it must contain numbers of at least 1, separated by commas", size)
-		}
-		o.sizes = append(o.sizes, n)
-	}
 	var err error
-	if o.profiles, err = filepath.Abs(o.profiles); err != nil {
+	if o.sizes, err = numbers("-sizes", sizes); err != nil {
+		return err
+	}
+	if o.presents, err = numbers("-present", presents); err != nil {
+		return err
+	}
+	if least := slices.Min(o.presents); least < max(o.counted, o.edits+o.changing) {
+		return fmt.Errorf("-present is %d: it must be at least -counted, and at least -edits and -changing together", least)
+	}
+	profiles, err := filepath.Abs(o.profiles)
+	if err != nil {
 		return fmt.Errorf("finding the folder of the profiles: %w", err)
 	}
-	if err := os.MkdirAll(o.profiles, 0o750); err != nil {
-		return fmt.Errorf("making the folder of the profiles: %w", err)
-	}
 	fmt.Printf("%d CPUs, %s, concurrency %d, runner %t\n", runtime.NumCPU(), runtime.Version(), o.concurrency, o.runner)
-	return errors.Join(throughput(ctx, o), converged(ctx, o))
+	g := &growth{}
+	err = throughput(ctx, o, g)
+	for _, o.present = range o.presents {
+		o.profiles = filepath.Join(profiles, strconv.Itoa(o.present))
+		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
+			return fmt.Errorf("making the folder of the profiles: %w", err)
+		}
+		err = errors.Join(err, converged(ctx, o, g))
+	}
+	g.print()
+	return err
+}
+
+// numbers parses the value of a flag: numbers of MCPServers, separated by commas.
+func numbers(flag, value string) (all []int, err error) {
+	for text := range strings.SplitSeq(value, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("invalid value %q in %s: it must contain numbers of at least 1, separated by commas", text, flag)
+		}
+		all = append(all, n)
+	}
+	return all, nil
 }
 
 // on runs a measurement on a new control plane with the CRD and the permissions of the operator.

@@ -28,10 +28,10 @@ func mergePatch(patch string) client.Patch {
 
 // reactions measures the time from an edit of an MCPServer to the write of its child. It also measures a plain program that only applies
 // when it sees an edit.
-func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options) error {
+func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o options, g *growth) error {
 	title("From an edit of an MCPServer to the write of its StatefulSet, %d edits at %d per second, %d MCPServers present", o.edits, editRate, o.present)
 	header("meanwhile", "what", "p50", "p99", "p99 × plain apply", "p99 × plain reaction")
-	if err := reaction(ctx, c, o, "nothing else changes", 1); err != nil {
+	if err := reaction(ctx, c, o, g, "nothing else changes", 1); err != nil {
 		return err
 	}
 	if err := quiet(ctx, c); err != nil {
@@ -42,7 +42,7 @@ func reactions(ctx context.Context, c *cluster.Cluster, op *operatorUnderTest, o
 	go func() { stopped <- changeOthers(changing, c, o) }()
 	profiled := make(chan error, 1)
 	go func() { profiled <- op.profile(ctx, "reactions", 30*time.Second) }()
-	err := reaction(ctx, c, o, fmt.Sprintf("%d others change, %d per second", o.changing, changingRate), 2)
+	err := reaction(ctx, c, o, g, fmt.Sprintf("%d others change, %d per second", o.changing, changingRate), 2)
 	stop()
 	return errors.Join(err, <-stopped, <-profiled)
 }
@@ -62,7 +62,7 @@ func changeOthers(ctx context.Context, c *cluster.Cluster, o options) error {
 	return nil // the measurement is over
 }
 
-func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile string, value int) error {
+func reaction(ctx context.Context, c *cluster.Cluster, o options, g *growth, meanwhile string, value int) error {
 	mark, err := c.AuditMark()
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 		return err
 	}
 	took := time.Since(begun)
-	reactions, err := waitReactions(ctx, c, mark, o.edits)
+	reactions, err := waitReactions(ctx, c, mark, 0, o.edits)
 	if err != nil {
 		return err
 	}
@@ -104,6 +104,7 @@ func reaction(ctx context.Context, c *cluster.Cluster, o options, meanwhile stri
 	show("operator: the edit", durations(reactions, reacted.first))
 	show("operator: from the answer to the edit until the write", durations(reactions, reacted.between))
 	show("operator: the write", durations(reactions, reacted.second))
+	g.add("from an edit to the write of the StatefulSet, p50, "+meanwhile, o.present, millis(percentile(durations(reactions, reacted.took), 50)))
 	row(meanwhile, fmt.Sprintf("%d edits in %s, and %d of others", o.edits, seconds(took), others), "", "", "", "")
 	return nil
 }
@@ -145,23 +146,24 @@ func durations(reactions []reacted, of func(reacted) time.Duration) (all []time.
 	return all
 }
 
-// waitReactions waits until the operator has written the StatefulSets of all MCPServers that were edited since a mark.
-func waitReactions(ctx context.Context, c *cluster.Cluster, mark int64, edits int) ([]reacted, error) {
+// waitReactions waits until the operator has written the StatefulSets of the MCPServers with numbers from first up to, but not including, last,
+// each of which was edited since a mark.
+func waitReactions(ctx context.Context, c *cluster.Cluster, mark int64, first, last int) ([]reacted, error) {
 	var reactions []reacted
 	err := wait.PollUntilContextTimeout(ctx, time.Second, most, true, func(context.Context) (bool, error) {
 		var err error
-		reactions, err = reactionsSince(c, mark, edits)
-		return len(reactions) == edits, err
+		reactions, err = reactionsSince(c, mark, first, last)
+		return len(reactions) == last-first, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("waiting for the reactions, %d of %d: %w", len(reactions), edits, err)
+		return nil, fmt.Errorf("waiting for the reactions, %d of %d: %w", len(reactions), last-first, err)
 	}
 	return reactions, nil
 }
 
-// reactionsSince returns, for each edited MCPServer, the edit and the operator's first write of the StatefulSet after the edit arrived at
-// the API server.
-func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]reacted, error) {
+// reactionsSince returns, for each edited MCPServer with a number from first up to, but not including, last, the edit and the operator's first
+// write of the StatefulSet after the edit arrived at the API server.
+func reactionsSince(c *cluster.Cluster, mark int64, first, last int) ([]reacted, error) {
 	ours, err := c.RequestsSince(mark, adminUser)
 	if err != nil {
 		return nil, err
@@ -172,7 +174,7 @@ func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]reacted, error
 	}
 	edited := map[string]cluster.Request{}
 	for _, request := range ours {
-		if request.Verb == "patch" && request.Resource == "mcpservers" && isMeasured(request.Name, edits) {
+		if request.Verb == "patch" && request.Resource == "mcpservers" && isMeasured(request.Name, first, last) {
 			edited[request.Name] = request
 		}
 	}
@@ -187,11 +189,11 @@ func reactionsSince(c *cluster.Cluster, mark int64, edits int) ([]reacted, error
 	return reactions, nil
 }
 
-// isMeasured reports whether the reaction of the MCPServer with the given name is measured.
-func isMeasured(name string, edits int) bool {
+// isMeasured reports whether the MCPServer with the given name has a number from first up to, but not including, last.
+func isMeasured(name string, first, last int) bool {
 	var i int
 	_, err := fmt.Sscanf(name, "server-%d", &i)
-	return err == nil && i < edits
+	return err == nil && first <= i && i < last
 }
 
 // othersSince returns the number of edits of MCPServers that are not measured.
@@ -202,7 +204,7 @@ func othersSince(c *cluster.Cluster, mark int64, edits int) (int, error) {
 	}
 	others := 0
 	for _, request := range requests {
-		if request.Verb == "patch" && request.Resource == "mcpservers" && !isMeasured(request.Name, edits) {
+		if request.Verb == "patch" && request.Resource == "mcpservers" && !isMeasured(request.Name, 0, edits) {
 			others++
 		}
 	}

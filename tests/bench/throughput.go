@@ -22,7 +22,7 @@ const adminUser = "admin"
 
 // throughput measures the time to create all children of existing MCPServers, by the raw writer and by the operator. Each runs on a new
 // control plane without controllers, which would use CPU time.
-func throughput(ctx context.Context, o options) error {
+func throughput(ctx context.Context, o options, g *growth) error {
 	title("All children of MCPServers")
 	header("MCPServers", "writer", "first to last child", "MCPServers per second", "× raw")
 	for _, n := range o.sizes {
@@ -55,7 +55,10 @@ func throughput(ctx context.Context, o options) error {
 			return fmt.Errorf("the operator with %d: %w", n, err)
 		}
 		row(n, "operator", seconds(operator), fmt.Sprintf("%.0f", float64(n)/operator.Seconds()),
-			fmt.Sprintf("%.2f", operator.Seconds()/raw.Seconds()))
+			times(operator, raw))
+		g.add("all children by the raw writer, per MCPServer", n, each(raw, n))
+		g.add("all children by the operator, per MCPServer", n, each(operator, n))
+		g.add("all children, × raw", n, times(operator, raw))
 	}
 	return nil
 }
@@ -175,6 +178,11 @@ func childrenOf(server *v1beta1.MCPServer) ([]runtime.ApplyConfiguration, error)
 		applyconfigs.PodDisruptionBudget(server, fixed),
 		set,
 	}, nil
+}
+
+// times formats a time as a multiple of another.
+func times(took, other time.Duration) string {
+	return fmt.Sprintf("%.2f", took.Seconds()/other.Seconds())
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -1,7 +1,15 @@
 {{/*
-The names are the same in every release, and there is one release in a cluster: Helm refuses a second, whose operator would
-write the same StatefulSets under the same field manager.
+The names are the same in every release. A release with shared.enabled owns the objects that a cluster has once, so Helm refuses a second such
+release. Further releases, each in a namespace of its own, have shared.enabled off, and the names of namespaces whose MCPServers they run. Helm
+refuses a release for a namespace of another, which has the RoleBinding of that one. Two operators would write the same StatefulSets under the same
+field manager.
 */}}
+
+{{/* Whether this release has the objects that a cluster has once. */}}
+{{- define "mcpserver-operator.shared" -}}
+{{- $shared := .Values.shared | default dict }}
+{{- if ne (toString $shared.enabled) "false" }}true{{- end }}
+{{- end }}
 
 {{/* The labels by which the Deployment and the Service find the pods. They cannot change between versions. */}}
 {{- define "mcpserver-operator.selectorLabels" -}}

@@ -98,11 +98,16 @@ func byName(t *testing.T, manifests string) map[string]*unstructured.Unstructure
 	return named
 }
 
-// helm returns a configuration like that of Helm's command line.
+// helm returns a configuration like that of Helm's command line, for releases in the namespace of the operator.
 func helm(t *testing.T) *action.Configuration {
 	t.Helper()
+	return helmIn(t, cluster.OperatorNamespace)
+}
+
+// helmIn is helm for releases in another namespace.
+func helmIn(t *testing.T, namespace string) *action.Configuration {
+	t.Helper()
 	kube.ManagedFieldsManager = "helm"
-	namespace := cluster.OperatorNamespace
 	flags := genericclioptions.NewConfigFlags(false)
 	flags.KubeConfig, flags.Namespace = &theCluster.Kubeconfig, &namespace
 	configuration := action.NewConfiguration()

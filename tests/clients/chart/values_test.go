@@ -37,6 +37,8 @@ func TestAWrongValueIsRefused(t *testing.T) {
 		{`{namespaces: [team-a, team-a]}`, []string{"/namespaces", "items at 0 and 1 are equal"}},
 		{`{crds: {install: true}}`, []string{"/crds", "'install' not allowed"}},
 		{`{crds: {keep: "yes"}}`, []string{"/crds/keep", "want boolean"}},
+		{`{shared: {enabled: false}}`, []string{"set namespaces"}},
+		{`{shared: false}`, []string{"/shared", "want object"}},
 		{`{scaleWarnings: true}`, []string{"/scaleWarnings", "want object"}},
 		{`{metrics: {enabled: 1}}`, []string{"/metrics/enabled", "want boolean"}},
 		{`{metrics: {certificateSecret: My_Secret}}`, []string{"/metrics/certificateSecret", "pattern"}},
@@ -75,6 +77,8 @@ func TestEachValueTakesEffect(t *testing.T) {
 		container  = "spec.template.spec.containers.0."
 		// withoutRunner begins values without the runner, so that the argument with its image is left out.
 		withoutRunner = "{runner: {enabled: false}, "
+		// further are the values of a further release.
+		further = "{shared: {enabled: false}, namespaces: [team-a], scaleWarnings: {enabled: true}, monitoring: {enabled: true}}"
 	)
 	tested := map[string]bool{"enabled": true, "global": true} // see TestAsADependency
 	for _, row := range []struct {
@@ -105,6 +109,13 @@ func TestEachValueTakesEffect(t *testing.T) {
 		{withoutRunner + `namespaces: [team-a, team-b]}`, deployment, container + "args", `[--leader-elect, "--namespaces=team-a,team-b"]`},
 		{`{namespaces: [team-a]}`, "RoleBinding team-a/mcpserver-operator", "roleRef.name", `mcpserver-operator`},
 		{`{namespaces: [team-a]}`, "ClusterRoleBinding /mcpserver-operator", "", ``},
+		{further, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "", ``},
+		{further, "ClusterRole /mcpserver-operator", "", ``},
+		{further, "ValidatingAdmissionPolicy /mcpserver-deprecated-fields", "", ``},
+		{further, "PrometheusRule mcpserver-operator-system/mcpserver-operator", "", ``},
+		{further, "ServiceMonitor mcpserver-operator-system/mcpserver-operator", "spec.endpoints.0.port", `https`},
+		{further, "ClusterRoleBinding /mcpserver-operator-metrics-auth-mcpserver-operator-system", "roleRef.name", `mcpserver-operator-metrics-auth`},
+		{`{shared: null}`, "ClusterRole /mcpserver-operator", "metadata.name", `mcpserver-operator`}, // as with --reuse-values of an earlier chart
 		{`{crds: {enabled: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "", ``},
 		{`{crds: {keep: false}}`, "CustomResourceDefinition /mcpservers.toolhive.stacklok.dev", "metadata.annotations",
 			`{controller-gen.kubebuilder.io/version: v0.23.0}`},
