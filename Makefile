@@ -231,7 +231,7 @@ generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, 
 	mkdir -p deploy/chart/files/monitoring
 	cp deploy/monitoring/prometheus_rule.yaml deploy/monitoring/service_monitor.yaml deploy/monitoring/pod_monitor.yaml $(DASHBOARDS_DIR)/*.json deploy/chart/files/monitoring/
 	go run -tags=$(TAGS) ./deploy/chartdoc
-	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
+	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs/config.yaml --templates-dir=.ci/tools/api-docs --renderer=markdown --output-path=docs/api.md
 
 .PHONY: verify
 verify: ## Fail if generated files, go.mod files or formatting are out of date.

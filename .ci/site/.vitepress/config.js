@@ -114,9 +114,8 @@ export default withMermaid({
     // The search index and the diagrams are large, and loaded only when a page needs them.
     build: { chunkSizeWarningLimit: 4000 },
   },
-  // The types of the API are headings of level 4. Wide tables get the room of the outline.
+  // Wide tables get the room of the outline.
   transformPageData(page) {
-    if (page.filePath === 'docs/api.md') page.frontmatter.outline = [2, 4]
     if (/^\|( --- \|){6}/m.test(readFileSync(join(root, page.filePath), 'utf8'))) page.frontmatter.aside = false
   },
   buildEnd: copyLinked,
