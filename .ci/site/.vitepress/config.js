@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 // The groups of the sidebar. Other pages of docs/ follow in a group of their own.
 const groups = {
   'Use it': ['docs/demo.md', 'docs/installation.md', 'docs/releases.md', 'docs/field-ownership.md', 'docs/manifests.md', 'docs/sessions.md', 'docs/plugin.md', 'docs/api.md'],
-  'Run it': ['docs/operations.md', 'docs/security.md', 'docs/reliability.md', 'docs/performance.md'],
+  'Run it': ['docs/operations.md', 'docs/security.md', 'SECURITY.md', 'docs/reliability.md', 'docs/performance.md'],
   'Understand it': ['docs/tests.md', 'docs/operator-authors.md', 'CONTRIBUTING.md', 'CHANGELOG.md'],
 }
 
@@ -114,9 +114,9 @@ export default withMermaid({
     // The search index and the diagrams are large, and loaded only when a page needs them.
     build: { chunkSizeWarningLimit: 4000 },
   },
-  // Wide tables get the room of the outline.
+  // Wide tables, and those with names of tests, get the room of the outline.
   transformPageData(page) {
-    if (/^\|( --- \|){6}/m.test(readFileSync(join(root, page.filePath), 'utf8'))) page.frontmatter.aside = false
+    if (/^\|( --- \|){6}|^\| trap \|/m.test(readFileSync(join(root, page.filePath), 'utf8'))) page.frontmatter.aside = false
   },
   buildEnd: copyLinked,
 })
