@@ -66,6 +66,15 @@ function markWords(md) {
   })
 }
 
+// markCells marks the cells of tables that have a long text, which would be a narrow column on a phone.
+function markCells(md) {
+  md.core.ruler.push('mark-cells', ({ tokens }) => {
+    tokens.forEach((token, i) => {
+      if (token.type === 'td_open' && tokens[i + 1].content.length > 60) token.attrJoin('class', 'long')
+    })
+  })
+}
+
 const isFolder = path => statSync(join(root, path)).isDirectory()
 
 function copyLinked({ outDir }) {
@@ -95,7 +104,7 @@ export default withMermaid({
   markdown: {
     // The anchors are those of GitHub.
     anchor: { slugify: slug },
-    config: md => { md.use(adaptLinks).use(colorCode).use(markWords) },
+    config: md => { md.use(adaptLinks).use(colorCode).use(markWords).use(markCells) },
   },
   themeConfig: {
     search: { provider: 'local' },
