@@ -136,6 +136,7 @@ build: ## Build the operator, the kubectl plugin and the completion of the plugi
 test: control-plane node-if-possible prometheus-if-possible ## Run all tests, with short versions of the storm and fault tests (about 70 minutes).
 	go build -tags=$(TAGS) ./...
 	go test -tags=$(TAGS) -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./... # one suite at a time, because each starts a control plane
+	cd $(DASHBOARDS_DIR) && go test -count=1 ./...
 	cd $(RELEASE_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) ./...
 	cd $(MCP_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) ./...
 	cd $(CLIENTS_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./...
@@ -233,7 +234,7 @@ generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, 
 	mkdir -p deploy/chart/files/monitoring
 	cp deploy/monitoring/prometheus_rule.yaml deploy/monitoring/service_monitor.yaml deploy/monitoring/pod_monitor.yaml $(DASHBOARDS_DIR)/*.json deploy/chart/files/monitoring/
 	go run -tags=$(TAGS) ./deploy/chartdoc
-	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs.yaml --renderer=markdown --output-path=docs/api.md
+	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs/config.yaml --templates-dir=.ci/tools/api-docs --renderer=markdown --output-path=docs/api.md
 
 .PHONY: verify
 verify: ## Fail if generated files, go.mod files or formatting are out of date.

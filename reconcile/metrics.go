@@ -22,7 +22,7 @@ var (
 	}, []string{"from", "to"})
 	scaleFights = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "mcpserver_scale_fights_total",
-		Help: "Take-backs of the scale in a fight: the third within a minute, and each later one.",
+		Help: "Restores of the scale in a fight: the third within a minute, and each later one.",
 	})
 )
 

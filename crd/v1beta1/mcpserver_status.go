@@ -175,7 +175,7 @@ type Phase string
 const (
 	// PhasePending is an MCPServer that is not ready yet.
 	PhasePending Phase = "Pending"
-	// PhaseReady is an MCPServer of which all pods are ready, or that an autoscaler scaled to 0.
+	// PhaseReady is an MCPServer whose pods are all ready, or that an autoscaler scaled to 0.
 	PhaseReady Phase = "Ready"
 	// PhaseFailed is an MCPServer that is Stalled.
 	PhaseFailed Phase = "Failed"

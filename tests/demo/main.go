@@ -31,15 +31,15 @@ func main() {
 	}
 }
 
-// out is where the demo prints: the terminal, and the recording if there is one.
-var out io.Writer = os.Stdout
+// out is where the demo prints: the standard output, and the recording if there is one.
+var out = screen(os.Stdout)
 
 func printf(format string, args ...any) { _, _ = fmt.Fprintf(out, format, args...) }
 
 func run(ctx context.Context, folder string) (err error) {
 	record := &recorder{started: time.Now()}
 	if folder != "" {
-		out = io.MultiWriter(os.Stdout, record)
+		out = io.MultiWriter(out, record)
 		printf("$ make demo\n")
 	}
 	kind := controlplane.Real
@@ -189,7 +189,8 @@ type demo struct {
 	err     error
 }
 
-func say(text string) { printf("\n\033[1m%s\033[0m\n", text) }
+// say prints the title of a step.
+func say(text string) { printf("\n%s%s%s\n", bold, text, normal) }
 
 // change runs a command that changes something, and records it.
 func (d *demo) change(args ...string) {

@@ -139,6 +139,13 @@ func TestScaleToTheSameValueTakesNoOwnership(t *testing.T) {
 	wantOwners(t, manager+"/Apply/")
 }
 
+func TestAPatchToTheSameValueTakesNoOwnership(t *testing.T) {
+	must(t, apply(t, manager, set(t, 3)))
+	must(t, theCluster.Client.Patch(t.Context(), get(t),
+		client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":3}}`)), client.FieldOwner("kubectl-patch")))
+	wantOwners(t, manager+"/Apply/")
+}
+
 func TestOnlyApplierLeavingItOutResetsIt(t *testing.T) {
 	must(t, apply(t, manager, set(t, 5)))
 	must(t, apply(t, manager, set(t, -1)))

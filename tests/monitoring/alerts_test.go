@@ -45,6 +45,24 @@ func apply(t *testing.T, manifests ...string) {
 	}
 }
 
+// breakWebhook makes every write of a child of an MCPServer fail until the end of the test: an admission webhook for it does not answer.
+func breakWebhook(t *testing.T, namespace, server string) {
+	t.Helper()
+	apply(t, fmt.Sprintf(`{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration, metadata: {name: %[1]s}, webhooks: [{
+		name: broken.example.com, clientConfig: {url: "https://%[2]s/"}, failurePolicy: Fail, sideEffects: None, admissionReviewVersions: [v1],
+		namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %[1]s}}, objectSelector: {matchLabels: {app.kubernetes.io/instance: %[3]s}},
+		rules: [{apiGroups: ["*"], apiVersions: ["*"], resources: ["*"], operations: [CREATE, UPDATE]}]}]}`, namespace, freeAddress(t), server))
+	t.Cleanup(func() {
+		_, err := theCluster.Kubectl(context.Background(), "delete", "validatingwebhookconfiguration", namespace)
+		cluster.Must(t, err)
+	})
+	child := fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {namespace: %s, name: child, labels: {app.kubernetes.io/instance: %s}}}", namespace, server)
+	cluster.MustEventually(t, "the API server to call the webhook", func() (string, bool) {
+		output, err := theCluster.KubectlWithInput(t.Context(), child, "apply", "--server-side", "--dry-run=server", "-f", "-")
+		return output, err != nil
+	})
+}
+
 // TestEveryAlertFiresInItsIncident lets a Prometheus with the rules of deploy/monitoring watch the operator and runners. In health, no alert fires. Then
 // each incident happens, and its alert fires. Every panel of the dashboards has data, the listed ones from an incident on.
 func TestEveryAlertFiresInItsIncident(t *testing.T) {
@@ -137,15 +155,20 @@ func TestEveryAlertFiresInItsIncident(t *testing.T) {
 				labelSelector: {matchLabels: {toolhive.stacklok.dev/mcpserver: degraded}}}]}}}}}`),
 			manifest(namespace, "stalled", `{image: server}`),
 			manifest(namespace, "fight", `{image: server, command: [serve], replicas: 1, replicasConflictPolicy: Force}`),
+			manifest(namespace, "fields", `{image: server, command: [serve]}`),
 			manifest(namespace, "autoscaled", `{image: server, command: [serve]}`),
 			fmt.Sprintf(`{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {namespace: %s, name: autoscaled}, spec: {maxReplicas: 3,
 				scaleTargetRef: {apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, name: autoscaled}}}`, namespace),
 		)
 		repeat(t, func(ctx context.Context) {
 			_, _ = theCluster.Kubectl(ctx, "-n", namespace, "scale", "statefulset", "fight", "--replicas=3") // it may not exist yet
+			_, _ = theCluster.Kubectl(ctx, "-n", namespace, "set", "image", "statefulset", "fields", "mcp=another")
 		})
+		breakWebhook(t, namespace, "failing")
+		apply(t, manifest(namespace, "failing", `{image: server, command: [serve]}`))
 		fires("MCPServerDown"+of("down"), "MCPServerDegraded"+of("degraded"), "MCPServerStalled"+of("stalled")+" CommandUnknown",
-			"MCPServerFight"+of("fight")+" ScaleFight", "MCPServerAutoscalerProblem"+of("autoscaled")+" AutoscalerOnUndeclared")
+			"MCPServerFight"+of("fight")+" ScaleFight", "MCPServerFight"+of("fields")+" FieldFight", "MCPServerNotReconciled"+of("failing"),
+			"MCPServerAutoscalerProblem"+of("autoscaled")+" AutoscalerOnUndeclared")
 	})
 
 	t.Run("runners", func(t *testing.T) {

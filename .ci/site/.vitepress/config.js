@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 // The groups of the sidebar. Other pages of docs/ follow in a group of their own.
 const groups = {
   'Use it': ['docs/demo.md', 'docs/installation.md', 'docs/releases.md', 'docs/field-ownership.md', 'docs/manifests.md', 'docs/sessions.md', 'docs/plugin.md', 'docs/api.md'],
-  'Run it': ['docs/operations.md', 'docs/security.md', 'docs/reliability.md', 'docs/performance.md'],
+  'Run it': ['docs/operations.md', 'docs/security.md', 'SECURITY.md', 'docs/reliability.md', 'docs/performance.md'],
   'Understand it': ['docs/tests.md', 'docs/operator-authors.md', 'CONTRIBUTING.md', 'CHANGELOG.md'],
 }
 
@@ -66,6 +66,15 @@ function markWords(md) {
   })
 }
 
+// markCells marks the cells of tables that have a long text, which would be a narrow column on a phone.
+function markCells(md) {
+  md.core.ruler.push('mark-cells', ({ tokens }) => {
+    tokens.forEach((token, i) => {
+      if (token.type === 'td_open' && tokens[i + 1].content.length > 60) token.attrJoin('class', 'long')
+    })
+  })
+}
+
 const isFolder = path => statSync(join(root, path)).isDirectory()
 
 function copyLinked({ outDir }) {
@@ -95,7 +104,7 @@ export default withMermaid({
   markdown: {
     // The anchors are those of GitHub.
     anchor: { slugify: slug },
-    config: md => { md.use(adaptLinks).use(colorCode).use(markWords) },
+    config: md => { md.use(adaptLinks).use(colorCode).use(markWords).use(markCells) },
   },
   themeConfig: {
     search: { provider: 'local' },
@@ -114,10 +123,9 @@ export default withMermaid({
     // The search index and the diagrams are large, and loaded only when a page needs them.
     build: { chunkSizeWarningLimit: 4000 },
   },
-  // The types of the API are headings of level 4. Wide tables get the room of the outline.
+  // Wide tables, and those with names of tests, get the room of the outline.
   transformPageData(page) {
-    if (page.filePath === 'docs/api.md') page.frontmatter.outline = [2, 4]
-    if (/^\|( --- \|){6}/m.test(readFileSync(join(root, page.filePath), 'utf8'))) page.frontmatter.aside = false
+    if (/^\|( --- \|){6}|^\| trap \|/m.test(readFileSync(join(root, page.filePath), 'utf8'))) page.frontmatter.aside = false
   },
   buildEnd: copyLinked,
 })

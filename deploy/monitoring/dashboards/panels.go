@@ -76,5 +76,6 @@ func graph(title, description, unit string, queries ...query) *timeseries.PanelB
 func list(title, description, expr string) *table.PanelBuilder {
 	return table.NewPanelBuilder().Title(title).Description(description).Datasource(source()).NoValue("none").
 		Span(graphSpan).Height(graphHeight).
+		Footer(common.NewTableFooterOptionsBuilder().Show(false).Reducer([]string{"sum"})). // the schema requires a reducer
 		WithTarget(query{expr: expr}.target().Instant().Format(prometheus.PromQueryFormatTable))
 }
