@@ -22,7 +22,7 @@ TAGS := fieldsv1string
 IMAGE_PLATFORMS ?= linux/amd64,linux/arm64
 REVISION ?= $(shell git describe --always --exclude='*' --abbrev=40 --dirty 2>/dev/null)
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
-BUILD_IMAGE = go run ./deploy/image/cmd/image -out=bin/image -platforms=$(IMAGE_PLATFORMS) -tags=$(TAGS) \
+BUILD_IMAGE = go run ./deploy/image/cmd/image -out=bin/image -platforms="$(IMAGE_PLATFORMS)" -tags=$(TAGS) \
   -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH)
 
 # Limits each suite of make test. The longest, tests/node, takes about 22 minutes. A suite that hangs must end, with the stacks of its goroutines, while CI,
