@@ -22,7 +22,7 @@ TAGS := fieldsv1string
 IMAGE_PLATFORMS ?= linux/amd64,linux/arm64
 REVISION ?= $(shell git describe --always --exclude='*' --abbrev=40 --dirty 2>/dev/null)
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
-BUILD_IMAGE = go run ./deploy/image/cmd/image -out=bin/image -platforms=$(IMAGE_PLATFORMS) -tags=$(TAGS) \
+BUILD_IMAGE = go run ./deploy/image/cmd/image -out=bin/image -platforms="$(IMAGE_PLATFORMS)" -tags=$(TAGS) \
   -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH)
 
 # Limits each suite of make test. The longest, tests/node, takes about 22 minutes. A suite that hangs must end, with the stacks of its goroutines, while CI,
@@ -47,6 +47,7 @@ COMPONENTS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl
 COMPONENTS_BUILT := bin/components/.built-$(KUBERNETES_VERSION)
 # The additional components of a real node. See tests/controlplane/realnode.go.
 RUNTIME_DIR := tests/controlplane/runtime
+KEDA_DIR := tests/keda/components
 NODE_BUILT := bin/components/.node-built-$(KUBERNETES_VERSION)
 # The Debian packages that a real node requires and that no Go module provides.
 NODE_PACKAGES := runc nftables iproute2
@@ -142,7 +143,7 @@ test: control-plane node-if-possible prometheus-if-possible ## Run all tests, wi
 	cd $(CLIENTS_DIR) && go test -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./...
 
 .PHONY: test-long
-test-long: test matrix storm faults fuzz site-test ## Run all tests, the version matrix, and the long storm, fault and fuzz tests, and those of the site (several hours).
+test-long: test matrix keda-test storm faults fuzz site-test ## Run all tests, the version matrix, the tests with KEDA, the long storm, fault and fuzz tests, and those of the site (several hours).
 
 .PHONY: matrix
 matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run tests/facts and tests/e2e on every supported Kubernetes minor.
@@ -150,6 +151,10 @@ matrix: control-plane $(OLDER_MINORS:%=bin/components-%/.built) ## Run tests/fac
 	  echo "== $$(bin/$$components/kube-apiserver --version)"; \
 	  CONTROLPLANE_ASSETS=$(CURDIR)/bin/$$components go test -tags=$(TAGS) -count=1 -timeout=$(SUITE_TIMEOUT) -p=1 ./tests/facts ./tests/e2e; \
 	done
+
+.PHONY: keda-test
+keda-test: control-plane bin/keda/keda ## Build KEDA, which takes several minutes, and test MCPServers with it.
+	REQUIRE_KEDA=true go test -tags=$(TAGS) -count=1 -timeout=$(SUITE_TIMEOUT) ./tests/keda
 
 .PHONY: faults
 faults: control-plane ## Inject faults into operators, the control plane and the network under load. Each fault occurs FAULTS_ROUNDS times.
@@ -247,6 +252,7 @@ verify: ## Fail if generated files, go.mod files or formatting are out of date.
 	go mod tidy -diff
 	cd $(COMPONENTS_DIR) && for mod in go*.mod; do go mod tidy -diff -modfile=$$mod; done
 	cd $(RUNTIME_DIR) && go mod tidy -diff
+	cd $(KEDA_DIR) && go mod tidy -diff
 	cd $(RELEASE_DIR) && go mod tidy -diff
 	cd $(MCP_DIR) && go mod tidy -diff
 	cd $(CLIENTS_DIR) && go mod tidy -diff
@@ -331,6 +337,13 @@ $(NODE_BUILT): $(COMPONENTS_BUILT) $(RUNTIME_DIR)/go.mod $(RUNTIME_DIR)/go.sum $
 	@cd $(RUNTIME_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../../bin/components/ tool ./coredns ./nodeinit ./pause $(count_packages)
 	@cd $(CLIENTS_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../bin/components/helm helm.sh/helm/v4/cmd/helm $(count_packages)
 	@rm -f bin/components/.node-built-*
+	@touch $@
+
+bin/keda/keda: $(KEDA_DIR)/go.mod $(KEDA_DIR)/go.sum
+	@echo "Building KEDA from its Go module. The first time this downloads it and takes several minutes."
+	@mkdir -p bin/keda
+	@cd $(KEDA_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../../bin/keda/keda-adapter github.com/kedacore/keda/v2/cmd/adapter $(count_packages)
+	@cd $(KEDA_DIR) && go build -v -trimpath -ldflags "-s -w" -o ../../../bin/keda/keda github.com/kedacore/keda/v2/cmd/operator $(count_packages)
 	@touch $@
 
 bin/controlplane: $(wildcard tests/controlplane/*.go tests/controlplane/*/*.go tests/controlplane/cmd/controlplane/*.go) go.mod go.sum

@@ -55,12 +55,3 @@ func New(spec Spec) (v1.Image, error) {
 	}
 	return img, nil
 }
-
-// ParsePlatform parses a platform such as linux/arm64. It refuses variants such as linux/arm/v7, for which no program is built.
-func ParsePlatform(s string) (v1.Platform, error) {
-	os, architecture, found := strings.Cut(s, "/")
-	if !found || os == "" || architecture == "" || strings.ContainsAny(architecture, "/:") {
-		return v1.Platform{}, fmt.Errorf("%q is not a platform: it must be OS/ARCHITECTURE, such as linux/amd64", s)
-	}
-	return v1.Platform{OS: os, Architecture: architecture}, nil
-}

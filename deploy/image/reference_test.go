@@ -28,14 +28,3 @@ func TestParseReference(t *testing.T) {
 		}
 	}
 }
-
-func TestParsePlatform(t *testing.T) {
-	if platform, err := image.ParsePlatform("linux/arm64"); err != nil || !platform.Equals(arm64) {
-		t.Errorf("linux/arm64 is %v, %v", platform, err)
-	}
-	for _, s := range []string{"", "linux", "linux/", "/arm64", "linux/arm/v7", "linux:5/arm64:"} {
-		if _, err := image.ParsePlatform(s); err == nil {
-			t.Errorf("%q was taken for a platform", s)
-		}
-	}
-}

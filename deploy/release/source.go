@@ -27,12 +27,12 @@ func ParseSource(revision string, created int64) (Source, error) {
 // SourceOf returns the commit that is checked out in root. It fails if the files are not those of the commit, or if the version is the tag of
 // another commit, because the provenance would then be wrong.
 func SourceOf(ctx context.Context, root string, version Version) (Source, error) {
-	changed, err := git(ctx, root, "status", "--porcelain")
+	changed, err := changedFiles(ctx, root)
 	if err != nil {
 		return Source{}, err
 	}
 	if changed != "" {
-		return Source{}, fmt.Errorf("the sources are not those of a commit: commit or remove these files:\n%s", changed)
+		return Source{}, fmt.Errorf("the sources are not those of a commit: commit or remove these files, or use a new clone:\n%s", changed)
 	}
 	revision, err := git(ctx, root, "rev-parse", "HEAD")
 	if err != nil {
@@ -60,6 +60,25 @@ func SourceOf(ctx context.Context, root string, version Version) (Source, error)
 		return Source{}, fmt.Errorf("read the time of the commit: %w", err)
 	}
 	return ParseSource(revision, created)
+}
+
+// changedFiles returns a line for each file that differs from the commit.
+//
+// The release is built from the files in root, so a file that git does not show to this maintainer would be in the release. Only .gitignore may
+// hide files, because it is in the commit: it hides what the build makes. The ignore files and the settings of the maintainer hide nothing.
+func changedFiles(ctx context.Context, root string) (string, error) {
+	changed, err := git(ctx, root, "status", "--porcelain", "--untracked-files=no")
+	if err != nil {
+		return "", err
+	}
+	others, err := git(ctx, root, "ls-files", "--others", "--directory", "--no-empty-directory", "--exclude-from=.gitignore")
+	if err != nil {
+		return "", err
+	}
+	for name := range strings.Lines(others) {
+		changed += "\n?? " + strings.TrimSuffix(name, "\n")
+	}
+	return strings.TrimPrefix(changed, "\n"), nil
 }
 
 func git(ctx context.Context, root string, args ...string) (string, error) {

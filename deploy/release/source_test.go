@@ -25,6 +25,7 @@ func repository(t *testing.T) (root string, run func(args ...string) string) {
 	}
 	run("init", "--quiet")
 	write(t, root, "CHANGELOG.md", "# Changelog\n\n## v1.0.0 (2026-11-01)\n\n## v0.9.0\n")
+	write(t, root, ".gitignore", "/bin/\n")
 	run("add", ".")
 	run("commit", "--quiet", "--message=first")
 	run("tag", "v1.0.0")
@@ -33,13 +34,15 @@ func repository(t *testing.T) (root string, run func(args ...string) string) {
 
 func write(t *testing.T, dir, name, content string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := filepath.Join(dir, name)
+	must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+	must(t, os.WriteFile(path, []byte(content), 0o600))
 }
 
+// TestSourceOf: what the build makes is not part of the sources.
 func TestSourceOf(t *testing.T) {
 	root, git := repository(t)
+	write(t, root, "bin/release/install.yaml", "built")
 	source, err := SourceOf(t.Context(), root, "v1.0.0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +52,8 @@ func TestSourceOf(t *testing.T) {
 	}
 }
 
-// TestSourceOfAnotherState: a provenance with this commit would be wrong.
+// TestSourceOfAnotherState: a provenance with this commit would be wrong. Files in the folders of the release would be in the release, although
+// git does not show them to the maintainer.
 func TestSourceOfAnotherState(t *testing.T) {
 	for name, test := range map[string]struct {
 		change  func(t *testing.T, root string, git func(args ...string) string)
@@ -58,6 +62,23 @@ func TestSourceOfAnotherState(t *testing.T) {
 	}{
 		"a changed file": {func(t *testing.T, root string, _ func(...string) string) { write(t, root, "CHANGELOG.md", "other") }, "v1.1.0", " M CHANGELOG.md"},
 		"a new file":     {func(t *testing.T, root string, _ func(...string) string) { write(t, root, "new.go", "package main") }, "v1.1.0", "?? new.go"},
+		"a file that the settings hide": {func(t *testing.T, root string, git func(...string) string) {
+			git("config", "status.showUntrackedFiles", "no")
+			write(t, root, "deploy/local.yaml", "local")
+		}, "v1.1.0", "?? deploy/"},
+		"a file that the maintainer ignores here": {func(t *testing.T, root string, _ func(...string) string) {
+			write(t, root, ".git/info/exclude", "*.local")
+			write(t, root, "deploy/chart/values.local", "local")
+		}, "v1.1.0", "?? deploy/"},
+		"a file that the maintainer ignores everywhere": {func(t *testing.T, root string, git func(...string) string) {
+			ignored := t.TempDir()
+			write(t, ignored, "ignore", "local.yaml")
+			git("config", "core.excludesFile", filepath.Join(ignored, "ignore"))
+			write(t, root, "local.yaml", "local")
+		}, "v1.1.0", "?? local.yaml"},
+		"a file that another .gitignore hides": {func(t *testing.T, root string, _ func(...string) string) {
+			write(t, root, "deploy/chart/.gitignore", "*")
+		}, "v1.1.0", "?? deploy/"},
 		"the tag of another commit": {func(_ *testing.T, _ string, git func(...string) string) {
 			git("commit", "--quiet", "--allow-empty", "--message=second")
 		}, "v1.0.0", "v1.0.0 is the tag of commit"},

@@ -2,7 +2,6 @@ package autoscaling
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -63,25 +62,6 @@ func (m *externalMetrics) ServeHTTP(w http.ResponseWriter, request *http.Request
 	_ = json.NewEncoder(w).Encode(answer) // an error means that the client has disconnected
 }
 
-// metricsAPI registers a stub. The Service has the type ExternalName because an EndpointSlice must not contain a loopback address. The
-// arguments are the group, the version and the port.
-const metricsAPI = `apiVersion: v1
-kind: Service
-metadata: {name: %[1]s, namespace: kube-system}
-spec: {type: ExternalName, externalName: localhost, ports: [{port: %[3]s}]}
----
-apiVersion: apiregistration.k8s.io/v1
-kind: APIService
-metadata: {name: %[2]s.%[1]s.metrics.k8s.io}
-spec:
-  group: %[1]s.metrics.k8s.io
-  version: %[2]s
-  groupPriorityMinimum: 100
-  versionPriority: 100
-  insecureSkipTLSVerify: true
-  service: {name: %[1]s, namespace: kube-system, port: %[3]s}
-`
-
 // serveMetrics serves the API kind.metrics.k8s.io by a stub until the test ends. It returns when the API server serves the API. Only one test at
 // a time may use a kind.
 func serveMetrics(t *testing.T, kind, version string, stub http.Handler) {
@@ -90,10 +70,7 @@ func serveMetrics(t *testing.T, kind, version string, stub http.Handler) {
 	t.Cleanup(endpoint.Close)
 	_, port, err := net.SplitHostPort(endpoint.Listener.Addr().String())
 	must(t, err)
-	_, err = theCluster.KubectlWithInput(t.Context(), fmt.Sprintf(metricsAPI, kind, version, port), "apply", "--server-side", "-f", "-")
-	must(t, err)
-	_, err = theCluster.Kubectl(t.Context(), "wait", "--for=condition=Available", "--timeout=60s", "apiservice/"+version+"."+kind+".metrics.k8s.io")
-	must(t, err)
+	must(t, theCluster.RegisterMetricsAPI(t.Context(), kind, version, port))
 }
 
 // serveExternalMetrics serves a stub of an adapter for external metrics.

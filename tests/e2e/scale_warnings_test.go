@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"mcpserver-operator/applyconfigs"
 )
 
 // TestAWarningBeforeAManifestTakesTheScale verifies that the policies of deploy/admission/scale warn exactly about the changes that take the
@@ -44,6 +46,8 @@ func TestAWarningBeforeAManifestTakesTheScale(t *testing.T) {
 				isSilent(workload(kind, "web", "minReadySeconds: 1"), "apply"))).
 			Assess("no warning about an update with the present number", isSilent(workload(kind, "web", "replicas: 2, minReadySeconds: 1"), "replace")).
 			Assess("no warning about kubectl scale", isSilent("", "scale", target, "--replicas=3")).
+			Assess("no warning about a declaration that the operator carries out", isSilent(workload(kind, "web", "replicas: 3"),
+				"apply", "--server-side", "--field-manager="+applyconfigs.FieldManager)).
 			Assess("no warning about other changes", all(isSilent("", "label", target, "a=b"), isSilent("", "set", "image", target, "a=registry.example/a:2"))).
 			Assess("no warning about another object", isSilent(workload(kind, "free", "replicas: 3"), "apply", "--server-side")).
 			Assess("no warning about another kind", isSilent(workload(other, "web", "replicas: 3"), "apply", "--server-side")).

@@ -36,7 +36,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
 	out := flags.String("out", "bin/image", "folder for the programs and the images")
-	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "platforms to build for, separated by commas")
+	list := flags.String("platforms", "linux/amd64,linux/arm64", "platforms to build for, separated by commas or spaces")
 	tags := flags.String("tags", "", "build tags")
 	version := flags.String("version", "development", "version of the operator")
 	revision := flags.String("revision", "", "commit of the source; if empty, the image has no label for it")
@@ -51,15 +51,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	release := image.OperatorRelease("", *tags, *version, *revision, time.Unix(*created, 0))
-	for _, s := range strings.Split(*platforms, ",") {
-		platform, err := image.ParsePlatform(s)
-		if err != nil {
-			return err
-		}
-		release.Platforms = append(release.Platforms, platform)
+	platforms, err := image.ParsePlatforms(*list)
+	if err != nil {
+		return fmt.Errorf("IMAGE_PLATFORMS: %w", err)
 	}
-	index, err := release.Build(ctx, *out)
+	index, err := image.OperatorRelease("", *tags, *version, *revision, time.Unix(*created, 0), platforms...).Build(ctx, *out)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func TestArguments(t *testing.T) {
 		"no registry":        {[]string{"push", "operator:v1"}, `"operator:v1" does not name an image in a registry`},
 		"another command":    {[]string{"pull", "registry.example.com/operator:v1"}, "unexpected arguments"},
 		"too many arguments": {[]string{"push", "a", "b"}, "unexpected arguments"},
-		"no platform":        {[]string{"-platforms", ""}, `"" is not a platform`},
+		"no platform":        {[]string{"-platforms", ""}, "IMAGE_PLATFORMS: no platform is named"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := t.TempDir()

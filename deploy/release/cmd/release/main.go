@@ -14,8 +14,6 @@ import (
 	"os/signal"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"mcpserver-operator/deploy/image"
 	"mcpserver-operator/deploy/release"
 )
@@ -63,10 +61,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	made := release.Release{Root: *root, Version: parsed, Tags: *tags, Addresses: addresses}
-	if made.ImagePlatforms, err = parsePlatforms(*imagePlatforms); err != nil {
+	if made.ImagePlatforms, err = image.ParsePlatforms(*imagePlatforms); err != nil {
 		return fmt.Errorf("IMAGE_PLATFORMS: %w", err)
 	}
-	if made.PluginPlatforms, err = parsePlatforms(*pluginPlatforms); err != nil {
+	if made.PluginPlatforms, err = image.ParsePlatforms(*pluginPlatforms); err != nil {
 		return fmt.Errorf("PLUGIN_PLATFORMS: %w", err)
 	}
 	if made.Source, err = source(ctx, *root, parsed, *revision, *created); err != nil {
@@ -96,19 +94,4 @@ func source(ctx context.Context, root string, version release.Version, revision 
 		return release.SourceOf(ctx, root, version)
 	}
 	return release.ParseSource(revision, created)
-}
-
-func parsePlatforms(list string) ([]v1.Platform, error) {
-	var platforms []v1.Platform
-	for _, s := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
-		platform, err := image.ParsePlatform(s)
-		if err != nil {
-			return nil, err
-		}
-		platforms = append(platforms, platform)
-	}
-	if len(platforms) == 0 {
-		return nil, errors.New("no platform is named")
-	}
-	return platforms, nil
 }
