@@ -2,6 +2,7 @@ package autoscaling
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +33,7 @@ spec:
 // original number. Both read and update the subresource scale without a field manager, so that it is the name of the executable: "keda" in KEDA's image.
 // The controller of HorizontalPodAutoscalers, which writes the other numbers, is real.
 func TestTheWritesOfKEDA(t *testing.T) {
+	const byKEDA = "keda/Update/scale"
 	for name, test := range map[string]struct {
 		steps func(t *testing.T, namespace string)
 		// scales and owners are those of the StatefulSet, in order.
@@ -56,14 +58,18 @@ func TestTheWritesOfKEDA(t *testing.T) {
 			// Kubernetes removes the owner with a write of 0 through the subresource, and records none for the next writes.
 		}, []int32{2, 0, 1, 3, 0, 2}, []string{"mcpserver-operator/Apply", ""}},
 		"between other numbers": {func(t *testing.T, namespace string) {
+			kedaScales(t, namespace, 3)
+			isOwnedBy(t, namespace, "keda") // without the HorizontalPodAutoscaler, there is no ScaledObject to name
 			apply(t, namespace, ofKEDA)
-			isReady(t, namespace, 3, "1.0")
+			isOwnedBy(t, namespace, "ScaledObject/autoscaled")
+			apply(t, namespace, strings.ReplaceAll(ofKEDA, "Replicas: 3", "Replicas: 4"))
+			isReady(t, namespace, 4, "1.0")
 			isOwnedBy(t, namespace, "ScaledObject/autoscaled")
 			kubectl(t, namespace, "delete", "hpa", "keda-hpa-autoscaled")
 			kedaScales(t, namespace, 2)
 			isReady(t, namespace, 2, "1.0")
-			isOwnedBy(t, namespace, "keda") // without the HorizontalPodAutoscaler, there is no ScaledObject to name
-		}, []int32{2, 3, 2}, []string{"mcpserver-operator/Apply", autoscalerManager, "keda/Update/scale"}},
+			isOwnedBy(t, namespace, "keda")
+		}, []int32{2, 3, 4, 2}, []string{"mcpserver-operator/Apply", byKEDA, autoscalerManager, byKEDA}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -146,7 +146,12 @@ func (c *Cluster) buildIn(ctx context.Context, root, program, source, version st
 
 // OperatorConfig returns a client configuration with the operator's ServiceAccount and no client-side rate limit.
 func (c *Cluster) OperatorConfig(ctx context.Context) (*rest.Config, error) {
-	token, err := c.token(ctx, operatorAccount)
+	return c.ConfigOf(ctx, OperatorNamespace, operatorAccount)
+}
+
+// ConfigOf returns a client configuration with a ServiceAccount and no client-side rate limit.
+func (c *Cluster) ConfigOf(ctx context.Context, namespace, account string) (*rest.Config, error) {
+	token, err := c.token(ctx, namespace, account)
 	if err != nil {
 		return nil, err
 	}
@@ -156,10 +161,10 @@ func (c *Cluster) OperatorConfig(ctx context.Context) (*rest.Config, error) {
 	}, nil
 }
 
-// token requests a token for a ServiceAccount in the operator's namespace.
-func (c *Cluster) token(ctx context.Context, account string) (string, error) {
+// token requests a token for a ServiceAccount.
+func (c *Cluster) token(ctx context.Context, namespace, account string) (string, error) {
 	day := int64((24 * time.Hour).Seconds())
-	request, err := c.Clients.CoreV1().ServiceAccounts(OperatorNamespace).CreateToken(ctx, account,
+	request, err := c.Clients.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account,
 		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &day}},
 		metav1.CreateOptions{})
 	if err != nil {

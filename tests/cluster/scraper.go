@@ -37,7 +37,7 @@ func (c *Cluster) ScraperToken(ctx context.Context) (string, error) {
 	if err := c.Client.Create(ctx, binding); err != nil && !apierrors.IsAlreadyExists(err) {
 		return "", fmt.Errorf("binding the scraper's role: %w", err)
 	}
-	token, err := c.token(ctx, metricsAccount)
+	token, err := c.token(ctx, OperatorNamespace, metricsAccount)
 	c.scraper.token = token
 	return token, err
 }

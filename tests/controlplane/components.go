@@ -28,7 +28,7 @@ rules:
 
 // startServing starts etcd and kube-apiserver and sets up the credentials of the administrator.
 func (cp *ControlPlane) startServing(ctx context.Context, options Options) error {
-	ports, err := freePorts(3)
+	ports, err := FreePorts(3)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (cp *ControlPlane) runClient(ctx context.Context, name, user string, args .
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return err
 	}

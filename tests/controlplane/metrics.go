@@ -45,7 +45,7 @@ func (cp *ControlPlane) startMetricsServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return err
 	}

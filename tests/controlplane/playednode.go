@@ -36,7 +36,7 @@ func (cp *ControlPlane) startPlayedNode(ctx context.Context, clients kubernetes.
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return err
 	}

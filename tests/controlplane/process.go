@@ -203,8 +203,8 @@ func tail(path string) string {
 	return string(content)
 }
 
-// freePorts returns n different ports of 127.0.0.1 on which nothing listens.
-func freePorts(n int) ([]string, error) {
+// FreePorts returns n different ports of 127.0.0.1 on which nothing listens.
+func FreePorts(n int) ([]string, error) {
 	ports := make([]string, n)
 	for i := range ports {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")

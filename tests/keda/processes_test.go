@@ -6,19 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
-	"k8s.io/utils/ptr"
 
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
@@ -89,7 +83,7 @@ func (p *processes) start(ctx context.Context, c *cluster.Cluster) error {
 	if err := p.writeCertificates(); err != nil {
 		return err
 	}
-	ports, err := freePorts(5)
+	ports, err := controlplane.FreePorts(5)
 	if err != nil {
 		return err
 	}
@@ -126,18 +120,15 @@ func (p *processes) start(ctx context.Context, c *cluster.Cluster) error {
 
 // writeKubeconfig writes the credentials of KEDA's ServiceAccount, and returns the path of the file.
 func (p *processes) writeKubeconfig(ctx context.Context, c *cluster.Cluster) (string, error) {
-	token, err := c.Clients.CoreV1().ServiceAccounts(accountNamespace).CreateToken(ctx, account,
-		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](24 * 60 * 60)}}, metav1.CreateOptions{})
+	config, err := c.ConfigOf(ctx, accountNamespace, account)
 	if err != nil {
-		return "", fmt.Errorf("asking for a token of %s: %w", user, err)
+		return "", err
 	}
 	path, err := filepath.Abs(filepath.Join(p.dir, "kubeconfig"))
 	if err != nil {
 		return "", err
 	}
-	return path, controlplane.WriteKubeconfig(path, &rest.Config{
-		Host: c.Config.Host, TLSClientConfig: rest.TLSClientConfig{CAData: c.Config.CAData, CAFile: c.Config.CAFile}, BearerToken: token.Status.Token,
-	})
+	return path, controlplane.WriteKubeconfig(path, config)
 }
 
 // writeCertificates writes one certificate for the two processes, which verify each other. It is its own authority.
@@ -198,18 +189,4 @@ func (p *processes) stop(failed bool) error {
 		errs = append(errs, os.RemoveAll(p.dir))
 	}
 	return errors.Join(errs...)
-}
-
-// freePorts returns n different ports on which nothing listens.
-func freePorts(n int) ([]string, error) {
-	ports := make([]string, n)
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
-		}
-		defer listener.Close() // kept open until all ports are selected, so that they differ
-		ports[i] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
