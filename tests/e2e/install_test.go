@@ -82,6 +82,37 @@ func TestPermissions(t *testing.T) {
 	testEnv.Test(t, test.Feature())
 }
 
+// TestTheRolesOfUsers verifies what the default ClusterRoles of Kubernetes permit on MCPServers. None of them permits to write the status.
+func TestTheRolesOfUsers(t *testing.T) {
+	var reads, writes []string
+	for _, resource := range []string{"mcpservers", "mcpservers/scale", "mcpservers/status"} {
+		for _, verb := range []string{"get", "list", "watch"} {
+			reads = append(reads, verb+" toolhive.stacklok.dev/"+resource)
+		}
+	}
+	for _, resource := range []string{"mcpservers", "mcpservers/scale"} {
+		for _, verb := range []string{"create", "delete", "deletecollection", "patch", "update"} {
+			writes = append(writes, verb+" toolhive.stacklok.dev/"+resource)
+		}
+	}
+	test := feature("the roles of users")
+	for role, want := range map[string][]string{"view": reads, "edit": slices.Concat(reads, writes), "admin": slices.Concat(reads, writes)} {
+		slices.Sort(want)
+		test = test.Assess(role+" permits exactly this on MCPServers", step(func(ctx context.Context, t *testing.T) {
+			user := rest.CopyConfig(theCluster.Config)
+			user.Impersonate = rest.ImpersonationConfig{UserName: "user-" + role}
+			kubectl("create", "rolebinding", role, "--clusterrole="+role, "--user="+user.Impersonate.UserName)(ctx, t, nil)
+			eventually(ctx, t, "the permissions to be added to the ClusterRole", func(ctx context.Context) (string, bool) {
+				got := slices.DeleteFunc(rulesOf(ctx, t, user, in(ctx)), func(permission string) bool {
+					return !strings.Contains(permission, " toolhive.stacklok.dev/")
+				})
+				return strings.Join(got, ", "), slices.Equal(got, want)
+			})
+		}))
+	}
+	testEnv.Test(t, test.Feature())
+}
+
 // permissions returns the operator's permissions in a namespace, as VERB GROUP/RESOURCE. It leaves out the permissions that a
 // ServiceAccount without any role has, because these depend on the version of Kubernetes.
 func permissions(ctx context.Context, t *testing.T, namespace string) []string {
