@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,9 +47,9 @@ type options struct {
 
 func main() {
 	o := options{}
-	sizes := flag.String("sizes", "1000,5000,10000", "the numbers of MCPServers for the throughput table, separated by commas")
+	sizes := flag.String("sizes", "1000,5000,10000", "the numbers of MCPServers for the throughput table, separated by commas; if empty, there is none")
 	presents := flag.String("present", "5000,10000",
-		"the numbers of Ready MCPServers for the measurements of restart, memory and reaction, separated by commas")
+		"the numbers of Ready MCPServers for the measurements of restart, memory and reaction, separated by commas; if empty, there are none")
 	flag.IntVar(&o.counted, "counted", 200, "the number of MCPServers whose requests are counted from creation to Ready")
 	flag.BoolVar(&o.runner, "runner", true, "whether the pods get the runner, as they do by default")
 	flag.IntVar(&o.concurrency, "concurrency", 4, "the number of workers of the operator and of the raw writer")
@@ -77,8 +76,10 @@ func run(o options, sizes, presents string) error {
 	if o.presents, err = numbers("-present", presents); err != nil {
 		return err
 	}
-	if least := slices.Min(o.presents); least < max(o.counted, o.edits+o.changing) {
-		return fmt.Errorf("-present is %d: it must be at least -counted, and at least -edits and -changing together", least)
+	for _, n := range o.presents {
+		if n < max(o.counted, o.edits+o.changing) {
+			return fmt.Errorf("-present is %d: it must be at least -counted, and at least -edits and -changing together", n)
+		}
 	}
 	profiles, err := filepath.Abs(o.profiles)
 	if err != nil {
@@ -98,8 +99,11 @@ func run(o options, sizes, presents string) error {
 	return err
 }
 
-// numbers parses the value of a flag: numbers of MCPServers, separated by commas.
+// numbers parses the value of a flag: numbers of MCPServers, separated by commas. It may be empty.
 func numbers(flag, value string) (all []int, err error) {
+	if value == "" {
+		return nil, nil
+	}
 	for text := range strings.SplitSeq(value, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {

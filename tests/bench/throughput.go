@@ -24,52 +24,65 @@ const adminUser = "admin"
 // control plane without controllers, which would use CPU time.
 func throughput(ctx context.Context, o options, g *growth) error {
 	title("All children of MCPServers")
-	header("MCPServers", "writer", "first to last child", "MCPServers per second", "× raw")
+	header("MCPServers", "writer", "first to last child", "MCPServers per second", "× raw", "CPU per MCPServer: writer", "kube-apiserver")
 	for _, n := range o.sizes {
-		var raw time.Duration
+		var raw, operator cost
 		err := on(ctx, nil, func(c *cluster.Cluster) error {
 			var err error
-			raw, err = childrenBy(ctx, c, n, adminUser, func() (func() error, error) {
-				return func() error { return nil }, writeRaw(ctx, c, o.concurrency)
+			raw, err = childrenBy(ctx, c, n, adminUser, func() (writer, error) {
+				return writer{cpu: ownCPU(), stop: func() error { return nil }}, writeRaw(ctx, c, o.concurrency)
 			})
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("the raw writer with %d: %w", n, err)
 		}
-		row(n, "raw", seconds(raw), fmt.Sprintf("%.0f", float64(n)/raw.Seconds()), "1")
+		show := func(writer string, of cost) {
+			row(n, writer, seconds(of.took), fmt.Sprintf("%.0f", float64(n)/of.took.Seconds()), times(of.took, raw.took), each(of.writer, n), each(of.apiServer, n))
+		}
+		show("raw", raw)
 
-		var operator time.Duration
 		err = on(ctx, nil, func(c *cluster.Cluster) error {
 			var err error
-			operator, err = childrenBy(ctx, c, n, cluster.OperatorUser, func() (func() error, error) {
+			operator, err = childrenBy(ctx, c, n, cluster.OperatorUser, func() (writer, error) {
 				op, err := startOperator(ctx, c, o)
 				if err != nil {
-					return nil, err
+					return writer{}, err
 				}
-				return op.Stop, nil
+				return writer{cpu: op.cpu, stop: op.Stop}, nil
 			})
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("the operator with %d: %w", n, err)
 		}
-		row(n, "operator", seconds(operator), fmt.Sprintf("%.0f", float64(n)/operator.Seconds()),
-			times(operator, raw))
-		g.add("all children by the raw writer, per MCPServer", n, each(raw, n))
-		g.add("all children by the operator, per MCPServer", n, each(operator, n))
-		g.add("all children, × raw", n, times(operator, raw))
+		show("operator", operator)
+		g.add("all children by the raw writer, per MCPServer", n, each(raw.took, n))
+		g.add("all children by the operator, per MCPServer", n, each(operator.took, n))
+		g.add("all children, × raw", n, times(operator.took, raw.took))
 	}
 	return nil
 }
 
+// cost is what it takes to create all children.
+type cost struct {
+	// took is the time from the writer's first request for a child to the response to its last one.
+	took time.Duration
+	// writer and apiServer are the CPU time of the writer, including its start, and of kube-apiserver.
+	writer, apiServer time.Duration
+}
+
+// writer is a running writer of children.
+type writer struct {
+	cpu  func(ctx context.Context) (time.Duration, error)
+	stop func() error
+}
+
 // childrenBy creates n MCPServers, starts a writer, and waits until all StatefulSets exist. The StatefulSet is the last child that is
-// written. It returns the time from the writer's first request for a child to the response to its last one.
-func childrenBy(
-	ctx context.Context, c *cluster.Cluster, n int, user string, start func() (stop func() error, err error),
-) (time.Duration, error) {
+// written.
+func childrenBy(ctx context.Context, c *cluster.Cluster, n int, user string, start func() (writer, error)) (of cost, err error) {
 	if err := createServers(ctx, c, 0, n); err != nil {
-		return 0, err
+		return of, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
@@ -77,22 +90,39 @@ func childrenBy(
 	sets.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSetList"))
 	watching, err := c.Client.Watch(ctx, sets)
 	if err != nil {
-		return 0, fmt.Errorf("watching the StatefulSets: %w", err)
+		return of, fmt.Errorf("watching the StatefulSets: %w", err)
 	}
 	defer watching.Stop()
 	all := make(chan error, 1)
 	go func() { all <- countAdded(ctx, watching, n) }() // start immediately, because the API server ends a watch that nobody reads
 	mark, err := c.AuditMark()
 	if err != nil {
-		return 0, err
+		return of, err
 	}
-	stop, err := start()
+	apiServerBefore, err := apiServerCPU(ctx, c)
 	if err != nil {
-		return 0, err
+		return of, err
 	}
-	if err := errors.Join(<-all, stop()); err != nil {
-		return 0, err
+	running, err := start()
+	if err != nil {
+		return of, err
 	}
+	if err := <-all; err != nil {
+		return of, errors.Join(err, running.stop())
+	}
+	var used, usedByServer error
+	of.writer, used = running.cpu(ctx)
+	of.apiServer, usedByServer = apiServerCPU(ctx, c)
+	if err := errors.Join(used, usedByServer, running.stop()); err != nil {
+		return of, err
+	}
+	of.apiServer -= apiServerBefore
+	of.took, err = childrenTook(c, mark, n, user)
+	return of, err
+}
+
+// childrenTook returns the time from a user's first request for a child since a mark to the response to its last one.
+func childrenTook(c *cluster.Cluster, mark int64, n int, user string) (time.Duration, error) {
 	requests, err := c.RequestsSince(mark, user)
 	if err != nil {
 		return 0, err
