@@ -13,6 +13,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/go-logr/logr"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
 	"mcpserver-operator/tests/cluster"
 	"mcpserver-operator/tests/controlplane"
 )
@@ -24,6 +27,7 @@ var root = filepath.Join("..", "..")
 var theCluster *cluster.Cluster
 
 func TestMain(m *testing.M) {
+	logf.SetLogger(logr.Discard())
 	for _, program := range []string{operatorProgram, adapterProgram} {
 		if _, err := os.Stat(program); err != nil {
 			fmt.Fprintf(os.Stderr, "the tests with KEDA do not run: %v. Run make keda-test\n", err)
