@@ -1,8 +1,9 @@
 {{/*
 The names are the same in every release. A release with shared.enabled owns the objects that a cluster has once, so Helm refuses a second such
-release. Further releases, each in a namespace of its own, have shared.enabled off, and the names of namespaces whose MCPServers they run. Helm
-refuses a release for a namespace of another, which has the RoleBinding of that one. Two operators would write the same StatefulSets under the same
-field manager.
+release. Further releases, each in a namespace of its own, have shared.enabled off, and the names of namespaces whose MCPServers they run.
+Two operators must not manage the same namespace: they would write the same StatefulSets under the same field manager. If both releases have the
+namespace in their value namespaces, Helm refuses the second one, because the RoleBinding in the namespace belongs to the first, unless
+--take-ownership skips this check. other_releases.yaml refuses a release for some namespaces beside a release for all.
 */}}
 
 {{/* Whether this release has the objects that a cluster has once. */}}
