@@ -238,7 +238,7 @@ generate: bin/tools/crd-ref-docs ## Generate deep copies, apply configurations, 
 	cp deploy/admission/deprecated_fields.yaml deploy/admission/scale/autoscaled.yaml deploy/rbac/role.yaml deploy/rbac/user_roles.yaml deploy/rbac/metrics_reader.yaml deploy/chart/files/
 	cd $(DASHBOARDS_DIR) && go run .
 	mkdir -p deploy/chart/files/monitoring
-	cp deploy/monitoring/prometheus_rule.yaml deploy/monitoring/service_monitor.yaml deploy/monitoring/pod_monitor.yaml $(DASHBOARDS_DIR)/*.json deploy/chart/files/monitoring/
+	cp deploy/monitoring/prometheus_rule.yaml deploy/monitoring/operator_down_rule.yaml deploy/monitoring/service_monitor.yaml deploy/monitoring/pod_monitor.yaml $(DASHBOARDS_DIR)/*.json deploy/chart/files/monitoring/
 	go run -tags=$(TAGS) ./deploy/chartdoc
 	bin/tools/crd-ref-docs --log-level=ERROR --source-path=crd/v1beta1 --config=.ci/tools/api-docs/config.yaml --templates-dir=.ci/tools/api-docs --renderer=markdown --output-path=docs/api.md
 

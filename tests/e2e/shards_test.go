@@ -167,7 +167,8 @@ func (s *shard) runs(t *testing.T, namespaces ...tenant) {
 	must(t, err)
 }
 
-// mayManage gives the shard the permissions of an operator in a namespace. A RoleBinding of another shard with the same name goes over to it.
+// mayManage gives the shard the permissions of an operator in a namespace, and waits until the API server grants them: its operator must see no
+// refusal. A RoleBinding of another shard with the same name goes over to it.
 func (s *shard) mayManage(t *testing.T, in tenant, name string) {
 	t.Helper()
 	binding := &rbacv1.RoleBinding{
@@ -177,6 +178,11 @@ func (s *shard) mayManage(t *testing.T, in tenant, name string) {
 	}
 	must(t, client.IgnoreNotFound(theCluster.Client.Delete(t.Context(), binding.DeepCopy())))
 	must(t, theCluster.Client.Create(t.Context(), binding))
+	eventually(t.Context(), t, "the permissions in "+string(in), func(ctx context.Context) (string, bool) {
+		allowed, err := theCluster.MayPatchStatefulSets(ctx, s.user, string(in))
+		must(t, err)
+		return fmt.Sprint(allowed), allowed
+	})
 }
 
 // ends stops the operator of the shard, if it runs.

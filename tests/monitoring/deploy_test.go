@@ -12,7 +12,7 @@ import (
 	"mcpserver-operator/tests/cluster"
 )
 
-// rule is an alert of the PrometheusRule, as in a file of rules of Prometheus.
+// rule is an alert of a PrometheusRule, as in a file of rules of Prometheus.
 type rule struct {
 	Alert       string            `json:"alert"`
 	Expr        string            `json:"expr"`
@@ -29,16 +29,19 @@ type ruleFile struct {
 	} `json:"groups"`
 }
 
-// readRules reads the PrometheusRule.
-func readRules(t *testing.T) ruleFile {
+// readRules reads both PrometheusRules.
+func readRules(t *testing.T) (all ruleFile) {
 	t.Helper()
-	var object struct {
-		APIVersion, Kind string
-		Metadata         map[string]any
-		Spec             ruleFile `json:"spec"`
+	for _, file := range []string{"prometheus_rule.yaml", "operator_down_rule.yaml"} {
+		var object struct {
+			APIVersion, Kind string
+			Metadata         map[string]any
+			Spec             ruleFile `json:"spec"`
+		}
+		readDeploy(t, file, &object)
+		all.Groups = append(all.Groups, object.Spec.Groups...)
 	}
-	readDeploy(t, "prometheus_rule.yaml", &object)
-	return object.Spec
+	return all
 }
 
 // alerts returns all alerts of the file.

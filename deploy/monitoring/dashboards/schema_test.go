@@ -24,9 +24,10 @@ func read(t *testing.T, path string) []byte {
 // server would drop such a field.
 func TestThePrometheusOperatorHasEveryField(t *testing.T) {
 	for file, object := range map[string]any{
-		"prometheus_rule.yaml": &monitoringv1.PrometheusRule{},
-		"service_monitor.yaml": &monitoringv1.ServiceMonitor{},
-		"pod_monitor.yaml":     &monitoringv1.PodMonitor{},
+		"prometheus_rule.yaml":    &monitoringv1.PrometheusRule{},
+		"operator_down_rule.yaml": &monitoringv1.PrometheusRule{},
+		"service_monitor.yaml":    &monitoringv1.ServiceMonitor{},
+		"pod_monitor.yaml":        &monitoringv1.PodMonitor{},
 	} {
 		if err := yaml.UnmarshalStrict(read(t, filepath.Join("..", file)), object); err != nil {
 			t.Errorf("%s: %v", file, err)

@@ -34,10 +34,5 @@ spec: {image: "registry.example/server:1", command: [server], replicas: 2, permi
 			t.Errorf("request outside the namespaces: %s", request)
 		}
 	}
-	for namespace, may := range map[string]bool{watched: true, other: false, cluster.OperatorNamespace: false} {
-		_, err := theCluster.Kubectl(t.Context(), "auth", "can-i", "patch", "statefulsets", "-n", namespace, "--as", cluster.OperatorUser)
-		if (err == nil) != may {
-			t.Errorf("the operator has permissions in %s: %t", namespace, !may)
-		}
-	}
+	mayPatch(t, cluster.OperatorNamespace, map[string]bool{watched: true, other: false, cluster.OperatorNamespace: false})
 }

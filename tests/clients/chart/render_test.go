@@ -65,7 +65,7 @@ func TestTheMonitoringIsThatOfTheComponent(t *testing.T) {
 	must(t, err)
 	helms := byName(t, manifests)
 	const monitoring = "../../../deploy/monitoring/"
-	for _, file := range []string{"prometheus_rule.yaml", "service_monitor.yaml", "pod_monitor.yaml"} {
+	for _, file := range []string{"prometheus_rule.yaml", "operator_down_rule.yaml", "service_monitor.yaml", "pod_monitor.yaml"} {
 		content, err := os.ReadFile(monitoring + file)
 		must(t, err)
 		for name, object := range byName(t, string(content)) {
@@ -87,6 +87,29 @@ func TestTheMonitoringIsThatOfTheComponent(t *testing.T) {
 	object := helms["ConfigMap mcpserver-operator-system/mcpserver-operator-dashboards"]
 	if difference := cmp.Diff(dashboards, at(object.Object, "data")); difference != "" {
 		t.Errorf("the component (-) and the chart (+) have different dashboards:\n%s", difference)
+	}
+}
+
+// TestAFurtherReleaseAlertsWhenItsOperatorIsDown verifies that the alert of each release selects the operator in the namespace of this release, and
+// has the name of this namespace in a label.
+func TestAFurtherReleaseAlertsWhenItsOperatorIsDown(t *testing.T) {
+	manifests, err := render(t, theChart(t), "{shared: {enabled: false}, namespaces: [team-a], monitoring: {enabled: true}}",
+		func(install *action.Install) { install.Namespace = "operator-b" })
+	must(t, err)
+	object := byName(t, manifests)["PrometheusRule operator-b/mcpserver-operator-down"]
+	if object == nil {
+		t.Fatal("the release has no PrometheusRule mcpserver-operator-down")
+	}
+	groups := at(object.Object, "spec.groups").([]any)
+	rules := at(groups, "0.rules").([]any)
+	if len(groups) != 1 || len(rules) != 1 {
+		t.Fatalf("the PrometheusRule has more than the alert: %v", groups)
+	}
+	if expr := at(rules, "0.expr"); expr != `absent(up{job="mcpserver-operator-metrics", namespace="operator-b"} == 1)` {
+		t.Errorf("the expression is %s", expr)
+	}
+	if label := at(rules, "0.labels.namespace"); label != "operator-b" {
+		t.Errorf("the label namespace is %s", label)
 	}
 }
 

@@ -125,8 +125,10 @@ func TestEachValueTakesEffect(t *testing.T) {
 		{withoutRunner + `metrics: {enabled: false}}`, deployment, container + "args", `[--leader-elect, --metrics-bind-address=0]`},
 		{`{metrics: {enabled: false}}`, deployment, container + "ports", `[{name: probes, containerPort: 8081}]`},
 		{`{metrics: {enabled: false}}`, "Service mcpserver-operator-system/mcpserver-operator-metrics", "", ``},
-		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-auth", "", ``},
-		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-reader", "", ``},
+		{`{metrics: {enabled: false}}`, "ClusterRoleBinding /mcpserver-operator-metrics-auth", "", ``},
+		// A further release may serve metrics.
+		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-auth", "metadata.name", `mcpserver-operator-metrics-auth`},
+		{`{metrics: {enabled: false}}`, "ClusterRole /mcpserver-operator-metrics-reader", "metadata.name", `mcpserver-operator-metrics-reader`},
 		{withoutRunner + `metrics: {certificateSecret: tls}}`, deployment, container + "args",
 			`[--leader-elect, --metrics-cert-path=/etc/metrics-certificate]`},
 		{`{metrics: {certificateSecret: tls}}`, deployment, container + "volumeMounts",
