@@ -94,7 +94,7 @@ func copies(t testing.TB, kind runtime.Object, objects []client.Object, n int, c
 	}
 	first := templateRecord(t, 0)
 	return &listWatch{toolscache.ListWatch{
-		ListFunc: func(metav1.ListOptions) (runtime.Object, error) {
+		ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
 			list := &corev1.List{ListMeta: metav1.ListMeta{ResourceVersion: "1"}}
 			for i := range n {
 				of := strings.NewReplacer(fleetName(0), fleetName(i), fleetUID(0), fleetUID(i), first, templateRecord(t, i))
@@ -111,7 +111,7 @@ func copies(t testing.TB, kind runtime.Object, objects []client.Object, n int, c
 			}
 			return list, nil
 		},
-		WatchFunc: func(metav1.ListOptions) (watch.Interface, error) { return watch.NewFake(), nil },
+		WatchFuncWithContext: func(context.Context, metav1.ListOptions) (watch.Interface, error) { return watch.NewFake(), nil },
 	}}
 }
 

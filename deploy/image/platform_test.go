@@ -10,13 +10,16 @@ import (
 )
 
 func TestParsePlatforms(t *testing.T) {
-	for list, want := range map[string][]v1.Platform{
-		"linux/arm64":               {arm64},
-		"linux/amd64,linux/arm64":   {amd64, arm64},
-		" linux/amd64  linux/arm64": {amd64, arm64},
+	for _, row := range []struct {
+		list string
+		want []v1.Platform
+	}{
+		{"linux/arm64", []v1.Platform{arm64}},
+		{"linux/amd64,linux/arm64", []v1.Platform{amd64, arm64}},
+		{" linux/amd64  linux/arm64", []v1.Platform{amd64, arm64}},
 	} {
-		if platforms, err := image.ParsePlatforms(list); err != nil || !slices.EqualFunc(platforms, want, v1.Platform.Equals) {
-			t.Errorf("%q is %v, %v", list, platforms, err)
+		if platforms, err := image.ParsePlatforms(row.list); err != nil || !slices.EqualFunc(platforms, row.want, v1.Platform.Equals) {
+			t.Errorf("%q is %v, %v", row.list, platforms, err)
 		}
 	}
 	for _, list := range []string{"", ",", "linux", "linux/", "/arm64", "linux/arm/v7", "linux:5/arm64:", "linux/amd64,linux"} {
