@@ -116,8 +116,17 @@ func TestServerEndsCalls(t *testing.T) {
 	s := newServer(t)
 	running := s.start()
 	s.mustCall("whoami", nil)
-	time.AfterFunc(200*time.Millisecond, func() { _ = running.Process.Signal(syscall.SIGTERM) })
+	terminated := make(chan error, 1)
+	go func() {
+		for !strings.Contains(running.output.String(), "sleeping") && t.Context().Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		terminated <- running.Process.Signal(syscall.SIGTERM)
+	}()
 	s.mustCall("sleep", map[string]any{"milliseconds": 600})
+	if err := <-terminated; err != nil {
+		t.Errorf("ending the server while it answers: %v", err)
+	}
 	running.exitCode(t)
 }
 

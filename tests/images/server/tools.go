@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
 	"time"
@@ -74,6 +75,7 @@ func newTools(o options, burner *burner) (*mcp.Server, error) {
 		})
 	mcp.AddTool(server, &mcp.Tool{Name: "sleep", Description: "Answers after a while."},
 		func(ctx context.Context, _ *mcp.CallToolRequest, in sleepInput) (*mcp.CallToolResult, none, error) {
+			log.Printf("sleeping for %d ms", in.Milliseconds)
 			select {
 			case <-time.After(time.Duration(in.Milliseconds) * time.Millisecond):
 			case <-ctx.Done():
