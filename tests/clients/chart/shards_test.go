@@ -41,10 +41,11 @@ func TestNamespacesBesideAllNamespaces(t *testing.T) {
 
 	helmUpgrade(t, theChart(t), someOfFirst)
 	must(t, further.install(t, someOfFurther))
-	isRefused(t, tryUpgrade(t, cluster.OperatorNamespace, release, ""), fmt.Sprintf("the operator in namespace %q manages namespace %q", further, ofFurther))
+	const all = `{namespaces: []}` // without any value, Helm would use those of the revision before
+	isRefused(t, tryUpgrade(t, cluster.OperatorNamespace, release, all), fmt.Sprintf("the operator in namespace %q manages namespace %q", further, ofFurther))
 
 	further.uninstall(t)
-	helmUpgrade(t, theChart(t), "") // its own RoleBindings are no obstacle
+	helmUpgrade(t, theChart(t), all) // its own RoleBindings are no obstacle
 }
 
 // TestTheSharedObjectsStay verifies that the release that has the objects of all releases cannot give them up in an upgrade, which would delete them.
