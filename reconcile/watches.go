@@ -79,12 +79,12 @@ var statusHandler = handler.Funcs{
 // users wait for them. It is also the priority of the objects that exist at the start of the operator.
 const reportPriority = handler.LowPriority
 
-// missedPriority is the priority of passes over MCPServers that were created or edited while no operator ran. They come before the other objects
-// that exist at the start of the operator. They come after changes that users make from then on, because there may be many of them.
+// missedPriority is the priority of passes over MCPServers that were created, or whose spec was changed, while no operator ran. They come before the
+// other objects that exist at the start of the operator. They come after changes that users make from then on, because there may be many of them.
 const missedPriority = reportPriority / 2
 
 // missedHandler requests a pass over an MCPServer whose generation is not in its status. At the start of the operator, such an MCPServer was
-// created or edited while no operator ran.
+// created, or its spec was changed, while no operator ran. Changes of labels and annotations do not count: they do not change the generation.
 var missedHandler = handler.Funcs{
 	CreateFunc: func(_ context.Context, e event.CreateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 		server, isServer := e.Object.(*v1beta1.MCPServer)

@@ -8,6 +8,12 @@ import { compile } from 'vega-lite'
 
 const docs = fileURLToPath(new URL('../../docs', import.meta.url))
 
+// heading returns the heading that begins with a title.
+function heading(file, title) {
+  const lines = readFileSync(join(docs, 'results', file), 'utf8').split('\n')
+  return lines.find(line => line.replace(/^#+ /, '').startsWith(title))
+}
+
 // table returns the rows of the Markdown table below the heading that begins with a title, or of the first table if there is no title.
 function table(file, title) {
   const lines = readFileSync(join(docs, 'results', file), 'utf8').split('\n')
@@ -87,7 +93,7 @@ const plots = {
     })),
   }),
   'reaction.svg': () => bars({
-    title: 'From an edit to the write of the StatefulSet', subtitle: '5,000 MCPServers present. The program only applies when it sees an edit.', axis: 'milliseconds', unit: ' ms',
+    title: 'From an edit to the write of the StatefulSet', subtitle: `${Number(heading('operator.md', 'From an edit').match(/(\d+) MCPServers present/)[1]).toLocaleString('en')} MCPServers present. The program only applies when it sees an edit.`, axis: 'milliseconds', unit: ' ms',
     values: table('operator.md', 'From an edit').filter(row => ['plain reaction', 'operator'].includes(row.what)).flatMap(row => ['p50', 'p99'].map(p => ({
       group: row.meanwhile, name: `${row.what === 'operator' ? 'operator' : 'a program that only applies'}, ${p}`, ours: row.what === 'operator', value: number(row[p]),
     }))).sort((a, b) => a.group === b.group ? a.name.slice(-3).localeCompare(b.name.slice(-3)) : 0),

@@ -78,6 +78,16 @@ func changedFiles(ctx context.Context, root string) (string, error) {
 	for name := range strings.Lines(others) {
 		changed += "\n?? " + strings.TrimSuffix(name, "\n")
 	}
+	// git status leaves out the files of which the maintainer has told git to assume that they are unchanged (a lower-case letter), or to skip them (S).
+	files, err := git(ctx, root, "ls-files", "-v")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(files) {
+		if tag, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " "); tag == "S" || tag != strings.ToUpper(tag) {
+			changed += "\n " + tag + " " + name
+		}
+	}
 	return strings.TrimPrefix(changed, "\n"), nil
 }
 

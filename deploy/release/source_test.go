@@ -79,6 +79,14 @@ func TestSourceOfAnotherState(t *testing.T) {
 		"a file that another .gitignore hides": {func(t *testing.T, root string, _ func(...string) string) {
 			write(t, root, "deploy/chart/.gitignore", "*")
 		}, "v1.1.0", "?? deploy/"},
+		"a changed file that git assumes to be unchanged": {func(t *testing.T, root string, git func(...string) string) {
+			git("update-index", "--assume-unchanged", "CHANGELOG.md")
+			write(t, root, "CHANGELOG.md", "other")
+		}, "v1.1.0", " h CHANGELOG.md"},
+		"a changed file that git skips": {func(t *testing.T, root string, git func(...string) string) {
+			git("update-index", "--skip-worktree", "CHANGELOG.md")
+			write(t, root, "CHANGELOG.md", "other")
+		}, "v1.1.0", " S CHANGELOG.md"},
 		"the tag of another commit": {func(_ *testing.T, _ string, git func(...string) string) {
 			git("commit", "--quiet", "--allow-empty", "--message=second")
 		}, "v1.0.0", "v1.0.0 is the tag of commit"},

@@ -87,16 +87,20 @@ func run(o options, sizes, presents string) error {
 	}
 	fmt.Printf("%d CPUs, %s, concurrency %d, runner %t\n", runtime.NumCPU(), runtime.Version(), o.concurrency, o.runner)
 	g := &growth{}
-	err = throughput(ctx, o, g)
+	defer g.print()
+	if err := throughput(ctx, o, g); err != nil {
+		return err
+	}
 	for _, o.present = range o.presents {
 		o.profiles = filepath.Join(profiles, strconv.Itoa(o.present))
 		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
 			return fmt.Errorf("making the folder of the profiles: %w", err)
 		}
-		err = errors.Join(err, converged(ctx, o, g))
+		if err := converged(ctx, o, g); err != nil {
+			return err
+		}
 	}
-	g.print()
-	return err
+	return nil
 }
 
 // numbers parses the value of a flag: numbers of MCPServers, separated by commas. It may be empty.

@@ -42,7 +42,7 @@ func (cp *ControlPlane) startServing(ctx context.Context, options Options) error
 		"--listen-client-urls="+etcdClient, "--advertise-client-urls="+etcdClient,
 		"--listen-peer-urls="+etcdPeer, "--initial-advertise-peer-urls="+etcdPeer,
 		"--initial-cluster=default="+etcdPeer,
-		"--quota-backend-bytes=8589934592", // 8 GiB: with the default of 2 GiB, make bench would not fit
+		"--quota-backend-bytes=8589934592", // 8 GiB: with the default of 2 GiB, make bench may not fit
 		durability,
 	); err != nil {
 		return err
