@@ -13,7 +13,6 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -57,13 +56,6 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, con
 	}
 	if err := observe.IndexPods(ctx, mgr); err != nil {
 		return err
-	}
-	// The controller starts its watches when this process becomes the leader, and after the indexed kinds are listed. All kinds are listed together
-	// at the start of the process instead, so that the first pass comes sooner, and a leader that takes over has full caches.
-	for kind := range observe.CachedObjects() {
-		if _, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
-			return fmt.Errorf("adding an informer: %w", err)
-		}
 	}
 	build := ctrl.NewControllerManagedBy(mgr).
 		Named("mcpserver").
