@@ -12,7 +12,9 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	corev1 "k8s.io/api/core/v1"
 
+	"mcpserver-operator/applyconfigs"
 	"mcpserver-operator/tests/cluster"
 )
 
@@ -21,6 +23,15 @@ type operatorUnderTest struct {
 	*cluster.Operator
 	profileAddress string
 	profiles       string
+}
+
+// cluster is the cluster for which the operator and the raw writer build children: the same, so that both write the same objects.
+func (o options) cluster() applyconfigs.Cluster {
+	in := applyconfigs.Cluster{IPFamily: corev1.IPv4Protocol}
+	if o.runner {
+		in.RunnerImage = "registry.example/mcpserver-operator:1"
+	}
+	return in
 }
 
 func startOperator(ctx context.Context, c *cluster.Cluster, o options) (*operatorUnderTest, error) {
@@ -33,8 +44,8 @@ func startOperator(ctx context.Context, c *cluster.Cluster, o options) (*operato
 		return nil, fmt.Errorf("looking for a free port: %w", err)
 	}
 	args := []string{fmt.Sprintf("--concurrency=%d", o.concurrency), "--pprof-bind-address=" + address}
-	if o.runner {
-		args = append(args, "--runner-image=registry.example/mcpserver-operator:1")
+	if image := o.cluster().RunnerImage; image != "" {
+		args = append(args, "--runner-image="+image)
 	}
 	op, err := c.StartOperator(ctx, args...)
 	if err != nil {

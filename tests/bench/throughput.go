@@ -30,7 +30,7 @@ func throughput(ctx context.Context, o options, g *growth) error {
 		err := on(ctx, nil, func(c *cluster.Cluster) error {
 			var err error
 			raw, err = childrenBy(ctx, c, n, adminUser, func() (writer, error) {
-				return writer{cpu: ownCPU(), stop: func() error { return nil }}, writeRaw(ctx, c, o.concurrency)
+				return writer{cpu: ownCPU(), stop: func() error { return nil }}, writeRaw(ctx, c, o)
 			})
 			return err
 		})
@@ -171,13 +171,13 @@ func isChildWrite(r cluster.Request) bool {
 }
 
 // writeRaw applies the children of all MCPServers with the apply configurations that the operator would use.
-func writeRaw(ctx context.Context, c *cluster.Cluster, workers int) error {
+func writeRaw(ctx context.Context, c *cluster.Cluster, o options) error {
 	var servers v1beta1.MCPServerList
 	if err := c.Client.List(ctx, &servers); err != nil {
 		return fmt.Errorf("listing the MCPServers: %w", err)
 	}
-	return parallel(ctx, workers, len(servers.Items), func(ctx context.Context, i int) error {
-		children, err := childrenOf(&servers.Items[i])
+	return parallel(ctx, o.concurrency, len(servers.Items), func(ctx context.Context, i int) error {
+		children, err := childrenOf(&servers.Items[i], o.cluster())
 		if err != nil {
 			return err
 		}
@@ -191,13 +191,13 @@ func writeRaw(ctx context.Context, c *cluster.Cluster, workers int) error {
 	})
 }
 
-// childrenOf builds the children of an MCPServer of the benchmark.
-func childrenOf(server *v1beta1.MCPServer) ([]runtime.ApplyConfiguration, error) {
+// childrenOf builds the children of an MCPServer of the benchmark, as the operator does in a cluster.
+func childrenOf(server *v1beta1.MCPServer, in applyconfigs.Cluster) ([]runtime.ApplyConfiguration, error) {
 	fixed, err := applyconfigs.FixedFor(server)
 	if err != nil {
 		return nil, err
 	}
-	set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, applyconfigs.Cluster{}, nil)
+	set, err := applyconfigs.StatefulSet(server, applyconfigs.Scale{}, fixed, in, nil)
 	if err != nil {
 		return nil, err
 	}
